@@ -1,0 +1,296 @@
+"""Training steps of this package against the same steps in PyTorch with Hugging Face's BERT, on this machine.
+
+    python benchmarks/pcfg_step.py [--rounds 15] [--steps 10] [--json PATH]
+
+Needs the peer extra (torch and transformers). Both sides train the same models in float32 on 2 threads:
+64 sequences of 64 tokens, all valid, 30 % of the positions selected, loss at the selected positions only,
+gradient clipped at norm 1, Adam (0.9, 0.95). Rounds alternate strictly; a round of this package is one
+compiled chunk of ``steps`` steps, a round of the peer is as many eager steps. Where a choice had to be made
+it favours the peer: its batches are drawn and moved to tensors beforehand while this package samples inside
+the chunk, it gets no attention mask while this package adds one, and of all combinations of its attention
+(sdpa, eager) and Adam (for-loop, foreach, fused) the fastest one is the peer.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+from timing import Timing, alternate, median_of_ratios, ratio_of_medians
+from torch.nn import functional
+
+from pdjax import losses, optimizer
+from pdjax.config import BertConfig, OptimizerConfig, PcfgTaskConfig
+from pdjax.models import LinenModel, num_parameters
+from pdjax.models.attention import attention
+from pdjax.models.bert import Bert
+from pdjax.step import Guide, Program
+from pdjax.sweep import build_sweep, place_guide, place_replicas
+from pdjax.tasks.pcfg import MASK, VOCABULARY, PcfgTask
+from pdjax.types import Batch, Model
+
+BATCH, LENGTH, LAYERS, HEAD_DIM = 64, 64, 4, 8
+TEACHER_HEADS, STUDENT_HEADS = 8, 2
+RATE, TEMPERATURE, MASK_RATE = 1e-3, 1e-4, 0.3
+OPTIMIZER = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
+EXPAND = 4
+
+
+class UniformTask:
+    """Uniform tokens: the cost of a step without the cost of a grammar."""
+
+    num_classes = VOCABULARY
+
+    def sample(self, key: jax.Array, batch_size: int) -> Batch:
+        """Draws tokens and selects 30 % of the positions."""
+        token_key, select_key = jax.random.split(key)
+        tokens = jax.random.randint(token_key, (batch_size, LENGTH), 0, 3)
+        selected = jax.random.uniform(select_key, tokens.shape) < MASK_RATE
+        inputs = {"tokens": jnp.where(selected, MASK, tokens), "valid": tokens >= 0, "selected": selected}
+        return Batch(inputs, tokens, selected.astype(jnp.float32), {})
+
+
+def model(heads: int) -> LinenModel:
+    """Returns this package's BERT."""
+    return LinenModel(Bert(BertConfig("bert", LAYERS, heads, HEAD_DIM, None, EXPAND, 0.0, True), VOCABULARY, LENGTH))
+
+
+def parameters(heads: int, seed: int = 0) -> dict:
+    """Returns fresh parameters."""
+    return model(heads).init(jax.random.key(seed), UniformTask().sample(jax.random.key(0), 1).inputs)
+
+
+def ours(student_heads: int, teacher: Model | None, replicas: int, steps: int, checkpoints: int = 1) -> Callable:
+    """Returns a function that runs one compiled chunk; its argument chooses the curriculum."""
+    program = Program(UniformTask(), model(student_heads), teacher, OPTIMIZER, BATCH, replicas > 1, "train")
+    sweep = build_sweep(program, steps, replicas, 1, BATCH)
+    rows = place_replicas(
+        sweep.mesh, range(replicas), [RATE] * replicas, [TEMPERATURE] * replicas, [float(teacher is None)] * replicas
+    )
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[parameters(TEACHER_HEADS, k) for k in range(checkpoints)])
+    state = sweep.init(rows.seed)
+
+    def run(starts: tuple[int, ...] = (0,), entries: tuple[int, ...] = (0,)) -> int:
+        nonlocal state
+        guide = None if teacher is None else place_guide(sweep.mesh, Guide(stack, jnp.array(starts), jnp.array(entries)))
+        state, metrics = sweep.chunk(state, rows, guide, jnp.array(1), jnp.array(2**30))
+        jax.block_until_ready((state, metrics))
+        return steps
+
+    return run
+
+
+def peer_model(heads: int, attention_kind: str) -> torch.nn.Module:
+    """Returns Hugging Face's BERT without dropout."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HEAD_DIM * heads,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=heads,
+        intermediate_size=EXPAND * HEAD_DIM * heads,
+        max_position_embeddings=LENGTH,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation=attention_kind,
+    )
+    return transformers.BertForMaskedLM(config).train()
+
+
+def peer(student_heads: int, guided: bool, students: int, steps: int, attention_kind: str, adam: dict) -> Callable:
+    """Returns a function that trains the peer's students for a number of steps, one after the other in each."""
+    batches = [UniformTask().sample(jax.random.key(i), BATCH) for i in range(16)]
+    drawn = [
+        tuple(torch.from_numpy(np.array(x)).long() for x in (b.inputs["tokens"], b.targets, b.weights)) for b in batches
+    ]
+    stream = itertools.cycle([(tokens, targets, weights.bool()) for tokens, targets, weights in drawn])
+    teacher = peer_model(TEACHER_HEADS, attention_kind).eval()
+    pupils = [peer_model(student_heads, attention_kind) for _ in range(students)]
+    adams = [torch.optim.Adam(pupil.parameters(), RATE, betas=(0.9, 0.95), **adam) for pupil in pupils]
+
+    def run() -> int:
+        for tokens, targets, selected in itertools.islice(stream, steps):
+            wanted = None
+            if guided:
+                with torch.inference_mode():
+                    answer = torch.softmax(teacher(input_ids=tokens).logits[selected] / TEMPERATURE, dim=-1)
+                wanted = answer.clone()  # autograd may keep a normal tensor only
+            for pupil, adam_step in zip(pupils, adams, strict=True):
+                adam_step.zero_grad()
+                logits = pupil(input_ids=tokens).logits[selected]
+                if wanted is None:
+                    loss = functional.cross_entropy(logits, targets[selected])
+                else:
+                    loss = functional.kl_div(torch.log_softmax(logits, dim=-1), wanted, reduction="batchmean")
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+                adam_step.step()
+        return steps
+
+    return run
+
+
+def fastest_peer(steps: int) -> tuple[str, dict]:
+    """Returns the peer's fastest attention and Adam, by its distillation step."""
+    adams = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+    candidates = {
+        f"{kind}, {name}": peer(STUDENT_HEADS, True, 1, steps, kind, adam)
+        for kind in ("sdpa", "eager")
+        for name, adam in adams.items()
+    }
+    timings = alternate(candidates, 5)
+    print("\nThe peer's variants, distillation step, median ms:")
+    for name, timing in timings.items():
+        print(f"  {name:20} {timing.median:8.2f}")
+    kind, name = min(timings, key=lambda name: timings[name].median).split(", ")
+    return kind, adams[name]
+
+
+def matmul_flops(heads: int) -> int:
+    """Floating-point operations in the matrix products of one forward pass."""
+    width, tokens = HEAD_DIM * heads, BATCH * LENGTH
+    layer = 2 * tokens * (4 + 2 * EXPAND) * width**2 + 4 * tokens * LENGTH * width
+    return LAYERS * layer + 2 * tokens * (width**2 + 2 * VOCABULARY * width)  # the head, and both ends of the table
+
+
+def parts(heads: int) -> dict[str, Callable[[], int]]:
+    """Returns the parts of one step of this package, each compiled on its own."""
+    module, params = model(heads), parameters(heads)
+    batch = UniformTask().sample(jax.random.key(0), BATCH)
+    transform = optimizer.direction(OPTIMIZER)
+    opt_state = transform.init(params)
+    q = jax.random.normal(jax.random.key(0), (heads, HEAD_DIM, BATCH, LENGTH))
+    bias = jnp.zeros((BATCH, 1, LENGTH))
+
+    def loss(params: dict) -> jax.Array:
+        logits = module.apply(params, batch.inputs)[0]
+        return jnp.sum(losses.cross_entropy(logits, batch.targets) * batch.weights) / jnp.sum(batch.weights)
+
+    def timed(function: Callable, *arguments: object) -> Callable[[], int]:
+        compiled = jax.jit(function)
+
+        def run() -> int:
+            for _ in range(5):
+                jax.block_until_ready(compiled(*arguments))
+            return 5
+
+        return run
+
+    def attend(x: jax.Array) -> jax.Array:
+        return sum(jnp.sum(attention(x + i, x, x, bias) ** 2) for i in range(LAYERS))  # pyright: ignore
+
+    return {
+        f"{heads} heads: forward": timed(lambda p: module.apply(p, batch.inputs)[0], params),
+        f"{heads} heads: forward and backward": timed(jax.grad(loss), params),
+        f"{heads} heads: attention of it": timed(jax.grad(attend), q),
+        f"{heads} heads: clip and Adam": timed(lambda g, s: transform.update(g, s), params, opt_state),
+    }
+
+
+def matmul_peak() -> float:
+    """Returns the best rate of a large float32 matrix product, in GFLOP/s."""
+    size = 2048
+    x = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    timing = alternate({"product": lambda: (jax.block_until_ready(product(x, x)), 1)[1]}, 10)["product"]
+    return 2 * size**3 / timing.minimum / 1e6
+
+
+def sampling() -> dict[str, float]:
+    """Returns sequences per second of the grammar sampler."""
+    rates = {}
+    for name, root, batch_size in (("cfg3b under 16", 16, 64), ("cfg3b", None, 512)):
+        task = PcfgTask(PcfgTaskConfig("pcfg", "cfg3b", root, None, MASK_RATE, False))
+        draw = jax.jit(functools.partial(task.sample, batch_size=batch_size))
+        keys = itertools.count()
+
+        def run(draw: Callable = draw, keys: itertools.count = keys) -> int:
+            for _ in range(5):
+                jax.block_until_ready(draw(jax.random.key(next(keys)))[:3])
+            return 5
+
+        timing = alternate({name: run}, 10)[name]
+        rates[f"{name}, batch {batch_size}"] = 1e3 * batch_size / timing.median
+    return rates
+
+
+def compared(name: str, theirs: Timing, mine: Timing) -> dict:
+    """Prints and returns one row of the comparison."""
+    ratio, pairs = ratio_of_medians(theirs, mine), median_of_ratios(theirs, mine)
+    print(
+        f"  {name:38} {mine.median:8.2f} {mine.minimum:8.2f} {theirs.median:8.2f} {theirs.minimum:8.2f}"
+        f" {ratio:7.2f} {pairs:7.2f}"
+    )
+    return {"pdjax": mine.rounds, "peer": theirs.rounds, "ratio_of_medians": ratio, "median_of_ratios": pairs}
+
+
+def main() -> None:
+    """Runs everything and prints the tables."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--steps", type=int, default=10, help="training steps per round")
+    arguments.add_argument("--json", type=Path, help="where to write the numbers")
+    options = arguments.parse_args()
+    rounds, steps = options.rounds, options.steps
+    torch.set_num_threads(2)
+    versions = f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{versions}; {platform.processor() or platform.machine()}, jax on {jax.devices()[0].platform}")
+    result: dict = {"versions": versions, "batch": BATCH, "length": LENGTH, "steps_per_round": steps, "cases": {}}
+
+    attention_kind, adam = fastest_peer(steps)
+    result["peer"] = {"attention": attention_kind, "adam": adam}
+    print(f"  chosen: {attention_kind}, {adam}\n\nMilliseconds per step{'pdjax':>26}{'':9}{'peer':>9}{'':8} peer / pdjax")
+    print(f"  {'':38} {'median':>8} {'min':>8} {'median':>8} {'min':>8} {'medians':>7} {'pairs':>7}")
+    teacher = model(TEACHER_HEADS)
+    cases = {
+        "teacher (8 heads), labels": (TEACHER_HEADS, None, 1),
+        "distillation, 2-head student": (STUDENT_HEADS, teacher, 1),
+        "distillation, 3 replicas, shared batch": (STUDENT_HEADS, teacher, 3),
+    }
+    for name, (heads, guide, replicas) in cases.items():
+        theirs = peer(heads, guide is not None, replicas, steps, attention_kind, adam)
+        timings = alternate({"peer": theirs, "pdjax": ours(heads, guide, replicas, steps)}, rounds)
+        result["cases"][name] = compared(name, timings["peer"], timings["pdjax"])
+
+    run = ours(STUDENT_HEADS, teacher, 1, steps, checkpoints=4)
+    curricula = {"one-shot": ((0, 2**30, 2**30, 2**30), (3, 3, 3, 3)), "progressive": ((0, 7, 14, 21), (0, 1, 2, 3))}
+    timings = alternate({name: functools.partial(run, *curriculum) for name, curriculum in curricula.items()}, rounds)
+    pairs = median_of_ratios(timings["progressive"], timings["one-shot"])
+    print(f"\nProgressive / one-shot, the same program: {pairs:.3f} (pairs), medians "
+          f"{timings['progressive'].median:.2f} / {timings['one-shot'].median:.2f} ms")
+    result["progressive_over_one_shot"] = pairs
+
+    print("\nWhere this package's time goes, each part compiled alone, ms:")
+    timings = alternate({**parts(TEACHER_HEADS), **parts(STUDENT_HEADS)}, rounds)
+    for name, timing in timings.items():
+        print(f"  {name:38} {timing.median:8.2f} {timing.minimum:8.2f}")
+    result["parts"] = {name: timing.rounds for name, timing in timings.items()}
+    peak = matmul_peak()
+    flops = {"teacher": 3 * matmul_flops(TEACHER_HEADS)}
+    flops["distillation"] = matmul_flops(TEACHER_HEADS) + 3 * matmul_flops(STUDENT_HEADS)
+    flops["3 replicas"] = matmul_flops(TEACHER_HEADS) + 9 * matmul_flops(STUDENT_HEADS)
+    print(f"\nMatrix products, GFLOP/s (a large product alone reaches {peak:.0f}):")
+    result["gflops"] = {"peak": peak}
+    for (name, count), case in zip(flops.items(), result["cases"].values(), strict=True):
+        rate = count / sorted(case["pdjax"])[len(case["pdjax"]) // 2] / 1e6
+        result["gflops"][name] = rate
+        print(f"  {name:38} {rate:8.1f}")
+
+    result["samples_per_second"] = sampling()
+    print("\nGrammar sampler, sequences per second:")
+    for name, rate in result["samples_per_second"].items():
+        print(f"  {name:38} {rate:8.0f}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Progressive distillation in JAX: students that learn from their teacher's intermediate checkpoints."""

@@ -1,0 +1,18 @@
+"""Errors that a user can act on; the command line prints them without a traceback."""
+
+
+class UserError(Exception):
+    """Bad input: says what was expected, what was found and what to do; exit code 2."""
+
+    def __init__(self, expected: str, found: str, remedy: str):
+        super().__init__(f"expected {expected}; found {found}; {remedy}")
+
+    def within(self, place: str) -> "UserError":
+        """Returns the same error with the place it belongs to in front."""
+        error = UserError.__new__(UserError)
+        Exception.__init__(error, f"in {place}: {self}")
+        return error
+
+
+class TrainingError(Exception):
+    """A run that cannot go on, such as a loss that is not finite; exit code 1."""

@@ -1,0 +1,33 @@
+"""An experiment: its stages in order, each resumable and skipped when it is done."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from pdjax.config import Config
+from pdjax.interrupt import Interrupt
+from pdjax.report import write_report
+from pdjax.stages.students import train_students
+from pdjax.stages.teacher import train_teacher
+from pdjax.stages.workdir import open_workdir
+
+STAGES = ("teacher", "students", "report")
+
+logger = logging.getLogger("pdjax")
+
+
+def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interrupt: Interrupt) -> None:
+    """Runs the given stages of an experiment in its working directory.
+
+    Raises:
+      UserError: the directory holds another experiment, or a stage lacks the one before it.
+      Interrupted: a signal asked to stop; the same command continues.
+      TrainingError: a run cannot go on.
+    """
+    open_workdir(config, workdir)
+    if "teacher" in stages:
+        train_teacher(config, workdir, interrupt)
+    if "students" in stages:
+        train_students(config, workdir, interrupt)
+    if "report" in stages:
+        logger.info("report: %s", write_report(workdir))

@@ -1,0 +1,28 @@
+"""SIGTERM and Ctrl-C: the loop saves after the current chunk and the process ends cleanly."""
+
+import signal
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """Training stopped on a signal after saving; says where."""
+
+    def __init__(self, signal_number: int, where: str):
+        self.signal_number = signal_number
+        super().__init__(f"{signal.Signals(signal_number).name}: {where}")
+
+
+class Interrupt:
+    """Remembers the first signal that asks the process to end; a second one ends it at once."""
+
+    def __init__(self):
+        self.signal_number: int | None = None
+
+    def install(self) -> None:
+        """Takes over SIGTERM and SIGINT in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        signal.signal(number, signal.SIG_DFL)

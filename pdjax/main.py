@@ -1,0 +1,60 @@
+"""The command line: ``python -m pdjax.main --config=configs/pcfg.py``."""
+
+import logging
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from pdjax.config import from_config_dict
+from pdjax.errors import TrainingError, UserError
+from pdjax.experiment import STAGES, run_experiment
+from pdjax.interrupt import Interrupt, Interrupted
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, e.g. configs/pcfg.py or configs/pcfg.py:smoke.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; runs/<name of the configuration> by default.")
+_STAGE = flags.DEFINE_enum("stage", "all", ["all", *STAGES], "Which stage to run; 'all' runs them in order.")
+
+logger = logging.getLogger("pdjax")
+
+
+def main(argv: list[str]) -> int:
+    """Runs an experiment; returns 0, 1 (training failed), 2 (bad input) or 128 + signal."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True)
+    logger.setLevel(logging.INFO)
+    interrupt = Interrupt()
+    interrupt.install()
+    try:
+        _parse(argv)
+        config = from_config_dict(_CONFIG.value)
+        workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / config.name
+        run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 2
+    except TrainingError as error:
+        logger.error("failed: %s", error)
+        return 1
+    except Interrupted as error:
+        logger.warning("stopped by %s; the same command continues from there", error)
+        return 128 + error.signal_number
+    return 0
+
+
+def _parse(argv: list[str]) -> None:
+    """Parses the flags, turning every complaint about them into a ``UserError``."""
+    try:
+        rest = flags.FLAGS(argv)
+    # config_flags reports a bad override as any of these, depending on where it notices.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        message = " ".join(str(error).split())
+        raise UserError("flags and overrides that exist", message, "see configs/ and --help") from error
+    if len(rest) > 1:
+        raise UserError("only flags", f"the arguments {rest[1:]}", "write --flag=value")
+    if _CONFIG.value is None:
+        raise UserError("--config", "none", "try --config=configs/pcfg.py")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,94 @@
+"""BERT (Devlin et al. 2018) with its masked-language-model head, as section D.5 trains it.
+
+Post-LN encoder, learned positions, exact GELU, decoder tied to the token embedding plus a bias; equal to
+Hugging Face's ``BertForMaskedLM`` (``pdjax.models.hf``) except that the embedding of token type 0, a
+constant there, is part of the position embeddings here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from pdjax.config import BertConfig
+from pdjax.models.attention import HIDDEN
+from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention
+from pdjax.types import Inputs
+
+EPSILON = 1e-12
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each followed by the residual sum and a layer norm."""
+
+    config: BertConfig
+    batch_and_length: tuple[int, int]
+
+    @nn.compact
+    def __call__(
+        self, x_DxT: Float[Array, "D T"], bias: Float[Array, "#B #L L"], deterministic: bool
+    ) -> tuple[Float[Array, "D T"], Float[Array, "B H L L"]]:
+        config, width = self.config, x_DxT.shape[0]
+
+        def dropped(y_DxT: Array) -> Array:
+            return nn.Dropout(config.dropout)(y_DxT, deterministic=deterministic)
+
+        attended, weights = SelfAttention(config.num_heads, config.dropout, self.batch_and_length, name="attention")(
+            x_DxT, bias, deterministic
+        )
+        x_DxT = LayerNorm(EPSILON, name="attention_norm")(x_DxT + dropped(attended))
+        hidden_FxT = Dense(config.feed_forward_multiple * width, name="expand")(x_DxT)
+        contracted = Dense(width, name="contract")(jax.nn.gelu(hidden_FxT, approximate=False))
+        return LayerNorm(EPSILON, name="output_norm")(x_DxT + dropped(contracted)), weights
+
+
+class Bert(nn.Module):
+    """Token logits for every position of a sequence."""
+
+    config: BertConfig
+    vocabulary: int
+    length: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: Inputs, deterministic: bool = True
+    ) -> tuple[Float[Array, "B L V"], Mapping[str, Any]]:
+        """Returns logits, and the hidden states ([B, L, D], embeddings first) and attention weights of the layers.
+
+        ``inputs`` holds ``tokens`` (integers), ``valid`` (not padding) and ``selected`` (positions to
+        predict, hidden as keys when ``attend_to_selected`` is off), all [B, L].
+        """
+        config, width = self.config, self.config.model_width
+        batch, length = inputs["tokens"].shape
+        bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], config.attend_to_selected)
+        tokens = Embedding(self.vocabulary, width, name="tokens")
+        positions = Embedding(self.length, width, name="positions")
+        x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
+        x_DxT = LayerNorm(EPSILON, name="embedding_norm")(x_DxT)
+        x_DxT = nn.Dropout(config.dropout)(x_DxT, deterministic=deterministic)
+        hidden, attention = [x_DxT], []
+        for i in range(config.num_layers):
+            layer = EncoderLayer(config, (batch, length), name=f"layers_{i}")
+            x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic)
+            hidden.append(x_DxT)
+            attention.append(weights)
+        y_DxT = jax.nn.gelu(Dense(width, name="transform")(x_DxT), approximate=False)
+        y_DxT = LayerNorm(EPSILON, name="transform_norm")(y_DxT)
+        decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (self.vocabulary,))
+        logits_VxT = tokens.table @ y_DxT + decoder_bias[:, None]
+        intermediates = {
+            "hidden": tuple(h.T.reshape(batch, length, width) for h in hidden),
+            "attention": tuple(attention),
+        }
+        return logits_VxT.T.reshape(batch, length, self.vocabulary), intermediates
+
+
+def key_bias(
+    valid: Bool[Array, "B L"], selected: Bool[Array, "B L"], attend_to_selected: bool
+) -> Float[Array, "B 1 L"]:
+    """Returns the addend to attention scores that hides padding, and selected positions if asked to."""
+    visible = valid if attend_to_selected else valid & ~selected
+    return jnp.where(visible, 0.0, HIDDEN)[:, None, :]

@@ -1,0 +1,131 @@
+"""What a finished or running experiment leaves in its working directory, and how to read it back.
+
+::
+
+    config.json                    the whole configuration
+    environment.json               versions, device, command, date of the first start
+    selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
+    teacher/, students/<name>/     one directory per run:
+        run.json                   what the run is (``RunDescription``)
+        metrics.jsonl              one record per split, step and replica; the same bits however often resumed
+        progress.jsonl             wall-clock seconds, which are not
+        result.json                the last evaluation; its presence means the run is complete
+    report/                        written from the files above and nothing else
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class Replica:
+    """One member of a sweep."""
+
+    seed: int
+    learning_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDescription:
+    """What a run is: a teacher, or the students of one strategy and budget."""
+
+    role: str  # "teacher" or "student"
+    name: str  # the directory's name
+    strategy: str | None  # key of the strategy in the config; None for a teacher
+    budget: int  # training steps
+    replicas: tuple[Replica, ...]
+    starts: tuple[int, ...]  # student steps from which the curriculum uses ...
+    teacher_steps: tuple[int, ...]  # ... these checkpoints; empty without a teacher
+    identity: str  # digest of everything that determines the result
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """A split's metrics over training: E recorded steps, R replicas."""
+
+    steps: Int[np.ndarray, "E"]
+    loss: Float[np.ndarray, "E R"]
+    accuracy: Float[np.ndarray, "E R"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """A run as read back from its directory."""
+
+    description: RunDescription
+    train: Curves  # means over the batches of a chunk, before each update; steps are chunk ends
+    evaluation: Curves  # on the held-out examples
+    seconds: float  # wall-clock time of all its processes together
+    complete: bool
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file so that a reader never sees half of it."""
+    text = json.dumps(value, indent=2) + "\n"  # before anything is touched: not every value has a JSON form
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file."""
+    with open(path) as file:
+        return json.load(file)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Reads a file of one JSON record a line; a missing file has no records."""
+    if not path.exists():
+        return []
+    with open(path) as file:
+        return [json.loads(line) for line in file]
+
+
+def read_description(directory: Path) -> RunDescription:
+    """Reads what the run in a directory is."""
+    value = read_json(directory / "run.json")
+    replicas = tuple(Replica(**r) for r in value["replicas"])
+    starts, teacher_steps = tuple(value["starts"]), tuple(value["teacher_steps"])
+    return RunDescription(**{**value, "replicas": replicas, "starts": starts, "teacher_steps": teacher_steps})
+
+
+def read_run(directory: Path) -> RunRecord:
+    """Reads a run's description and curves."""
+    description = read_description(directory)
+    records = read_jsonl(directory / "metrics.jsonl")
+    replicas = len(description.replicas)
+    return RunRecord(
+        description=description,
+        train=_curves(records, "train", replicas),
+        evaluation=_curves(records, "evaluation", replicas),
+        seconds=sum(r["seconds"] for r in read_jsonl(directory / "progress.jsonl")),
+        complete=(directory / "result.json").exists(),
+    )
+
+
+def read_students(workdir: Path) -> list[RunRecord]:
+    """Reads all student runs of an experiment, ordered by name."""
+    return [read_run(path.parent) for path in sorted((workdir / "students").glob("*/run.json"))]
+
+
+def _curves(records: Sequence[Mapping[str, Any]], split: str, replicas: int) -> Curves:
+    chosen = [r for r in records if r["split"] == split]
+    steps = sorted({r["step"] for r in chosen})
+    row = {step: i for i, step in enumerate(steps)}
+    loss, accuracy = np.full((2, len(steps), replicas), np.nan)
+    for record in chosen:
+        for values, name in ((loss, "loss"), (accuracy, "accuracy")):
+            total, count = record[name]
+            values[row[record["step"]], record["replica"]] = total / count if count else np.nan
+    return Curves(np.array(steps, dtype=np.int64), loss, accuracy)

@@ -1,0 +1,43 @@
+"""Figures, tables, verdicts on the paper's claims and one static page, from recorded files alone."""
+
+import os
+import shutil
+from pathlib import Path
+
+from pdjax.report.claims import evaluate_claims
+from pdjax.report.figures import all_figures
+from pdjax.report.page import render_page
+from pdjax.report.results import read_results
+from pdjax.report.tables import all_tables
+
+
+def write_report(workdir: Path) -> Path:
+    """Writes ``<workdir>/report/`` from what the experiment has recorded so far, and returns its index.html.
+
+    The old report stays complete until the new one is; files of earlier reports do not survive. The same records
+    give the same bytes.
+
+    Raises:
+      UserError: the directory is no experiment's, or its records contradict each other.
+    """
+    results = read_results(workdir)
+    claims = evaluate_claims(results)
+    figures, tables = all_figures(results), all_tables(results, claims)
+    files = {"index.html": render_page(results, claims, figures, tables).encode()}
+    files |= {f"figures/{figure.name}.svg": figure.svg for figure in figures}
+    files |= {f"figures/{figure.name}.png": figure.png for figure in figures}
+    files |= {f"tables/{table.name}.csv": table.csv().encode() for table in tables}
+    report, partial, old = (workdir / name for name in ("report", "report.partial", "report.old"))
+    for leftover in (partial, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    for name, content in files.items():
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if report.exists():
+        os.replace(report, old)
+    os.replace(partial, report)
+    if old.exists():
+        shutil.rmtree(old)
+    return report / "index.html"

@@ -1,0 +1,208 @@
+"""The student stage: for every budget and strategy one run, whose replicas are seeds x learning rates."""
+
+import dataclasses
+import functools
+import itertools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from pdjax import curriculum as curricula
+from pdjax.config import Config, StrategyConfig, digest_of
+from pdjax.curriculum import Curriculum
+from pdjax.errors import UserError
+from pdjax.interrupt import Interrupt
+from pdjax.models import build_model
+from pdjax.records import Replica, RunDescription, read_run, write_json
+from pdjax.selection import Selection, find_phases, select
+from pdjax.stages.teacher import open_trajectory, teacher_identity
+from pdjax.stages.workdir import is_done
+from pdjax.step import Guide, Program
+from pdjax.store import CheckpointStore, stack
+from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
+from pdjax.tasks import build_task
+from pdjax.train import Job, train
+from pdjax.types import Params
+
+logger = logging.getLogger("pdjax")
+
+
+def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+    """Trains the students of every budget and strategy, skipping those that are done.
+
+    Raises:
+      UserError: there is no finished teacher, or a curriculum asks for a checkpoint that is not stored.
+    """
+    if not (workdir / "teacher" / "result.json").exists():
+        raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
+    trajectory = open_trajectory(config, workdir)
+    try:
+        runs = plan_runs(config, workdir, trajectory)
+        pending = [run for run in runs if not is_done(_directory(workdir, run[1]), run[1])]
+        logger.info("students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(_replicas(config)))
+        sweep_of = functools.cache(functools.partial(_build_sweep, config))
+        guides = _build_guides(trajectory, _teacher_shape(config), [d for _, d in runs if d.starts]) if pending else {}
+        for strategy, description in pending:
+            sweep = sweep_of(guided=strategy.schedule != "labels")
+            job = _job(config, strategy, description, sweep, guides.get(description.name))
+            train(job, _directory(workdir, description), config.loop, interrupt)
+    finally:
+        trajectory.close()
+
+
+def plan_runs(
+    config: Config, workdir: Path, trajectory: CheckpointStore
+) -> list[tuple[StrategyConfig, RunDescription]]:
+    """Chooses the checkpoints (writing ``selection.json``) and describes all runs, in their order.
+
+    Raises:
+      UserError: a curriculum asks for a checkpoint that is not stored, or does not fit the student's length.
+    """
+    selections = _select_checkpoints(config, workdir, trajectory.steps())
+    teacher_length = trajectory.steps()[-1]
+    runs = []
+    for budget, (name, strategy) in itertools.product(
+        sorted(config.student_training.budgets), config.strategies.items()
+    ):
+        table = build_curriculum(strategy, selections[name].teacher_steps, teacher_length, budget)
+        if table is not None:
+            table.check_available(trajectory.steps())
+        description = RunDescription(
+            role="student",
+            name=f"{name}-{budget}",
+            strategy=name,
+            budget=budget,
+            replicas=_replicas(config),
+            starts=table.starts if table is not None else (),
+            teacher_steps=table.teacher_steps if table is not None else (),
+            identity="",
+        )
+        identity = _identity(config, strategy, description)
+        runs.append((strategy, dataclasses.replace(description, identity=identity)))
+    return runs
+
+
+def build_curriculum(
+    strategy: StrategyConfig, teacher_steps: Sequence[int], teacher_length: int, budget: int
+) -> Curriculum | None:
+    """Returns the table of a strategy for a student of ``budget`` steps; None for labels only."""
+    match strategy.schedule:
+        case "labels":
+            return None
+        case "one_shot":
+            return curricula.one_shot(teacher_length)
+        case "fixed_duration":
+            assert strategy.duration is not None  # the config requires it
+            return curricula.fixed_duration(teacher_steps, strategy.duration)
+        case "equal_split":
+            return curricula.equal_split(teacher_steps, budget)
+        case "teacher_split":
+            assert strategy.kappa is not None  # the config requires it
+            return curricula.teacher_split(teacher_steps, teacher_length, strategy.kappa, budget)
+
+
+def _select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) -> dict[str, Selection]:
+    """Finds the phases of the teacher's training and the checkpoints of each strategy; records both."""
+    curves = read_run(workdir / "teacher").evaluation
+    phases = find_phases(curves.steps, curves.loss[:, 0])
+    selections = {name: select(s.selection, available, phases) for name, s in config.strategies.items()}
+    record = {
+        "phases": None if phases is None else dataclasses.asdict(phases),
+        "strategies": {
+            name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
+            for name, strategy in config.strategies.items()
+            if strategy.schedule != "labels"
+        },
+    }
+    write_json(workdir / "selection.json", record)
+    return selections
+
+
+def _replicas(config: Config) -> tuple[Replica, ...]:
+    training = config.student_training
+    return tuple(Replica(seed, rate) for rate, seed in itertools.product(training.learning_rates, training.seeds))
+
+
+def _identity(config: Config, strategy: StrategyConfig, description: RunDescription) -> str:
+    """Digest of all that determines a run's results: its settings, and through its identity the teacher."""
+    whole = config.as_dict()
+    settings = {key: whole[key] for key in ("seed", "task", "student", "evaluation")}
+    training = {k: v for k, v in whole["student_training"].items() if k != "budgets"}
+    teacher = None if strategy.schedule == "labels" else teacher_identity(config)
+    return digest_of(
+        {**settings, "training": training, "teacher": teacher, "run": dataclasses.asdict(description)}
+        | {"temperature": strategy.temperature, "label_weight": strategy.label_weight}
+    )
+
+
+def _build_sweep(config: Config, guided: bool) -> Sweep:
+    task = build_task(config.task)
+    program = Program(
+        task=task,
+        student=build_model(config.student, task),
+        teacher=build_model(config.teacher, task) if guided else None,
+        optimizer=config.student_training.optimizer,
+        batch_size=config.student_training.batch_size,
+        shared_batches=config.student_training.shared_batches,
+        data_name="student batches",
+    )
+    return build_sweep(program, config.loop.chunk_steps, len(_replicas(config)), config.evaluation)
+
+
+def _teacher_shape(config: Config) -> Params:
+    """Returns the teacher's parameters as shapes."""
+    task = build_task(config.task)
+    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
+    return jax.eval_shape(build_model(config.teacher, task).init, jax.random.key(0), inputs)
+
+
+def _build_guides(
+    trajectory: CheckpointStore, like: Params, descriptions: Sequence[RunDescription]
+) -> dict[str, Guide]:
+    """Returns a guide for every run by name.
+
+    All guides share one stack of the checkpoints that any of them uses, and have tables of one length:
+    runs of different strategies then share one compiled program.
+    """
+    if not descriptions:
+        return {}
+    used = sorted({step for d in descriptions for step in d.teacher_steps})
+    rows = max(len(d.starts) for d in descriptions)
+    checkpoints = stack(trajectory, used, like)
+    entries = {d.name: [used.index(step) for step in d.teacher_steps] for d in descriptions}
+    return {
+        d.name: Guide(
+            checkpoints,
+            curricula.padded(d.starts, rows),
+            jnp.array(entries[d.name] + [0] * (rows - len(d.starts)), jnp.int32),
+        )
+        for d in descriptions
+    }
+
+
+def _job(
+    config: Config, strategy: StrategyConfig, description: RunDescription, sweep: Sweep, guide: Guide | None
+) -> Job:
+    replicas = description.replicas
+    return Job(
+        description=description,
+        sweep=sweep,
+        replicas=place_replicas(
+            sweep.mesh,
+            seeds=[replica.seed for replica in replicas],
+            learning_rates=[replica.learning_rate for replica in replicas],
+            temperatures=[strategy.temperature] * len(replicas),
+            label_weights=[strategy.label_weight] * len(replicas),
+        ),
+        guide=None if guide is None else place_guide(sweep.mesh, guide),
+        data_seed=config.seed,
+        evaluation_seed=config.seed,
+        evaluate_every=config.evaluation.every,
+    )
+
+
+def _directory(workdir: Path, description: RunDescription) -> Path:
+    return workdir / "students" / description.name

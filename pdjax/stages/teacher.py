@@ -1,0 +1,123 @@
+"""The teacher stage: one training run, whose states at regular steps become the trajectory."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pdjax.config import Config, digest_of
+from pdjax.errors import UserError
+from pdjax.interrupt import Interrupt
+from pdjax.models import build_model
+from pdjax.records import Replica, RunDescription, read_json
+from pdjax.stages.workdir import is_done
+from pdjax.step import Program
+from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.sweep import Sweep, build_sweep, place_replicas
+from pdjax.tasks import build_task
+from pdjax.train import KEPT_STATES, Job, train
+
+logger = logging.getLogger("pdjax")
+
+
+def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+    """Trains the teacher and keeps its trajectory, unless that is done or a trajectory is given."""
+    directory, training = workdir / "teacher", config.teacher_training
+    if training.trajectory is not None:
+        store = open_trajectory(config, workdir)
+        logger.info("teacher: %d checkpoints of %s", len(store.steps()), training.trajectory)
+        _copy_curves(Path(training.trajectory).parent, directory)
+        store.close()
+        return
+    description = RunDescription(
+        role="teacher",
+        name="teacher",
+        strategy=None,
+        budget=training.steps,
+        replicas=(Replica(training.seed, training.learning_rate),),
+        starts=(),
+        teacher_steps=(),
+        identity=teacher_identity(config),
+    )
+    if is_done(directory, description):
+        return
+    task = build_task(config.task)
+    program = Program(
+        task=task,
+        student=build_model(config.teacher, task),
+        teacher=None,
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        shared_batches=True,
+        data_name="teacher batches",
+    )
+    sweep = build_sweep(program, config.loop.chunk_steps, 1, config.evaluation)
+    _announce_disk(config, workdir, sweep)
+    trajectory = open_trajectory(config, workdir)
+    job = Job(
+        description=description,
+        sweep=sweep,
+        replicas=place_replicas(sweep.mesh, [training.seed], [training.learning_rate], [0.0], [1.0]),
+        guide=None,
+        data_seed=training.seed,
+        evaluation_seed=config.seed,
+        evaluate_every=config.evaluation.every,
+        keep_every=training.checkpoint_every,
+        keep=trajectory.save,
+    )
+    train(job, directory, config.loop, interrupt)
+    trajectory.close()
+
+
+def teacher_identity(config: Config) -> str:
+    """Digest of all that determines the teacher's results."""
+    return digest_of({"seed": config.seed, "evaluation": config.as_dict()["evaluation"], **trajectory_identity(config)})
+
+
+def trajectory_identity(config: Config) -> dict[str, Any]:
+    """What a trajectory store says about itself."""
+    whole = config.as_dict()
+    return {"task": whole["task"], "model": whole["teacher"], "training": whole["teacher_training"]}
+
+
+def open_trajectory(config: Config, workdir: Path) -> CheckpointStore:
+    """Opens the teacher's trajectory: the experiment's own, or the given one of the same task and model."""
+    identity, given = trajectory_identity(config), config.teacher_training.trajectory
+    if given is None:
+        return CheckpointStore(workdir / "teacher" / "trajectory", identity)
+    directory = Path(given)
+    if not (directory / "store.json").exists():
+        raise UserError(
+            "a trajectory store in teacher_training.trajectory",
+            f"no store.json in {directory}",
+            "name the directory <workdir>/teacher/trajectory of another experiment",
+        )
+    # Another teacher's training is welcome; another task or model is not.
+    return CheckpointStore(directory, identity | {"training": read_json(directory / "store.json").get("training")})
+
+
+def _copy_curves(source: Path, directory: Path) -> None:
+    """Copies a given trajectory's recorded training, which the report draws and the selection reads."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "metrics.jsonl", "result.json"):
+        if not (source / name).exists():
+            raise UserError(
+                f"the teacher's {name} beside its trajectory", f"none in {source}", "give a complete teacher directory"
+            )
+        shutil.copyfile(source / name, directory / name)
+
+
+def _announce_disk(config: Config, workdir: Path, sweep: Sweep) -> None:
+    """Says how much disk the trajectory and training states take, and refuses when it is not there."""
+    state = jax.eval_shape(sweep.init, jnp.zeros(1, jnp.int32))
+    checkpoints = config.teacher_training.steps // config.teacher_training.checkpoint_every
+    trajectory = int(SAFETY * checkpoints * tree_bytes(state.params))
+    states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
+    logger.info(
+        "teacher: %d parameters; the trajectory of %d checkpoints takes %.1f MB on disk, training states %.1f MB",
+        sum(leaf.size for leaf in jax.tree.leaves(state.params)), checkpoints, trajectory / 1e6, states / 1e6,
+    )  # fmt: skip
+    require_space(workdir, trajectory + states, "the teacher's trajectory and training states")

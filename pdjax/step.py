@@ -1,0 +1,196 @@
+"""One training step, and the chunk of steps that is compiled: the only training code there is.
+
+Labels only, one-shot, progressive: every strategy is this step with other data. What differs is the
+*guide*, the teacher's checkpoints with a curriculum over them, or None for a student of the labels.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from pdjax import losses, optimizer
+from pdjax.config import OptimizerConfig
+from pdjax.curriculum import checkpoint_index
+from pdjax.types import Batch, Mean, Model, Params, StepMetrics, Task, mean_of, named_key, ratio
+
+
+class TrainState(NamedTuple):
+    """What training changes; parameters and optimizer state lead with the replica axis.
+
+    ``step`` counts the steps done. No random key is here: see ``named_key``.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: optax.OptState
+
+
+class Replicas(NamedTuple):
+    """The members of a sweep: everything they may differ in, as arrays."""
+
+    seed: Int[Array, "R"]
+    learning_rate: Float[Array, "R"]
+    temperature: Float[Array, "R"]
+    label_weight: Float[Array, "R"]
+
+
+class Guide(NamedTuple):
+    """Teacher checkpoints on the device and the curriculum over them (see ``pdjax.curriculum``).
+
+    ``checkpoints`` stacks parameters along a leading axis of K; row s of the curriculum, which holds from
+    student step ``starts[s]`` on, uses entry ``entries[s]`` of the stack.
+    """
+
+    checkpoints: Params
+    starts: Int[Array, "S"]
+    entries: Int[Array, "S"]
+
+    def teacher_at(self, step: Int[Array, ""]) -> Params:
+        """Returns the parameters of the checkpoint that holds at a student step."""
+        entry = self.entries[checkpoint_index(self.starts, step)]
+        return jax.tree.map(lambda leaves: leaves[entry], self.checkpoints)
+
+
+class Program(NamedTuple):
+    """The fixed parts of a training run, from which its compiled functions are made."""
+
+    task: Task
+    student: Model
+    teacher: Model | None  # None: labels only
+    optimizer: OptimizerConfig
+    batch_size: int
+    shared_batches: bool
+    data_name: str  # names the stream of batches, with a seed and the step
+
+
+def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
+    """Returns the state before the first step, one replica for each seed."""
+    inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), program.batch_size)).inputs
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
+    params = jax.vmap(lambda seed: program.student.init(named_key(seed, "init"), blank))(seeds)
+    opt_state = jax.vmap(optimizer.direction(program.optimizer).init)(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
+def batch_loss(
+    logits: Float[Array, "*places V"],
+    teacher_logits: Float[Array, "*places V"] | None,
+    batch: Batch,
+    temperature: Float[Array, ""],
+    label_weight: Float[Array, ""],
+) -> StepMetrics:
+    """Returns the loss over the places that count (equations 1 to 4), and the top-1 accuracy there."""
+    if teacher_logits is None:
+        values = losses.cross_entropy(logits, batch.targets)
+    else:
+        values = losses.mixed(logits, teacher_logits, batch.targets, temperature, label_weight)
+    correct = (jnp.argmax(logits, axis=-1) == batch.targets).astype(jnp.float32)
+    return StepMetrics(mean_of(values, batch.weights), mean_of(correct, batch.weights))
+
+
+def train_step(
+    program: Program,
+    state: TrainState,
+    batch: Batch,
+    teacher_logits: Float[Array, "*places V"] | None,
+    replica: Replicas,
+    num_steps: Int[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """One step of one replica: gradient of the mean loss, optimizer update.
+
+    ``num_steps`` is the length of the whole run, for the learning-rate schedule. The metrics are those of
+    the parameters before the update.
+    """
+    dropout_key = named_key(replica.seed, "dropout", state.step)
+
+    def objective(params: Params) -> tuple[Float[Array, ""], StepMetrics]:
+        logits, _ = program.student.apply(params, batch.inputs, dropout_key)
+        metrics = batch_loss(logits, teacher_logits, batch, replica.temperature, replica.label_weight)
+        return ratio(metrics.loss), metrics
+
+    gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = optimizer.direction(program.optimizer).update(gradients, state.opt_state, state.params)
+    rate = replica.learning_rate * optimizer.schedule(program.optimizer, state.step, num_steps)
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def train_chunk(
+    program: Program,
+    chunk_steps: int,
+    state: TrainState,
+    replicas: Replicas,
+    guide: Guide | None,
+    data_seed: Int[Array, ""],
+    num_steps: Int[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """Trains all replicas for ``chunk_steps`` steps; returns the state and metrics of shape [N, R].
+
+    With ``shared_batches`` all replicas see the batches of ``data_seed``, and the teacher runs once for all
+    of them; otherwise every replica draws its own from its seed.
+    """
+
+    def sample(seed: Int[Array, ""], step: Int[Array, ""]) -> Batch:
+        return program.task.sample(named_key(seed, program.data_name, step), program.batch_size)
+
+    def teach(teacher: Params | None, batch: Batch) -> Float[Array, "*places V"] | None:
+        return None if program.teacher is None else program.teacher.apply(teacher, batch.inputs)[0]
+
+    def body(state: TrainState, _: None) -> tuple[TrainState, StepMetrics]:
+        teacher = None if guide is None else guide.teacher_at(state.step)
+        shared = sample(data_seed, state.step) if program.shared_batches else None
+        shared_logits = None if shared is None else teach(teacher, shared)
+
+        def one(params: Params, opt_state: optax.OptState, replica: Replicas) -> tuple[TrainState, StepMetrics]:
+            batch = sample(replica.seed, state.step) if shared is None else shared
+            logits = teach(teacher, batch) if shared is None else shared_logits
+            return train_step(program, TrainState(state.step, params, opt_state), batch, logits, replica, num_steps)
+
+        after, metrics = over_replicas(one)(state.params, state.opt_state, replicas)
+        return TrainState(state.step + 1, after.params, after.opt_state), metrics
+
+    return jax.lax.scan(body, state, None, length=chunk_steps)
+
+
+def over_replicas(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``vmap``, except that a single replica runs without the extra axis.
+
+    The products of a batch of one are the same, but XLA's CPU backend runs them up to 1.5 times slower.
+    """
+
+    def mapped(*arguments: Any) -> Any:
+        if jax.tree.leaves(arguments)[0].shape[0] > 1:
+            return jax.vmap(function)(*arguments)
+        alone = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+        return jax.tree.map(lambda leaf: leaf[None], alone)
+
+    return mapped
+
+
+def evaluate(
+    task: Task, model: Model, num_batches: int, batch_size: int, params: Params, seed: Int[Array, ""]
+) -> StepMetrics:
+    """Returns cross-entropy and accuracy of all replicas on held-out batches, the same for every model."""
+
+    def body(total: StepMetrics, index: Int[Array, ""]) -> tuple[StepMetrics, None]:
+        batch = task.sample(named_key(seed, "evaluation", index), batch_size)
+
+        def one(params: Params) -> StepMetrics:
+            zero = jnp.zeros(())
+            return batch_loss(model.apply(params, batch.inputs)[0], None, batch, zero, zero)
+
+        return jax.tree.map(jnp.add, total, over_replicas(one)(params)), None
+
+    replicas = jax.tree.leaves(params)[0].shape[0]
+    zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
+    return jax.lax.scan(body, StepMetrics(zeros, zeros), jnp.arange(num_batches))[0]
+
+
+Chunk = Callable[
+    [TrainState, Replicas, Guide | None, Int[Array, ""], Int[Array, ""]], tuple[TrainState, StepMetrics]
+]
+"""``chunk(state, replicas, guide, data_seed, num_steps)``, compiled; the state's memory is reused."""

@@ -1,0 +1,140 @@
+"""The only training loop: restore, run a chunk, log, evaluate, save, until the budget is spent."""
+
+import dataclasses
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pdjax import sharding
+from pdjax.config import LoopConfig
+from pdjax.errors import TrainingError
+from pdjax.interrupt import Interrupt, Interrupted
+from pdjax.progress import Progress
+from pdjax.records import RunDescription, write_json
+from pdjax.step import Guide, Replicas, TrainState
+from pdjax.store import CheckpointStore
+from pdjax.sweep import Sweep
+from pdjax.types import Params
+from pdjax.writer import MetricsWriter, build_sinks
+
+KEPT_STATES = 2
+"""Training states that stay on disk: the newest, and one before it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything one run needs; its result is a function of this alone."""
+
+    description: RunDescription
+    sweep: Sweep
+    replicas: Replicas
+    guide: Guide | None
+    data_seed: int
+    evaluation_seed: int
+    evaluate_every: int
+    keep_every: int | None = None  # steps between calls of ``keep``, each after an evaluation
+    keep: Callable[[int, Params, Mapping[str, float]], None] | None = None  # receives replica 0, its held-out means
+
+
+def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt) -> None:
+    """Runs a job in its directory to the end, continuing from the last saved state if there is one.
+
+    Raises:
+      Interrupted: a signal asked to stop; the state is saved.
+      TrainingError: a loss or a parameter is not finite.
+      UserError: the directory belongs to another run.
+    """
+    description, budget = job.description, job.description.budget
+    store = CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES)
+    write_json(directory / "run.json", dataclasses.asdict(description))
+    done = store.latest_step()
+    writer = MetricsWriter(directory, done, build_sinks(loop.writers, directory, description))
+    progress = Progress(description.name, done or 0, budget)
+    try:
+        state = _first_state(job, store, done)
+        if done is None:
+            _evaluate(job, state, writer, progress, 0)
+        for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
+            began, before = time.monotonic(), step - loop.chunk_steps
+            state = _run_chunk(job, state, step, loop.chunk_steps, store, writer)
+            progress.advance(step)
+            kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
+            if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
+                means = _evaluate(job, state, writer, progress, step)
+                if kept and job.keep is not None:
+                    job.keep(step, jax.tree.map(lambda leaf: leaf[0], state.params), means)
+            stopping = interrupt.signal_number is not None
+            if stopping or step == budget or step % loop.save_every == 0:
+                _save(job, state, step, store, writer)
+            _log_cost(directory, step, time.monotonic() - began)
+            if stopping and step < budget:
+                raise Interrupted(interrupt.signal_number, f"{description.name} is saved at step {step} of {budget}")
+        write_json(directory / "result.json", {"step": budget, "identity": description.identity})
+    finally:
+        progress.close()
+        writer.close()
+        store.close()
+
+
+def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainState:
+    """Returns the initial state, or the saved one, on the sweep's devices."""
+    if done is None:
+        return job.sweep.init(job.replicas.seed)
+    saved = store.restore(done, jax.eval_shape(job.sweep.init, job.replicas.seed))
+    return jax.device_put(saved, sharding.state_sharding(job.sweep.mesh))
+
+
+def _run_chunk(
+    job: Job, state: TrainState, step: int, chunk_steps: int, store: CheckpointStore, writer: MetricsWriter
+) -> TrainState:
+    """Runs the chunk that ends at ``step`` and records the means over its batches."""
+    seed, budget = jnp.int32(job.data_seed), jnp.int32(job.description.budget)
+    state, metrics = job.sweep.chunk(state, job.replicas, job.guide, seed, budget)
+    metrics = jax.tree.map(np.asarray, metrics)
+    bad = np.argwhere(~np.isfinite(metrics.loss.sum))
+    if len(bad):
+        raise _not_finite(job, "the loss", step - chunk_steps + int(bad[0][0]), int(bad[0][1]), store)
+    writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
+    return state
+
+
+def _evaluate(job: Job, state: TrainState, writer: MetricsWriter, progress: Progress, step: int) -> dict[str, float]:
+    """Evaluates all replicas on the held-out batches; returns the means of replica 0."""
+    metrics = jax.tree.map(np.asarray, job.sweep.evaluate(state.params, jnp.int32(job.evaluation_seed)))
+    writer.write("evaluation", step, metrics)
+    means = {name: part.sum / part.count for name, part in metrics._asdict().items()}
+    progress.report(step, means["loss"].mean(), means["accuracy"].mean())
+    return {name: float(values[0]) for name, values in means.items()}
+
+
+def _save(job: Job, state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter) -> None:
+    """Saves the training state, behind the records of its step."""
+    host = jax.tree.map(np.asarray, state)
+    for replica in range(len(job.description.replicas)):
+        if not all(np.isfinite(leaf[replica]).all() for leaf in jax.tree.leaves(host.params)):
+            raise _not_finite(job, "a parameter", step, replica, store)
+    writer.flush()
+    store.save(step, host)
+
+
+def _not_finite(job: Job, what: str, step: int, replica: int, store: CheckpointStore) -> TrainingError:
+    settings = job.description.replicas[replica]
+    good = store.latest_step()
+    saved = f"the last good state is step {good}, {store.path(good)}" if good is not None else "no state was saved yet"
+    return TrainingError(
+        f"{job.description.name}: {what} is not finite at step {step} in replica {replica} (seed {settings.seed}, "
+        f"learning rate {settings.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
+    )
+
+
+def _log_cost(directory: Path, step: int, seconds: float) -> None:
+    """Appends wall-clock time and peak memory, which differ from run to run, to a file of their own."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    with open(directory / "progress.jsonl", "a") as file:
+        file.write(json.dumps({"step": step, "seconds": round(seconds, 4), "peak_memory_bytes": peak}) + "\n")

@@ -1,0 +1,107 @@
+"""Names shared by every module: the dimension glossary, batches, means and protocols.
+
+Dimension glossary, used in jaxtyping annotations and in suffixes such as ``x_DxT``::
+
+    B  batch (sequences or examples)      R  replicas of a sweep
+    L  length (positions of a sequence)   K  checkpoints of a trajectory held on the device
+    D  width of the model                 H  attention heads
+    C  dimensions of one head             F  width of the feed-forward layer
+    V  vocabulary or classes              N  steps of one chunk
+    T  tokens of a batch, B * L
+
+Activations inside the Transformers are *feature-major* (``x_DxT``): the features lead and all tokens of the
+batch are one contiguous row. Layer norms and biases of a narrow student then run along long rows instead of
+rows of sixteen numbers, and every weight gradient is a product of two long rows. On two CPU cores a whole
+training step is 1.3 to 1.4 times faster than with token-major activations, and also 1.6 times faster than
+with three axes (``x_DxBxL``), whose products XLA does not flatten.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+
+Params = Any
+"""A pytree of float32 arrays, as ``model.init`` returns it."""
+
+Inputs = Mapping[str, Array]
+"""What a model reads, by name; tasks and models agree on the names."""
+
+
+class Batch(NamedTuple):
+    """One batch of a task.
+
+    ``inputs`` is what the model reads, ``targets`` the right class at every predicted place, ``weights``
+    is 1 where a prediction counts and 0 elsewhere, and ``extras`` holds what probes need. Nothing in
+    ``extras`` costs anything unless it is used: the compiler removes it.
+    """
+
+    inputs: Inputs
+    targets: Int[Array, "*places"]
+    weights: Float[Array, "*places"]
+    extras: Mapping[str, Array]
+
+
+class Mean(NamedTuple):
+    """A mean carried as its two sums, so that means of uneven parts combine without bias."""
+
+    sum: Float[Array, "*shape"]
+    count: Float[Array, "*shape"]
+
+
+class StepMetrics(NamedTuple):
+    """What one training step measures on its batch, before the update."""
+
+    loss: Mean
+    accuracy: Mean
+
+
+class Task(Protocol):
+    """A distribution of batches, sampled on the device."""
+
+    num_classes: int
+
+    def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
+        """Draws a fresh batch; a pure function of its arguments."""
+        ...
+
+
+ApplyFunction = Callable[..., tuple[Float[Array, "*places V"], Mapping[str, Any]]]
+"""``apply(params, inputs, dropout_key=None) -> (logits, intermediates)``."""
+
+
+class Model(Protocol):
+    """Pure functions around a set of parameters; the parameters live outside."""
+
+    def init(self, key: PRNGKeyArray, inputs: Inputs) -> Params:
+        """Draws initial parameters for inputs of these shapes."""
+        ...
+
+    def apply(
+        self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
+        """Returns logits and intermediates; dropout is off without a key."""
+        ...
+
+
+def mean_of(values: Float[Array, "*places"], weights: Float[Array, "*places"]) -> Mean:
+    """Returns the weighted sum and the total weight."""
+    return Mean(jnp.sum(values * weights), jnp.sum(weights))
+
+
+def ratio(mean: Mean) -> Float[Array, "*shape"]:
+    """Returns ``sum / count``, and 0 where nothing was counted."""
+    return jnp.where(mean.count > 0, mean.sum / jnp.maximum(mean.count, 1), 0.0)
+
+
+def named_key(seed: int | Int[Array, ""], name: str, step: int | Int[Scalar, ""] | None = None) -> PRNGKeyArray:
+    """Returns the random key for a purpose, a seed and optionally a step.
+
+    No key is ever carried or saved: every random draw of a run is a function of (name, seed, step), which
+    is what makes a resumed run repeat an uninterrupted one.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return key if step is None else jax.random.fold_in(key, step)

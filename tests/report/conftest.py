@@ -1,0 +1,212 @@
+"""Synthetic working directories: the files an experiment records, written by hand with known numbers.
+
+Tests reach all of this through fixtures: which ``conftest`` an import finds depends on the other test directories.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from pdjax.report import write_report
+
+_OPTIMIZER = {
+    "kind": "adam",
+    "schedule": "constant",
+    "warmup_fraction": 0.0,
+    "clip_norm": 1.0,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "epsilon": 1e-8,
+}
+_BERT = {
+    "kind": "bert",
+    "num_layers": 1,
+    "num_heads": 2,
+    "head_dim": 4,
+    "width": None,
+    "feed_forward_multiple": 4,
+    "dropout": 0.0,
+    "attend_to_selected": True,
+}
+
+
+def strategy(schedule: str, label: str, **changes: Any) -> dict[str, Any]:
+    """Returns a strategy's configuration."""
+    return {
+        "schedule": schedule,
+        "label": label,
+        "selection": {"kind": "final", "count": None, "steps": None},
+        "duration": 100 if schedule == "fixed_duration" else None,
+        "kappa": None,
+        "temperature": 1.0,
+        "label_weight": 1.0 if schedule == "labels" else 0.0,
+        **changes,
+    }
+
+
+BASE = {
+    "name": "synthetic",
+    "seed": 0,
+    "task": {
+        "kind": "pcfg",
+        "grammar": "cfg3b",
+        "root": None,
+        "length": None,
+        "mask_rate": 0.3,
+        "select_bos": False,
+    },
+    "teacher": _BERT,
+    "student": _BERT,
+    "teacher_training": {
+        "seed": 0,
+        "steps": 400,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "checkpoint_every": 100,
+        "trajectory": None,
+        "optimizer": _OPTIMIZER,
+    },
+    "student_training": {
+        "seeds": [0, 1, 2],
+        "learning_rates": [1e-3],
+        "budgets": [100, 200],
+        "batch_size": 8,
+        "shared_batches": True,
+        "optimizer": _OPTIMIZER,
+    },
+    "strategies": {
+        "labels": strategy("labels", "labels"),
+        "one_shot": strategy("one_shot", "one-shot"),
+        "two": strategy("fixed_duration", "(2, T)"),
+    },
+    "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},
+    "loop": {"chunk_steps": 50, "save_every": 50, "writers": []},
+}
+
+Replicas = Sequence[tuple[int, float]]
+
+
+class Workdir:
+    """Writes the recorded files of an experiment; ``config`` can be changed before ``start``."""
+
+    TEACHER: ClassVar = {100: (2.0, 0.3), 200: (1.5, 0.4), 300: (1.1, 0.6), 400: (1.0, 0.7)}
+    """Held-out loss and accuracy of the teacher by step."""
+
+    FINAL: ClassVar = {
+        ("labels", 100): (0.40, 0.42, 0.44),
+        ("one_shot", 100): (0.43, 0.41, 0.42),
+        ("two", 100): (0.50, 0.51, 0.55),
+        ("labels", 200): (0.50, 0.60, 0.55),
+        ("one_shot", 200): (0.52, 0.58, 0.55),
+        ("two", 200): (0.51, 0.60, 0.56),
+    }
+    """Final accuracies of three seeds: (2, T) is ahead at 100 steps and not clearly at 200."""
+
+    TABLES: ClassVar = {"labels": (), "one_shot": ((0, 400),), "two": ((0, 200), (50, 400))}
+    """Student step and checkpoint of every row of the strategies' curricula."""
+
+    strategy = staticmethod(strategy)
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config: dict[str, Any] = copy.deepcopy(BASE)
+
+    def start(self) -> None:
+        """Writes what is recorded before any training."""
+        self.write("config.json", self.config)
+        environment = {"command": ["pdjax", "--config", "a b.py"], "date": "2025-01-02T03:04:05+00:00"}
+        environment |= {"versions": {"jax": "0.7.1", "python": "3.11"}, "device": "cpu", "cores": 2}
+        self.write("environment.json", environment)
+
+    def select(self, strategies: Mapping[str, Sequence[int]]) -> None:
+        """Writes phases and the chosen checkpoints."""
+        phases = {"start": 100, "middle": 200, "end": 300, "reason": "the loss drops there"}
+        chosen = {key: {"teacher_steps": steps, "reason": f"because of {key}"} for key, steps in strategies.items()}
+        self.write("selection.json", {"phases": phases, "strategies": chosen})
+
+    def teacher(self, curve: Mapping[int, tuple[float, float]] | None = None, complete: bool = True) -> None:
+        """Writes the teacher's run."""
+        curve = self.TEACHER if curve is None else curve
+        records = [(step, 0, loss, accuracy) for step, (loss, accuracy) in curve.items()]
+        steps = self.config["teacher_training"]["steps"]
+        description = {"role": "teacher", "name": "teacher", "strategy": None, "budget": steps}
+        self.run("teacher", description, [(0, 1e-3)], records, complete)
+
+    def student(
+        self,
+        key: str,
+        budget: int,
+        curves: Mapping[int, Sequence[float]],
+        replicas: Replicas = ((0, 1e-3), (1, 1e-3), (2, 1e-3)),
+        table: Sequence[tuple[int, int]] = (),
+        complete: bool = True,
+    ) -> None:
+        """Writes a student run; ``curves`` holds the accuracy of every replica by step, the loss is 2 - accuracy."""
+        name = f"{key}-{budget}"
+        records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
+        description = {"role": "student", "name": name, "strategy": key, "budget": budget}
+        description |= {"starts": [start for start, _ in table], "teacher_steps": [step for _, step in table]}
+        self.run(f"students/{name}", description, replicas, records, complete)
+
+    def run(
+        self,
+        directory: str,
+        description: dict[str, Any],
+        replicas: Replicas,
+        records: Sequence[tuple[int, int, float, float]],
+        complete: bool,
+    ) -> None:
+        """Writes the files of one run."""
+        description = {"starts": [], "teacher_steps": [], "identity": "0", **description}
+        description["replicas"] = [{"seed": seed, "learning_rate": rate} for seed, rate in replicas]
+        self.write(f"{directory}/run.json", description)
+        lines = [
+            {"split": "evaluation", "step": step, "replica": replica, "loss": [loss, 1.0], "accuracy": [accuracy, 1.0]}
+            for step, replica, loss, accuracy in records
+        ]
+        (self.path / directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        progress = [{"step": s, "seconds": 1.25, "peak_memory_bytes": m << 20} for s, m in ((50, 300), (100, 200))]
+        (self.path / directory / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in progress))
+        result = self.path / directory / "result.json"
+        if complete:
+            self.write(f"{directory}/result.json", {})
+        else:
+            result.unlink(missing_ok=True)
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes a JSON file."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Workdir:
+    """An empty working directory for the configuration ``BASE``."""
+    return Workdir(tmp_path / "work")
+
+
+@pytest.fixture
+def finished(workdir: Workdir) -> Workdir:
+    """A complete experiment with three seeds, budgets 100 and 200 and the results of ``Workdir.FINAL``."""
+    return _finish(workdir)
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a complete experiment, for tests that only read it."""
+    return write_report(_finish(Workdir(tmp_path_factory.mktemp("finished"))).path)
+
+
+def _finish(workdir: Workdir) -> Workdir:
+    workdir.start()
+    workdir.teacher()
+    workdir.select({key: [step for _, step in table] for key, table in workdir.TABLES.items()})
+    for (key, budget), final in workdir.FINAL.items():
+        middle = [accuracy - 0.1 for accuracy in final]
+        workdir.student(key, budget, {budget // 2: middle, budget: final}, table=workdir.TABLES[key])
+    return workdir

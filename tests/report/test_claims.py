@@ -1,0 +1,137 @@
+"""Verdicts on claim F1: what makes it hold, fail, stay undecided or go untested."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pdjax.report.claims import ClaimResult, evaluate_claims
+from pdjax.report.results import read_results
+
+LABELS = (0.40, 0.42, 0.44)
+
+
+def decide(workdir: Any, **finals: Sequence[float]) -> ClaimResult:
+    """Returns the verdict at the only budget, 100 steps, given final accuracies by strategy and seed."""
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    for key, final in finals.items():
+        workdir.student(key, 100, {50: final, 100: final}, [(seed, 1e-3) for seed in range(len(final))])
+    (result,) = evaluate_claims(read_results(workdir.path))
+    return result
+
+
+def test_holds_when_every_interval_lies_above_zero(workdir: Any):
+    result = decide(workdir, labels=LABELS, one_shot=(0.43, 0.41, 0.42), two=(0.50, 0.51, 0.55))
+    assert result.verdict == "holds"
+    assert result.case == "(2, T), 100 steps"
+    over_labels, over_one_shot = result.measurements
+    # Differences 0.10, 0.09, 0.11: mean 0.10, standard deviation 0.01.
+    assert over_labels.interval == pytest.approx((0.10, 0.10 - 0.02484, 0.10 + 0.02484, 3), abs=1e-5)
+    # Differences 0.07, 0.10, 0.13: mean 0.10, standard deviation 0.03.
+    assert over_one_shot.interval == pytest.approx((0.10, 0.10 - 0.07452, 0.10 + 0.07452, 3), abs=1e-5)
+
+
+def test_pairing_by_seed_sees_what_the_spread_between_seeds_would_hide(workdir: Any):
+    result = decide(workdir, labels=(0.2, 0.4, 0.6), one_shot=(0.2, 0.4, 0.6), two=(0.21, 0.42, 0.615))
+    assert result.verdict == "holds"
+
+
+def test_fails_when_one_interval_lies_below_zero_although_the_other_lies_above(workdir: Any):
+    result = decide(workdir, labels=(0.60, 0.61, 0.62), one_shot=(0.40, 0.41, 0.42), two=(0.50, 0.51, 0.53))
+    assert result.verdict == "fails"
+
+
+def test_undecided_when_an_interval_contains_zero(workdir: Any):
+    result = decide(workdir, labels=(0.50, 0.51, 0.52), one_shot=(0.40, 0.41, 0.42), two=(0.52, 0.50, 0.53))
+    assert result.verdict == "undecided"
+
+
+def test_equal_accuracies_do_not_hold(workdir: Any):
+    assert decide(workdir, labels=LABELS, one_shot=LABELS, two=LABELS).verdict == "undecided"
+
+
+def test_one_seed_tests_nothing(workdir: Any):
+    result = decide(workdir, labels=(0.4,), one_shot=(0.4,), two=(0.9,))
+    assert (result.verdict, result.note) == ("not tested", "needs 2 seeds")
+
+
+def test_only_common_seeds_count(workdir: Any):
+    result = decide(workdir, labels=(0.4,), one_shot=LABELS, two=(0.50, 0.51, 0.55))
+    assert (result.verdict, result.note) == ("not tested", "needs 2 seeds")
+    assert [m.interval.size for m in result.measurements if m.interval is not None] == [1, 3]
+
+
+def test_no_common_seed_tests_nothing(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    for key, seeds in (("labels", (0, 1)), ("one_shot", (0, 1)), ("two", (2,))):
+        workdir.student(key, 100, {100: [0.5] * len(seeds)}, [(seed, 1e-3) for seed in seeds])
+    (result,) = evaluate_claims(read_results(workdir.path))
+    assert (result.verdict, result.note) == ("not tested", "needs 2 seeds")
+
+
+def test_seeds_are_paired_whatever_their_order(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("labels", 100, {100: LABELS})
+    workdir.student("one_shot", 100, {100: LABELS})
+    workdir.student("two", 100, {100: [a + 0.01 for a in LABELS[::-1]]}, [(2, 1e-3), (1, 1e-3), (0, 1e-3)])
+    (result,) = evaluate_claims(read_results(workdir.path))
+    assert all(m.interval == pytest.approx((0.01, 0.01, 0.01, 3)) for m in result.measurements)
+
+
+def test_an_unfinished_baseline_leaves_the_claim_untested(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("labels", 100, {100: LABELS})
+    workdir.student("one_shot", 100, {50: LABELS}, complete=False)
+    workdir.student("two", 100, {100: (0.50, 0.51, 0.55)})
+    (result,) = evaluate_claims(read_results(workdir.path))
+    assert (result.verdict, result.note) == ("not tested", "one-shot unfinished")
+
+
+def test_a_lost_comparison_fails_even_if_another_is_unfinished(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("labels", 100, {100: (0.60, 0.61, 0.62)})
+    workdir.student("two", 100, {100: (0.50, 0.51, 0.53)})
+    (result,) = evaluate_claims(read_results(workdir.path))
+    assert result.verdict == "fails"
+
+
+def test_a_missing_kind_of_baseline_leaves_the_claim_untested(workdir: Any):
+    del workdir.config["strategies"]["one_shot"]
+    result = decide(workdir, labels=LABELS, two=(0.50, 0.51, 0.55))
+    assert (result.verdict, result.note) == ("not tested", "no one-shot strategy in the configuration")
+
+
+def test_without_a_progressive_strategy_there_is_nothing_to_test(workdir: Any):
+    del workdir.config["strategies"]["two"]
+    result = decide(workdir, labels=LABELS, one_shot=LABELS)
+    assert (result.verdict, result.measurements) == ("not tested", ())
+
+
+def test_every_one_shot_strategy_is_a_baseline(workdir: Any):
+    workdir.config["strategies"]["soft"] = workdir.strategy("one_shot", "one-shot, soft", temperature=2.0)
+    result = decide(workdir, labels=LABELS, one_shot=LABELS, soft=(0.70, 0.71, 0.72), two=(0.50, 0.51, 0.53))
+    assert [m.quantity.removeprefix("margin over ") for m in result.measurements] == [
+        "labels",
+        "one-shot",
+        "one-shot, soft",
+    ]
+    assert result.verdict == "fails"
+
+
+def test_learning_rates_are_never_mixed(workdir: Any):
+    training = workdir.config["student_training"]
+    training["learning_rates"], training["seeds"], training["budgets"] = [0.001, 0.01], [0, 1], [100]
+    workdir.start()
+    replicas = [(0, 0.001), (0, 0.01), (1, 0.001), (1, 0.01)]
+    workdir.student("labels", 100, {100: (0.4, 0.6, 0.4, 0.6)}, replicas)
+    workdir.student("one_shot", 100, {100: (0.4, 0.6, 0.4, 0.6)}, replicas)
+    workdir.student("two", 100, {100: (0.5, 0.5, 0.5, 0.5)}, replicas)
+    slow, fast = evaluate_claims(read_results(workdir.path))
+    assert (slow.case, slow.verdict) == ("(2, T), learning rate 0.001, 100 steps", "holds")
+    assert (fast.case, fast.verdict) == ("(2, T), learning rate 0.01, 100 steps", "fails")
+    assert all(m.interval is not None and m.interval.size == 2 for m in slow.measurements)

@@ -1,0 +1,105 @@
+"""What the figures show, read back from matplotlib's objects."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+
+from pdjax.report import style
+from pdjax.report.figures import all_figures, draw_budgets, draw_teacher, draw_training
+from pdjax.report.results import read_results
+
+
+def legend_of(figure: Figure) -> list[str]:
+    """Returns the legend's entries."""
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_a_figure_for_the_teacher_the_budgets_and_every_budget(finished: Any):
+    assert [figure.name for figure in all_figures(read_results(finished.path))] == [
+        "teacher",
+        "accuracy_by_budget",
+        "training_100",
+        "training_200",
+    ]
+
+
+def test_several_learning_rates_have_figures_of_their_own(workdir: Any):
+    workdir.config["student_training"]["learning_rates"] = [0.001, 0.01]
+    workdir.start()
+    workdir.student("labels", 100, {100: (0.1, 0.9)}, [(0, 0.001), (0, 0.01)])
+    results = read_results(workdir.path)
+    names = [figure.name for figure in all_figures(results)]
+    expected = [f"{name}_lr{rate}" for rate in (0.001, 0.01) for name in ("accuracy_by_budget", "training_100")]
+    assert names == expected
+    slow = draw_training(results, [results.arms["labels", 0.001, 100]]).axes[0].lines[0]
+    assert np.asarray(slow.get_ydata()).tolist() == [0.1]
+
+
+def test_budget_ticks_are_the_budgets_and_points_the_means(finished: Any):
+    results = read_results(finished.path)
+    figure = draw_budgets(results, list(results.arms.values()))
+    axes = figure.axes[0]
+    assert axes.get_xticks().tolist() == [100, 200]
+    bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    lines = [container.lines[0] for container in bars]
+    drawn = [np.asarray(line.get_ydata()) for line in lines]
+    np.testing.assert_allclose(drawn, [[0.42, 0.55], [0.42, 0.55], [0.52, 0.55 + 0.02 / 3]])
+    assert [line.get_color() for line in lines] == [style.strategy_style(i).color for i in range(3)]
+    low, high = axes.get_ylim()
+    assert low < 0.42 - 4.303 * 0.02 / 3**0.5 and high > 0.7  # the intervals and the teacher are inside
+    assert legend_of(figure) == ["labels", "one-shot", "(2, T)", "teacher, final"]
+
+
+def test_far_apart_budgets_are_on_a_logarithmic_axis(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [50, 100, 400]
+    workdir.start()
+    workdir.student("labels", 400, {400: (0.5, 0.5, 0.5)})
+    results = read_results(workdir.path)
+    axes = draw_budgets(results, list(results.arms.values())).axes[0]
+    assert (axes.get_xscale(), axes.get_xticks().tolist()) == ("log", [50, 100, 400])
+
+
+def test_training_shows_means_switches_and_unfinished_runs(finished: Any):
+    (finished.path / "students" / "two-200" / "result.json").unlink()
+    results = read_results(finished.path)
+    figure = draw_training(results, [arm for arm in results.arms.values() if arm.budget == 200])
+    axes = figure.axes[0]
+    lines = [np.asarray(line.get_ydata()) for line in axes.lines]
+    np.testing.assert_allclose(lines[0], [0.45, 0.55])
+    np.testing.assert_allclose(lines[-1], [accuracy for _, accuracy in finished.TEACHER.values()])
+    (switches,) = [c for c in axes.collections if isinstance(c, LineCollection)]
+    assert [segment[:, 0].tolist() for segment in switches.get_segments()] == [[50, 50]]
+    assert legend_of(figure) == ["labels", "one-shot", "(2, T) (unfinished)", "teacher", "next teacher checkpoint"]
+
+
+def test_teacher_shows_phases_and_stacks_shared_checkpoints(finished: Any):
+    figure = draw_teacher(read_results(finished.path))
+    loss_axes, accuracy_axes = figure.axes
+    assert [text.get_text() for text in loss_axes.texts] == ["phase", "1", "2", "3"]
+    assert np.asarray(accuracy_axes.lines[0].get_ydata()).tolist() == [0.3, 0.4, 0.6, 0.7]
+    marks = [line for line in loss_axes.lines if line.get_marker() == "v"]
+    assert [np.asarray(mark.get_xdata()).tolist() for mark in marks] == [[400], [200], [400]]
+    heights = [mark.get_transform().transform((400, 1.0))[1] for mark in (marks[0], marks[2])]
+    assert heights[1] > heights[0] + 5  # dots: both strategies use the final checkpoint, one above the other
+    assert legend_of(figure) == ["one-shot", "(2, T)"]
+
+
+def test_no_two_strategies_look_alike():
+    looks = [(look.color, look.marker) for look in map(style.strategy_style, range(42))]
+    assert len(set(looks)) == 42
+
+
+@pytest.mark.parametrize("label", ["$x", "_hidden", "<b>&", "$\\frac{1$"])
+def test_any_label_is_shown_as_it_is(finished: Any, label: str):
+    finished.config["strategies"]["labels"]["label"] = label
+    finished.start()
+    results = read_results(finished.path)
+    with style.context("test"):
+        figure = draw_budgets(results, list(results.arms.values()))
+        style.svg_bytes(figure)
+    assert legend_of(figure)[0].strip() == label

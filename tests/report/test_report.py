@@ -1,0 +1,227 @@
+"""The written report: complete, self-contained, reproducible, and honest about what is missing."""
+
+import html.parser
+import re
+import xml.etree.ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.report import write_report
+
+FIGURES = ("teacher", "accuracy_by_budget", "training_100", "training_200")
+TABLES = ("students", "claims", "teacher", "curricula", "runs")
+
+
+class Page(html.parser.HTMLParser):
+    """Collects a page's text, identifiers, and the addresses it refers to."""
+
+    VOID = ("meta", "br", "link", "img", "hr", "input")
+
+    def __init__(self, text: str):
+        """Parses the page."""
+        super().__init__()
+        self.text, self.tags, self.identifiers, self.addresses, self._open = "", [], [], [], []
+        self.feed(text)
+        assert self._open == []  # every element is closed
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]):
+        """Notes an element's identifier and addresses."""
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self._open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.identifiers.append(value)
+            if name in ("href", "src", "xlink:href", "action", "data"):
+                self.addresses.append(value)
+            self.addresses += re.findall(r"url\(([^)]*)\)", value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]):
+        """Notes an element without content."""
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str):
+        """Checks that elements close in order."""
+        assert self._open.pop() == tag
+        self.text += " " if tag in ("td", "th") else ""
+
+    def handle_data(self, data: str):
+        """Collects text."""
+        self.text += data
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    """Returns the content of every file below a directory."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def words(text: str) -> str:
+    """Returns a text with single spaces."""
+    return " ".join(text.split())
+
+
+def test_every_figure_is_in_the_page_and_in_both_formats(report: Path):
+    assert report.parts[-2:] == ("report", "index.html")
+    files = snapshot(report.parent)
+    expected = {"index.html"} | {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+    assert set(files) == expected | {f"tables/{name}.csv" for name in TABLES}
+    page = Page(report.read_text())
+    assert page.tags.count("svg") == len(FIGURES)
+    assert set(FIGURES) <= set(page.identifiers)
+    assert len(page.identifiers) == len(set(page.identifiers))
+    for name in FIGURES:
+        assert files[f"figures/{name}.png"].startswith(b"\x89PNG")
+        assert xml.etree.ElementTree.fromstring(files[f"figures/{name}.svg"]).tag.endswith("}svg")
+
+
+def test_the_page_needs_nothing_from_outside_and_its_links_lead_somewhere(report: Path):
+    text = report.read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert not re.search(r"@import|url\(['\"]?(?!#)", text)
+    for address in page.addresses:
+        if address.startswith("#"):
+            assert address[1:] in page.identifiers
+        else:
+            assert (report.parent / address).is_file()
+    for figure in (report.parent / "figures").glob("*.svg"):
+        addresses = set(re.findall(r"https?://[^\"'<> ]*", re.sub(r"<!DOCTYPE[^>]*>", "", figure.read_text())))
+        assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_the_same_records_give_the_same_bytes(finished: Any, report: Path):
+    assert snapshot(write_report(finished.path).parent) == snapshot(report.parent)
+
+
+def test_a_new_report_replaces_the_old_one_entirely(workdir: Any):
+    workdir.start()
+    old = workdir.path / "report"
+    (old / "figures").mkdir(parents=True)
+    (old / "figures" / "training_999.svg").write_text("old")
+    (old / "index.html").write_text("old")
+    (workdir.path / "report.partial").mkdir()  # left by a process that was killed
+    index = write_report(workdir.path)
+    assert index.read_text() != "old"
+    assert not (old / "figures" / "training_999.svg").exists()
+    assert [p.name for p in workdir.path.iterdir() if p.name.startswith("report")] == ["report"]
+
+
+def test_a_failing_report_leaves_the_old_one(workdir: Any):
+    workdir.start()
+    index = write_report(workdir.path)
+    before = snapshot(index.parent)
+    workdir.student("labels", 200, {100: (0.4, 0.4, 0.4)})
+    with pytest.raises(UserError):
+        write_report(workdir.path)
+    assert snapshot(index.parent) == before
+
+
+def test_the_summary_says_what_the_numbers_say(report: Path):
+    text = words(Page(report.read_text()).text)
+    assert "After 400 steps the teacher reaches a held-out accuracy of 0.700." in text
+    assert "With 100 steps the highest mean is 0.520 (95% interval [0.454, 0.586]) over 3 seeds, by (2, T)." in text
+    assert "Of 2 cases, claim F1 holds in 1 and is undecided in 1." in text
+    assert "margin over labels +0.100 [+0.075, +0.125] 3" in text
+    assert "not corrected for multiple comparisons" in text
+    assert "the intervals cover the initialisation only" in text
+    assert "pdjax --config 'a b.py'" in text
+    assert "jax 0.7.1, python 3.11" in text
+    assert "because of two" in text
+    assert "17.5 s" in text  # seven runs of 2.5 s
+    assert "not finished" not in text.lower()
+
+
+def test_batches_of_their_own_widen_what_the_intervals_cover(workdir: Any):
+    workdir.config["student_training"]["shared_batches"] = False
+    workdir.start()
+    text = words(Page(write_report(workdir.path).read_text()).text)
+    assert "the intervals cover the initialisation and the draw of the data" in text
+
+
+def test_unfinished_runs_are_named(finished: Any):
+    finished.student("two", 200, {50: (0.1, 0.1, 0.1)}, complete=False)
+    for path in (finished.path / "students" / "one_shot-100").iterdir():
+        path.unlink()
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "2 of 7 runs are not finished." in text
+    assert "Run two-200 is unfinished: evaluated to step 50 of 200." in text
+    assert "Not started: one_shot-100." in text
+    assert "Not finished and therefore not listed: one_shot-100, two-200." in text
+    assert "With 100 steps the highest mean among the 2 finished of 3 strategies is" in text
+
+
+def test_with_the_teacher_alone(workdir: Any):
+    workdir.start()
+    workdir.teacher({100: (2.0, 0.3)}, complete=False)
+    index = write_report(workdir.path)
+    assert [p.name for p in sorted((index.parent / "figures").iterdir())] == ["teacher.png", "teacher.svg"]
+    text = words(Page(index.read_text()).text)
+    assert "The teacher has not finished its 400 steps." in text
+    assert "No student run is complete." in text
+    assert "No selection of checkpoints is recorded." in text
+
+
+def test_with_nothing_but_a_configuration(workdir: Any):
+    workdir.write("config.json", workdir.config)
+    text = words(Page(write_report(workdir.path).read_text()).text)
+    assert "There is nothing to draw yet." in text
+    assert "Versions, device and command are not recorded." in text
+    assert "No results of the teacher are recorded here." in text
+
+
+def test_an_existing_trajectory_without_a_curve_is_said(finished: Any):
+    finished.config["teacher_training"]["trajectory"] = "somewhere/else"
+    finished.start()
+    for path in (finished.path / "teacher").iterdir():
+        path.unlink()
+    index = write_report(finished.path)
+    text = words(Page(index.read_text()).text)
+    assert "The teacher is the existing trajectory somewhere/else; its training curve is not recorded here." in text
+    assert not (index.parent / "figures" / "teacher.svg").exists()
+    assert "not finished" not in text.lower()
+
+
+def test_one_seed_has_no_intervals_and_tests_nothing(workdir: Any):
+    workdir.config["student_training"]["seeds"] = [0]
+    workdir.start()
+    workdir.teacher()
+    for (key, budget), final in workdir.FINAL.items():
+        workdir.student(key, budget, {budget: final[:1]}, [(0, 1e-3)], workdir.TABLES[key])
+    text = words(Page(write_report(workdir.path).read_text()).text)
+    assert "needs 2 seeds" in text
+    assert "nan" not in text
+    assert "the highest mean is 0.500 over 1 seed, by (2, T)." in text
+
+
+def test_two_learning_rates_are_apart(workdir: Any):
+    training = workdir.config["student_training"]
+    training["learning_rates"], training["seeds"], training["budgets"] = [0.001, 0.01], [0, 1], [100]
+    workdir.start()
+    replicas = [(0, 0.001), (0, 0.01), (1, 0.001), (1, 0.01)]
+    workdir.student("labels", 100, {100: (0.41, 0.61, 0.43, 0.63)}, replicas)
+    text = words(Page(write_report(workdir.path).read_text()).text)
+    assert "With 100 steps and learning rate 0.001 the highest mean" in text
+    assert "labels, learning rate 0.001 100 0.420" in text
+    assert "labels, learning rate 0.01 100 0.620" in text
+
+
+def test_hostile_text_stays_text(finished: Any):
+    hostile = "<script>alert('x')</script> & \"quotes\""
+    finished.config["name"] = hostile
+    finished.config["strategies"]["two"]["label"] = hostile
+    finished.config["task"]["grammar"] = "</pre><img src=x>"
+    finished.start()
+    text = write_report(finished.path).read_text()
+    page = Page(text)
+    assert "script" not in page.tags and "img" not in page.tags
+    assert hostile in page.text
+
+
+def test_no_experiment_is_an_error(tmp_path: Path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        write_report(tmp_path)

@@ -1,0 +1,91 @@
+"""Grouping of recorded runs into arms, and the state of every run that the configuration asks for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.report.results import read_results
+
+
+def test_arms_hold_the_recorded_accuracies(finished: Any):
+    results = read_results(finished.path)
+    assert len(results.arms) == 6
+    for (key, rate, budget), arm in results.arms.items():
+        assert (rate, arm.seeds, arm.steps.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
+        np.testing.assert_array_equal(arm.final_accuracy, finished.FINAL[key, budget])
+        np.testing.assert_allclose(arm.loss, 2 - arm.accuracy)
+    assert results.teacher_accuracy == 0.7
+
+
+def test_an_arm_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
+    workdir.config["student_training"]["learning_rates"] = [0.001, 0.01]
+    workdir.start()
+    workdir.student("labels", 100, {100: (0.1, 0.2, 0.3, 0.4)}, [(1, 0.001), (0, 0.001), (1, 0.01), (0, 0.01)])
+    arms = read_results(workdir.path).arms
+    assert arms["labels", 0.001, 100].final_accuracy.tolist() == [0.2, 0.1]
+    assert arms["labels", 0.01, 100].final_accuracy.tolist() == [0.4, 0.3]
+
+
+def test_states_name_every_run_asked_for(workdir: Any):
+    workdir.start()
+    workdir.teacher({100: (2.0, 0.3)}, complete=False)
+    workdir.student("labels", 100, {50: (0.1, 0.1, 0.1), 100: (0.2, 0.2, 0.2)})
+    workdir.student("two", 200, {50: (0.1, 0.1, 0.1)}, complete=False)
+    results = read_results(workdir.path)
+    assert {state.name: state.text for state in results.states} == {
+        "teacher": "unfinished: evaluated to step 100 of 400",
+        "labels-100": "complete",
+        "labels-200": "not started",
+        "one_shot-100": "not started",
+        "one_shot-200": "not started",
+        "two-100": "not started",
+        "two-200": "unfinished: evaluated to step 50 of 200",
+    }
+    assert results.teacher_accuracy is None
+    assert results.finished("two", 1e-3, 200) is None
+
+
+def test_peak_memory_is_the_largest_recorded(finished: Any):
+    assert {state.peak_memory_bytes for state in read_results(finished.path).states} == {300 << 20}
+
+
+def test_a_teacher_copied_from_a_trajectory_counts_as_complete_at_its_end(finished: Any):
+    finished.config["teacher_training"]["trajectory"] = "elsewhere"
+    finished.start()
+    (finished.path / "teacher" / "result.json").unlink()
+    assert read_results(finished.path).unfinished == []
+
+
+def test_runs_the_configuration_does_not_ask_for_are_strays(finished: Any):
+    finished.student("old", 100, {100: (0.9, 0.9, 0.9)})
+    results = read_results(finished.path)
+    assert results.strays == ["old-100"]
+    assert all(strategy != "old" for strategy, _, _ in results.arms)
+
+
+def test_equal_labels_are_told_apart(workdir: Any):
+    workdir.config["strategies"]["again"] = workdir.strategy("one_shot", "one-shot")
+    workdir.start()
+    labels = read_results(workdir.path).labels
+    assert labels["one_shot"] == "one-shot (one_shot)"
+    assert labels["again"] == "one-shot (again)"
+    assert labels["labels"] == "labels"
+
+
+def test_a_directory_without_an_experiment_is_an_error(workdir: Any):
+    with pytest.raises(UserError, match=r"config\.json"):
+        read_results(workdir.path)
+
+
+def test_a_seed_of_another_configuration_is_an_error(finished: Any):
+    finished.student("labels", 100, {100: (0.4,)}, [(7, 1e-3)])
+    with pytest.raises(UserError, match=r"seed=7.*students/labels-100"):
+        read_results(finished.path)
+
+
+def test_a_complete_run_without_its_last_evaluation_is_an_error(finished: Any):
+    finished.student("labels", 200, {100: (0.4, 0.4, 0.4)})
+    with pytest.raises(UserError, match="step 200 of the complete run labels-200"):
+        read_results(finished.path)
