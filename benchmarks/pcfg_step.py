@@ -28,7 +28,7 @@ from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
 from pdjax import losses, optimizer
-from pdjax.config import BertConfig, OptimizerConfig, PcfgTaskConfig
+from pdjax.config import BertConfig, EvaluationConfig, OptimizerConfig, PcfgTaskConfig
 from pdjax.models import LinenModel, num_parameters
 from pdjax.models.attention import attention
 from pdjax.models.bert import Bert
@@ -71,7 +71,7 @@ def parameters(heads: int, seed: int = 0) -> dict:
 def ours(student_heads: int, teacher: Model | None, replicas: int, steps: int, checkpoints: int = 1) -> Callable:
     """Returns a function that runs one compiled chunk; its argument chooses the curriculum."""
     program = Program(UniformTask(), model(student_heads), teacher, OPTIMIZER, BATCH, replicas > 1, "train")
-    sweep = build_sweep(program, steps, replicas, 1, BATCH)
+    sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, BATCH))
     rows = place_replicas(
         sweep.mesh, range(replicas), [RATE] * replicas, [TEMPERATURE] * replicas, [float(teacher is None)] * replicas
     )

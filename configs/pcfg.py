@@ -5,6 +5,7 @@ Config.
 
 from ml_collections import ConfigDict, config_dict
 
+
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
     sizes = {

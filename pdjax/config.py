@@ -8,6 +8,7 @@ contradiction is a ``UserError`` that names the key.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import types
 import typing
@@ -122,6 +123,7 @@ class TeacherTrainingConfig:
     def __post_init__(self):
         for name in ("steps", "batch_size", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"teacher_training.{name} of at least 1", getattr(self, name), "raise it")
+        require(self.learning_rate > 0, "a positive teacher_training.learning_rate", self.learning_rate, "raise it")
         require(
             self.steps % self.checkpoint_every == 0,
             f"teacher_training.checkpoint_every that divides steps = {self.steps}",
@@ -151,6 +153,12 @@ class StudentTrainingConfig:
                 values,
                 "remove the repeated ones",
             )
+        require(
+            min(self.learning_rates) > 0,
+            "positive student_training.learning_rates",
+            self.learning_rates,
+            "raise them",
+        )
         require(min(self.budgets) >= 1, "budgets of at least 1 step", self.budgets, "raise them")
         require(self.batch_size >= 1, "student_training.batch_size of at least 1", self.batch_size, "raise it")
 
@@ -160,11 +168,11 @@ class SelectionConfig:
     """Which checkpoints of the trajectory a strategy uses; the final one always comes last."""
 
     kind: Literal["final", "equal", "steps", "phase", "multiples"]
-    count: int | None  # equal, multiples: how many checkpoints, the final one included
+    count: int | None  # how many checkpoints, the final one included; None with multiples takes all
     steps: tuple[int, ...] | None  # steps: the intermediate teacher steps, in order
 
     def __post_init__(self):
-        needs = {"equal": "count", "multiples": "count", "steps": "steps"}.get(self.kind)
+        needs = {"equal": "count", "steps": "steps"}.get(self.kind)
         if needs is not None:
             value = getattr(self, needs)
             require(value is not None, f"selection.{needs} with selection.kind {self.kind!r}", "None", "set it")
@@ -172,7 +180,7 @@ class SelectionConfig:
             require(self.count >= 1, "selection.count of at least 1", self.count, "raise it")
         if self.steps is not None:
             require(
-                all(a < b for a, b in zip(self.steps, self.steps[1:])),
+                all(a < b for a, b in itertools.pairwise(self.steps)),
                 "teacher steps in increasing order (a curriculum goes forward)",
                 self.steps,
                 "sort selection.steps and remove repeated entries",
@@ -325,6 +333,7 @@ def _build(kind: Any, value: Any, path: str) -> Any:
         return {str(k): _build(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)  # an integer literal is an exact float
+    assert isinstance(kind, type)
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     require(right, f"{path} of type {kind.__name__}", f"{value!r} ({type(value).__name__})", "fix the config")
     return value

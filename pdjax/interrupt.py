@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (no error: the user asked for it)
     """Training stopped on a signal after saving; says where."""
 
     def __init__(self, signal_number: int, where: str):

@@ -48,12 +48,20 @@ def _parse(argv: list[str]) -> None:
         rest = flags.FLAGS(argv)
     # config_flags reports a bad override as any of these, depending on where it notices.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        message = " ".join(str(error).split())
-        raise UserError("flags and overrides that exist", message, "see configs/ and --help") from error
+        raise UserError("flags and overrides that exist", _essence(str(error)), "see configs/ and --help") from error
     if len(rest) > 1:
         raise UserError("only flags", f"the arguments {rest[1:]}", "write --flag=value")
     if _CONFIG.value is None:
         raise UserError("--config", "none", "try --config=configs/pcfg.py")
+
+
+def _essence(message: str) -> str:
+    """Returns a complaint on one line; of a traceback in it, the error and the place it came from."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if "Traceback (most recent call last)" not in message:
+        return " ".join(lines)
+    places = [line for line in lines if line.startswith("File ")]
+    return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
 
 if __name__ == "__main__":

@@ -19,9 +19,7 @@ def direction(config: OptimizerConfig) -> optax.GradientTransformation:
     return optax.chain(*clip, optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
 
 
-def schedule(
-    config: OptimizerConfig, step: Int[Array, ""], num_steps: Int[Array, ""] | int
-) -> Float[Array, ""]:
+def schedule(config: OptimizerConfig, step: Int[Array, ""], num_steps: Int[Array, ""] | int) -> Float[Array, ""]:
     """Returns the factor on the peak learning rate at a 0-based step.
 
     ``cosine`` rises linearly from 0 over ``warmup_fraction * num_steps`` steps, then follows

@@ -36,9 +36,7 @@ class Progress:
         done = step - self._start
         elapsed = time.monotonic() - self._began
         left = f"{elapsed / done * (self._total - step):.0f} s left" if done else "starting"
-        logger.info(
-            "%s %d/%d: loss %.3f, accuracy %.3f, %s", self._name, step, self._total, loss, accuracy, left
-        )
+        logger.info("%s %d/%d: loss %.3f, accuracy %.3f, %s", self._name, step, self._total, loss, accuracy, left)
 
     def close(self) -> None:
         """Ends the display."""

@@ -113,7 +113,5 @@ def _middle_of_drop(available: Sequence[int], phases: Phases | None) -> int:
         )
     before_final = available[:-1]
     if not before_final:
-        raise UserError(
-            "a stored checkpoint before the final one", "none", "lower teacher_training.checkpoint_every"
-        )
+        raise UserError("a stored checkpoint before the final one", "none", "lower teacher_training.checkpoint_every")
     return min(before_final, key=lambda step: abs(step - phases.middle))

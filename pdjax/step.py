@@ -190,7 +190,5 @@ def evaluate(
     return jax.lax.scan(body, StepMetrics(zeros, zeros), jnp.arange(num_batches))[0]
 
 
-Chunk = Callable[
-    [TrainState, Replicas, Guide | None, Int[Array, ""], Int[Array, ""]], tuple[TrainState, StepMetrics]
-]
+Chunk = Callable[[TrainState, Replicas, Guide | None, Int[Array, ""], Int[Array, ""]], tuple[TrainState, StepMetrics]]
 """``chunk(state, replicas, guide, data_seed, num_steps)``, compiled; the state's memory is reused."""

@@ -18,12 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from pdjax.config import digest_of
 from pdjax.errors import UserError
 from pdjax.records import read_json, write_json
 from pdjax.types import Params
 
 SAFETY = 1.2
 """Bytes on disk per byte of arrays, with the files' own structure: measured below 1.1 for small models."""
+
+_UNREADABLE = (ValueError, KeyError, FileNotFoundError)
+"""What damaged files raise: bytes that do not decode, a key that changed, a file that is gone."""
 
 Tree = Any
 """A pytree of arrays."""
@@ -64,8 +68,8 @@ class CheckpointStore:
         differing = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
         if differing:
             raise UserError(
-                f"a store of {({k: identity.get(k) for k in differing})}",
-                f"{({k: found.get(k) for k in differing})} in {self.directory}",
+                f"a store of { ({k: identity.get(k) for k in differing}) }",
+                f"{ ({k: found.get(k) for k in differing}) } in {self.directory}",
                 "use another directory, or the configuration that wrote it",
             )
 
@@ -100,7 +104,8 @@ class CheckpointStore:
                     "the machine or the software changed: remove the directory and train again",
                 )
             return
-        record = {"digests": digests, "metrics": dict(metrics or {})}
+        content = {"digests": digests, "metrics": dict(metrics or {})}
+        record = content | {"sha256": digest_of(content)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
         # Without force Orbax skips a step before the latest, silently: one that was removed could not be recomputed.
         self._manager.save(step, args=arguments, force=True)
@@ -124,8 +129,8 @@ class CheckpointStore:
         if expected != stored:
             differing = sorted(k for k in {*expected, *stored} if expected.get(k) != stored.get(k))
             raise UserError(
-                f"arrays {({k: expected.get(k) for k in differing})}",
-                f"{({k: stored.get(k) for k in differing})} in {self.path(step)}",
+                f"arrays { ({k: expected.get(k) for k in differing}) }",
+                f"{ ({k: stored.get(k) for k in differing}) } in {self.path(step)}",
                 "the store belongs to another model",
             )
         blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
@@ -133,7 +138,7 @@ class CheckpointStore:
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(blank))
             tree = self._manager.restore(step, args=arguments)["state"]
             damaged = [name for name, digest in tree_digests(tree).items() if digest != record["digests"][name]]
-        except (ValueError, KeyError) as error:  # an array file that tensorstore, or a listing that Orbax cannot decode
+        except _UNREADABLE as error:  # a file of arrays or listings that tensorstore or Orbax cannot decode
             raise self._damage(step, _first_line(error)) from error
         if damaged:
             raise self._damage(step, f"another SHA-256 for {damaged}")
@@ -150,9 +155,13 @@ class CheckpointStore:
     def _record(self, step: int) -> dict[str, Any]:
         try:
             record = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
-            return {name: record[name] for name in ("digests", "metrics")}
-        except (ValueError, KeyError) as error:  # not UTF-8, not JSON, or another key
+            content = {name: record[name] for name in ("digests", "metrics")}
+            sound = record["sha256"] == digest_of(content)
+        except _UNREADABLE as error:
             raise self._damage(step, f"an unreadable record ({_first_line(error)})") from error
+        if not sound:
+            raise self._damage(step, "another SHA-256 for its record")
+        return content
 
     def _damage(self, step: int, found: str) -> UserError:
         return UserError(

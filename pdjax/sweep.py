@@ -28,9 +28,7 @@ class Sweep(NamedTuple):
     mesh: Mesh
 
 
-def build_sweep(
-    program: Program, chunk_steps: int, num_replicas: int, evaluation: EvaluationConfig
-) -> Sweep:
+def build_sweep(program: Program, chunk_steps: int, num_replicas: int, evaluation: EvaluationConfig) -> Sweep:
     """Compiles (on first use) the functions of a sweep; a guide's values may change without recompilation."""
     mesh = sharding.replica_mesh(num_replicas)
     state, rows = sharding.state_sharding(mesh), sharding.by_replica(mesh)

@@ -69,12 +69,12 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt) -> 
                 means = _evaluate(job, state, writer, progress, step)
                 if kept and job.keep is not None:
                     job.keep(step, jax.tree.map(lambda leaf: leaf[0], state.params), means)
-            stopping = interrupt.signal_number is not None
-            if stopping or step == budget or step % loop.save_every == 0:
+            stopping = interrupt.signal_number
+            if stopping is not None or step == budget or step % loop.save_every == 0:
                 _save(job, state, step, store, writer)
             _log_cost(directory, step, time.monotonic() - began)
-            if stopping and step < budget:
-                raise Interrupted(interrupt.signal_number, f"{description.name} is saved at step {step} of {budget}")
+            if stopping is not None and step < budget:
+                raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
         write_json(directory / "result.json", {"step": budget, "identity": description.identity})
     finally:
         progress.close()

@@ -16,6 +16,7 @@ training step is 1.3 to 1.4 times faster than with token-major activations, and 
 with three axes (``x_DxBxL``), whose products XLA does not flatten.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -45,7 +46,9 @@ class Batch(NamedTuple):
     extras: Mapping[str, Array]
 
 
-class Mean(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mean:
     """A mean carried as its two sums, so that means of uneven parts combine without bias."""
 
     sum: Float[Array, "*shape"]
@@ -63,6 +66,7 @@ class Task(Protocol):
     """A distribution of batches, sampled on the device."""
 
     num_classes: int
+    length: int  # positions of an input: tokens of a sequence, or coordinates
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws a fresh batch; a pure function of its arguments."""

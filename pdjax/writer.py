@@ -92,7 +92,9 @@ class TensorBoardSink:
                 "it is not installed",
                 "pip install 'pdjax[tensorboard]'",
             ) from None
-        self._writers = [SummaryWriter(str(directory / "tensorboard" / f"{i}-seed{r.seed}")) for i, r in enumerate(replicas)]
+        self._writers = [
+            SummaryWriter(str(directory / "tensorboard" / f"{i}-seed{r.seed}")) for i, r in enumerate(replicas)
+        ]
 
     def write(self, split: str, step: int, replica: int, values: dict[str, float]) -> None:
         """Adds scalars named ``<split>/<metric>``."""
@@ -110,7 +112,7 @@ class WandbSink:
 
     def __init__(self, directory: Path, description: RunDescription):
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports] (an extra)
         except ImportError:
             raise UserError(
                 "wandb for loop.writers 'wandb'", "it is not installed", "pip install 'pdjax[wandb]'"

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pdjax.config import BertConfig
 from pdjax.models.bert import Bert
-from pdjax.tasks.pcfg import PcfgTask
 from pdjax.types import Inputs, Params, Task
 
 
@@ -33,7 +32,7 @@ class LinenModel:
         return self.module.apply({"params": params}, inputs, deterministic=False, rngs={"dropout": dropout_key})
 
 
-def build_model(config: BertConfig, task: PcfgTask) -> LinenModel:
+def build_model(config: BertConfig, task: Task) -> LinenModel:
     """Builds the model a configuration describes, for a task's vocabulary and length."""
     return LinenModel(Bert(config, task.num_classes, task.length))
 

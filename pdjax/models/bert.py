@@ -53,9 +53,7 @@ class Bert(nn.Module):
     length: int
 
     @nn.compact
-    def __call__(
-        self, inputs: Inputs, deterministic: bool = True
-    ) -> tuple[Float[Array, "B L V"], Mapping[str, Any]]:
+    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Float[Array, "B L V"], Mapping[str, Any]]:
         """Returns logits, and the hidden states ([B, L, D], embeddings first) and attention weights of the layers.
 
         ``inputs`` holds ``tokens`` (integers), ``valid`` (not padding) and ``selected`` (positions to

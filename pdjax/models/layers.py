@@ -36,8 +36,8 @@ class LayerNorm(nn.Module):
     def __call__(self, x_DxT: Float[Array, "D T"]) -> Float[Array, "D T"]:
         scale = self.param("scale", nn.initializers.ones, (x_DxT.shape[0],))
         bias = self.param("bias", nn.initializers.zeros, (x_DxT.shape[0],))
-        centred = x_DxT - jnp.mean(x_DxT, axis=0)
-        variance = jnp.mean(jnp.square(centred), axis=0)
+        centred = x_DxT - jnp.mean(x_DxT, axis=0, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=0, keepdims=True)
         return scale[:, None] * (centred * jax.lax.rsqrt(variance + self.epsilon)) + bias[:, None]
 
 

@@ -53,6 +53,24 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         trajectory.close()
 
 
+def check_curricula(config: Config) -> None:
+    """Checks all curricula that can be known before the teacher is trained, which may take days.
+
+    Raises:
+      UserError: a curriculum asks for a checkpoint that will not be stored, or does not fit a student's length.
+    """
+    training = config.teacher_training
+    if training.trajectory is not None:
+        return  # its steps are known when it is opened, soon enough
+    stored = range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
+    for strategy, budget in itertools.product(config.strategies.values(), config.student_training.budgets):
+        if strategy.selection.kind not in ("phase", "multiples"):
+            steps = select(strategy.selection, stored, None).teacher_steps
+            table = build_curriculum(strategy, steps, training.steps, budget)
+            if table is not None:
+                table.check_available(stored)
+
+
 def plan_runs(
     config: Config, workdir: Path, trajectory: CheckpointStore
 ) -> list[tuple[StrategyConfig, RunDescription]]:

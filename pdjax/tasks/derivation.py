@@ -59,8 +59,9 @@ def sample_derivations(grammar: Grammar, key: PRNGKeyArray, batch_size: int) -> 
     symbols = jnp.full((batch_size, 1), grammar.root, jnp.int32)
     valid = jnp.ones((batch_size, 1), bool)
     levels, parents = [symbols], []
-    for depth, width in enumerate(places[1:]):
-        uniform = jax.random.uniform(jax.random.fold_in(key, depth), symbols.shape)
+    # One draw for all levels: every call of the generator costs seconds of compilation.
+    uniforms = jnp.split(jax.random.uniform(key, (batch_size, sum(places[:-1]))), np.cumsum(places[:-2]), axis=1)
+    for uniform, width in zip(uniforms, places[1:], strict=True):
         symbols, valid, parent = _expand(tables, symbols, valid, uniform, width)
         levels.append(symbols)
         parents.append(parent)

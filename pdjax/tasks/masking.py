@@ -30,10 +30,9 @@ def mask_tokens(
     A selected token becomes [mask] with probability 0.8, an ordinary token drawn uniformly from
     0 .. num_ordinary - 1 with 0.1, and stays with 0.1.
     """
-    select_key, action_key, token_key = jax.random.split(key, 3)
-    selected = selectable & (jax.random.uniform(select_key, tokens.shape) < rate)
-    action = jax.random.uniform(action_key, tokens.shape)
-    random_token = jax.random.randint(token_key, tokens.shape, 0, num_ordinary, tokens.dtype)
+    selection, action, choice = jax.random.uniform(key, (3, *tokens.shape))
+    selected = selectable & (selection < rate)
+    random_token = (choice * num_ordinary).astype(tokens.dtype)
     kept_or_random = jnp.where(action < MASKED_SHARE + RANDOM_SHARE, random_token, tokens)
     replaced = jnp.where(action < MASKED_SHARE, mask_token, kept_or_random)
     return Masked(jnp.where(selected, replaced, tokens), selected)

@@ -1,0 +1,182 @@
+"""Batches of the PCFG task: token ids, ends, targets and what probes read beside them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdjax.config import PcfgTaskConfig
+from pdjax.errors import UserError
+from pdjax.tasks import build_task
+from pdjax.tasks.derivation import sample_derivations
+from pdjax.tasks.grammar import load_grammar
+from pdjax.tasks.pcfg import PcfgTask
+
+BOS, PAD, MASK = 3, 5, 6  # terminals 1, 2, 3 have the ids 0, 1, 2
+BATCH = 256
+
+
+def config(**changes):
+    plain = {"kind": "pcfg", "grammar": "cfg3b", "root": 13, "length": None, "mask_rate": 0.3, "select_bos": False}
+    return PcfgTaskConfig(**{**plain, **changes})
+
+
+@functools.cache
+def sample(**changes):
+    task = PcfgTask(config(**changes))
+    return jax.tree.map(np.asarray, jax.jit(lambda key: task.sample(key, BATCH))(jax.random.key(0)))
+
+
+def test_the_default_length_is_that_of_the_longest_string_and_bos():
+    """Longest strings as counted for the grammars of the paper."""
+    lengths = {"cfg3b": 432, "cfg3i": 564, "cfg3h": 459, "cfg3g": 729, "cfg3f": 729}
+    for grammar, longest in lengths.items():
+        assert PcfgTask(config(grammar=grammar, root=None)).length == longest + 1
+    assert PcfgTask(config()).length == 18 + 1
+
+
+def test_a_batch_has_the_length_of_the_task():
+    batch = sample()
+    for array in (*batch.inputs.values(), batch.targets, batch.weights, batch.extras["tokens"]):
+        assert array.shape == (BATCH, 19)
+    assert batch.extras["ancestors"].shape == batch.extras["indices"].shape == (BATCH, 19, 4)
+    assert sorted(batch.inputs) == ["selected", "tokens", "valid"]
+    assert batch.targets.dtype == batch.inputs["tokens"].dtype == np.int32
+    assert batch.weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("length", [None, 30])
+def test_tokens_between_bos_and_padding(length):
+    batch = sample(length=length)
+    assert batch.targets.shape == (BATCH, length or 19)
+    ends = batch.inputs["valid"].sum(axis=1)  # [BOS] and 12 to 18 terminals
+    assert ends.min() >= 13
+    assert ends.max() <= 19
+    assert len(set(ends.tolist())) > 3
+    position = np.arange(batch.targets.shape[1])
+    np.testing.assert_array_equal(batch.inputs["valid"], position < ends[:, None])
+    assert np.all(batch.targets[:, 0] == BOS)
+    inside = (position > 0) & (position < ends[:, None])
+    assert set(np.unique(batch.targets[inside])) == {0, 1, 2}
+    assert np.all(batch.targets[position >= ends[:, None]] == PAD)
+    assert np.all(batch.inputs["tokens"][position >= ends[:, None]] == PAD)
+
+
+@pytest.mark.parametrize("length", [None, 30])
+def test_extras_are_aligned_with_the_tokens(length):
+    """Above every terminal its own tree, shifted by [BOS], which has none."""
+    batch = sample(length=length)
+    ancestors, indices = batch.extras["ancestors"], batch.extras["indices"]
+    np.testing.assert_array_equal(batch.extras["tokens"], batch.targets)
+    inside = batch.inputs["valid"].copy()
+    inside[:, 0] = False
+    np.testing.assert_array_equal(ancestors[..., -1][inside] - 1, batch.targets[inside])
+    np.testing.assert_array_equal(ancestors[..., 0][inside], 13)
+    position = np.broadcast_to(np.arange(inside.shape[1]), inside.shape)
+    np.testing.assert_array_equal(indices[..., -1][inside], position[inside] - 1)
+    assert not ancestors[~inside].any()
+    assert not indices[~inside].any()
+    # Each run of terminals under a symbol of the last level but one is a right-hand side of that symbol.
+    rules = load_grammar("cfg3b").rules
+    for row in range(20):
+        for node in range(indices[row, :, 2].max() + 1):
+            under = np.flatnonzero(inside[row] & (indices[row, :, 2] == node))
+            (symbol,) = set(ancestors[row, under, 2].tolist())
+            assert tuple((batch.targets[row, under] + 1).tolist()) in rules[symbol]
+
+
+def test_strings_are_those_of_the_grammar_and_not_those_of_the_masks():
+    """The tree's key is not the mask's: strings have the distribution of sample_derivations."""
+    batch = sample()
+    assert len({tuple(row) for row in batch.targets.tolist()}) > 0.9 * BATCH
+    tree_key, _ = jax.random.split(jax.random.key(0))
+    trees = jax.jit(lambda key: sample_derivations(load_grammar("cfg3b", 13), key, BATCH))(tree_key)
+    wanted = np.where(np.asarray(trees.terminals) > 0, np.asarray(trees.terminals) - 1, PAD)
+    np.testing.assert_array_equal(batch.targets[:, 1:], wanted)
+
+
+def test_weights_are_the_selected_positions():
+    batch = sample()
+    selected = batch.inputs["selected"]
+    assert selected.dtype == bool
+    np.testing.assert_array_equal(batch.weights, selected)
+    count, share = batch.inputs["valid"][:, 1:].sum(), 0.3
+    assert abs(selected.sum() - count * share) < 4 * np.sqrt(count * share * (1 - share))
+    assert not selected[~batch.inputs["valid"]].any()
+
+
+def test_tokens_differ_from_the_targets_at_selected_positions_only():
+    batch = sample()
+    tokens, targets, selected = batch.inputs["tokens"], batch.targets, batch.inputs["selected"]
+    np.testing.assert_array_equal(tokens[~selected], targets[~selected])
+    assert set(np.unique(tokens[selected])) == {0, 1, 2, MASK}
+    assert set(np.unique(targets[selected])) == {0, 1, 2}
+    assert abs(np.mean(tokens[selected] == MASK) - 0.8) < 0.05
+    assert np.mean(tokens[selected] != targets[selected]) == pytest.approx(0.8 + 0.1 * 2 / 3, abs=0.05)
+
+
+def test_bos_is_selected_only_on_demand():
+    assert not sample().inputs["selected"][:, 0].any()
+    chosen = sample(select_bos=True).inputs["selected"]
+    assert abs(chosen[:, 0].mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / BATCH)
+    assert np.all(sample(select_bos=True).targets[:, 0] == BOS)
+    assert not chosen[~sample(select_bos=True).inputs["valid"]].any()
+
+
+def test_the_mask_rate():
+    batch = sample(mask_rate=0.8)
+    assert batch.inputs["selected"][:, 1:13].mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_length_that_cuts_strings_states_their_share():
+    """Root 13 of cfg3b: 12 + Binomial(6, 1/2) terminals; 17 and 18 have (6 + 1) / 64 = 0.109."""
+    with pytest.raises(
+        UserError, match=r"task\.length of at least 19, .*cfg3b; found 17, which would cut 0\.11 of all"
+    ):
+        PcfgTask(config(length=17))
+    with pytest.raises(UserError, match=r"found 18, which would cut 0\.016 of all strings; raise it, leave it at None"):
+        PcfgTask(config(length=18))
+    assert PcfgTask(config(length=19)).length == 19
+
+
+def test_the_released_length_of_512_cuts_some_grammars():
+    assert PcfgTask(config(root=None, length=512)).length == 512
+    with pytest.raises(UserError, match=r"at least 730, .*cfg3f; found 512, which would cut [0-9.e-]+ of all strings"):
+        PcfgTask(config(grammar="cfg3f", root=None, length=512))
+
+
+def test_an_unknown_grammar_or_root():
+    with pytest.raises(UserError, match=r"task\.grammar among .*; found 'cfg4'"):
+        PcfgTask(config(grammar="cfg4"))
+    with pytest.raises(UserError, match=r"root among the non-terminals .*; found 99"):
+        PcfgTask(config(root=99))
+
+
+def test_build_task():
+    task = build_task(config())
+    assert isinstance(task, PcfgTask)
+    assert task.num_classes == 7
+
+
+def test_under_vmap_and_inside_a_scan():
+    """A batch is a function of its key, whichever way it is drawn."""
+    task = PcfgTask(config(root=10))
+    keys = jax.random.split(jax.random.key(3), 4)
+    alone = jax.jit(lambda key: task.sample(key, 16))
+    one_by_one = [alone(key) for key in keys]
+    wanted = jax.tree.map(lambda *leaves: np.stack(leaves), *one_by_one)
+    mapped = jax.jit(jax.vmap(lambda key: task.sample(key, 16)))(keys)
+    jax.tree.map(np.testing.assert_array_equal, mapped, wanted)
+    _, scanned = jax.jit(lambda keys: jax.lax.scan(lambda carry, key: (carry, task.sample(key, 16)), None, keys))(keys)
+    jax.tree.map(np.testing.assert_array_equal, scanned, wanted)
+    targets = np.asarray(wanted.targets)
+    assert all(np.any(targets[i] != targets[j]) for i in range(4) for j in range(i))
+
+
+def test_a_key_decides_strings_and_masks():
+    task = PcfgTask(config(root=10))
+    draw = jax.jit(lambda key: task.sample(key, 16))
+    jax.tree.map(np.testing.assert_array_equal, draw(jax.random.key(0)), draw(jax.random.key(0)))
+    assert jnp.any(draw(jax.random.key(0)).inputs["selected"] != draw(jax.random.key(1)).inputs["selected"])

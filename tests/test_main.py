@@ -1,0 +1,226 @@
+"""The command line as a user meets it: real processes, real signals, real files."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SMALL = (
+    "--config=configs/pcfg.py:smoke",
+    "--config.task.root=10",
+    "--config.teacher.num_layers=1",
+    "--config.student.num_layers=1",
+    "--config.student_training.budgets=(16,)",
+)
+
+
+@pytest.fixture(scope="module")
+def start(root, tmp_path_factory):
+    """Starts pdjax in a process; all of them share compiled programs, so that only the first one compiles."""
+    cache = tmp_path_factory.mktemp("compiled")
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "pdjax.main", *arguments]
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finish(start):
+    def run(*arguments):
+        process = start(*arguments)
+        _, errors = process.communicate(timeout=300)
+        return process.returncode, errors
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finish, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    code, log = finish(*SMALL, f"--workdir={workdir}")
+    assert code == 0, log
+    return workdir, log
+
+
+def results(workdir):
+    """All that must not depend on interruptions: metrics, selection, and the digests of every checkpoint."""
+    names = ["selection.json", *(str(p.relative_to(workdir)) for p in workdir.glob("**/metrics.jsonl"))]
+    contents = {name: (workdir / name).read_text() for name in names}
+    for path in sorted((workdir / "teacher" / "trajectory" / "checkpoints").glob("*/record/metadata")):
+        contents[str(path.relative_to(workdir))] = path.read_text()
+    assert len(contents) == 1 + 5 + 8  # teacher and four strategies; checkpoints every 4 of 32 steps
+    return contents
+
+
+def test_smoke_runs_every_stage_of_the_config_as_it_is(finish, tmp_path):
+    code, log = finish("--config=configs/pcfg.py:smoke", f"--workdir={tmp_path / 'run'}")
+    assert code == 0, log
+    assert "MB on disk" in log
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "F1" in page
+    for strategy in ("labels", "one_shot", "progressive", "two_shot"):
+        assert (tmp_path / "run" / "students" / f"{strategy}-16" / "result.json").exists()
+
+
+def test_second_call_does_nothing_again(finish, undisturbed):
+    workdir, log = undisturbed
+    assert "teacher 32/32" in log
+    before = results(workdir)
+    code, log = finish(*SMALL, f"--workdir={workdir}")
+    assert code == 0
+    assert "0 of 4 runs to do" in log
+    assert "32/32" not in log
+    assert results(workdir) == before
+
+
+def test_killed_at_any_moment_ends_with_the_same_bits(start, finish, undisturbed, tmp_path):
+    """SIGKILL after random times, again and again, until a call gets through."""
+    workdir = tmp_path / "run"
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(6):
+        process = start(*SMALL, f"--workdir={workdir}")
+        wait_for(lambda: (workdir / "config.json").exists(), process)
+        time.sleep(moments.uniform(0.0, 4.0))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 2
+    code, log = finish(*SMALL, f"--workdir={workdir}")
+    assert code == 0, log
+    assert results(workdir) == results(undisturbed[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_exits_cleanly(start, finish, undisturbed, tmp_path, number):
+    workdir = tmp_path / "run"
+    process = start(*SMALL, f"--workdir={workdir}")
+    wait_for(lambda: (workdir / "teacher" / "metrics.jsonl").exists(), process)
+    process.send_signal(number)
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, log
+    assert "saved at step" in log
+    assert "Traceback" not in log
+    code, log = finish(*SMALL, f"--workdir={workdir}")
+    assert code == 0, log
+    assert results(workdir) == results(undisturbed[0])
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_stages_run_one_by_one(finish, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    code, log = finish(*SMALL, f"--workdir={workdir}", "--stage=students")
+    assert code == 2
+    assert "--stage=teacher first" in log
+    for stage in ("teacher", "students", "report"):
+        code, log = finish(*SMALL, f"--workdir={workdir}", f"--stage={stage}")
+        assert code == 0, log
+        assert (workdir / "report").exists() == (stage == "report")
+    assert results(workdir) == results(undisturbed[0])
+
+
+def test_given_trajectory_replaces_the_teacher_stage(finish, undisturbed, tmp_path):
+    given = f"--config.teacher_training.trajectory={undisturbed[0] / 'teacher' / 'trajectory'}"
+    code, log = finish(*SMALL, given, f"--workdir={tmp_path / 'run'}")
+    assert code == 0, log
+    assert not (tmp_path / "run" / "teacher" / "trajectory").exists()
+    first, second = (w / "students" / "two_shot-16" / "metrics.jsonl" for w in (undisturbed[0], tmp_path / "run"))
+    assert first.read_text() == second.read_text()
+    code, log = finish(*SMALL, given, "--config.teacher.num_heads=4", f"--workdir={tmp_path / 'other'}")
+    assert code == 2
+    assert "num_heads" in log
+
+
+BAD_INPUT = {
+    "unknown key": (["--config.student.nun_heads=4"], ["nun_heads"]),
+    "wrong type": (["--config.student.num_heads=many"], ["num_heads"]),
+    "heads do not divide the width": (
+        ["--config.student.num_heads=3", "--config.student.width=16"],
+        ["config.student", "3 heads", "width 16"],
+    ),
+    "curriculum out of order": (
+        ["--config.strategies.two_shot.selection.steps=(16, 8)"],
+        ["increasing", "(16, 8)", "sort"],
+    ),
+    "checkpoint that will not be stored": (
+        ["--config.strategies.two_shot.selection.steps=(6,)"],
+        ["no checkpoint for [6]", "checkpoint_every"],
+    ),
+    "no such variant": (["--config=configs/pcfg.py:huge"], ["huge", "smoke"]),
+    "no such file": (["--config=configs/nothing.py"], ["nothing.py"]),
+    "no such grammar": (["--config.task.grammar=cfg9"], ["cfg9", "cfg3b"]),
+    "stray argument": (["configs/pcfg.py"], ["--flag=value"]),
+}
+
+
+def test_bad_input_is_one_clear_message(start, tmp_path):
+    processes = {
+        name: start(*SMALL, f"--workdir={tmp_path / 'run'}", *arguments) for name, (arguments, _) in BAD_INPUT.items()
+    }
+    logs = {name: process.communicate(timeout=120)[1] for name, process in processes.items()}
+    for name, log in logs.items():
+        assert processes[name].returncode == 2, (name, log)
+        assert "Traceback" not in log, name
+        messages = [line for line in log.splitlines() if "error: " in line]
+        assert len(messages) == 1, (name, log)
+        for word in ("expected", "found", *BAD_INPUT[name][1]):
+            assert word in messages[0], (name, messages[0])
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_experiments_workdir_is_refused_untouched(finish, undisturbed):
+    workdir, _ = undisturbed
+    before = {p: p.stat().st_mtime_ns for p in workdir.glob("**/*") if p.is_file()}
+    code, log = finish(*SMALL, "--config.seed=1", f"--workdir={workdir}")
+    assert code == 2
+    assert "config.seed: 0 there, 1 here" in log
+    assert {p: p.stat().st_mtime_ns for p in workdir.glob("**/*") if p.is_file()} == before
+
+
+def test_checkpoints_that_do_not_exist_are_named(finish, undisturbed, tmp_path):
+    """With a trajectory of steps 4, 8, ..., 32, a strategy asks for 6."""
+    given = f"--config.teacher_training.trajectory={undisturbed[0] / 'teacher' / 'trajectory'}"
+    wanted = "--config.strategies.two_shot.selection.steps=(6,)"
+    code, log = finish(*SMALL, given, wanted, f"--workdir={tmp_path / 'run'}")
+    assert code == 2
+    assert "no checkpoint for [6] among [4, 8, 12" in log
+    assert not list((tmp_path / "run").glob("students/*"))
+
+
+def test_changed_teacher_is_noticed(finish, undisturbed, tmp_path):
+    """A student run of one teacher cannot pass for a run of another."""
+    source = undisturbed[0] / "students" / "one_shot-16"
+    description = json.loads((source / "run.json").read_text())
+    text = json.dumps(description | {"identity": "another"})
+    code, _ = finish(*SMALL, f"--workdir={tmp_path / 'run'}", "--stage=teacher")
+    assert code == 0
+    target = tmp_path / "run" / "students" / "one_shot-16"
+    target.mkdir(parents=True)
+    (target / "run.json").write_text(text)
+    (target / "result.json").write_text("{}")
+    code, log = finish(*SMALL, f"--workdir={tmp_path / 'run'}")
+    assert code == 2
+    assert "remove the directory" in log
+    assert (target / "run.json").read_text() == text

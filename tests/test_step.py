@@ -1,0 +1,195 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pdjax import losses
+from pdjax.curriculum import FOREVER
+from pdjax.models import build_model
+from pdjax.step import Guide, Program, Replicas, evaluate, init_state, train_chunk
+from pdjax.tasks import build_task
+from pdjax.types import named_key
+
+TOTAL = jnp.int32(12)
+SEED = jnp.int32(5)
+
+
+@pytest.fixture(scope="module")
+def program(tiny):
+    task = build_task(tiny.task)
+    optimizer = dataclasses.replace(tiny.student_training.optimizer, warmup_fraction=0.0)
+    return Program(task, build_model(tiny.student, task), build_model(tiny.teacher, task), optimizer, 4, True, "data")
+
+
+@pytest.fixture(scope="module")
+def guide(program):
+    teacher = program._replace(student=program.teacher)
+    checkpoints = initial(teacher)(jnp.array([10, 11, 12])).params
+    # Sharper teachers than initial ones, so that a wrong checkpoint shows.
+    checkpoints = jax.tree.map(lambda leaf: leaf * 10, checkpoints)
+    return Guide(checkpoints, jnp.array([0, 3, 7, FOREVER]), jnp.array([2, 0, 1, 0]))
+
+
+def replicas(num, label_weight=0.0, temperature=1.0):
+    return Replicas(
+        jnp.arange(num),
+        jnp.linspace(1e-3, 2e-3, num),
+        jnp.full(num, temperature),
+        jnp.full(num, label_weight),
+    )
+
+
+@functools.cache
+def initial(program):
+    return jax.jit(functools.partial(init_state, program))
+
+
+@functools.cache
+def compiled_chunk(program, steps):
+    return jax.jit(functools.partial(train_chunk, program, steps))
+
+
+def run(program, guide, num_replicas, chunks, members=None):
+    members = replicas(num_replicas) if members is None else members
+    state, parts = initial(program)(members.seed), []
+    for steps in chunks:
+        state, metrics = compiled_chunk(program, steps)(state, members, guide, SEED, TOTAL)
+        parts.append(metrics)
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def assert_same_bits(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
+
+
+def test_guide_switches_exactly_at_the_starts(guide):
+    used = [int(jnp.argmax(jnp.array([_same(guide, step, k) for k in range(3)]))) for step in range(10)]
+    assert used == [2, 2, 2, 0, 0, 0, 0, 1, 1, 1]
+    assert all(sum(_same(guide, step, k) for k in range(3)) == 1 for step in range(10))
+
+
+def _same(guide, step, entry):
+    teacher = guide.teacher_at(jnp.int32(step))
+    pairs = zip(jax.tree.leaves(teacher), jax.tree.leaves(guide.checkpoints), strict=True)
+    return all(bool((a == b[entry]).all()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("chunks", [(12,), (1,) * 12, (5, 7)])
+def test_chunk_length_does_not_change_the_result(program, guide, chunks):
+    assert_same_bits(run(program, guide, 2, chunks), run(program, guide, 2, (4, 4, 4)))
+
+
+def test_chunk_equals_a_plain_loop_with_optax(program, guide):
+    """One replica against the textbook: optax's own Adam and schedule, one step at a time."""
+    members = replicas(1)
+    state, metrics = run(program, guide, 1, (12,))
+    rate = optax.cosine_decay_schedule(float(members.learning_rate[0]), 12)
+    config = program.optimizer
+    adam = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm), optax.adam(rate, config.beta1, config.beta2, config.epsilon)
+    )
+    params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
+    opt_state = adam.init(params)
+    entries = [2] * 3 + [0] * 4 + [1] * 5
+
+    @jax.jit
+    def loss_and_gradient(params, teacher, step):
+        batch = program.task.sample(named_key(5, "data", step), 4)
+        target = jax.nn.softmax(program.teacher.apply(teacher, batch.inputs)[0])
+
+        def loss(params):
+            log_q = jax.nn.log_softmax(program.student.apply(params, batch.inputs)[0])
+            divergence = jnp.sum(target * (jnp.log(target) - log_q), axis=-1)
+            return jnp.sum(divergence * batch.weights) / jnp.sum(batch.weights)
+
+        return jax.value_and_grad(loss)(params)
+
+    for step, entry in enumerate(entries):
+        teacher = jax.tree.map(lambda leaf, k=entry: leaf[k], guide.checkpoints)
+        value, gradient = loss_and_gradient(params, teacher, step)
+        np.testing.assert_allclose(metrics.loss.sum[step, 0] / metrics.loss.count[step, 0], value, rtol=2e-5)
+        updates, opt_state = adam.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    # Adam divides by gradients near zero (key biases have none), so compare absolutely.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=2e-4), state.params, params)
+
+
+def test_labels_only_runs_no_teacher(program, guide):
+    labels = program._replace(teacher=None)
+    _, alone = run(labels, None, 2, (6,), replicas(2, label_weight=1.0))
+    _, guided = run(program, guide, 2, (6,), replicas(2, label_weight=1.0))
+    np.testing.assert_allclose(alone.loss.sum, guided.loss.sum, rtol=1e-5)
+    assert _flops(labels, None, 2) < 0.7 * _flops(program, guide, 2)
+
+
+def test_label_weight_mixes_the_losses(program, guide):
+    def first_loss(alpha):
+        metrics = run(program, guide, 1, (1,), replicas(1, label_weight=alpha))[1]
+        return float(metrics.loss.sum[0, 0])
+
+    assert first_loss(0.25) == pytest.approx(0.25 * first_loss(1.0) + 0.75 * first_loss(0.0), rel=1e-5)
+
+
+def test_replicas_differ_in_temperature_within_one_program(program, guide):
+    members = replicas(2)._replace(temperature=jnp.array([1.0, 0.0]), seed=jnp.zeros(2, jnp.int32))
+    _, metrics = run(program, guide, 2, (1,), members)
+    batch = program.task.sample(named_key(5, "data", 0), 4)
+    params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
+    student = program.student.apply(params, batch.inputs)[0]
+    teacher = program.teacher.apply(guide.teacher_at(jnp.int32(0)), batch.inputs)[0]
+    hard = losses.cross_entropy(student, jnp.argmax(teacher, axis=-1))
+    np.testing.assert_allclose(metrics.loss.sum[0, 1], jnp.sum(hard * batch.weights), rtol=1e-5)
+    assert metrics.loss.sum[0, 0] != metrics.loss.sum[0, 1]
+
+
+def test_shared_batches_run_the_teacher_once(program, guide):
+    """FLOPs of the compiled chunk: teacher + R students when shared, R teachers + R students when not."""
+    own = program._replace(shared_batches=False)
+    shared = {r: _flops(program, guide, r) for r in (2, 3, 4)}
+    separate = {r: _flops(own, guide, r) for r in (2, 3, 4)}
+    student = shared[3] - shared[2]
+    both = separate[3] - separate[2]
+    assert shared[4] - shared[3] == pytest.approx(student, rel=0.02)
+    assert separate[4] - separate[3] == pytest.approx(both, rel=0.02)
+    teacher = shared[2] - 2 * student
+    assert both - student == pytest.approx(teacher, rel=0.1)
+    assert teacher > 2 * student  # the teacher has twice the width
+
+
+def _flops(program, guide, num):
+    members = replicas(num)
+    state = jax.eval_shape(functools.partial(init_state, program), members.seed)
+    lowered = jax.jit(functools.partial(train_chunk, program, 2)).lower(state, members, guide, SEED, TOTAL)
+    return lowered.compile().cost_analysis()["flops"]
+
+
+def test_separate_batches_depend_on_the_replicas_seed_alone(program, guide):
+    own = program._replace(shared_batches=False)
+    members = replicas(2)
+    one, _ = run(own, guide, 2, (3,), members)
+    swapped, _ = run(own, guide, 2, (3,), jax.tree.map(lambda leaf: leaf[::-1], members))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[::-1], atol=1e-6), one.params, swapped.params)
+
+
+def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, tiny, guide):
+    task = program.task
+    dropped = program._replace(student=build_model(dataclasses.replace(tiny.student, dropout=0.3), task))
+    assert_same_bits(run(dropped, guide, 2, (6,)), run(dropped, guide, 2, (3, 3)))
+    assert not np.array_equal(run(dropped, guide, 2, (2,))[1].loss.sum, run(program, guide, 2, (2,))[1].loss.sum)
+
+
+def test_evaluation_counts_every_selected_position(program):
+    state = initial(program)(jnp.arange(2))
+    result = evaluate(program.task, program.student, 3, 4, state.params, jnp.int32(9))
+    batches = [program.task.sample(named_key(9, "evaluation", i), 4) for i in range(3)]
+    params = jax.tree.map(lambda leaf: leaf[1], state.params)
+    right = sum(
+        float(jnp.sum((jnp.argmax(program.student.apply(params, b.inputs)[0], -1) == b.targets) * b.weights))
+        for b in batches
+    )
+    assert float(result.accuracy.count[1]) == sum(float(b.weights.sum()) for b in batches)
+    assert float(result.accuracy.sum[1]) == right

@@ -1,0 +1,163 @@
+import dataclasses
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from pdjax.errors import TrainingError, UserError
+from pdjax.interrupt import Interrupt, Interrupted
+from pdjax.models import build_model
+from pdjax.records import Replica, RunDescription, read_jsonl, read_run
+from pdjax.step import Program
+from pdjax.store import CheckpointStore
+from pdjax.sweep import build_sweep, place_replicas
+from pdjax.tasks import build_task
+from pdjax.train import Job, train
+
+BUDGET = 12
+
+
+@pytest.fixture(scope="module")
+def make_job(tiny):
+    """Makes jobs of one compiled sweep of two students that learn from labels, with chunks of 2 steps."""
+    task = build_task(tiny.task)
+    program = Program(task, build_model(tiny.student, task), None, tiny.student_training.optimizer, 4, True, "data")
+    sweep = build_sweep(program, 2, 2, tiny.evaluation)
+
+    def make(learning_rates=(5e-3, 1e-3), **changes):
+        replicas = tuple(Replica(seed, rate) for seed, rate in zip((0, 1), learning_rates, strict=True))
+        description = RunDescription("student", "labels-12", "labels", BUDGET, replicas, (), (), identity="abc")
+        job = Job(
+            description=description,
+            sweep=sweep,
+            replicas=place_replicas(sweep.mesh, [0, 1], learning_rates, [0.0, 0.0], [1.0, 1.0]),
+            guide=None,
+            data_seed=0,
+            evaluation_seed=0,
+            evaluate_every=4,
+        )
+        return dataclasses.replace(job, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def loop(tiny):
+    return dataclasses.replace(tiny.loop, chunk_steps=2, save_every=6)
+
+
+class InterruptAtCheck(Interrupt):
+    """Asks to stop at the given number of looks at it."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    @property
+    def signal_number(self):
+        self.looks -= 1
+        return signal.SIGTERM if self.looks == 0 else None
+
+
+def final_state(job, directory):
+    store = CheckpointStore(directory / "state", {"run": job.description.identity})
+    state = store.restore(BUDGET, jax.eval_shape(job.sweep.init, job.replicas.seed))
+    store.close()
+    return state
+
+
+def assert_same_run(job, one, other):
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    jax.tree.map(np.testing.assert_array_equal, final_state(job, one), final_state(job, other))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_job, loop, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("undisturbed")
+    train(make_job(), directory, loop, Interrupt())
+    return directory
+
+
+def test_run_records_what_it_did(undisturbed):
+    run = read_run(undisturbed)
+    assert run.complete
+    assert run.evaluation.steps.tolist() == [0, 4, 8, 12]
+    assert run.train.steps.tolist() == [2, 4, 6, 8, 10, 12]
+    assert (run.evaluation.loss[-1] < run.evaluation.loss[0]).all()
+    first = read_jsonl(undisturbed / "metrics.jsonl")[0]
+    assert first["split"] == "evaluation"
+    assert first["loss"][1] == first["accuracy"][1] > 0  # (sum, count) over the same selected positions
+    assert run.seconds > 0
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3, 4, 5])
+def test_interrupted_and_resumed_run_has_the_same_bits(make_job, loop, undisturbed, tmp_path, looks):
+    job = make_job()
+    with pytest.raises(Interrupted, match=f"saved at step {2 * looks} of 12"):
+        train(job, tmp_path, loop, InterruptAtCheck(looks))
+    assert not (tmp_path / "result.json").exists()
+    train(job, tmp_path, loop, Interrupt())
+    assert_same_run(job, undisturbed, tmp_path)
+
+
+def test_records_behind_the_saved_state_are_dropped(make_job, loop, undisturbed, tmp_path):
+    """As after SIGKILL between two saves: records up to step 10, half a line, a state of step 6."""
+    job = make_job()
+    with pytest.raises(Interrupted):
+        train(job, tmp_path, loop, InterruptAtCheck(3))
+    records = (undisturbed / "metrics.jsonl").read_text().splitlines(keepends=True)
+    until_ten = [line for line in records if json.loads(line)["step"] <= 10]
+    (tmp_path / "metrics.jsonl").write_text("".join(until_ten) + records[-1][:20])
+    train(job, tmp_path, loop, Interrupt())
+    assert_same_run(job, undisturbed, tmp_path)
+
+
+def test_kept_parameters_come_with_their_step_and_metrics(make_job, loop, undisturbed, tmp_path):
+    kept = {}
+
+    def keep(step, params, metrics):
+        kept[step] = (jax.tree.map(np.asarray, params), dict(metrics))
+
+    job = make_job(keep_every=6, keep=keep)
+    train(job, tmp_path, loop, Interrupt())
+    assert sorted(kept) == [6, 12]
+    final = final_state(job, undisturbed)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[0]), kept[12][0], final.params)
+    recorded = read_run(tmp_path).evaluation
+    assert kept[6][1]["loss"] == pytest.approx(recorded.loss[recorded.steps.tolist().index(6), 0])
+
+
+def test_a_loss_that_is_not_finite_names_step_replica_and_last_good_state(make_job, loop, tmp_path):
+    """One replica's learning rate is absurd from the first step; the other one is healthy."""
+    job = make_job(learning_rates=(1e-3, 1e30))
+    with pytest.raises(TrainingError) as caught:
+        train(job, tmp_path, dataclasses.replace(loop, save_every=2), Interrupt())
+    message = str(caught.value)
+    assert "not finite at step" in message
+    assert "replica 1 (seed 1, learning rate 1e+30)" in message
+    assert "state" in message
+    store = CheckpointStore(tmp_path / "state", {"run": "abc"})
+    for step in store.steps():  # whatever was saved is good
+        state = store.restore(step, jax.eval_shape(job.sweep.init, job.replicas.seed))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_directory_of_another_run_is_refused(make_job, loop, undisturbed):
+    job = make_job()
+    other = dataclasses.replace(job, description=dataclasses.replace(job.description, identity="other"))
+    with pytest.raises(UserError, match="abc"):
+        train(other, undisturbed, loop, Interrupt())
+    assert read_run(undisturbed).description.identity == "abc"
+
+
+def test_no_device_memory_is_left_behind(make_job, loop, tmp_path):
+    """The number of live arrays after a run does not depend on how many steps it had."""
+    job = make_job()
+    train(job, tmp_path / "a", loop, Interrupt())
+    before = len(jax.live_arrays())
+    longer = dataclasses.replace(job, description=dataclasses.replace(job.description, budget=60))
+    train(longer, tmp_path / "b", loop, Interrupt())
+    assert len(jax.live_arrays()) <= before
+
+
