@@ -85,11 +85,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Reads a file of one JSON record a line; a missing file has no records."""
+    """Reads a file of one JSON record a line; a missing file has no records.
+
+    A last line without its end, which a process that is writing or was killed may leave, is no record yet.
+    """
     if not path.exists():
         return []
     with open(path) as file:
-        return [json.loads(line) for line in file]
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def read_description(directory: Path) -> RunDescription:

@@ -205,11 +205,11 @@ def largest_file(directory):
     return max((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
-@pytest.mark.parametrize("place", [0.0, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_damaged_array(copied, tmp_path, place):
     file = largest_file(tmp_path / "store" / "checkpoints" / "10")
     content = bytearray(file.read_bytes())
-    assert len(content) > 10_000  # the arrays are in there; the last few bytes are of no use to a reader
+    assert len(content) > 10_000  # nearly all of it is the array "w", at either end are bytes that no reader needs
     for position in range(int(place * len(content)), int(place * len(content)) + 3):
         content[position] ^= 0xFF
     file.write_bytes(content)

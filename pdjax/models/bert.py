@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pdjax.config import BertConfig
 from pdjax.models.attention import HIDDEN
-from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention
+from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention, gelu
 from pdjax.types import Inputs
 
 EPSILON = 1e-12
@@ -41,7 +40,7 @@ class EncoderLayer(nn.Module):
         )
         x_DxT = LayerNorm(EPSILON, name="attention_norm")(x_DxT + dropped(attended))
         hidden_FxT = Dense(config.feed_forward_multiple * width, name="expand")(x_DxT)
-        contracted = Dense(width, name="contract")(jax.nn.gelu(hidden_FxT, approximate=False))
+        contracted = Dense(width, name="contract")(gelu(hidden_FxT))
         return LayerNorm(EPSILON, name="output_norm")(x_DxT + dropped(contracted)), weights
 
 
@@ -73,7 +72,7 @@ class Bert(nn.Module):
             x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic)
             hidden.append(x_DxT)
             attention.append(weights)
-        y_DxT = jax.nn.gelu(Dense(width, name="transform")(x_DxT), approximate=False)
+        y_DxT = gelu(Dense(width, name="transform")(x_DxT))
         y_DxT = LayerNorm(EPSILON, name="transform_norm")(y_DxT)
         decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (self.vocabulary,))
         logits_VxT = tokens.table @ y_DxT + decoder_bias[:, None]

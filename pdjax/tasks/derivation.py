@@ -22,7 +22,7 @@ class Derivations(NamedTuple):
     ``terminals`` are the strings' symbols (0 behind the end), ``length`` their lengths. For depth j from the
     root (0) to the terminals, ``ancestors[b, i, j]`` is the symbol above position i and ``indices[b, i, j]``
     counts that symbol among those of its depth, left to right: position i ends the span of its depth-j
-    ancestor exactly where the index at i + 1 differs. Both are 0 behind the end.
+    ancestor exactly where the index at i + 1 differs or the string ends. Both are 0 behind the end.
     """
 
     terminals: Int[Array, "B L"]

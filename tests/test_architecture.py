@@ -1,0 +1,59 @@
+"""The direction of dependencies: the core computes and never imports the shell (see CONTRIBUTING)."""
+
+import ast
+
+import pytest
+
+CORE = {
+    "config", "curriculum", "errors", "losses", "models", "optimizer", "selection", "sharding", "step", "sweep",
+    "tasks", "types",
+}  # fmt: skip
+SHELL = {"experiment", "interrupt", "main", "progress", "records", "report", "stages", "store", "train", "writer"}
+IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
+
+
+def modules(root):
+    """Maps every module to its top-level part and what it imports."""
+    found = {}
+    for path in sorted((root / "pdjax").rglob("*.py")):
+        parts = path.relative_to(root / "pdjax").with_suffix("").parts
+        imports = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imports |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                imports |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found[".".join(parts)] = (parts[0], imports)
+    return found
+
+
+def test_every_module_has_its_place(root):
+    tops = {top for top, _ in modules(root).values()} - {"__init__"}
+    assert tops == CORE | SHELL
+
+
+def test_core_imports_neither_the_shell_nor_the_outside_world(root):
+    for name, (top, imports) in modules(root).items():
+        if top in CORE:
+            parts = {i.split(".")[1] for i in imports if i.startswith("pdjax.")}
+            assert not parts & SHELL, f"{name} imports {parts & SHELL}"
+            outside = {i.split(".")[0] for i in imports} & IMPURE
+            assert not outside, f"{name} imports {outside}"
+
+
+def test_report_reads_recorded_files_only(root):
+    for name, (top, imports) in modules(root).items():
+        if top == "report":
+            parts = {i.split(".")[1] for i in imports if i.startswith("pdjax.")}
+            assert parts <= {"report", "records", "config", "errors"}, name
+
+
+def test_orbax_is_known_to_one_module(root):
+    users = {name for name, (_, imports) in modules(root).items() if any(i.startswith("orbax") for i in imports)}
+    assert users == {"store"}
+
+
+@pytest.mark.parametrize("directory", ["pdjax", "configs", "benchmarks"])
+def test_files_stay_small(root, directory):
+    for path in (root / directory).rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 360, f"{path} holds more than one noun"
