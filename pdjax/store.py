@@ -54,7 +54,6 @@ class CheckpointStore:
             self.directory / "checkpoints",
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if keep is None else ocp.checkpoint_managers.LatestN(keep),
-                cleanup_tmp_directories=True,
                 enable_async_checkpointing=False,
             ),
         )
@@ -106,6 +105,10 @@ class CheckpointStore:
             return
         content = {"digests": digests, "metrics": dict(metrics or {})}
         record = content | {"sha256": digest_of(content)}
+        # Orbax could do this when it opens, but in a thread that outlives short processes; and who only reads
+        # must not remove what another process is writing.
+        for leftover in (self.directory / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover)
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
         # Without force Orbax skips a step before the latest, silently: one that was removed could not be recomputed.
         self._manager.save(step, args=arguments, force=True)

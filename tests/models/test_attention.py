@@ -1,0 +1,108 @@
+"""The attention's hand-written gradient against differentiating a plain softmax in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdjax.models.attention import HIDDEN, attention, attention_weights
+
+SHAPES = [(1, 4, 2, 5), (2, 8, 3, 7), (3, 5, 1, 16), (4, 1, 2, 1)]  # heads, dimensions, sequences, positions
+
+
+def reference(q, k, v, bias):
+    scores = jnp.einsum("hcbq,hcbk->hbqk", q, k) + bias[None]
+    shifted = jnp.exp(scores - scores.max(-1, keepdims=True))
+    return jnp.einsum("hbqk,hcbk->hcbq", shifted / shifted.sum(-1, keepdims=True), v)
+
+
+def draw(shape, seed, scale=1.0):
+    """Queries, keys, values and a cotangent; a mask that hides keys but never all of them."""
+    _, _, batch, length = shape
+    rng = np.random.default_rng(seed)
+    q, k, v, do = (rng.normal(0, scale, shape) for _ in range(4))
+    hidden = rng.random((batch, 1, length)) < 0.4
+    hidden[:, :, 0] = False
+    return q, k, v, do, np.where(hidden, HIDDEN, 0.0)
+
+
+def with_gradient(function, q, k, v, do, bias):
+    out, pull = jax.vjp(lambda q, k, v: function(q, k, v, bias), q, k, v)
+    return (out, *pull(do))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mask", ["none", "keys", "causal"])
+def test_value_and_gradient_in_float64(shape, mask):
+    q, k, v, do, bias = draw(shape, seed=len(mask))
+    length = shape[-1]
+    if mask == "none":
+        bias = np.zeros_like(bias)
+    elif mask == "causal":
+        bias = np.where(np.tri(length, dtype=bool), 0.0, HIDDEN)[None]
+    with jax.enable_x64(True):
+        arguments = [jnp.asarray(a) for a in (q, k, v, do, bias)]
+        assert arguments[0].dtype == jnp.float64
+        for ours, theirs in zip(
+            with_gradient(attention, *arguments), with_gradient(reference, *arguments), strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_value_and_gradient_in_float32_under_jit():
+    arguments = [jnp.asarray(a, jnp.float32) for a in draw((2, 8, 4, 33), seed=0)]
+    ours = jax.jit(lambda *a: with_gradient(attention, *a))(*arguments)
+    for one, other in zip(ours, with_gradient(reference, *arguments), strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_vmap_equals_one_by_one():
+    members = [[jnp.asarray(a, jnp.float32) for a in draw((2, 8, 3, 9), seed)] for seed in range(3)]
+    stacked = [jnp.stack(arrays) for arrays in zip(*members, strict=True)]
+    together = jax.jit(jax.vmap(lambda *a: with_gradient(attention, *a)))(*stacked)
+    for i, member in enumerate(members):
+        for ours, alone in zip(together, with_gradient(attention, *member), strict=True):
+            np.testing.assert_allclose(ours[i], alone, atol=1e-5)
+
+
+def test_no_gradient_flows_into_the_bias():
+    q, k, v, do, bias = (jnp.asarray(a, jnp.float32) for a in draw((2, 4, 2, 5), seed=0))
+    gradient = jax.grad(lambda bias: jnp.sum(attention(q, k, v, bias) * do))(bias)
+    assert gradient.shape == bias.shape
+    assert (gradient == 0).all()
+
+
+def test_rows_that_see_nothing_are_finite():
+    q, k, v, do, bias = (jnp.asarray(a, jnp.float32) for a in draw((2, 4, 2, 6), seed=0))
+    bias = bias.at[0].set(HIDDEN)
+    for array in with_gradient(attention, q, k, v, do, bias):
+        assert jnp.isfinite(array).all()
+    alone = [a[:, :, 1:] for a in (q, k, v, do)]
+    for array, other in zip(
+        with_gradient(attention, q, k, v, do, bias), with_gradient(attention, *alone, bias[1:]), strict=True
+    ):
+        np.testing.assert_allclose(array[:, :, 1:], other, atol=1e-5)  # and do not disturb the others
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_scores_of_a_thousand_are_finite_and_choose_the_largest(sign):
+    q = jnp.full((1, 1, 1, 3), sign)
+    k = jnp.array([1000.0, -1000.0, 999.0]).reshape(1, 1, 1, 3)
+    v = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 1, 3)
+    out, *gradients = with_gradient(attention, q, k, v, jnp.ones_like(q), jnp.zeros((1, 1, 3)))
+    first = np.exp(1) / (1 + np.exp(1))  # of the scores 1000 and 999
+    np.testing.assert_allclose(out, 2.0 if sign < 0 else first * 1 + (1 - first) * 3, rtol=1e-5)
+    assert all(jnp.isfinite(g).all() for g in gradients)
+
+
+def test_hidden_keys_have_no_weight_and_no_gradient():
+    q, k, v, do, bias = (jnp.asarray(a, jnp.float32) for a in draw((2, 4, 2, 8), seed=1, scale=3.0))
+    hidden = (bias[:, 0] == HIDDEN)[None, None] & jnp.ones(k.shape, bool)
+    assert hidden.any()
+    _, _, dk, dv = with_gradient(attention, q, k, v, do, bias)
+    assert (dk[hidden] == 0).all()
+    assert (dv[hidden] == 0).all()
+    weights = attention_weights(q, k, bias)
+    assert (jnp.where(bias[:, None] == HIDDEN, weights, 0.0) == 0).all()
+    np.testing.assert_allclose(jnp.einsum("bhqk,hcbk->hcbq", weights, v), attention(q, k, v, bias), atol=1e-5)
