@@ -1,6 +1,20 @@
-"""Progressive distillation of BERT on a PCFG (figures 1 right and 4 left of the paper).
+"""Progressive distillation of BERT on a PCFG (figures 1 right and 4 left of the paper, section 4.1).
 
-Config.
+Claim: F1. At equal student steps, progressive distillation reaches a higher accuracy on masked positions than one-shot
+distillation from the final teacher and than training from the labels.
+
+Command: ``python -m pdjax.main --config=configs/pcfg.py`` (``:smoke`` for half a minute, ``:paper`` for the paper's
+sizes).
+
+Cost: COST
+
+Expected: EXPECTED
+
+The laptop's task is the sub-grammar of cfg3b under symbol 16: strings of 30 to 72 tokens. A teacher with 8 heads then
+shows the paper's three phases in 1200 steps: a plateau until about step 350, a rapid drop until about 650, a slow end.
+Shorter strings have no plateau, and students then gain nothing from early checkpoints. The learning rate, 5e-3 for all, is
+that of the authors' scripts; the duration T = 300 of (2, T) and the students' batch were chosen on the seeds 100 to 102.
+At 1e-2 (2, T) gains more, but labels only becomes unstable on one seed in three.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -15,14 +29,14 @@ def get_config(variant: str = "") -> ConfigDict:
             teacher_heads=8,
             student_heads=2,
             layers=4,
-            batch=64,
+            teacher_batch=64,
+            student_batch=48,
             teacher_steps=1200,
             checkpoint_every=50,
-            budgets=(300, 600),
-            duration=200,
-            student_learning_rate=1e-2,
+            budgets=(600, 800),
+            duration=300,
             chunk=50,
-            evaluate_every=50,
+            evaluate_every=100,
             evaluation_batches=16,
         ),
         "smoke": dict(
@@ -31,13 +45,13 @@ def get_config(variant: str = "") -> ConfigDict:
             teacher_heads=2,
             student_heads=1,
             layers=2,
-            batch=8,
+            teacher_batch=8,
+            student_batch=8,
             teacher_steps=32,
             checkpoint_every=4,
             budgets=(8, 16),
             first=(8,),  # too short a training for a phase transition
             duration=4,
-            student_learning_rate=1e-2,
             chunk=4,
             evaluate_every=4,
             evaluation_batches=2,
@@ -48,12 +62,12 @@ def get_config(variant: str = "") -> ConfigDict:
             teacher_heads=32,
             student_heads=8,
             layers=4,
-            batch=512,
+            teacher_batch=512,
+            student_batch=512,
             teacher_steps=8000,
             checkpoint_every=500,
             budgets=(2000, 4000, 8000, 16000),
             duration=1000,
-            student_learning_rate=5e-3,
             chunk=100,
             evaluate_every=500,
             evaluation_batches=8,
@@ -71,12 +85,12 @@ def _experiment(
     teacher_heads: int,
     student_heads: int,
     layers: int,
-    batch: int,
+    teacher_batch: int,
+    student_batch: int,
     teacher_steps: int,
     checkpoint_every: int,
     budgets: tuple[int, ...],
     duration: int,
-    student_learning_rate: float,
     first: tuple[int, ...] | None = None,
     chunk: int,
     evaluate_every: int,
@@ -117,7 +131,7 @@ def _experiment(
             teacher_training=dict(
                 seed=0,
                 steps=teacher_steps,
-                batch_size=batch,
+                batch_size=teacher_batch,
                 learning_rate=5e-3,
                 checkpoint_every=checkpoint_every,
                 trajectory=_optional(str, None),
@@ -125,14 +139,14 @@ def _experiment(
             ),
             student_training=dict(
                 seeds=(0, 1, 2),
-                learning_rates=(student_learning_rate,),
+                learning_rates=(5e-3,),
                 budgets=budgets,
-                batch_size=batch,
+                batch_size=student_batch,
                 shared_batches=True,
                 optimizer=optimizer,
             ),
             strategies=_strategies(duration, first),
-            evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=batch),
+            evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
             loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
         )
     )

@@ -349,4 +349,4 @@ def _build_dataclass(kind: type, value: Any, path: str) -> Any:
     try:
         return kind(**fields)
     except UserError as error:
-        raise (error if str(error).startswith("in ") else error.within(path)) from None
+        raise error.within(path) from None

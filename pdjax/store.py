@@ -147,6 +147,10 @@ class CheckpointStore:
             raise self._damage(step, f"another SHA-256 for {damaged}")
         return tree
 
+    def digest(self, step: int) -> str:
+        """Returns one digest of all arrays of a checkpoint."""
+        return digest_of(self._record(step)["digests"])
+
     def metrics(self, step: int) -> dict[str, float]:
         """Returns the metrics saved with a checkpoint."""
         return self._record(step)["metrics"]

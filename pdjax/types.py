@@ -18,7 +18,7 @@ with three axes (``x_DxBxL``), whose products XLA does not flatten.
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -71,10 +71,6 @@ class Task(Protocol):
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws a fresh batch; a pure function of its arguments."""
         ...
-
-
-ApplyFunction = Callable[..., tuple[Float[Array, "*places V"], Mapping[str, Any]]]
-"""``apply(params, inputs, dropout_key=None) -> (logits, intermediates)``."""
 
 
 class Model(Protocol):

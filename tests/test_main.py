@@ -1,8 +1,8 @@
 """The command line as a user meets it: real processes, real signals, real files."""
 
-import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,17 +210,18 @@ def test_checkpoints_that_do_not_exist_are_named(finish, undisturbed, tmp_path):
 
 
 def test_changed_teacher_is_noticed(finish, undisturbed, tmp_path):
-    """A student run of one teacher cannot pass for a run of another."""
-    source = undisturbed[0] / "students" / "one_shot-16"
-    description = json.loads((source / "run.json").read_text())
-    text = json.dumps(description | {"identity": "another"})
-    code, _ = finish(*SMALL, f"--workdir={tmp_path / 'run'}", "--stage=teacher")
-    assert code == 0
-    target = tmp_path / "run" / "students" / "one_shot-16"
-    target.mkdir(parents=True)
-    (target / "run.json").write_text(text)
-    (target / "result.json").write_text("{}")
-    code, log = finish(*SMALL, f"--workdir={tmp_path / 'run'}")
-    assert code == 2
+    """The same directory with the trajectory of another teacher: its students are not those of the new one."""
+    workdir, teacher = tmp_path / "run", tmp_path / "teacher"
+    shutil.copytree(undisturbed[0] / "teacher", teacher)
+    given = f"--config.teacher_training.trajectory={teacher / 'trajectory'}"
+    assert finish(*SMALL, given, f"--workdir={workdir}")[0] == 0
+    other = tmp_path / "other"
+    code, log = finish(*SMALL, "--config.teacher_training.seed=7", f"--workdir={other}", "--stage=teacher")
+    assert code == 0, log
+    shutil.rmtree(teacher)
+    shutil.copytree(other / "teacher", teacher)
+    before = (workdir / "students" / "one_shot-16" / "run.json").read_text()
+    code, log = finish(*SMALL, given, f"--workdir={workdir}")
+    assert code == 2, log
     assert "remove the directory" in log
-    assert (target / "run.json").read_text() == text
+    assert (workdir / "students" / "one_shot-16" / "run.json").read_text() == before

@@ -88,7 +88,7 @@ def test_the_final_teacher_is_never_its_own_intermediate_checkpoint():
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(UserError, match="plateau.*use selection.kind"):
+    with pytest.raises(UserError, match=r"plateau.*use selection.kind"):
         select(selection("phase"), AVAILABLE, None)
     with pytest.raises(UserError, match="checkpoint_every"):
         select(selection("phase"), [1600], PHASES)

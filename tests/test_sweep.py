@@ -49,7 +49,9 @@ def test_replicas_are_spread_over_all_devices(program, tiny):
     for leaf in jax.tree.leaves(state.params):
         assert len(leaf.sharding.device_set) == 4
         assert leaf.addressable_shards[0].data.shape[0] == 1
-    text = sweep.chunk.lower(state, members, make_guide(program, (0, 1)), jnp.int32(0), jnp.int32(8)).compile().as_text()
+    text = (
+        sweep.chunk.lower(state, members, make_guide(program, (0, 1)), jnp.int32(0), jnp.int32(8)).compile().as_text()
+    )
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
         assert collective not in text
 

@@ -159,5 +159,3 @@ def test_no_device_memory_is_left_behind(make_job, loop, tmp_path):
     longer = dataclasses.replace(job, description=dataclasses.replace(job.description, budget=60))
     train(longer, tmp_path / "b", loop, Interrupt())
     assert len(jax.live_arrays()) <= before
-
-

@@ -18,7 +18,7 @@ from pdjax.interrupt import Interrupt
 from pdjax.models import build_model
 from pdjax.records import Replica, RunDescription, read_run, write_json
 from pdjax.selection import Selection, find_phases, select
-from pdjax.stages.teacher import open_trajectory, teacher_identity
+from pdjax.stages.teacher import open_trajectory
 from pdjax.stages.workdir import is_done
 from pdjax.step import Guide, Program
 from pdjax.store import CheckpointStore, stack
@@ -98,7 +98,7 @@ def plan_runs(
             teacher_steps=table.teacher_steps if table is not None else (),
             identity="",
         )
-        identity = _identity(config, strategy, description)
+        identity = _identity(config, strategy, description, trajectory)
         runs.append((strategy, dataclasses.replace(description, identity=identity)))
     return runs
 
@@ -144,14 +144,16 @@ def _replicas(config: Config) -> tuple[Replica, ...]:
     return tuple(Replica(seed, rate) for rate, seed in itertools.product(training.learning_rates, training.seeds))
 
 
-def _identity(config: Config, strategy: StrategyConfig, description: RunDescription) -> str:
-    """Digest of all that determines a run's results: its settings, and through its identity the teacher."""
+def _identity(
+    config: Config, strategy: StrategyConfig, description: RunDescription, trajectory: CheckpointStore
+) -> str:
+    """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
     whole = config.as_dict()
     settings = {key: whole[key] for key in ("seed", "task", "student", "evaluation")}
     training = {k: v for k, v in whole["student_training"].items() if k != "budgets"}
-    teacher = None if strategy.schedule == "labels" else teacher_identity(config)
+    teachers = [trajectory.digest(step) for step in description.teacher_steps]
     return digest_of(
-        {**settings, "training": training, "teacher": teacher, "run": dataclasses.asdict(description)}
+        {**settings, "training": training, "teachers": teachers, "run": dataclasses.asdict(description)}
         | {"temperature": strategy.temperature, "label_weight": strategy.label_weight}
     )
 

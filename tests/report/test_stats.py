@@ -28,7 +28,8 @@ def test_interval_by_hand():
 def test_one_value_has_a_mean_and_no_interval():
     interval = mean_interval(np.array([0.5]))
     assert (interval.mean, interval.size) == (0.5, 1)
-    assert math.isnan(interval.low) and math.isnan(interval.high)
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
 
 
 def test_every_row_of_a_curve_has_its_own_width():
