@@ -1,4 +1,4 @@
-"""What a person watching sees: a tqdm bar on a terminal, plain log lines elsewhere."""
+"""What a person watching sees: one tqdm bar for a stage on a terminal, plain log lines elsewhere."""
 
 import logging
 import sys
@@ -10,33 +10,42 @@ logger = logging.getLogger("pdjax")
 
 
 class Progress:
-    """Shows a run's progress: steps done, loss, accuracy and the time left.
+    """Shows how far a stage is, with the loss, the accuracy and the time left.
 
     Args:
-      name: of the run.
-      start: steps done before this process.
-      total: steps of the whole run.
+      stage: its name.
+      total: training steps of all its runs together.
     """
 
-    def __init__(self, name: str, start: int, total: int):
-        self._name, self._start, self._total = name, start, total
+    def __init__(self, stage: str, total: int):
+        self._total = total
+        self._done = 0
+        self._skipped = 0
         self._began = time.monotonic()
-        self._bar = tqdm(total=total, initial=start, desc=name, unit="step") if sys.stderr.isatty() else None
+        self._bar = tqdm(total=total, desc=stage, unit="step") if sys.stderr.isatty() else None
 
-    def advance(self, step: int) -> None:
-        """Takes note of the number of steps done."""
+    def skip(self, steps: int) -> None:
+        """Counts steps that an earlier process has done, which say nothing about this one's speed."""
+        self._skipped += steps
         if self._bar is not None:
-            self._bar.update(step - self._bar.n)
+            self._bar.initial += steps
+        self.advance(steps)
 
-    def report(self, step: int, loss: float, accuracy: float) -> None:
+    def advance(self, steps: int) -> None:
+        """Counts steps done."""
+        self._done += steps
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def report(self, run: str, step: int, budget: int, loss: float, accuracy: float) -> None:
         """Shows the means over replicas of an evaluation."""
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+            self._bar.set_postfix_str(f"{run} loss={loss:.3f} accuracy={accuracy:.3f}")
             return
-        done = step - self._start
-        elapsed = time.monotonic() - self._began
-        left = f"{elapsed / done * (self._total - step):.0f} s left" if done else "starting"
-        logger.info("%s %d/%d: loss %.3f, accuracy %.3f, %s", self._name, step, self._total, loss, accuracy, left)
+        here = self._done - self._skipped
+        left = (self._total - self._done) * (time.monotonic() - self._began) / here if here else None
+        remaining = "" if left is None else f", {left:.0f} s left in this stage"
+        logger.info("%s %d/%d: loss %.3f, accuracy %.3f%s", run, step, budget, loss, accuracy, remaining)
 
     def close(self) -> None:
         """Ends the display."""

@@ -42,7 +42,7 @@ class Job:
     keep: Callable[[int, Params, Mapping[str, float]], None] | None = None  # receives replica 0, its held-out means
 
 
-def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt) -> None:
+def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, progress: Progress) -> None:
     """Runs a job in its directory to the end, continuing from the last saved state if there is one.
 
     Raises:
@@ -55,7 +55,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt) -> 
     write_json(directory / "run.json", dataclasses.asdict(description))
     done = store.latest_step()
     writer = MetricsWriter(directory, done, build_sinks(loop.writers, directory, description))
-    progress = Progress(description.name, done or 0, budget)
+    progress.skip(done or 0)
     try:
         state = _first_state(job, store, done)
         if done is None:
@@ -63,7 +63,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt) -> 
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
             state = _run_chunk(job, state, step, loop.chunk_steps, store, writer)
-            progress.advance(step)
+            progress.advance(loop.chunk_steps)
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
                 means = _evaluate(job, state, writer, progress, step)
@@ -77,7 +77,6 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt) -> 
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
         write_json(directory / "result.json", {"step": budget, "identity": description.identity})
     finally:
-        progress.close()
         writer.close()
         store.close()
 
@@ -109,7 +108,7 @@ def _evaluate(job: Job, state: TrainState, writer: MetricsWriter, progress: Prog
     metrics = jax.tree.map(np.asarray, job.sweep.evaluate(state.params, jnp.int32(job.evaluation_seed)))
     writer.write("evaluation", step, metrics)
     means = {name: part.sum / part.count for name, part in metrics._asdict().items()}
-    progress.report(step, means["loss"].mean(), means["accuracy"].mean())
+    progress.report(job.description.name, step, job.description.budget, means["loss"].mean(), means["accuracy"].mean())
     return {name: float(values[0]) for name, values in means.items()}
 
 

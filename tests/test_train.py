@@ -9,6 +9,7 @@ import pytest
 from pdjax.errors import TrainingError, UserError
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.models import build_model
+from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_jsonl, read_run
 from pdjax.step import Program
 from pdjax.store import CheckpointStore
@@ -75,7 +76,7 @@ def assert_same_run(job, one, other):
 @pytest.fixture(scope="module")
 def undisturbed(make_job, loop, tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
-    train(make_job(), directory, loop, Interrupt())
+    train(make_job(), directory, loop, Interrupt(), Progress("test", BUDGET))
     return directory
 
 
@@ -95,9 +96,9 @@ def test_run_records_what_it_did(undisturbed):
 def test_interrupted_and_resumed_run_has_the_same_bits(make_job, loop, undisturbed, tmp_path, looks):
     job = make_job()
     with pytest.raises(Interrupted, match=f"saved at step {2 * looks} of 12"):
-        train(job, tmp_path, loop, InterruptAtCheck(looks))
+        train(job, tmp_path, loop, InterruptAtCheck(looks), Progress("test", BUDGET))
     assert not (tmp_path / "result.json").exists()
-    train(job, tmp_path, loop, Interrupt())
+    train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert_same_run(job, undisturbed, tmp_path)
 
 
@@ -105,11 +106,11 @@ def test_records_behind_the_saved_state_are_dropped(make_job, loop, undisturbed,
     """As after SIGKILL between two saves: records up to step 10, half a line, a state of step 6."""
     job = make_job()
     with pytest.raises(Interrupted):
-        train(job, tmp_path, loop, InterruptAtCheck(3))
+        train(job, tmp_path, loop, InterruptAtCheck(3), Progress("test", BUDGET))
     records = (undisturbed / "metrics.jsonl").read_text().splitlines(keepends=True)
     until_ten = [line for line in records if json.loads(line)["step"] <= 10]
     (tmp_path / "metrics.jsonl").write_text("".join(until_ten) + records[-1][:20])
-    train(job, tmp_path, loop, Interrupt())
+    train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert_same_run(job, undisturbed, tmp_path)
 
 
@@ -120,7 +121,7 @@ def test_kept_parameters_come_with_their_step_and_metrics(make_job, loop, undist
         kept[step] = (jax.tree.map(np.asarray, params), dict(metrics))
 
     job = make_job(keep_every=6, keep=keep)
-    train(job, tmp_path, loop, Interrupt())
+    train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert sorted(kept) == [6, 12]
     final = final_state(job, undisturbed)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[0]), kept[12][0], final.params)
@@ -132,7 +133,7 @@ def test_a_loss_that_is_not_finite_names_step_replica_and_last_good_state(make_j
     """One replica's learning rate is absurd from the first step; the other one is healthy."""
     job = make_job(learning_rates=(1e-3, 1e30))
     with pytest.raises(TrainingError) as caught:
-        train(job, tmp_path, dataclasses.replace(loop, save_every=2), Interrupt())
+        train(job, tmp_path, dataclasses.replace(loop, save_every=2), Interrupt(), Progress("test", BUDGET))
     message = str(caught.value)
     assert "not finite at step" in message
     assert "replica 1 (seed 1, learning rate 1e+30)" in message
@@ -147,15 +148,15 @@ def test_directory_of_another_run_is_refused(make_job, loop, undisturbed):
     job = make_job()
     other = dataclasses.replace(job, description=dataclasses.replace(job.description, identity="other"))
     with pytest.raises(UserError, match="abc"):
-        train(other, undisturbed, loop, Interrupt())
+        train(other, undisturbed, loop, Interrupt(), Progress("test", BUDGET))
     assert read_run(undisturbed).description.identity == "abc"
 
 
 def test_no_device_memory_is_left_behind(make_job, loop, tmp_path):
     """The number of live arrays after a run does not depend on how many steps it had."""
     job = make_job()
-    train(job, tmp_path / "a", loop, Interrupt())
+    train(job, tmp_path / "a", loop, Interrupt(), Progress("test", BUDGET))
     before = len(jax.live_arrays())
     longer = dataclasses.replace(job, description=dataclasses.replace(job.description, budget=60))
-    train(longer, tmp_path / "b", loop, Interrupt())
+    train(longer, tmp_path / "b", loop, Interrupt(), Progress("test", BUDGET))
     assert len(jax.live_arrays()) <= before

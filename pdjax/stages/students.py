@@ -16,6 +16,7 @@ from pdjax.curriculum import Curriculum
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.models import build_model
+from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_run, write_json
 from pdjax.selection import Selection, find_phases, select
 from pdjax.stages.teacher import open_trajectory
@@ -39,17 +40,20 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     if not (workdir / "teacher" / "result.json").exists():
         raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
     trajectory = open_trajectory(config, workdir)
+    progress = Progress("students", sum(config.student_training.budgets) * len(config.strategies))
     try:
         runs = plan_runs(config, workdir, trajectory)
         pending = [run for run in runs if not is_done(_directory(workdir, run[1]), run[1])]
         logger.info("students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(_replicas(config)))
         sweep_of = functools.cache(functools.partial(_build_sweep, config))
         guides = _build_guides(trajectory, _teacher_shape(config), [d for _, d in runs if d.starts]) if pending else {}
+        progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
         for strategy, description in pending:
             sweep = sweep_of(guided=strategy.schedule != "labels")
             job = _job(config, strategy, description, sweep, guides.get(description.name))
-            train(job, _directory(workdir, description), config.loop, interrupt)
+            train(job, _directory(workdir, description), config.loop, interrupt, progress)
     finally:
+        progress.close()
         trajectory.close()
 
 

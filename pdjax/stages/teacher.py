@@ -12,6 +12,7 @@ from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.models import build_model
+from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json
 from pdjax.stages.workdir import is_done
 from pdjax.step import Program
@@ -68,8 +69,12 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         keep_every=training.checkpoint_every,
         keep=trajectory.save,
     )
-    train(job, directory, config.loop, interrupt)
-    trajectory.close()
+    progress = Progress("teacher", training.steps)
+    try:
+        train(job, directory, config.loop, interrupt, progress)
+    finally:
+        progress.close()
+        trajectory.close()
 
 
 def teacher_identity(config: Config) -> str:

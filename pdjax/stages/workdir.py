@@ -39,7 +39,7 @@ def open_workdir(config: Config, workdir: Path) -> None:
         )
     device = jax.devices()[0]
     environment = {
-        "command": [Path(sys.executable).name, *sys.argv],
+        "command": ["python", "-m", "pdjax.main", *sys.argv[1:]],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
