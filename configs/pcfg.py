@@ -8,7 +8,7 @@ sizes).
 
 Cost: about 8 minutes on two CPU cores (7 min 41 s, report included, 2026-11-24), 1.2 GB of memory, 39 MB of disk.
 
-Expected: the teacher reaches an accuracy of 0.710. Over the seeds 0, 1, 2 the students reach (mean; F1 from paired seeds)
+Expected: the teacher reaches an accuracy of 0.710, and the students over the seeds 0, 1, 2 (mean; F1 from paired seeds):
 
     =====================  ==========  ==========  ==========================  =====================
     steps                  labels      one-shot    progressive (8-shot, T0/2)  progressive (2, 300)
