@@ -157,7 +157,7 @@ def test_shared_batches_run_the_teacher_once(program, guide):
     assert separate[4] - separate[3] == pytest.approx(both, rel=0.02)
     teacher = shared[2] - 2 * student
     assert both - student == pytest.approx(teacher, rel=0.1)
-    assert teacher > 2 * student  # the teacher has twice the width
+    assert teacher > 0.5 * student  # forward only, at twice the width
 
 
 def _flops(program, guide, num):
