@@ -6,7 +6,8 @@ distillation from the final teacher and than training from the labels.
 Command: ``python -m pdjax.main --config=configs/pcfg.py`` (``:smoke`` for half a minute, ``:paper`` for the paper's
 sizes).
 
-Cost: about 8 minutes on two CPU cores (7 min 41 s, report included, 2026-11-24), 1.2 GB of memory, 39 MB of disk.
+Cost: 7 to 8 minutes on two CPU cores (6 min 56 s and 7 min 41 s in two runs, report included, 2026-11-24), 1.2 GB of
+memory, 39 MB of disk.
 
 Expected: an accuracy of 0.710 for the teacher; for the students, means over the seeds 0, 1, 2 and F1 from paired seeds:
 
