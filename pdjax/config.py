@@ -10,18 +10,16 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pdjax.errors import UserError
+from pdjax.conversion import build
+from pdjax.errors import require
 
 
-def require(condition: bool, expected: str, found: object, remedy: str) -> None:
-    """Raises a ``UserError`` unless the condition holds."""
-    if not condition:
-        raise UserError(expected, str(found), remedy)
+def _require_seed(name: str, seed: int) -> None:
+    """Seeds live on the device as 32-bit integers."""
+    require(0 <= seed < 2**31, f"{name} in [0, 2**31)", seed, "choose another seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +119,7 @@ class TeacherTrainingConfig:
     optimizer: OptimizerConfig
 
     def __post_init__(self):
+        _require_seed("teacher_training.seed", self.seed)
         for name in ("steps", "batch_size", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"teacher_training.{name} of at least 1", getattr(self, name), "raise it")
         require(self.learning_rate > 0, "a positive teacher_training.learning_rate", self.learning_rate, "raise it")
@@ -159,6 +158,8 @@ class StudentTrainingConfig:
             self.learning_rates,
             "raise them",
         )
+        for i, seed in enumerate(self.seeds):
+            _require_seed(f"student_training.seeds[{i}]", seed)
         require(min(self.budgets) >= 1, "budgets of at least 1 step", self.budgets, "raise them")
         require(self.batch_size >= 1, "student_training.batch_size of at least 1", self.batch_size, "raise it")
 
@@ -270,6 +271,7 @@ class Config:
     loop: LoopConfig
 
     def __post_init__(self):
+        _require_seed("seed", self.seed)
         require(len(self.strategies) > 0, "at least one strategy", "none", "add one under strategies")
         chunk = self.loop.chunk_steps
         lengths = {
@@ -309,44 +311,4 @@ def from_config_dict(config: Any) -> Config:
       UserError: an unknown or missing key, a wrong type, or values that contradict each other.
     """
     to_dict = getattr(config, "to_dict", None)
-    return _build(Config, to_dict() if to_dict is not None else config, "config")
-
-
-def _build(kind: Any, value: Any, path: str) -> Any:
-    """Builds a value of an annotated type from plain data, naming the path in errors."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build_dataclass(kind, value, path)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (inner,) = [a for a in arguments if a is not type(None)]
-        return _build(inner, value, path)
-    if origin is Literal:
-        require(value in arguments, f"{path} among {', '.join(map(repr, arguments))}", repr(value), "choose one")
-        return value
-    if origin is tuple:
-        require(isinstance(value, list | tuple), f"{path} to be a tuple", repr(value), "write (a, b) or (a,)")
-        return tuple(_build(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if origin is Mapping:
-        require(isinstance(value, Mapping), f"{path} to map names to values", repr(value), "see configs/")
-        return {str(k): _build(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)  # an integer literal is an exact float
-    assert isinstance(kind, type)
-    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    require(right, f"{path} of type {kind.__name__}", f"{value!r} ({type(value).__name__})", "fix the config")
-    return value
-
-
-def _build_dataclass(kind: type, value: Any, path: str) -> Any:
-    require(isinstance(value, Mapping), f"{path} to hold the fields of {kind.__name__}", repr(value), "see configs/")
-    hints = typing.get_type_hints(kind)
-    unknown, missing = sorted(set(value) - set(hints)), sorted(set(hints) - set(value))
-    require(not unknown, f"{path} with the keys {sorted(hints)}", f"unknown {unknown}", "remove or rename them")
-    require(not missing, f"{path} with the keys {sorted(hints)}", f"{missing} missing", "add them")
-    fields = {name: _build(hint, value[name], f"{path}.{name}") for name, hint in hints.items()}
-    try:
-        return kind(**fields)
-    except UserError as error:
-        raise error.within(path) from None
+    return build(Config, to_dict() if to_dict is not None else config, "config")

@@ -16,3 +16,9 @@ class UserError(Exception):
 
 class TrainingError(Exception):
     """A run that cannot go on, such as a loss that is not finite; exit code 1."""
+
+
+def require(condition: bool, expected: str, found: object, remedy: str) -> None:
+    """Raises a ``UserError`` unless the condition holds."""
+    if not condition:
+        raise UserError(expected, str(found), remedy)

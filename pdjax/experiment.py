@@ -8,7 +8,7 @@ from pdjax.config import Config
 from pdjax.interrupt import Interrupt
 from pdjax.report import write_report
 from pdjax.stages.students import check_curricula, train_students
-from pdjax.stages.teacher import train_teacher
+from pdjax.stages.teacher import stored_steps, train_teacher
 from pdjax.stages.workdir import open_workdir
 from pdjax.tasks import build_task
 
@@ -25,8 +25,9 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
       Interrupted: a signal asked to stop; the same command continues.
       TrainingError: a run cannot go on.
     """
-    build_task(config.task)  # complains about a bad task before anything is written
-    check_curricula(config)
+    # What can be wrong with the input is found before anything is written.
+    build_task(config.task)
+    check_curricula(config, stored_steps(config, workdir))
     open_workdir(config, workdir)
     if "teacher" in stages:
         train_teacher(config, workdir, interrupt)

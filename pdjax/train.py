@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from pdjax import sharding
 from pdjax.config import LoopConfig
@@ -59,19 +60,19 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     try:
         state = _first_state(job, store, done)
         if done is None:
-            _evaluate(job, state, writer, progress, 0)
+            _evaluate(job, state, 0, store, writer, progress)
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
             state = _run_chunk(job, state, step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
-                means = _evaluate(job, state, writer, progress, step)
+                means = _evaluate(job, state, step, store, writer, progress)
                 if kept and job.keep is not None:
                     job.keep(step, jax.tree.map(lambda leaf: leaf[0], state.params), means)
             stopping = interrupt.signal_number
             if stopping is not None or step == budget or step % loop.save_every == 0:
-                _save(job, state, step, store, writer)
+                _save(state, step, store, writer)
             _log_cost(directory, step, time.monotonic() - began)
             if stopping is not None and step < budget:
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
@@ -96,37 +97,49 @@ def _run_chunk(
     seed, budget = jnp.int32(job.data_seed), jnp.int32(job.description.budget)
     state, metrics = job.sweep.chunk(state, job.replicas, job.guide, seed, budget)
     metrics = jax.tree.map(np.asarray, metrics)
-    bad = np.argwhere(~np.isfinite(metrics.loss.sum))
-    if len(bad):
-        raise _not_finite(job, "the loss", step - chunk_steps + int(bad[0][0]), int(bad[0][1]), store)
+    for before, losses in enumerate(metrics.loss.sum, start=step - chunk_steps):
+        _require_finite(job, "the loss", losses, before, store)
+    # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
+    _require_finite(job, "a parameter", np.asarray(_largest(state.params)), step, store)
     writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
     return state
 
 
-def _evaluate(job: Job, state: TrainState, writer: MetricsWriter, progress: Progress, step: int) -> dict[str, float]:
+@jax.jit
+def _largest(params: Params) -> Float[Array, "R"]:
+    """Returns the largest magnitude among each replica's parameters; not finite if any of them is not."""
+    rows = [jnp.max(jnp.abs(leaf.reshape(len(leaf), -1)), axis=1) for leaf in jax.tree.leaves(params)]
+    return jnp.max(jnp.stack(rows), axis=0)
+
+
+def _evaluate(
+    job: Job, state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter, progress: Progress
+) -> dict[str, float]:
     """Evaluates all replicas on the held-out batches; returns the means of replica 0."""
     metrics = jax.tree.map(np.asarray, job.sweep.evaluate(state.params, jnp.int32(job.evaluation_seed)))
+    _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
     writer.write("evaluation", step, metrics)
     means = {name: part.sum / part.count for name, part in metrics._asdict().items()}
     progress.report(job.description.name, step, job.description.budget, means["loss"].mean(), means["accuracy"].mean())
     return {name: float(values[0]) for name, values in means.items()}
 
 
-def _save(job: Job, state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter) -> None:
+def _save(state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter) -> None:
     """Saves the training state, behind the records of its step."""
-    host = jax.tree.map(np.asarray, state)
-    for replica in range(len(job.description.replicas)):
-        if not all(np.isfinite(leaf[replica]).all() for leaf in jax.tree.leaves(host.params)):
-            raise _not_finite(job, "a parameter", step, replica, store)
     writer.flush()
-    store.save(step, host)
+    store.save(step, state)
 
 
-def _not_finite(job: Job, what: str, step: int, replica: int, store: CheckpointStore) -> TrainingError:
+def _require_finite(job: Job, what: str, values: Float[np.ndarray, "R"], step: int, store: CheckpointStore) -> None:
+    """Raises a ``TrainingError`` that names step, replica and the last good state, unless all values are finite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if not len(bad):
+        return
+    replica = int(bad[0])
     settings = job.description.replicas[replica]
     good = store.latest_step()
     saved = f"the last good state is step {good}, {store.path(good)}" if good is not None else "no state was saved yet"
-    return TrainingError(
+    raise TrainingError(
         f"{job.description.name}: {what} is not finite at step {step} in replica {replica} (seed {settings.seed}, "
         f"learning rate {settings.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
     )

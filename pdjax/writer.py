@@ -90,7 +90,7 @@ class TensorBoardSink:
             raise UserError(
                 "tensorboardX for loop.writers 'tensorboard'",
                 "it is not installed",
-                "pip install 'pdjax[tensorboard]'",
+                "pip install tensorboardX, or pdjax with its extra: pip install -e '.[tensorboard]'",
             ) from None
         self._writers = [
             SummaryWriter(str(directory / "tensorboard" / f"{i}-seed{r.seed}")) for i, r in enumerate(replicas)
@@ -115,7 +115,9 @@ class WandbSink:
             import wandb  # pyright: ignore[reportMissingImports] (an extra)
         except ImportError:
             raise UserError(
-                "wandb for loop.writers 'wandb'", "it is not installed", "pip install 'pdjax[wandb]'"
+                "wandb for loop.writers 'wandb'",
+                "it is not installed",
+                "pip install wandb, or pdjax with its extra: pip install -e '.[wandb]'",
             ) from None
         # The identity names the run, so that a resumed process continues it instead of opening another.
         identifier = description.identity[:16]

@@ -5,8 +5,8 @@ import ast
 import pytest
 
 CORE = {
-    "config", "curriculum", "errors", "losses", "models", "optimizer", "selection", "sharding", "step", "sweep",
-    "tasks", "types",
+    "config", "conversion", "curriculum", "errors", "losses", "models", "optimizer", "selection", "sharding", "step",
+    "sweep", "tasks", "types",
 }  # fmt: skip
 SHELL = {"experiment", "interrupt", "main", "progress", "records", "report", "stages", "store", "train", "writer"}
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}

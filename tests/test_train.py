@@ -144,6 +144,16 @@ def test_a_loss_that_is_not_finite_names_step_replica_and_last_good_state(make_j
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
+def test_nothing_that_is_not_finite_is_recorded_or_kept(make_job, loop, tmp_path):
+    """Replica 0 ends its first chunk, whose losses are all finite, with parameters that overflow every loss."""
+    kept = []
+    job = make_job(learning_rates=(1e30, 1e-3), keep_every=2, keep=lambda *arguments: kept.append(arguments))
+    with pytest.raises(TrainingError, match=r"held-out loss is not finite at step 2 in replica 0"):
+        train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
+    assert not kept
+    assert all(np.isfinite(record["loss"]).all() for record in read_jsonl(tmp_path / "metrics.jsonl"))
+
+
 def test_directory_of_another_run_is_refused(make_job, loop, undisturbed):
     job = make_job()
     other = dataclasses.replace(job, description=dataclasses.replace(job.description, identity="other"))

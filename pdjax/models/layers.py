@@ -11,8 +11,8 @@ INITIAL_SCALE = 0.02
 normal_init = nn.initializers.normal(INITIAL_SCALE)
 
 SMALL_TABLE = 128
-"""Up to so many rows an embedding multiplies with one-hot columns: the gradient of a look-up is a scatter,
-which on a CPU costs more than a whole layer."""
+"""Up to so many rows an embedding multiplies with one-hot columns, whose gradient is a product and no scatter.
+On two CPU cores that saves 1 % of a training step."""
 
 
 @jax.custom_vjp

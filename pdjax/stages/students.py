@@ -57,20 +57,20 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         trajectory.close()
 
 
-def check_curricula(config: Config) -> None:
+def check_curricula(config: Config, stored: Sequence[int]) -> None:
     """Checks all curricula that can be known before the teacher is trained, which may take days.
 
+    Args:
+      config: of the experiment.
+      stored: the teacher steps that the trajectory holds, or will hold.
+
     Raises:
-      UserError: a curriculum asks for a checkpoint that will not be stored, or does not fit a student's length.
+      UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
     """
-    training = config.teacher_training
-    if training.trajectory is not None:
-        return  # its steps are known when it is opened, soon enough
-    stored = range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
     for strategy, budget in itertools.product(config.strategies.values(), config.student_training.budgets):
         if strategy.selection.kind not in ("phase", "multiples"):
             steps = select(strategy.selection, stored, None).teacher_steps
-            table = build_curriculum(strategy, steps, training.steps, budget)
+            table = build_curriculum(strategy, steps, stored[-1], budget)
             if table is not None:
                 table.check_available(stored)
 

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
-from pdjax.models import build_model
+from pdjax.models import build_model, num_parameters
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json
 from pdjax.stages.workdir import is_done
@@ -104,6 +105,23 @@ def open_trajectory(config: Config, workdir: Path) -> CheckpointStore:
     return CheckpointStore(directory, identity | {"training": read_json(directory / "store.json").get("training")})
 
 
+def stored_steps(config: Config, workdir: Path) -> Sequence[int]:
+    """Returns the teacher steps that the trajectory will hold, or those that a given one holds.
+
+    Raises:
+      UserError: a given trajectory is missing, empty, or of another task or model.
+    """
+    training = config.teacher_training
+    if training.trajectory is None:
+        return range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
+    store = open_trajectory(config, workdir)
+    steps = store.steps()
+    store.close()
+    if not steps:
+        raise UserError("checkpoints in teacher_training.trajectory", f"none in {store.directory}", "train it first")
+    return steps
+
+
 def _copy_curves(source: Path, directory: Path) -> None:
     """Copies a given trajectory's recorded training, which the report draws and the selection reads."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -123,6 +141,6 @@ def _announce_disk(config: Config, workdir: Path, sweep: Sweep) -> None:
     states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
     logger.info(
         "teacher: %d parameters; the trajectory of %d checkpoints takes %.1f MB on disk, training states %.1f MB",
-        sum(leaf.size for leaf in jax.tree.leaves(state.params)), checkpoints, trajectory / 1e6, states / 1e6,
+        num_parameters(state.params), checkpoints, trajectory / 1e6, states / 1e6,
     )  # fmt: skip
     require_space(workdir, trajectory + states, "the teacher's trajectory and training states")

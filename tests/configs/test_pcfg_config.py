@@ -7,6 +7,7 @@ import pytest
 from pdjax.config import from_config_dict
 from pdjax.models import build_model
 from pdjax.stages.students import check_curricula
+from pdjax.stages.teacher import stored_steps
 from pdjax.step import Guide, Program, Replicas, init_state, train_chunk
 from pdjax.tasks import build_task
 
@@ -20,11 +21,11 @@ def configs(load_config_file):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_is_locked_valid_and_has_its_own_name(load_config_file, configs, variant):
+def test_every_variant_is_locked_valid_and_has_its_own_name(load_config_file, configs, variant, tmp_path):
     config = load_config_file("pcfg").get_config(variant)
     assert config.is_locked
     assert configs[variant].name == "-".join(filter(None, ("pcfg", variant)))
-    check_curricula(configs[variant])
+    check_curricula(configs[variant], stored_steps(configs[variant], tmp_path))
 
 
 def test_paper_has_the_papers_sizes(configs):
