@@ -141,6 +141,7 @@ def _experiment(
             student=dict(bert, num_heads=student_heads),
             teacher_training=dict(
                 seed=0,
+                extra_seeds=(),
                 steps=teacher_steps,
                 batch_size=teacher_batch,
                 learning_rate=5e-3,
@@ -157,6 +158,8 @@ def _experiment(
                 optimizer=optimizer,
             ),
             strategies=_strategies(duration, first),
+            probes=dict(seed=0, monomials=_optional(dict, None), attention=_optional(dict, None)),
+            sizes=_optional(dict, None),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
             loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
         )
@@ -166,11 +169,19 @@ def _experiment(
 
 def _strategies(duration: int, first: tuple[int, ...] | None) -> dict:
     def strategy(schedule: str, label: str, selection: dict, **fields) -> dict:
-        defaults = dict(duration=_optional(int, None), kappa=_optional(float, None), temperature=1e-4, label_weight=0.0)
+        defaults = dict(
+            duration=_optional(int, None),
+            kappa=_optional(float, None),
+            saturation=_optional(dict, None),
+            temperature=1e-4,
+            label_weight=0.0,
+        )
         return dict(defaults | fields, schedule=schedule, label=label, selection=selection)
 
     def selection(kind: str, count: int | None = None, steps: tuple[int, ...] | None = None) -> dict:
-        return dict(kind=kind, count=_optional(int, count), steps=_optional(tuple, steps))
+        return dict(
+            kind=kind, count=_optional(int, count), steps=_optional(tuple, steps), points=_optional(tuple, None)
+        )
 
     return dict(
         labels=strategy("labels", "labels only", selection("final"), label_weight=1.0),

@@ -26,8 +26,7 @@ def build(kind: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (inner,) = [a for a in arguments if a is not type(None)]
-        return build(inner, value, path)
+        return build(_choose(arguments, value, path), value, path)
     if origin is Literal:
         require(value in arguments, f"{path} among {', '.join(map(repr, arguments))}", repr(value), "choose one")
         return value
@@ -43,6 +42,19 @@ def build(kind: Any, value: Any, path: str) -> Any:
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     require(right, f"{path} of type {kind.__name__}", f"{value!r} ({type(value).__name__})", "fix the config")
     return value
+
+
+def _choose(arguments: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Returns the member of a union that a value is meant for; of several dataclasses, the one of its ``kind``."""
+    members = [a for a in arguments if a is not type(None)]
+    if len(members) == 1:
+        return members[0]
+    by_kind = {typing.get_args(typing.get_type_hints(member)["kind"])[0]: member for member in members}
+    require(isinstance(value, Mapping), f"{path} to hold fields, 'kind' among them", repr(value), "see configs/")
+    require("kind" in value, f"{path}.kind", "no such key", f"choose one of {sorted(by_kind)}")
+    kind = value["kind"]
+    require(kind in by_kind, f"{path}.kind among {', '.join(map(repr, by_kind))}", repr(kind), "choose one")
+    return by_kind[kind]
 
 
 def _build_dataclass(kind: type, value: Any, path: str) -> Any:

@@ -7,12 +7,14 @@ from pathlib import Path
 from pdjax.config import Config
 from pdjax.interrupt import Interrupt
 from pdjax.report import write_report
+from pdjax.stages.probes import probe_teachers
+from pdjax.stages.sizes import train_sizes
 from pdjax.stages.students import check_curricula, train_students
 from pdjax.stages.teacher import stored_steps, train_teacher
 from pdjax.stages.workdir import open_workdir
 from pdjax.tasks import build_task
 
-STAGES = ("teacher", "students", "report")
+STAGES = ("teacher", "probes", "students", "sizes", "report")
 
 logger = logging.getLogger("pdjax")
 
@@ -31,7 +33,11 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
     open_workdir(config, workdir)
     if "teacher" in stages:
         train_teacher(config, workdir, interrupt)
+    if "probes" in stages:
+        probe_teachers(config, workdir, interrupt)
     if "students" in stages:
         train_students(config, workdir, interrupt)
+    if "sizes" in stages:
+        train_sizes(config, workdir, interrupt)
     if "report" in stages:
         logger.info("report: %s", write_report(workdir))

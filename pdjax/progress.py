@@ -14,15 +14,16 @@ class Progress:
 
     Args:
       stage: its name.
-      total: training steps of all its runs together.
+      total: training steps of all its runs together, or what else ``unit`` says.
+      unit: what is counted.
     """
 
-    def __init__(self, stage: str, total: int):
+    def __init__(self, stage: str, total: int, unit: str = "step"):
         self._total = total
         self._done = 0
         self._skipped = 0
         self._began = time.monotonic()
-        self._bar = tqdm(total=total, desc=stage, unit="step") if sys.stderr.isatty() else None
+        self._bar = tqdm(total=total, desc=stage, unit=unit) if sys.stderr.isatty() else None
 
     def skip(self, steps: int) -> None:
         """Counts steps that an earlier process has done, which say nothing about this one's speed."""

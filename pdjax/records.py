@@ -5,15 +5,18 @@
     config.json                    the whole configuration
     environment.json               versions, device, command, date of the first start
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
-    teacher/, students/<name>/     one directory per run:
+    probes/                        what was measured on the teachers' checkpoints (``pdjax.stages.probes``)
+    teacher/, students/<name>/, sizes/<panel>/<label>/   one directory per run:
         run.json                   what the run is (``RunDescription``)
         metrics.jsonl              one record per split, step and replica; the same bits however often resumed
         progress.jsonl             wall-clock seconds, which are not
+        curriculum.json            of an adaptive curriculum: the starts of every replica so far
         result.json                the last evaluation; its presence means the run is complete
     report/                        written from the files above and nothing else
 """
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -32,16 +35,21 @@ class Replica:
     learning_rate: float
 
 
+def product_of_replicas(seeds: Sequence[int], learning_rates: Sequence[float]) -> tuple[Replica, ...]:
+    """Returns a replica for every pair, those of one learning rate together."""
+    return tuple(Replica(seed, rate) for rate, seed in itertools.product(learning_rates, seeds))
+
+
 @dataclasses.dataclass(frozen=True)
 class RunDescription:
     """What a run is: a teacher, or the students of one strategy and budget."""
 
-    role: str  # "teacher" or "student"
+    role: str  # "teacher", "student" or "size"
     name: str  # the directory's name
     strategy: str | None  # key of the strategy in the config; None for a teacher
     budget: int  # training steps
     replicas: tuple[Replica, ...]
-    starts: tuple[int, ...]  # student steps from which the curriculum uses ...
+    starts: tuple[int, ...]  # student steps from which the curriculum uses ...; of an adaptive one the first alone
     teacher_steps: tuple[int, ...]  # ... these checkpoints; empty without a teacher
     identity: str  # digest of everything that determines the result
 
@@ -62,6 +70,7 @@ class RunRecord:
     description: RunDescription
     train: Curves  # means over the batches of a chunk, before each update; steps are chunk ends
     evaluation: Curves  # on the held-out examples
+    starts: tuple[tuple[int, ...], ...]  # of every replica's curriculum, which reaches as many checkpoints
     seconds: float  # wall-clock time of all its processes together
     complete: bool
 
@@ -108,10 +117,13 @@ def read_run(directory: Path) -> RunRecord:
     description = read_description(directory)
     records = read_jsonl(directory / "metrics.jsonl")
     replicas = len(description.replicas)
+    adapted = directory / "curriculum.json"
+    starts = read_json(adapted)["starts"] if adapted.exists() else [description.starts] * replicas
     return RunRecord(
         description=description,
         train=_curves(records, "train", replicas),
         evaluation=_curves(records, "evaluation", replicas),
+        starts=tuple(tuple(row) for row in starts),
         seconds=sum(r["seconds"] for r in read_jsonl(directory / "progress.jsonl")),
         complete=(directory / "result.json").exists(),
     )
@@ -120,6 +132,11 @@ def read_run(directory: Path) -> RunRecord:
 def read_students(workdir: Path) -> list[RunRecord]:
     """Reads all student runs of an experiment, ordered by name."""
     return [read_run(path.parent) for path in sorted((workdir / "students").glob("*/run.json"))]
+
+
+def read_sizes(workdir: Path) -> list[RunRecord]:
+    """Reads the runs of models of other sizes, ordered by name."""
+    return [read_run(path.parent) for path in sorted((workdir / "sizes").glob("*/*/run.json"))]
 
 
 def _curves(records: Sequence[Mapping[str, Any]], split: str, replicas: int) -> Curves:

@@ -6,6 +6,7 @@ reason in plain language with the numbers behind it.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,6 +24,32 @@ class Phases:
     middle: int  # step at which half of the drop is done
     end: int  # step at which the drop slows down
     reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Transition:
+    """The rise of a teacher's accuracy from chance to what it ends with (figure 2 left)."""
+
+    start: int  # last evaluation with an accuracy near chance
+    middle: int  # evaluation at which half of it is done
+    end: int  # first evaluation near the final accuracy
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Spike:
+    """The evaluation at which predictions correlate most with a feature's low-degree monomials."""
+
+    step: int
+    reason: str
+
+
+class Evidence(NamedTuple):
+    """What is known about a teacher's training; None where it shows no such thing."""
+
+    phases: Phases | None
+    transition: Transition | None
+    spikes: tuple[Spike, ...] | None  # one for each level of the task, the root first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +100,66 @@ def find_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> Ph
     return Phases(start, middle, end, reason)
 
 
-def select(config: SelectionConfig, available: Sequence[int], phases: Phases | None) -> Selection:
+SETTLED = 0.05
+"""Share of the whole rise within which an accuracy counts as not risen yet, or as risen: 3 standard errors of an
+accuracy near 1/2 over 4096 examples, where the rise is from 1/2 to 1."""
+
+
+def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"], chance: float) -> Transition | None:
+    """Finds the rise of a recorded accuracy from chance; None if there is none.
+
+    Args:
+      steps: of the evaluations, increasing.
+      accuracy: held-out accuracy at these steps.
+      chance: accuracy of guessing.
+    """
+    gain = float(accuracy[-1]) - chance
+    if gain < 2 * SETTLED * (1 - chance):
+        return None
+    risen = (accuracy - chance) / gain
+    last = int(np.argmax(risen >= 1 - SETTLED))
+    below = np.flatnonzero(risen[:last] <= SETTLED)
+    first = int(below[-1]) if len(below) else 0
+    middle = first + int(np.argmax(risen[first : last + 1] >= 0.5))
+    start, half, end = (int(steps[i]) for i in (first, middle, last))
+    reason = (
+        f"the accuracy rises from {accuracy[first]:.3f} at step {start} (chance is {chance:.3f}) over "
+        f"{accuracy[middle]:.3f} at step {half} to {accuracy[last]:.3f} at step {end}; it ends with {accuracy[-1]:.3f}"
+    )
+    return Transition(start, half, end, reason)
+
+
+def find_spikes(
+    steps: Int[np.ndarray, "E"], inside: Float[np.ndarray, "E G"], outside: Float[np.ndarray, "E"]
+) -> tuple[Spike, ...]:
+    """Finds for each feature the checkpoint whose predictions correlate most with its low-degree monomials.
+
+    Args:
+      steps: of the checkpoints.
+      inside: mean correlation with each feature's monomials, by checkpoint.
+      outside: mean correlation with monomials off the support, the noise to compare with.
+    """
+    peaks = np.argmax(inside, axis=0)
+    return tuple(
+        Spike(
+            int(steps[peak]),
+            f"the correlation with the monomials of level {level} peaks at step {steps[peak]}: "
+            f"{inside[peak, level]:.3f} on average, {outside[peak]:.3f} off the support",
+        )
+        for level, peak in enumerate(peaks)
+    )
+
+
+def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
     """Returns the checkpoints a selection names, among the stored ones.
 
     Args:
       config: the kind of selection and its settings.
       available: the steps of the trajectory, increasing; the last one is the final teacher.
-      phases: of the teacher's training, which ``phase`` and ``multiples`` need.
+      evidence: of the teacher's training, which some kinds need.
 
     Raises:
-      UserError: a checkpoint is not stored, or the training had no phase transition.
+      UserError: a checkpoint is not stored, or the training did not show what the selection needs.
     """
     final = available[-1]
     match config.kind:
@@ -95,23 +172,45 @@ def select(config: SelectionConfig, available: Sequence[int], phases: Phases | N
             steps = equally_spaced(count, final, available[0])
             return Selection(steps, f"{count} equally spaced checkpoints, {final // count} steps apart")
         case "phase" | "multiples":
-            first = _middle_of_drop(available, phases)
-            assert phases is not None  # else there is no middle
+            phases = _require_shown(evidence.phases, "phase transition in the teacher's loss", config.kind)
+            first = _nearest(available, phases.middle)
             why = f"step {first} is the stored checkpoint nearest to the middle of the loss drop: {phases.reason}"
             if config.kind == "phase":
                 return Selection((first, final), f"{why}; then the final teacher")
             multiples = tuple(range(first, final, first))[: None if config.count is None else config.count - 1]
             return Selection((*multiples, final), f"{why}; then its multiples and the final teacher")
+        case "transition":
+            return _select_transition(config, available, evidence)
+        case "levels":
+            spikes = _require_shown(evidence.spikes, "record of the teacher's correlations", config.kind)
+            steps = sorted({_nearest(available, spike.step) for spike in spikes})
+            why = "; ".join(spike.reason for spike in spikes)
+            return Selection((*steps, final), f"one checkpoint for each level's spike: {why}; then the final teacher")
 
 
-def _middle_of_drop(available: Sequence[int], phases: Phases | None) -> int:
-    if phases is None:
-        raise UserError(
-            "a phase transition in the teacher's loss for selection.kind 'phase' or 'multiples'",
-            "a loss without a plateau followed by a drop",
-            "use selection.kind 'equal' or 'steps', train the teacher longer or evaluate it more often",
-        )
+def _select_transition(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
+    transition = _require_shown(evidence.transition, "rise of the teacher's accuracy", config.kind)
+    points = config.points or ()
+    wanted = {point: _nearest(available, getattr(transition, point)) for point in points}
+    steps = sorted(set(wanted.values()))
+    named = ", ".join(f"{point} at {step}" for point, step in wanted.items())
+    reason = f"stored checkpoints nearest to the transition's points ({named}): {transition.reason}"
+    return Selection((*steps, available[-1]), f"{reason}; then the final teacher")
+
+
+def _nearest(available: Sequence[int], wanted: int) -> int:
+    """Returns the stored step before the final one that is nearest to a step."""
     before_final = available[:-1]
     if not before_final:
         raise UserError("a stored checkpoint before the final one", "none", "lower teacher_training.checkpoint_every")
-    return min(before_final, key=lambda step: abs(step - phases.middle))
+    return min(before_final, key=lambda step: abs(step - wanted))
+
+
+def _require_shown(shown: Any, what: str, kind: str) -> Any:
+    if shown is None:
+        raise UserError(
+            f"a {what} for selection.kind {kind!r}",
+            "a training that shows none",
+            "use selection.kind 'equal' or 'steps', train the teacher longer or evaluate it more often",
+        )
+    return shown

@@ -1,4 +1,4 @@
-"""One training step, and the chunk of steps that is compiled: the only training code there is.
+"""One training step of one replica, and the evaluation; ``pdjax.chunk`` runs many steps of all replicas.
 
 Labels only, one-shot, progressive: every strategy is this step with other data. What differs is the
 *guide*, the teacher's checkpoints with a curriculum over them, or None for a student of the labels.
@@ -42,16 +42,25 @@ class Guide(NamedTuple):
     """Teacher checkpoints on the device and the curriculum over them (see ``pdjax.curriculum``).
 
     ``checkpoints`` stacks parameters along a leading axis of K; row s of the curriculum, which holds from
-    student step ``starts[s]`` on, uses entry ``entries[s]`` of the stack.
+    student step ``starts[s]`` on, uses entry ``entries[s]`` of the stack. In an adaptive curriculum every
+    replica has starts of its own, ``[R, S]``; they change between chunks only.
     """
 
     checkpoints: Params
-    starts: Int[Array, "S"]
+    starts: Int[Array, "S"] | Int[Array, "R S"]
     entries: Int[Array, "S"]
 
-    def teacher_at(self, step: Int[Array, ""]) -> Params:
-        """Returns the parameters of the checkpoint that holds at a student step."""
-        entry = self.entries[checkpoint_index(self.starts, step)]
+    @property
+    def adaptive(self) -> bool:
+        """Whether every replica has its own starts."""
+        return self.starts.ndim == 2
+
+    def entry_at(self, starts: Int[Array, "S"], step: Int[Array, ""]) -> Int[Array, ""]:
+        """Returns the place in the stack of the checkpoint that holds at a student step."""
+        return self.entries[checkpoint_index(starts, step)]
+
+    def checkpoint(self, entry: Int[Array, ""]) -> Params:
+        """Returns the parameters at a place of the stack."""
         return jax.tree.map(lambda leaves: leaves[entry], self.checkpoints)
 
 
@@ -119,43 +128,6 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
-def train_chunk(
-    program: Program,
-    chunk_steps: int,
-    state: TrainState,
-    replicas: Replicas,
-    guide: Guide | None,
-    data_seed: Int[Array, ""],
-    num_steps: Int[Array, ""],
-) -> tuple[TrainState, StepMetrics]:
-    """Trains all replicas for ``chunk_steps`` steps; returns the state and metrics of shape [N, R].
-
-    With ``shared_batches`` all replicas see the batches of ``data_seed``, and the teacher runs once for all
-    of them; otherwise every replica draws its own from its seed.
-    """
-
-    def sample(seed: Int[Array, ""], step: Int[Array, ""]) -> Batch:
-        return program.task.sample(named_key(seed, program.data_name, step), program.batch_size)
-
-    def teach(teacher: Params | None, batch: Batch) -> Float[Array, "*places V"] | None:
-        return None if program.teacher is None else program.teacher.apply(teacher, batch.inputs)[0]
-
-    def body(state: TrainState, _: None) -> tuple[TrainState, StepMetrics]:
-        teacher = None if guide is None else guide.teacher_at(state.step)
-        shared = sample(data_seed, state.step) if program.shared_batches else None
-        shared_logits = None if shared is None else teach(teacher, shared)
-
-        def one(params: Params, opt_state: optax.OptState, replica: Replicas) -> tuple[TrainState, StepMetrics]:
-            batch = sample(replica.seed, state.step) if shared is None else shared
-            logits = teach(teacher, batch) if shared is None else shared_logits
-            return train_step(program, TrainState(state.step, params, opt_state), batch, logits, replica, num_steps)
-
-        after, metrics = over_replicas(one)(state.params, state.opt_state, replicas)
-        return TrainState(state.step + 1, after.params, after.opt_state), metrics
-
-    return jax.lax.scan(body, state, None, length=chunk_steps)
-
-
 def over_replicas(function: Callable[..., Any]) -> Callable[..., Any]:
     """``vmap``, except that a single replica runs without the extra axis.
 
@@ -188,7 +160,3 @@ def evaluate(
     replicas = jax.tree.leaves(params)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
     return jax.lax.scan(body, StepMetrics(zeros, zeros), jnp.arange(num_batches))[0]
-
-
-Chunk = Callable[[TrainState, Replicas, Guide | None, Int[Array, ""], Int[Array, ""]], tuple[TrainState, StepMetrics]]
-"""``chunk(state, replicas, guide, data_seed, num_steps)``, compiled; the state's memory is reused."""

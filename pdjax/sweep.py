@@ -10,8 +10,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from pdjax import sharding
+from pdjax.chunk import Chunk, train_chunk
 from pdjax.config import EvaluationConfig
-from pdjax.step import Chunk, Guide, Program, Replicas, TrainState, evaluate, init_state, train_chunk
+from pdjax.step import Guide, Program, Replicas, TrainState, evaluate, init_state
 from pdjax.types import Params, StepMetrics
 
 
@@ -63,5 +64,11 @@ def place_replicas(
 
 
 def place_guide(mesh: Mesh, guide: Guide) -> Guide:
-    """Puts a guide on every device of the mesh."""
-    return jax.device_put(guide, sharding.replicated(mesh))
+    """Puts a guide on every device of the mesh; starts that differ by replica go where the replicas are."""
+    starts = sharding.by_replica(mesh) if guide.adaptive else sharding.replicated(mesh)
+    everywhere = sharding.replicated(mesh)
+    return Guide(
+        jax.device_put(guide.checkpoints, everywhere),
+        jax.device_put(guide.starts, starts),
+        jax.device_put(guide.entries, everywhere),
+    )

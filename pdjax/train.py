@@ -4,7 +4,7 @@ import dataclasses
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -14,18 +14,28 @@ from jaxtyping import Array, Float
 
 from pdjax import sharding
 from pdjax.config import LoopConfig
+from pdjax.curriculum import padded
 from pdjax.errors import TrainingError
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.progress import Progress
-from pdjax.records import RunDescription, write_json
+from pdjax.records import RunDescription, read_run, write_json
 from pdjax.step import Guide, Replicas, TrainState
 from pdjax.store import CheckpointStore
-from pdjax.sweep import Sweep
+from pdjax.sweep import Sweep, place_guide
 from pdjax.types import Params
 from pdjax.writer import MetricsWriter, build_sinks
 
 KEPT_STATES = 2
 """Training states that stay on disk: the newest, and one before it."""
+
+
+Keep = Callable[[int, int, Params, Mapping[str, float]], None]
+"""``keep(step, replica, params, means)`` receives a replica's parameters and its held-out means."""
+
+ByReplica = Float[np.ndarray, "R"]
+
+Adapt = Callable[[Sequence[int], Sequence[ByReplica]], list[tuple[int, ...]]]
+"""``adapt(steps, accuracies)`` returns the starts of each replica's curriculum so far, from all evaluations so far."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +50,8 @@ class Job:
     evaluation_seed: int
     evaluate_every: int
     keep_every: int | None = None  # steps between calls of ``keep``, each after an evaluation
-    keep: Callable[[int, Params, Mapping[str, float]], None] | None = None  # receives replica 0, its held-out means
+    keep: Keep | None = None
+    adapt: Adapt | None = None  # of an adaptive curriculum
 
 
 def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, progress: Progress) -> None:
@@ -57,19 +68,21 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     done = store.latest_step()
     writer = MetricsWriter(directory, done, build_sinks(loop.writers, directory, description))
     progress.skip(done or 0)
+    history = _History(job, directory, done)
     try:
         state = _first_state(job, store, done)
         if done is None:
-            _evaluate(job, state, 0, store, writer, progress)
+            history.add(0, _evaluate(job, state, 0, store, writer, progress))
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
-            state = _run_chunk(job, state, step, loop.chunk_steps, store, writer)
+            state = _run_chunk(job, state, history.guide(), step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
                 means = _evaluate(job, state, step, store, writer, progress)
-                if kept and job.keep is not None:
-                    job.keep(step, jax.tree.map(lambda leaf: leaf[0], state.params), means)
+                history.add(step, means)
+                if kept:
+                    _keep(job, step, state, means)
             stopping = interrupt.signal_number
             if stopping is not None or step == budget or step % loop.save_every == 0:
                 _save(state, step, store, writer)
@@ -90,15 +103,70 @@ def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainSta
     return jax.device_put(saved, sharding.state_sharding(job.sweep.mesh))
 
 
+class _History:
+    """The evaluations so far, and the guide that follows from them if the curriculum is adaptive.
+
+    Nothing of it is saved: a resumed run reads its own records and decides the same again.
+    """
+
+    def __init__(self, job: Job, directory: Path, done: int | None):
+        self._job, self._directory = job, directory
+        self._steps: list[int] = []
+        self._accuracy: list[Float[np.ndarray, R]] = []
+        self._starts: list[tuple[int, ...]] = []
+        self._guide = job.guide
+        if done is not None and job.adapt is not None:
+            curves = read_run(directory).evaluation
+            self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
+            self._decide()
+
+    def add(self, step: int, means: Mapping[str, ByReplica]) -> None:
+        """Takes an evaluation's means."""
+        self._steps.append(step)
+        self._accuracy.append(means["accuracy"])
+        if self._job.adapt is not None:
+            self._decide()
+
+    def guide(self) -> Guide | None:
+        """Returns the guide for the next chunk."""
+        return self._guide
+
+    def _decide(self) -> None:
+        guide, adapt = self._guide, self._job.adapt
+        assert guide is not None
+        assert adapt is not None
+        starts = adapt(self._steps, self._accuracy)
+        if starts != self._starts:
+            self._starts = starts
+            write_json(self._directory / "curriculum.json", {"starts": starts})
+            table = jnp.stack([padded(row, guide.starts.shape[-1]) for row in starts])
+            self._guide = place_guide(self._job.sweep.mesh, guide._replace(starts=table))
+
+
+def _keep(job: Job, step: int, state: TrainState, means: Mapping[str, ByReplica]) -> None:
+    """Hands every replica's parameters over."""
+    assert job.keep is not None
+    for replica in range(len(job.description.replicas)):
+        params = jax.tree.map(lambda leaf, r=replica: leaf[r], state.params)
+        job.keep(step, replica, params, {name: float(values[replica]) for name, values in means.items()})
+
+
 def _run_chunk(
-    job: Job, state: TrainState, step: int, chunk_steps: int, store: CheckpointStore, writer: MetricsWriter
+    job: Job,
+    state: TrainState,
+    guide: Guide | None,
+    step: int,
+    chunk_steps: int,
+    store: CheckpointStore,
+    writer: MetricsWriter,
 ) -> TrainState:
     """Runs the chunk that ends at ``step`` and records the means over its batches."""
     seed, budget = jnp.int32(job.data_seed), jnp.int32(job.description.budget)
-    state, metrics = job.sweep.chunk(state, job.replicas, job.guide, seed, budget)
+    state, metrics = job.sweep.chunk(state, job.replicas, guide, seed, budget)
     metrics = jax.tree.map(np.asarray, metrics)
-    for before, losses in enumerate(metrics.loss.sum, start=step - chunk_steps):
-        _require_finite(job, "the loss", losses, before, store)
+    if not np.all(np.isfinite(metrics.loss.sum)):
+        bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
+        _require_finite(job, "the loss", metrics.loss.sum[bad], step - chunk_steps + bad, store)
     # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
     _require_finite(job, "a parameter", np.asarray(_largest(state.params)), step, store)
     writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
@@ -114,14 +182,14 @@ def _largest(params: Params) -> Float[Array, "R"]:
 
 def _evaluate(
     job: Job, state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter, progress: Progress
-) -> dict[str, float]:
-    """Evaluates all replicas on the held-out batches; returns the means of replica 0."""
+) -> dict[str, ByReplica]:
+    """Evaluates all replicas on the held-out batches; returns their means."""
     metrics = jax.tree.map(np.asarray, job.sweep.evaluate(state.params, jnp.int32(job.evaluation_seed)))
     _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
     writer.write("evaluation", step, metrics)
     means = {name: part.sum / part.count for name, part in metrics._asdict().items()}
     progress.report(job.description.name, step, job.description.budget, means["loss"].mean(), means["accuracy"].mean())
-    return {name: float(values[0]) for name, values in means.items()}
+    return means
 
 
 def _save(state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter) -> None:
@@ -130,7 +198,7 @@ def _save(state: TrainState, step: int, store: CheckpointStore, writer: MetricsW
     store.save(step, state)
 
 
-def _require_finite(job: Job, what: str, values: Float[np.ndarray, "R"], step: int, store: CheckpointStore) -> None:
+def _require_finite(job: Job, what: str, values: ByReplica, step: int, store: CheckpointStore) -> None:
     """Raises a ``TrainingError`` that names step, replica and the last good state, unless all values are finite."""
     bad = np.flatnonzero(~np.isfinite(values))
     if not len(bad):

@@ -19,7 +19,7 @@ with three axes (``x_DxBxL``), whose products XLA does not flatten.
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,9 @@ class Task(Protocol):
     """A distribution of batches, sampled on the device."""
 
     num_classes: int
+    vocabulary: int  # different tokens of an input
     length: int  # positions of an input: tokens of a sequence, or coordinates
+    predicts: Literal["positions", "example"]  # a class for every position, or one for the whole input
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws a fresh batch; a pure function of its arguments."""

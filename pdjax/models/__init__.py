@@ -8,8 +8,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pdjax.config import BertConfig
+from pdjax.config import BertConfig, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.mlp import Mlp
 from pdjax.types import Inputs, Params, Task
 
 
@@ -32,9 +34,16 @@ class LinenModel:
         return self.module.apply({"params": params}, inputs, deterministic=False, rngs={"dropout": dropout_key})
 
 
-def build_model(config: BertConfig, task: Task) -> LinenModel:
-    """Builds the model a configuration describes, for a task's vocabulary and length."""
-    return LinenModel(Bert(config, task.num_classes, task.length))
+def build_model(config: ModelConfig, task: Task) -> LinenModel:
+    """Builds the model a configuration describes, for a task's tokens, classes and length."""
+    match config:
+        case BertConfig():
+            return LinenModel(Bert(config, task.vocabulary, task.length))
+        case Gpt2Config():
+            last_only = task.predicts == "example"
+            return LinenModel(Gpt2(config, task.vocabulary, task.num_classes, task.length, last_only))
+        case MlpConfig():
+            return LinenModel(Mlp(config.widths, task.num_classes))
 
 
 def num_parameters(params: Params) -> int:

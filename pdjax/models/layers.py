@@ -37,10 +37,11 @@ class Dense(nn.Module):
     """``W^T x + b`` on the leading axis, for each token; the kernel is stored (in, out)."""
 
     features: int
+    scale: float = INITIAL_SCALE  # the kernel's initial standard deviation
 
     @nn.compact
     def __call__(self, x_DxT: Float[Array, "D T"]) -> Float[Array, "E T"]:
-        kernel = self.param("kernel", normal_init, (x_DxT.shape[0], self.features))
+        kernel = self.param("kernel", nn.initializers.normal(self.scale), (x_DxT.shape[0], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return kernel.T @ x_DxT + bias[:, None]
 
@@ -80,22 +81,33 @@ class SelfAttention(nn.Module):
     num_heads: int
     dropout: float
     batch_and_length: tuple[int, int]  # how the T tokens fall into sequences
+    head_dim: int | None = None  # None: width / num_heads
+    averaged: bool = False  # the output projection sees the mean of the heads instead of all of them
+    output_scale: float = INITIAL_SCALE
 
     @nn.compact
     def __call__(
-        self, x_DxT: Float[Array, "D T"], bias: Float[Array, "#B #L L"], deterministic: bool
-    ) -> tuple[Float[Array, "D T"], Float[Array, "B H L L"]]:
-        width = x_DxT.shape[0]
+        self,
+        x_DxT: Float[Array, "D T"],
+        bias: Float[Array, "#B #Q L"],
+        deterministic: bool,
+        queries_DxU: Float[Array, "D U"] | None = None,
+    ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
+        """Attends from ``queries_DxU``, Q positions of each sequence, or else from all of ``x_DxT``."""
+        width, (batch, _) = x_DxT.shape[0], self.batch_and_length
+        head_dim = self.head_dim if self.head_dim is not None else width // self.num_heads
+        queries_DxU = x_DxT if queries_DxU is None else queries_DxU
 
-        def heads(name: str) -> Float[Array, "H C B L"]:
-            return Dense(width, name=name)(x_DxT).reshape(self.num_heads, -1, *self.batch_and_length)
+        def heads(name: str, y_DxT: Float[Array, "D T"]) -> Float[Array, "H C B L"]:
+            return Dense(self.num_heads * head_dim, name=name)(y_DxT).reshape(self.num_heads, head_dim, batch, -1)
 
-        q, k, v = heads("query"), heads("key"), heads("value")
-        q = q * (width // self.num_heads) ** -0.5
+        q, k, v = heads("query", queries_DxU), heads("key", x_DxT), heads("value", x_DxT)
+        q = q * head_dim**-0.5
         weights = attention_weights(q, k, bias)
         if self.dropout > 0 and not deterministic:
             dropped = nn.Dropout(self.dropout)(weights, deterministic=False)
             mixed = jnp.einsum("bhqk,hcbk->hcbq", dropped, v)
         else:
             mixed = attention(q, k, v, bias)
-        return Dense(width, name="output")(mixed.reshape(width, -1)), weights
+        joined = jnp.mean(mixed, axis=0) if self.averaged else mixed
+        return Dense(width, self.output_scale, name="output")(joined.reshape(-1, queries_DxU.shape[1])), weights

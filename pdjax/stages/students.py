@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pdjax import curriculum as curricula
 from pdjax.config import Config, StrategyConfig, digest_of
@@ -17,15 +17,17 @@ from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.models import build_model
 from pdjax.progress import Progress
-from pdjax.records import Replica, RunDescription, read_run, write_json
-from pdjax.selection import Selection, find_phases, select
-from pdjax.stages.teacher import open_trajectory
+from pdjax.records import Replica, RunDescription, product_of_replicas
+from pdjax.saturation import saturation_starts
+from pdjax.selection import Evidence, select
+from pdjax.stages.selection import select_checkpoints
+from pdjax.stages.teacher import open_trajectory, teacher_shape
 from pdjax.stages.workdir import is_done
 from pdjax.step import Guide, Program
 from pdjax.store import CheckpointStore, stack
 from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
 from pdjax.tasks import build_task
-from pdjax.train import Job, train
+from pdjax.train import Adapt, Job, train
 from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
@@ -46,7 +48,7 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         pending = [run for run in runs if not is_done(_directory(workdir, run[1]), run[1])]
         logger.info("students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(_replicas(config)))
         sweep_of = functools.cache(functools.partial(_build_sweep, config))
-        guides = _build_guides(trajectory, _teacher_shape(config), [d for _, d in runs if d.starts]) if pending else {}
+        guides = _build_guides(trajectory, teacher_shape(config), [d for _, d in runs if d.starts]) if pending else {}
         progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
         for strategy, description in pending:
             sweep = sweep_of(guided=strategy.schedule != "labels")
@@ -68,8 +70,8 @@ def check_curricula(config: Config, stored: Sequence[int]) -> None:
       UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
     """
     for strategy, budget in itertools.product(config.strategies.values(), config.student_training.budgets):
-        if strategy.selection.kind not in ("phase", "multiples"):
-            steps = select(strategy.selection, stored, None).teacher_steps
+        if strategy.selection.kind in ("final", "equal", "steps"):
+            steps = select(strategy.selection, stored, Evidence(None, None, None)).teacher_steps
             table = build_curriculum(strategy, steps, stored[-1], budget)
             if table is not None:
                 table.check_available(stored)
@@ -83,15 +85,17 @@ def plan_runs(
     Raises:
       UserError: a curriculum asks for a checkpoint that is not stored, or does not fit the student's length.
     """
-    selections = _select_checkpoints(config, workdir, trajectory.steps())
+    selections = select_checkpoints(config, workdir, trajectory.steps())
     teacher_length = trajectory.steps()[-1]
     runs = []
     for budget, (name, strategy) in itertools.product(
         sorted(config.student_training.budgets), config.strategies.items()
     ):
-        table = build_curriculum(strategy, selections[name].teacher_steps, teacher_length, budget)
+        steps = selections[name].teacher_steps
+        table = build_curriculum(strategy, steps, teacher_length, budget)
         if table is not None:
             table.check_available(trajectory.steps())
+        adaptive = strategy.schedule == "till_saturate"
         description = RunDescription(
             role="student",
             name=f"{name}-{budget}",
@@ -99,7 +103,7 @@ def plan_runs(
             budget=budget,
             replicas=_replicas(config),
             starts=table.starts if table is not None else (),
-            teacher_steps=table.teacher_steps if table is not None else (),
+            teacher_steps=tuple(steps) if adaptive else table.teacher_steps if table is not None else (),
             identity="",
         )
         identity = _identity(config, strategy, description, trajectory)
@@ -124,28 +128,12 @@ def build_curriculum(
         case "teacher_split":
             assert strategy.kappa is not None  # the config requires it
             return curricula.teacher_split(teacher_steps, teacher_length, strategy.kappa, budget)
-
-
-def _select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) -> dict[str, Selection]:
-    """Finds the phases of the teacher's training and the checkpoints of each strategy; records both."""
-    curves = read_run(workdir / "teacher").evaluation
-    phases = find_phases(curves.steps, curves.loss[:, 0])
-    selections = {name: select(s.selection, available, phases) for name, s in config.strategies.items()}
-    record = {
-        "phases": None if phases is None else dataclasses.asdict(phases),
-        "strategies": {
-            name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
-            for name, strategy in config.strategies.items()
-            if strategy.schedule != "labels"
-        },
-    }
-    write_json(workdir / "selection.json", record)
-    return selections
+        case "till_saturate":
+            return Curriculum((0,), (teacher_steps[0],))  # its first row; the others follow from the evaluations
 
 
 def _replicas(config: Config) -> tuple[Replica, ...]:
-    training = config.student_training
-    return tuple(Replica(seed, rate) for rate, seed in itertools.product(training.learning_rates, training.seeds))
+    return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates)
 
 
 def _identity(
@@ -158,7 +146,7 @@ def _identity(
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
     return digest_of(
         {**settings, "training": training, "teachers": teachers, "run": dataclasses.asdict(description)}
-        | {"temperature": strategy.temperature, "label_weight": strategy.label_weight}
+        | {key: dataclasses.asdict(strategy)[key] for key in ("temperature", "label_weight", "saturation")}
     )
 
 
@@ -176,13 +164,6 @@ def _build_sweep(config: Config, guided: bool) -> Sweep:
     return build_sweep(program, config.loop.chunk_steps, len(_replicas(config)), config.evaluation)
 
 
-def _teacher_shape(config: Config) -> Params:
-    """Returns the teacher's parameters as shapes."""
-    task = build_task(config.task)
-    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(build_model(config.teacher, task).init, jax.random.key(0), inputs)
-
-
 def _build_guides(
     trajectory: CheckpointStore, like: Params, descriptions: Sequence[RunDescription]
 ) -> dict[str, Guide]:
@@ -194,17 +175,16 @@ def _build_guides(
     if not descriptions:
         return {}
     used = sorted({step for d in descriptions for step in d.teacher_steps})
-    rows = max(len(d.starts) for d in descriptions)
+    rows = max(len(d.teacher_steps) for d in descriptions)
     checkpoints = stack(trajectory, used, like)
-    entries = {d.name: [used.index(step) for step in d.teacher_steps] for d in descriptions}
-    return {
-        d.name: Guide(
-            checkpoints,
-            curricula.padded(d.starts, rows),
-            jnp.array(entries[d.name] + [0] * (rows - len(d.starts)), jnp.int32),
-        )
-        for d in descriptions
-    }
+    guides = {}
+    for d in descriptions:
+        entries = [used.index(step) for step in d.teacher_steps]
+        starts = curricula.padded(d.starts, rows)
+        if len(d.starts) < len(d.teacher_steps):  # adaptive: every replica goes on from the first row by itself
+            starts = jnp.tile(starts, (len(d.replicas), 1))
+        guides[d.name] = Guide(checkpoints, starts, jnp.array(entries + [0] * (rows - len(entries)), jnp.int32))
+    return guides
 
 
 def _job(
@@ -225,7 +205,18 @@ def _job(
         data_seed=config.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,
+        adapt=_policy(strategy, len(description.teacher_steps)),
     )
+
+
+def _policy(strategy: StrategyConfig, num_checkpoints: int) -> Adapt | None:
+    """Returns how an adaptive strategy goes on; None for one whose curriculum is fixed."""
+    rule = strategy.saturation
+    if strategy.schedule != "till_saturate" or rule is None:
+        return None
+    return lambda steps, accuracy: [
+        saturation_starts(rule, num_checkpoints, steps, column) for column in np.stack(accuracy, axis=1).tolist()
+    ]
 
 
 def _directory(workdir: Path, description: RunDescription) -> Path:

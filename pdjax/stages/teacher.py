@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.sweep import Sweep, build_sweep, place_replicas
 from pdjax.tasks import build_task
 from pdjax.train import KEPT_STATES, Job, train
+from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
 
@@ -39,7 +40,7 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         name="teacher",
         strategy=None,
         budget=training.steps,
-        replicas=(Replica(training.seed, training.learning_rate),),
+        replicas=tuple(Replica(seed, training.learning_rate) for seed in teacher_seeds(config)),
         starts=(),
         teacher_steps=(),
         identity=teacher_identity(config),
@@ -53,47 +54,68 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         teacher=None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
-        shared_batches=True,
+        shared_batches=False,  # teachers of several seeds are independent of each other
         data_name="teacher batches",
     )
-    sweep = build_sweep(program, config.loop.chunk_steps, 1, config.evaluation)
+    seeds = teacher_seeds(config)
+    sweep = build_sweep(program, config.loop.chunk_steps, len(seeds), config.evaluation)
     _announce_disk(config, workdir, sweep)
-    trajectory = open_trajectory(config, workdir)
+    trajectories = [open_trajectory(config, workdir, seed) for seed in seeds]
+
+    def keep(step: int, replica: int, params: Params, means: Mapping[str, float]) -> None:
+        trajectories[replica].save(step, params, means)
+
+    count = len(seeds)
     job = Job(
         description=description,
         sweep=sweep,
-        replicas=place_replicas(sweep.mesh, [training.seed], [training.learning_rate], [0.0], [1.0]),
+        replicas=place_replicas(sweep.mesh, seeds, [training.learning_rate] * count, [0.0] * count, [1.0] * count),
         guide=None,
         data_seed=training.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,
         keep_every=training.checkpoint_every,
-        keep=trajectory.save,
+        keep=keep,
     )
     progress = Progress("teacher", training.steps)
     try:
         train(job, directory, config.loop, interrupt, progress)
     finally:
         progress.close()
-        trajectory.close()
+        for trajectory in trajectories:
+            trajectory.close()
+
+
+def teacher_seeds(config: Config) -> tuple[int, ...]:
+    """Returns the seeds of all teachers; students learn from the first."""
+    return (config.teacher_training.seed, *config.teacher_training.extra_seeds)
 
 
 def teacher_identity(config: Config) -> str:
-    """Digest of all that determines the teacher's results."""
-    return digest_of({"seed": config.seed, "evaluation": config.as_dict()["evaluation"], **trajectory_identity(config)})
-
-
-def trajectory_identity(config: Config) -> dict[str, Any]:
-    """What a trajectory store says about itself."""
+    """Digest of all that determines the teachers' results."""
     whole = config.as_dict()
-    return {"task": whole["task"], "model": whole["teacher"], "training": whole["teacher_training"]}
+    parts = {key: whole[key] for key in ("seed", "evaluation", "task", "teacher", "teacher_training")}
+    return digest_of(parts)
 
 
-def open_trajectory(config: Config, workdir: Path) -> CheckpointStore:
-    """Opens the teacher's trajectory: the experiment's own, or the given one of the same task and model."""
-    identity, given = trajectory_identity(config), config.teacher_training.trajectory
+def trajectory_identity(config: Config, seed: int) -> dict[str, Any]:
+    """What the trajectory store of one teacher says about itself."""
+    whole = config.as_dict()
+    training = {key: value for key, value in whole["teacher_training"].items() if key != "extra_seeds"}
+    return {"task": whole["task"], "model": whole["teacher"], "training": training | {"seed": seed}}
+
+
+def open_trajectory(config: Config, workdir: Path, seed: int | None = None) -> CheckpointStore:
+    """Opens a teacher's trajectory: the experiment's own, or the given one of the same task and model.
+
+    ``seed`` is one of ``teacher_seeds``; None means the teacher that students learn from.
+    """
+    given, first = config.teacher_training.trajectory, config.teacher_training.seed
+    seed = first if seed is None else seed
+    identity = trajectory_identity(config, seed)
     if given is None:
-        return CheckpointStore(workdir / "teacher" / "trajectory", identity)
+        name = "trajectory" if seed == first else f"trajectory-seed{seed}"
+        return CheckpointStore(workdir / "teacher" / name, identity)
     directory = Path(given)
     if not (directory / "store.json").exists():
         raise UserError(
@@ -103,6 +125,13 @@ def open_trajectory(config: Config, workdir: Path) -> CheckpointStore:
         )
     # Another teacher's training is welcome; another task or model is not.
     return CheckpointStore(directory, identity | {"training": read_json(directory / "store.json").get("training")})
+
+
+def teacher_shape(config: Config) -> Params:
+    """Returns a teacher's parameters as shapes."""
+    task = build_task(config.task)
+    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
+    return jax.eval_shape(build_model(config.teacher, task).init, jax.random.key(0), inputs)
 
 
 def stored_steps(config: Config, workdir: Path) -> Sequence[int]:
@@ -135,12 +164,14 @@ def _copy_curves(source: Path, directory: Path) -> None:
 
 def _announce_disk(config: Config, workdir: Path, sweep: Sweep) -> None:
     """Says how much disk the trajectory and training states take, and refuses when it is not there."""
-    state = jax.eval_shape(sweep.init, jnp.zeros(1, jnp.int32))
+    state = jax.eval_shape(sweep.init, jnp.zeros(len(teacher_seeds(config)), jnp.int32))
     checkpoints = config.teacher_training.steps // config.teacher_training.checkpoint_every
     trajectory = int(SAFETY * checkpoints * tree_bytes(state.params))
     states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
+    count = len(teacher_seeds(config))
+    several = f" in {count} of them" if count > 1 else ""
     logger.info(
-        "teacher: %d parameters; the trajectory of %d checkpoints takes %.1f MB on disk, training states %.1f MB",
-        num_parameters(state.params), checkpoints, trajectory / 1e6, states / 1e6,
+        "teacher: %d parameters%s; the trajectory of %d checkpoints takes %.1f MB on disk, training states %.1f MB",
+        num_parameters(state.params), several, checkpoints, trajectory / 1e6, states / 1e6,
     )  # fmt: skip
     require_space(workdir, trajectory + states, "the teacher's trajectory and training states")

@@ -1,10 +1,11 @@
 """Tasks: distributions of batches, sampled on the device."""
 
-from pdjax.config import PcfgTaskConfig
+from pdjax.config import PcfgTaskConfig, TaskConfig
+from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.types import Task
 
 
-def build_task(config: PcfgTaskConfig) -> Task:
+def build_task(config: TaskConfig) -> Task:
     """Builds the task a configuration describes."""
-    return PcfgTask(config)
+    return PcfgTask(config) if isinstance(config, PcfgTaskConfig) else ParityTask(config)

@@ -1,5 +1,7 @@
 """The PCFG task: masked prediction on strings of a grammar (section 4.1), sampled fresh at every step."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
@@ -25,10 +27,12 @@ class PcfgTask:
     ([B, L, depth + 1], see ``Derivations``) with a row of zeros for [BOS].
     """
 
+    predicts: Literal["positions", "example"] = "positions"
+
     def __init__(self, config: PcfgTaskConfig):
         self.config = config
         self.grammar = load_grammar(config.grammar, config.root)
-        self.num_classes = VOCABULARY
+        self.num_classes = self.vocabulary = VOCABULARY
         longest = self.grammar.most_symbols()[-1] + 1
         self.length = longest if config.length is None else config.length
         if self.length < longest:

@@ -1,0 +1,47 @@
+"""The experiment's configuration: frozen dataclasses, built once from a ConfigDict and validated.
+
+Config files under ``configs/`` describe an experiment as an ``ml_collections.ConfigDict``, which is what
+command-line overrides act on. ``from_config_dict`` turns it into these dataclasses; everything else in
+the package takes them and never looks at a ConfigDict. An unknown key, a missing key, a wrong type or a
+contradiction is a ``UserError`` that names the key.
+"""
+
+from pdjax.config.experiment import Config, digest_of, from_config_dict
+from pdjax.config.models import BertConfig, Gpt2Config, MlpConfig, ModelConfig
+from pdjax.config.probes import AttentionConfig, MonomialsConfig, ProbesConfig
+from pdjax.config.strategies import SaturationConfig, SelectionConfig, StrategyConfig
+from pdjax.config.tasks import HierarchicalTaskConfig, ParityTaskConfig, PcfgTaskConfig, TaskConfig
+from pdjax.config.training import (
+    EvaluationConfig,
+    LoopConfig,
+    OptimizerConfig,
+    SizesConfig,
+    StudentTrainingConfig,
+    TeacherTrainingConfig,
+)
+
+__all__ = [
+    "AttentionConfig",
+    "BertConfig",
+    "Config",
+    "EvaluationConfig",
+    "Gpt2Config",
+    "HierarchicalTaskConfig",
+    "LoopConfig",
+    "MlpConfig",
+    "ModelConfig",
+    "MonomialsConfig",
+    "OptimizerConfig",
+    "ParityTaskConfig",
+    "PcfgTaskConfig",
+    "ProbesConfig",
+    "SaturationConfig",
+    "SelectionConfig",
+    "SizesConfig",
+    "StrategyConfig",
+    "StudentTrainingConfig",
+    "TaskConfig",
+    "TeacherTrainingConfig",
+    "digest_of",
+    "from_config_dict",
+]

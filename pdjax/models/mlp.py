@@ -1,0 +1,46 @@
+"""Multi-layer perceptron on vectors, as section C.1 trains it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pdjax.types import Inputs
+
+
+class Linear(nn.Module):
+    """``x W + b`` for each example; the kernel is stored (in, out), all uniform in +-1/sqrt(in) at first."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x_BxD: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        fan_in = x_BxD.shape[-1]
+
+        def uniform(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*shape"]:
+            return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)
+
+        kernel = self.param("kernel", uniform, (fan_in, self.features))
+        bias = self.param("bias", uniform, (self.features,))
+        return x_BxD @ kernel + bias[None]
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    widths: tuple[int, ...]  # of the hidden layers
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Float[Array, "B V"], Mapping[str, Any]]:
+        """Returns class logits, and the activations of the hidden layers; ``inputs`` holds ``vector``, [B, D].
+
+        There is no dropout, so ``deterministic`` changes nothing.
+        """
+        x, hidden = inputs["vector"], []
+        for i, width in enumerate(self.widths):
+            x = jax.nn.relu(Linear(width, name=f"hidden_{i}")(x))
+            hidden.append(x)
+        return Linear(self.num_classes, name="output")(x), {"hidden": tuple(hidden)}

@@ -1,0 +1,1 @@
+"""Probes: pure functions of parameters and fresh inputs, evaluated on every checkpoint of a trajectory."""

@@ -1,0 +1,58 @@
+"""Choosing checkpoints from what is recorded about the teacher; writes ``selection.json``."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pdjax.config import Config
+from pdjax.probe_records import read_monomials
+from pdjax.records import read_run, write_json
+from pdjax.selection import Evidence, Selection, Spike, find_phases, find_spikes, find_transition, select
+from pdjax.tasks import build_task
+
+
+def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) -> dict[str, Selection]:
+    """Finds the phases, the transition and the spikes of the teacher's training, and each strategy's checkpoints.
+
+    Raises:
+      UserError: the training did not show what a selection needs, or a checkpoint is not stored.
+    """
+    evidence = gather_evidence(config, workdir)
+    selections = {name: select(s.selection, available, evidence) for name, s in config.strategies.items()}
+    spikes = evidence.spikes
+    record = {
+        "phases": None if evidence.phases is None else dataclasses.asdict(evidence.phases),
+        "transition": None if evidence.transition is None else dataclasses.asdict(evidence.transition),
+        "spikes": None if spikes is None else [dataclasses.asdict(spike) for spike in spikes],
+        "strategies": {
+            name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
+            for name, strategy in config.strategies.items()
+            if strategy.schedule != "labels"
+        },
+    }
+    write_json(workdir / "selection.json", record)
+    return selections
+
+
+def gather_evidence(config: Config, workdir: Path) -> Evidence:
+    """Reads the curves of the teacher that students learn from, and its probes if there are any."""
+    curves = read_run(workdir / "teacher").evaluation
+    task = build_task(config.task)
+    # Guessing is right as often as the classes are equally likely; a grammar's tokens are not, and have phases.
+    transition = None
+    if task.predicts == "example":
+        transition = find_transition(curves.steps, curves.accuracy[:, 0], 1 / task.num_classes)
+    return Evidence(find_phases(curves.steps, curves.loss[:, 0]), transition, _find_spikes(workdir))
+
+
+def _find_spikes(workdir: Path) -> tuple[Spike, ...] | None:
+    record = read_monomials(workdir)
+    if record is None or not record.low_degrees():
+        return None
+    degrees = record.low_degrees()
+    levels = range(record.num_features)
+    inside = np.stack([np.mean([record.mean(d, g)[:, 0] for d in degrees], axis=0) for g in levels], axis=1)
+    outside = np.mean([record.mean(degree, -1)[:, 0] for degree in degrees], axis=0)
+    return find_spikes(record.steps, inside, outside)

@@ -1,0 +1,81 @@
+"""The size stage: models of several sizes trained from the labels, to see which learns faster (figures 7 and 10)."""
+
+import logging
+from pathlib import Path
+
+from pdjax.config import Config, ModelConfig, SizesConfig, digest_of
+from pdjax.interrupt import Interrupt
+from pdjax.models import build_model
+from pdjax.progress import Progress
+from pdjax.records import RunDescription, product_of_replicas
+from pdjax.stages.workdir import is_done
+from pdjax.step import Program
+from pdjax.sweep import build_sweep, place_replicas
+from pdjax.tasks import build_task
+from pdjax.train import Job, train
+
+logger = logging.getLogger("pdjax")
+
+
+def train_sizes(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+    """Trains every model of ``config.sizes`` with all its seeds and learning rates, skipping those that are done."""
+    sizes = config.sizes
+    if sizes is None:
+        return
+    progress = Progress("sizes", sizes.steps * sum(len(models) for models in sizes.panels.values()))
+    try:
+        for panel, models in sizes.panels.items():
+            for label, model in models.items():
+                directory = workdir / "sizes" / panel / label
+                description = _describe(config, sizes, f"{panel}/{label}", model)
+                if is_done(directory, description):
+                    progress.skip(sizes.steps)
+                else:
+                    train(_job(config, sizes, description, model), directory, config.loop, interrupt, progress)
+    finally:
+        progress.close()
+
+
+def _describe(config: Config, sizes: SizesConfig, name: str, model: ModelConfig) -> RunDescription:
+    whole = config.as_dict()
+    training = {key: value for key, value in whole["sizes"].items() if key != "panels"}
+    settings = {key: whole[key] for key in ("seed", "task", "evaluation")}
+    return RunDescription(
+        role="size",
+        name=name,
+        strategy=None,
+        budget=sizes.steps,
+        replicas=product_of_replicas(sizes.seeds, sizes.learning_rates),
+        starts=(),
+        teacher_steps=(),
+        identity=digest_of({**settings, "training": training, "model": model.__dict__}),
+    )
+
+
+def _job(config: Config, sizes: SizesConfig, description: RunDescription, model: ModelConfig) -> Job:
+    task, replicas = build_task(config.task), description.replicas
+    program = Program(
+        task=task,
+        student=build_model(model, task),
+        teacher=None,
+        optimizer=sizes.optimizer,
+        batch_size=sizes.batch_size,
+        shared_batches=sizes.shared_batches,
+        data_name="size batches",
+    )
+    sweep = build_sweep(program, config.loop.chunk_steps, len(replicas), config.evaluation)
+    return Job(
+        description=description,
+        sweep=sweep,
+        replicas=place_replicas(
+            sweep.mesh,
+            seeds=[replica.seed for replica in replicas],
+            learning_rates=[replica.learning_rate for replica in replicas],
+            temperatures=[0.0] * len(replicas),
+            label_weights=[1.0] * len(replicas),
+        ),
+        guide=None,
+        data_seed=config.seed,
+        evaluation_seed=config.seed,
+        evaluate_every=config.evaluation.every,
+    )
