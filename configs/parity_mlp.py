@@ -1,76 +1,222 @@
-"""wip"""
+"""Sparse parity with MLPs trained by SGD with batch 1 (figures 1 left, 2, 7 left, 8 and 9 of the paper).
+
+WIP
+"""
 
 from ml_collections import ConfigDict, config_dict
 
+TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the experiment."""
+    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
+
+    With ``-wide`` behind it the student is ten times as wide (figure 8), with ``-slow`` everything learns with half
+    the learning rate (figure 2 where the default is figure 9).
+    """
+    laptop = dict(
+        name="parity_mlp",
+        dimension=50,
+        degree=5,
+        teacher_width=2000,
+        student_width=100,
+        rate=1e-2,
+        teacher_seeds=(0, 1, 2, 3, 4),
+        student_seeds=(0, 1, 2, 3, 4),
+        steps=240_000,
+        checkpoint_every=5_000,
+        progressive=12,
+        duration=60_000,
+        chunk=5_000,
+        evaluate_every=5_000,
+        max_degree=4,
+        monomial_inputs=20_480,
+        widths=(100, 300, 1000, 2000),
+        shared_batches=False,
+    )
     sizes = {
-        "": dict(
-            name="parity_mlp",
-            dimension=50,
-            degree=5,
-            teacher_width=2000,
-            student_width=100,
-            rate=1e-2,
-            teacher_seeds=(0, 1, 2, 3, 4),
-            student_seeds=(0, 1, 2, 3, 4),
-            steps=180_000,
-            checkpoint_every=5_000,
-            progressive=9,
-            duration=60_000,
-            chunk=5_000,
-            evaluate_every=5_000,
-            monomials=dict(max_degree=4, off_support=100, num_inputs=20_480, batch_size=2048),
-            widths=(100, 300, 1000, 2000),
+        "": laptop,
+        "smoke": laptop
+        | dict(
+            name="parity_mlp-smoke",
+            dimension=10,
+            degree=2,
+            teacher_width=100,
+            student_width=20,
+            rate=2e-2,
+            teacher_seeds=(0, 1),
+            student_seeds=(0, 1),
+            steps=8_000,
+            checkpoint_every=500,
+            progressive=8,
+            duration=2_000,
+            chunk=500,
+            evaluate_every=500,
+            max_degree=2,
+            monomial_inputs=4096,
+            widths=(20, 100),
+        ),
+        "paper": laptop
+        | dict(
+            name="parity_mlp-paper",
+            dimension=100,
+            degree=6,
+            teacher_width=50_000,
+            rate=5e-3,
+            teacher_seeds=(0,),
+            student_seeds=(0, 1, 2),
+            steps=20_000_000,
+            checkpoint_every=100_000,
+            progressive=200,
+            duration=1_000_000,
+            chunk=10_000,
+            evaluate_every=100_000,
+            max_degree=5,
+            monomial_inputs=102_400,
+            widths=(100, 1000, 10_000, 50_000),
+            shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
         ),
     }
-    return _experiment(**sizes[variant])
+    base, *changes = variant.split("-")
+    known = {"wide": dict(student_width=10), "slow": dict(rate=0.5)}
+    if base not in sizes or any(change not in known for change in changes):
+        expected = f"one of {sorted(sizes)}, with -wide or -slow behind it if you like"
+        raise ValueError(f"expected configs/parity_mlp.py with {expected} behind a colon; found {variant!r}")
+    chosen = dict(sizes[base])
+    for change in changes:
+        chosen["name"] += f"-{change}"
+        chosen |= {key: chosen[key] * factor for key, factor in known[change].items()}
+    return _experiment(**chosen)
 
 
 def _experiment(
-    *, name, dimension, degree, teacher_width, student_width, rate, teacher_seeds, student_seeds, steps,
-    checkpoint_every, progressive, duration, chunk, evaluate_every, monomials, widths,
-):
+    *,
+    name: str,
+    dimension: int,
+    degree: int,
+    teacher_width: int,
+    student_width: int,
+    rate: float,
+    teacher_seeds: tuple[int, ...],
+    student_seeds: tuple[int, ...],
+    steps: int,
+    checkpoint_every: int,
+    progressive: int,
+    duration: int,
+    chunk: int,
+    evaluate_every: int,
+    max_degree: int,
+    monomial_inputs: int,
+    widths: tuple[int, ...],
+    shared_batches: bool,
+) -> ConfigDict:
     optimizer = dict(
-        kind="sgd", schedule="constant", warmup_fraction=0.0, clip_norm=_optional(float, None),
-        beta1=0.9, beta2=0.999, epsilon=1e-8,
+        kind="sgd",
+        schedule="constant",
+        warmup_fraction=0.0,
+        clip_norm=_optional(float, None),
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
     )
-    mlp = lambda w: dict(kind="mlp", widths=(w,))
-    return ConfigDict(dict(
-        name=name, seed=0,
-        task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
-        teacher=mlp(teacher_width), student=mlp(student_width),
-        teacher_training=dict(seed=teacher_seeds[0], extra_seeds=teacher_seeds[1:], steps=steps, batch_size=1,
-            learning_rate=rate, checkpoint_every=checkpoint_every, trajectory=_optional(str, None), optimizer=optimizer),
-        student_training=dict(seeds=student_seeds, learning_rates=(rate,), budgets=(steps,), batch_size=1,
-            shared_batches=False, optimizer=optimizer),
-        strategies=_strategies(progressive, duration),
-        probes=dict(seed=0, monomials=monomials, attention=_optional(dict, None)),
-        sizes=dict(panels=dict(width={str(w): mlp(w) for w in widths}), seeds=student_seeds, learning_rates=(rate,),
-            steps=steps, batch_size=1, shared_batches=False, optimizer=optimizer),
-        evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
-        loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
-    )).lock()
+    shared = dict(batch_size=1, optimizer=optimizer)
+    several = dict(learning_rates=(rate,), seeds=student_seeds, shared_batches=shared_batches)
+    strategies = _strategies(progressive, duration)
+    config = ConfigDict(
+        dict(
+            name=name,
+            seed=0,
+            task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
+            teacher=dict(kind="mlp", widths=(teacher_width,)),
+            student=dict(kind="mlp", widths=(student_width,)),
+            teacher_training=dict(
+                shared,
+                seed=teacher_seeds[0],
+                extra_seeds=teacher_seeds[1:],
+                steps=steps,
+                learning_rate=rate,
+                checkpoint_every=checkpoint_every,
+                trajectory=_optional(str, None),
+            ),
+            student_training=dict(shared, **several, budgets=(steps,)),
+            strategies=strategies,
+            comparisons=_comparisons(),
+            probes=dict(
+                seed=0,
+                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048),
+                attention=_optional(dict, None),
+            ),
+            sizes=dict(
+                shared,
+                **several,
+                panels=dict(width={str(width): dict(kind="mlp", widths=(width,)) for width in widths}),
+                steps=steps,
+            ),
+            evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
+            loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
+        )
+    )
+    return config.lock()
 
 
 def _strategies(progressive: int, duration: int) -> dict:
-    def strategy(schedule, label, selection, **fields):
-        defaults = dict(duration=_optional(int, None), kappa=_optional(float, None), saturation=_optional(dict, None),
-            temperature=1e-4, label_weight=0.0)
+    def strategy(schedule: str, label: str, selection: dict, **fields) -> dict:
+        defaults = dict(
+            duration=_optional(int, None),
+            kappa=_optional(float, None),
+            saturation=_optional(dict, None),
+            temperature=1e-4,
+            label_weight=0.0,
+        )
         return dict(defaults | fields, schedule=schedule, label=label, selection=selection)
 
-    def selection(kind, count=None, steps=None, points=None):
-        return dict(kind=kind, count=_optional(int, count), steps=_optional(tuple, steps), points=_optional(tuple, points))
+    def selection(kind: str, count: int | None = None, points: tuple[str, ...] | None = None) -> dict:
+        return dict(
+            kind=kind, count=_optional(int, count), steps=_optional(tuple, None), points=_optional(tuple, points)
+        )
 
+    equal = selection("equal", count=progressive)
+    shots = f"{progressive} checkpoints"
+    rule = dict(window=5, min_gain=0.01, max_steps=duration)
     found = dict(
         labels=strategy("labels", "labels only", selection("final"), label_weight=1.0),
         one_shot=strategy("one_shot", "one-shot", selection("final")),
-        progressive=strategy("equal_split", f"progressive ({progressive} checkpoints)", selection("equal", count=progressive)),
+        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", selection("final"), temperature=1.0),
+        progressive=strategy("equal_split", f"progressive ({shots})", equal),
+        adaptive=strategy("till_saturate", "progressive, till saturate", equal, saturation=rule),
     )
     for point in ("start", "middle", "end"):
-        found[point] = strategy("fixed_duration", f"(2, {duration}) from {point}", selection("transition", points=(point,)), duration=duration)
+        label = f"(2, {duration}), checkpoint at the transition's {point}"
+        chosen = selection("transition", points=(point,))
+        found[point] = strategy("fixed_duration", label, chosen, duration=duration)
+    for temperature in TEMPERATURES:
+        label = f"progressive, temperature {temperature:g}"
+        found[_at(temperature)] = strategy("equal_split", label, equal, temperature=temperature)
     return found
+
+
+def _comparisons() -> dict:
+    def comparison(title: str, figure: str, *strategies: str) -> dict:
+        return dict(title=title, figure=figure, strategies=strategies)
+
+    baselines = ("labels", "one_shot", "one_shot_soft")
+    return dict(
+        strategies=comparison("The strategies", "figure 1 (left)", *baselines, "progressive", "adaptive"),
+        two_shot=comparison(
+            "One intermediate checkpoint", "figures 2 (right), 8 and 9", "one_shot", "start", "middle", "end"
+        ),
+        temperatures=comparison(
+            "Temperatures of the teacher",
+            "figure 14 (with an MLP)",
+            *(_at(temperature) for temperature in TEMPERATURES[:3]),
+            "progressive",
+            _at(TEMPERATURES[3]),
+        ),
+    )
+
+
+def _at(temperature: float) -> str:
+    return "temperature_" + f"{temperature:g}".replace(".", "_").replace("-", "m")
 
 
 def _optional(kind: type, value: object) -> object:

@@ -158,6 +158,13 @@ def _experiment(
                 optimizer=optimizer,
             ),
             strategies=_strategies(duration, first),
+            comparisons=dict(
+                all=dict(
+                    title="The strategies",
+                    figure="figure 1 (right)",
+                    strategies=("labels", "one_shot", "progressive", "two_shot"),
+                )
+            ),
             probes=dict(seed=0, monomials=_optional(dict, None), attention=_optional(dict, None)),
             sizes=_optional(dict, None),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),

@@ -100,9 +100,10 @@ def find_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> Ph
     return Phases(start, middle, end, reason)
 
 
-SETTLED = 0.05
-"""Share of the whole rise within which an accuracy counts as not risen yet, or as risen: 3 standard errors of an
-accuracy near 1/2 over 4096 examples, where the rise is from 1/2 to 1."""
+UNRISEN, RISEN = 0.05, 0.99
+"""Shares of the whole rise up to which an accuracy counts as not risen yet, and from which it counts as risen. Near
+chance, accuracies over 4096 examples scatter with a standard error of 1.6 % of a rise from 1/2 to 1; near 1, where
+they barely scatter, the teacher of the last percent still gives hints."""
 
 
 def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"], chance: float) -> Transition | None:
@@ -114,11 +115,11 @@ def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"
       chance: accuracy of guessing.
     """
     gain = float(accuracy[-1]) - chance
-    if gain < 2 * SETTLED * (1 - chance):
+    if gain < 2 * UNRISEN * (1 - chance):
         return None
     risen = (accuracy - chance) / gain
-    last = int(np.argmax(risen >= 1 - SETTLED))
-    below = np.flatnonzero(risen[:last] <= SETTLED)
+    last = int(np.argmax(risen >= RISEN))
+    below = np.flatnonzero(risen[:last] <= UNRISEN)
     first = int(below[-1]) if len(below) else 0
     middle = first + int(np.argmax(risen[first : last + 1] >= 0.5))
     start, half, end = (int(steps[i]) for i in (first, middle, last))

@@ -9,7 +9,7 @@ contradiction is a ``UserError`` that names the key.
 from pdjax.config.experiment import Config, digest_of, from_config_dict
 from pdjax.config.models import BertConfig, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.config.probes import AttentionConfig, MonomialsConfig, ProbesConfig
-from pdjax.config.strategies import SaturationConfig, SelectionConfig, StrategyConfig
+from pdjax.config.strategies import ComparisonConfig, SaturationConfig, SelectionConfig, StrategyConfig
 from pdjax.config.tasks import HierarchicalTaskConfig, ParityTaskConfig, PcfgTaskConfig, TaskConfig
 from pdjax.config.training import (
     EvaluationConfig,
@@ -23,6 +23,7 @@ from pdjax.config.training import (
 __all__ = [
     "AttentionConfig",
     "BertConfig",
+    "ComparisonConfig",
     "Config",
     "EvaluationConfig",
     "Gpt2Config",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pdjax.config.models import BertConfig, Gpt2Config, ModelConfig
 from pdjax.config.probes import ProbesConfig
-from pdjax.config.strategies import StrategyConfig
+from pdjax.config.strategies import ComparisonConfig, StrategyConfig
 from pdjax.config.tasks import HierarchicalTaskConfig, PcfgTaskConfig, TaskConfig
 from pdjax.config.training import (
     EvaluationConfig,
@@ -34,6 +34,7 @@ class Config:
     teacher_training: TeacherTrainingConfig
     student_training: StudentTrainingConfig
     strategies: Mapping[str, StrategyConfig]
+    comparisons: Mapping[str, ComparisonConfig]  # by the name of the figure's files
     probes: ProbesConfig
     sizes: SizesConfig | None  # further models trained from the labels; None trains none
     evaluation: EvaluationConfig
@@ -49,6 +50,11 @@ class Config:
         for place, model in models.items():
             _check_model(place, model, self.task)
         _check_probes(self)
+        for name, comparison in self.comparisons.items():
+            unknown = [key for key in comparison.strategies if key not in self.strategies]
+            place = f"comparisons.{name}.strategies"
+            require(not unknown, f"{place} among {sorted(self.strategies)}", unknown, "rename or remove them")
+            require(len(comparison.strategies) > 0, f"at least one entry in {place}", "none", "add one")
         chunk = self.loop.chunk_steps
         lengths = {
             "loop.save_every": self.loop.save_every,

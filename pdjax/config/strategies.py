@@ -96,3 +96,12 @@ class StrategyConfig:
     def is_progressive(self) -> bool:
         """Whether the student meets more than one checkpoint."""
         return self.schedule not in ("labels", "one_shot")
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparisonConfig:
+    """Strategies that a figure of the report draws together."""
+
+    title: str
+    figure: str  # of the paper, as the caption names it: "figure 1 (right)"
+    strategies: tuple[str, ...]

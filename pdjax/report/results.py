@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 
 from pdjax.config import Config, from_config_dict
 from pdjax.errors import UserError
-from pdjax.records import Replica, RunRecord, read_json, read_jsonl, read_run, read_students
+from pdjax.probe_records import AttentionRecord, MonomialRecord, read_attention, read_monomials
+from pdjax.records import Replica, RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Results:
     selection: Mapping[str, Any]
     teacher: RunRecord | None
     students: tuple[RunRecord, ...]
+    sizes: tuple[RunRecord, ...]  # models of other sizes, each named <panel>/<label>
+    monomials: MonomialRecord | None
+    attention: AttentionRecord | None
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
 
     @property
@@ -155,7 +159,25 @@ class Results:
                 run = self.runs.get((strategy, budget))
                 name = f"{strategy}-{budget}" if run is None else run.description.name
                 states.append(RunState(name, budget, run, self.peak_memory_bytes.get(name, 0)))
+        for (panel, label), run in self.size_runs.items():
+            assert self.config.sizes is not None
+            name = f"{panel}/{label}"
+            states.append(RunState(name, self.config.sizes.steps, run, self.peak_memory_bytes.get(name, 0)))
         return states
+
+    @functools.cached_property
+    def size_runs(self) -> Mapping[tuple[str, str], RunRecord | None]:
+        """The runs of all models that ``config.sizes`` asks for, by panel and label; None: not started."""
+        if self.config.sizes is None:
+            return {}
+        recorded = {run.description.name: run for run in self.sizes}
+        panels = self.config.sizes.panels
+        return {(p, label): recorded.get(f"{p}/{label}") for p, models in panels.items() for label in models}
+
+    @property
+    def counted(self) -> str:
+        """What an accuracy is a share of."""
+        return "selected positions" if self.config.task.kind == "pcfg" else "inputs"
 
     @property
     def unfinished(self) -> list[str]:
@@ -184,7 +206,9 @@ def read_results(workdir: Path) -> Results:
     config = from_config_dict(read_json(workdir / "config.json"))
     teacher = _read_teacher(config, workdir / "teacher")
     students = tuple(read_students(workdir))
+    sizes = tuple(read_sizes(workdir))
     memory = {run.description.name: _peak_memory(workdir / "students" / run.description.name) for run in students}
+    memory |= {run.description.name: _peak_memory(workdir / "sizes" / run.description.name) for run in sizes}
     for run in students:
         _check_run(config, run)
     return Results(
@@ -193,6 +217,9 @@ def read_results(workdir: Path) -> Results:
         selection=_read_optional(workdir / "selection.json"),
         teacher=teacher,
         students=students,
+        sizes=sizes,
+        monomials=read_monomials(workdir),
+        attention=read_attention(workdir),
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
     )
 
