@@ -3,7 +3,9 @@
 WIP
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -11,7 +13,7 @@ TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strateg
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    With ``-wide`` behind it the student is ten times as wide (figure 8), with ``-slow`` everything learns with half
+    With ``wide`` (``paper-wide``) the student is ten times as wide (figure 8), with ``slow`` everything learns with half
     the learning rate (figure 2 where the default is figure 9).
     """
     laptop = dict(
@@ -23,7 +25,8 @@ def get_config(variant: str = "") -> ConfigDict:
         rate=1e-2,
         teacher_seeds=(0, 1, 2, 3, 4),
         student_seeds=(0, 1, 2, 3, 4),
-        steps=240_000,
+        teacher_steps=240_000,
+        steps=180_000,
         checkpoint_every=5_000,
         progressive=12,
         duration=60_000,
@@ -46,6 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
             rate=2e-2,
             teacher_seeds=(0, 1),
             student_seeds=(0, 1),
+            teacher_steps=8_000,
             steps=8_000,
             checkpoint_every=500,
             progressive=8,
@@ -65,6 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
             rate=5e-3,
             teacher_seeds=(0,),
             student_seeds=(0, 1, 2),
+            teacher_steps=20_000_000,
             steps=20_000_000,
             checkpoint_every=100_000,
             progressive=200,
@@ -77,10 +82,11 @@ def get_config(variant: str = "") -> ConfigDict:
             shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
         ),
     }
-    base, *changes = variant.split("-")
+    parts = [part for part in variant.split("-") if part]
+    base, changes = (parts[0], parts[1:]) if parts and parts[0] in sizes else ("", parts)
     known = {"wide": dict(student_width=10), "slow": dict(rate=0.5)}
-    if base not in sizes or any(change not in known for change in changes):
-        expected = f"one of {sorted(sizes)}, with -wide or -slow behind it if you like"
+    if any(change not in known for change in changes):
+        expected = f"one of {sorted(sizes)}, and wide or slow, joined by hyphens"
         raise ValueError(f"expected configs/parity_mlp.py with {expected} behind a colon; found {variant!r}")
     chosen = dict(sizes[base])
     for change in changes:
@@ -99,6 +105,7 @@ def _experiment(
     rate: float,
     teacher_seeds: tuple[int, ...],
     student_seeds: tuple[int, ...],
+    teacher_steps: int,
     steps: int,
     checkpoint_every: int,
     progressive: int,
@@ -114,14 +121,15 @@ def _experiment(
         kind="sgd",
         schedule="constant",
         warmup_fraction=0.0,
-        clip_norm=_optional(float, None),
+        clip_norm=optional(float),
         beta1=0.9,
         beta2=0.999,
         epsilon=1e-8,
     )
     shared = dict(batch_size=1, optimizer=optimizer)
     several = dict(learning_rates=(rate,), seeds=student_seeds, shared_batches=shared_batches)
-    strategies = _strategies(progressive, duration)
+    # As long on each checkpoint as the teacher took to the next: the student follows at the teacher's pace.
+    strategies = _strategies(progressive, teacher_steps // progressive, duration)
     config = ConfigDict(
         dict(
             name=name,
@@ -133,10 +141,10 @@ def _experiment(
                 shared,
                 seed=teacher_seeds[0],
                 extra_seeds=teacher_seeds[1:],
-                steps=steps,
+                steps=teacher_steps,
                 learning_rate=rate,
                 checkpoint_every=checkpoint_every,
-                trajectory=_optional(str, None),
+                trajectory=optional(str),
             ),
             student_training=dict(shared, **several, budgets=(steps,)),
             strategies=strategies,
@@ -144,7 +152,7 @@ def _experiment(
             probes=dict(
                 seed=0,
                 monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048),
-                attention=_optional(dict, None),
+                attention=optional(dict),
             ),
             sizes=dict(
                 shared,
@@ -159,66 +167,47 @@ def _experiment(
     return config.lock()
 
 
-def _strategies(progressive: int, duration: int) -> dict:
-    def strategy(schedule: str, label: str, selection: dict, **fields) -> dict:
-        defaults = dict(
-            duration=_optional(int, None),
-            kappa=_optional(float, None),
-            saturation=_optional(dict, None),
-            temperature=1e-4,
-            label_weight=0.0,
-        )
-        return dict(defaults | fields, schedule=schedule, label=label, selection=selection)
-
-    def selection(kind: str, count: int | None = None, points: tuple[str, ...] | None = None) -> dict:
-        return dict(
-            kind=kind, count=_optional(int, count), steps=_optional(tuple, None), points=_optional(tuple, points)
-        )
-
-    equal = selection("equal", count=progressive)
-    shots = f"{progressive} checkpoints"
-    rule = dict(window=5, min_gain=0.01, max_steps=duration)
+def _strategies(progressive: int, pace: int, duration: int) -> dict:
+    final, equal = selection("final"), selection("equal", count=progressive)
+    at_pace = f"progressive ({progressive}, {pace})"
     found = dict(
-        labels=strategy("labels", "labels only", selection("final"), label_weight=1.0),
-        one_shot=strategy("one_shot", "one-shot", selection("final")),
-        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", selection("final"), temperature=1.0),
-        progressive=strategy("equal_split", f"progressive ({shots})", equal),
-        adaptive=strategy("till_saturate", "progressive, till saturate", equal, saturation=rule),
+        labels=strategy("labels", "labels only", final),
+        one_shot=strategy("one_shot", "one-shot", final),
+        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
+        progressive=strategy("fixed_duration", at_pace, equal, duration=pace),
+        adaptive=strategy(
+            "till_saturate",
+            "progressive, till saturate",
+            equal,
+            saturation=dict(window=5, min_gain=0.01, max_steps=pace),
+        ),
     )
     for point in ("start", "middle", "end"):
-        label = f"(2, {duration}), checkpoint at the transition's {point}"
         chosen = selection("transition", points=(point,))
-        found[point] = strategy("fixed_duration", label, chosen, duration=duration)
+        found[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
     for temperature in TEMPERATURES:
-        label = f"progressive, temperature {temperature:g}"
-        found[_at(temperature)] = strategy("equal_split", label, equal, temperature=temperature)
+        label = f"temperature {temperature:g}"
+        found[temperature_name(temperature)] = strategy(
+            "fixed_duration", f"progressive, {label}", equal, duration=pace, temperature=temperature
+        )
     return found
 
 
 def _comparisons() -> dict:
-    def comparison(title: str, figure: str, *strategies: str) -> dict:
-        return dict(title=title, figure=figure, strategies=strategies)
-
-    baselines = ("labels", "one_shot", "one_shot_soft")
+    by_temperature = [temperature_name(temperature) for temperature in TEMPERATURES]
     return dict(
-        strategies=comparison("The strategies", "figure 1 (left)", *baselines, "progressive", "adaptive"),
+        strategies=comparison(
+            "The strategies", "figure 1 (left)", "labels", "one_shot", "one_shot_soft", "progressive", "adaptive"
+        ),
         two_shot=comparison(
-            "One intermediate checkpoint", "figures 2 (right), 8 and 9", "one_shot", "start", "middle", "end"
+            "One intermediate checkpoint, from the transition’s start, middle or end",
+            "figures 2 (right), 8 and 9",
+            "one_shot",
+            "start",
+            "middle",
+            "end",
         ),
         temperatures=comparison(
-            "Temperatures of the teacher",
-            "figure 14 (with an MLP)",
-            *(_at(temperature) for temperature in TEMPERATURES[:3]),
-            "progressive",
-            _at(TEMPERATURES[3]),
+            "Temperatures of the teacher", "figure 14 (there with Transformers)", "progressive", *by_temperature
         ),
     )
-
-
-def _at(temperature: float) -> str:
-    return "temperature_" + f"{temperature:g}".replace(".", "_").replace("-", "m")
-
-
-def _optional(kind: type, value: object) -> object:
-    """A field that may be None and whose type overrides still obey."""
-    return config_dict.placeholder(kind) if value is None else value

@@ -28,7 +28,9 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 (2, T) gains more there, but training from labels is unstable on some seeds.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from pdjax.config.building import comparison, optional, selection, strategy
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -111,7 +113,7 @@ def _experiment(
         kind="adam",
         schedule="cosine",
         warmup_fraction=0.06,
-        clip_norm=_optional(float, 1.0),
+        clip_norm=optional(float, 1.0),
         beta1=0.9,
         beta2=0.95,
         epsilon=1e-8,
@@ -119,8 +121,8 @@ def _experiment(
     bert = dict(
         kind="bert",
         num_layers=layers,
-        head_dim=_optional(int, 8),
-        width=_optional(int, None),
+        head_dim=optional(int, 8),
+        width=optional(int),
         feed_forward_multiple=4,
         dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
         attend_to_selected=name != "pcfg-paper",  # the released code hides selected positions as keys
@@ -132,8 +134,8 @@ def _experiment(
             task=dict(
                 kind="pcfg",
                 grammar="cfg3b",
-                root=_optional(int, root),
-                length=_optional(int, None),
+                root=optional(int, root),
+                length=optional(int),
                 mask_rate=0.3,
                 select_bos=False,  # the released code may select [BOS]
             ),
@@ -146,7 +148,7 @@ def _experiment(
                 batch_size=teacher_batch,
                 learning_rate=5e-3,
                 checkpoint_every=checkpoint_every,
-                trajectory=_optional(str, None),
+                trajectory=optional(str),
                 optimizer=optimizer,
             ),
             student_training=dict(
@@ -159,14 +161,10 @@ def _experiment(
             ),
             strategies=_strategies(duration, first),
             comparisons=dict(
-                all=dict(
-                    title="The strategies",
-                    figure="figure 1 (right)",
-                    strategies=("labels", "one_shot", "progressive", "two_shot"),
-                )
+                all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot")
             ),
-            probes=dict(seed=0, monomials=_optional(dict, None), attention=_optional(dict, None)),
-            sizes=_optional(dict, None),
+            probes=dict(seed=0, monomials=optional(dict), attention=optional(dict)),
+            sizes=optional(dict),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
             loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
         )
@@ -175,36 +173,10 @@ def _experiment(
 
 
 def _strategies(duration: int, first: tuple[int, ...] | None) -> dict:
-    def strategy(schedule: str, label: str, selection: dict, **fields) -> dict:
-        defaults = dict(
-            duration=_optional(int, None),
-            kappa=_optional(float, None),
-            saturation=_optional(dict, None),
-            temperature=1e-4,
-            label_weight=0.0,
-        )
-        return dict(defaults | fields, schedule=schedule, label=label, selection=selection)
-
-    def selection(kind: str, count: int | None = None, steps: tuple[int, ...] | None = None) -> dict:
-        return dict(
-            kind=kind, count=_optional(int, count), steps=_optional(tuple, steps), points=_optional(tuple, None)
-        )
-
+    found = selection("phase") if first is None else selection("steps", steps=first)
     return dict(
-        labels=strategy("labels", "labels only", selection("final"), label_weight=1.0),
+        labels=strategy("labels", "labels only", selection("final")),
         one_shot=strategy("one_shot", "one-shot", selection("final")),
-        progressive=strategy(
-            "teacher_split", "progressive (8-shot, T0/2)", selection("equal", count=8), kappa=_optional(float, 0.5)
-        ),
-        two_shot=strategy(
-            "fixed_duration",
-            f"progressive (2, {duration})",
-            selection("phase") if first is None else selection("steps", steps=first),
-            duration=_optional(int, duration),
-        ),
+        progressive=strategy("teacher_split", "progressive (8-shot, T0/2)", selection("equal", count=8), kappa=0.5),
+        two_shot=strategy("fixed_duration", f"progressive (2, {duration})", found, duration=duration),
     )
-
-
-def _optional(kind: type, value: object) -> object:
-    """A field that may be None and whose type overrides still obey."""
-    return config_dict.placeholder(kind) if value is None else value

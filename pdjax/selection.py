@@ -183,10 +183,7 @@ def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence
         case "transition":
             return _select_transition(config, available, evidence)
         case "levels":
-            spikes = _require_shown(evidence.spikes, "record of the teacher's correlations", config.kind)
-            steps = sorted({_nearest(available, spike.step) for spike in spikes})
-            why = "; ".join(spike.reason for spike in spikes)
-            return Selection((*steps, final), f"one checkpoint for each level's spike: {why}; then the final teacher")
+            return _select_levels(config, available, evidence)
 
 
 def _select_transition(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
@@ -197,6 +194,17 @@ def _select_transition(config: SelectionConfig, available: Sequence[int], eviden
     named = ", ".join(f"{point} at {step}" for point, step in wanted.items())
     reason = f"stored checkpoints nearest to the transition's points ({named}): {transition.reason}"
     return Selection((*steps, available[-1]), f"{reason}; then the final teacher")
+
+
+def _select_levels(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
+    spikes = _require_shown(evidence.spikes, "record of the teacher's correlations", config.kind)
+    levels = range(len(spikes)) if config.levels is None else config.levels
+    unknown = [level for level in levels if not 0 <= level < len(spikes)]
+    if unknown:
+        raise UserError(f"selection.levels from 0 to {len(spikes) - 1}", str(unknown), "the root is level 0")
+    steps = sorted({_nearest(available, spikes[level].step) for level in levels})
+    why = "; ".join(spikes[level].reason for level in levels)
+    return Selection((*steps, available[-1]), f"one checkpoint for each level's spike: {why}; then the final teacher")
 
 
 def _nearest(available: Sequence[int], wanted: int) -> int:

@@ -112,7 +112,7 @@ class _History:
     def __init__(self, job: Job, directory: Path, done: int | None):
         self._job, self._directory = job, directory
         self._steps: list[int] = []
-        self._accuracy: list[Float[np.ndarray, R]] = []
+        self._accuracy: list[ByReplica] = []
         self._starts: list[tuple[int, ...]] = []
         self._guide = job.guide
         if done is not None and job.adapt is not None:

@@ -14,7 +14,8 @@ class SelectionConfig:
     kind: Literal["final", "equal", "steps", "phase", "multiples", "transition", "levels"]
     count: int | None  # how many checkpoints, the final one included; None with multiples takes all
     steps: tuple[int, ...] | None  # steps: the intermediate teacher steps, in order
-    points: tuple[Literal["before", "start", "middle", "end"], ...] | None  # transition: where the checkpoints lie
+    points: tuple[Literal["start", "middle", "end"], ...] | None  # transition: where the checkpoints lie
+    levels: tuple[int, ...] | None  # levels: of which levels of the task, the root is 0; None takes all
 
     def __post_init__(self):
         needs = {"equal": "count", "steps": "steps", "transition": "points"}.get(self.kind)

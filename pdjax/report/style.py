@@ -5,17 +5,23 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 WIDTH = 7.0  # inches: 700 px at page width, one column and a half in print
 
 TEACHER_COLOR = "#555555"
+SHADE_COLOR = "#e2e8ef"  # of the teacher's transition
+INSIDE_COLOR, OUTSIDE_COLOR = "#D55E00", "#0072B2"  # in and off the support
 
 # Okabe and Ito's palette without its black and its yellow, which vanishes on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "D", "P", "X", "p", "*")
 _FILLS = ("full", "none", "left", "bottom", "right")
+
+NUM_STYLES = len(_COLORS) * len(_MARKERS)
+"""Places that differ in colour or marker: the two numbers have no common divisor."""
 
 PARAMETERS: Mapping[str, Any] = {
     "font.size": 11.0,
@@ -47,13 +53,19 @@ class StrategyStyle(NamedTuple):
 
 
 def strategy_style(index: int) -> StrategyStyle:
-    """Returns the look of the strategy at this place in the config; 42 places differ in colour or marker."""
+    """Returns the look of the strategy at this place in the config; ``NUM_STYLES`` places differ in colour or marker."""
     return StrategyStyle(
         _COLORS[index % len(_COLORS)],
         _LINES[index % len(_LINES)],
         _MARKERS[index % len(_MARKERS)],
         _FILLS[index % len(_FILLS)],
     )
+
+
+def sequential_colors(count: int) -> list[tuple[float, float, float, float]]:
+    """Returns colours from light to dark, for sizes in increasing order."""
+    shades = np.linspace(0.38, 1.0, count) if count > 1 else [0.85]
+    return [matplotlib.colormaps["YlGnBu"](float(shade)) for shade in shades]
 
 
 def context(salt: str) -> Any:

@@ -9,7 +9,16 @@ import numpy as np
 from pdjax.config import Config
 from pdjax.probe_records import read_monomials
 from pdjax.records import read_run, write_json
-from pdjax.selection import Evidence, Selection, Spike, find_phases, find_spikes, find_transition, select
+from pdjax.selection import (
+    Evidence,
+    Selection,
+    Spike,
+    Transition,
+    find_phases,
+    find_spikes,
+    find_transition,
+    select,
+)
 from pdjax.tasks import build_task
 
 
@@ -19,12 +28,14 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
     Raises:
       UserError: the training did not show what a selection needs, or a checkpoint is not stored.
     """
-    evidence = gather_evidence(config, workdir)
+    transitions = _find_transitions(config, workdir)
+    evidence = gather_evidence(workdir, transitions[0])
     selections = {name: select(s.selection, available, evidence) for name, s in config.strategies.items()}
     spikes = evidence.spikes
     record = {
         "phases": None if evidence.phases is None else dataclasses.asdict(evidence.phases),
         "transition": None if evidence.transition is None else dataclasses.asdict(evidence.transition),
+        "transitions": [None if t is None else dataclasses.asdict(t) for t in transitions],  # of all teachers
         "spikes": None if spikes is None else [dataclasses.asdict(spike) for spike in spikes],
         "strategies": {
             name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
@@ -36,15 +47,19 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
     return selections
 
 
-def gather_evidence(config: Config, workdir: Path) -> Evidence:
+def gather_evidence(workdir: Path, transition: Transition | None) -> Evidence:
     """Reads the curves of the teacher that students learn from, and its probes if there are any."""
     curves = read_run(workdir / "teacher").evaluation
-    task = build_task(config.task)
-    # Guessing is right as often as the classes are equally likely; a grammar's tokens are not, and have phases.
-    transition = None
-    if task.predicts == "example":
-        transition = find_transition(curves.steps, curves.accuracy[:, 0], 1 / task.num_classes)
     return Evidence(find_phases(curves.steps, curves.loss[:, 0]), transition, _find_spikes(workdir))
+
+
+def _find_transitions(config: Config, workdir: Path) -> list[Transition | None]:
+    """Finds the rise of every teacher's accuracy."""
+    curves = read_run(workdir / "teacher").evaluation
+    task = build_task(config.task)
+    if task.predicts == "positions":  # guessing is not right equally often, and the loss has phases instead
+        return [None] * curves.accuracy.shape[1]
+    return [find_transition(curves.steps, column, 1 / task.num_classes) for column in curves.accuracy.T]
 
 
 def _find_spikes(workdir: Path) -> tuple[Spike, ...] | None:

@@ -1,48 +1,7 @@
-"""Claims of the paper and the measurements that decide them.
+"""Claim F1: progressive distillation learns faster."""
 
-A claim is a function from the results to one ``ClaimResult`` per case it can be checked in; ``CLAIMS`` lists
-them. Another claim is another function in that tuple.
-"""
-
-import dataclasses
-from collections.abc import Callable
-from typing import Literal, NamedTuple
-
-import numpy as np
-
-from pdjax.report.results import Arm, Results
-from pdjax.report.stats import Interval, mean_interval
-
-Verdict = Literal["holds", "fails", "undecided", "not tested"]
-
-
-class Statement(NamedTuple):
-    """What the paper says, and how the report decides whether it is so."""
-
-    name: str
-    text: str
-    source: str  # place in the paper
-    rule: str  # how measurements become a verdict
-
-
-class Measurement(NamedTuple):
-    """One measured quantity a verdict rests on."""
-
-    quantity: str
-    interval: Interval | None  # None: could not be measured
-    note: str  # why it could not be measured
-
-
-@dataclasses.dataclass(frozen=True)
-class ClaimResult:
-    """The verdict on a claim in one case."""
-
-    statement: Statement
-    case: str
-    measurements: tuple[Measurement, ...]
-    verdict: Verdict
-    note: str  # why it was not tested
-
+from pdjax.report.claims.statement import ClaimResult, Measurement, Statement, decide, paired_margin
+from pdjax.report.results import Results
 
 F1 = Statement(
     name="F1",
@@ -70,34 +29,10 @@ def progressive_beats_baselines(results: Results) -> list[ClaimResult]:
         for rate in results.learning_rates:
             for budget in results.budgets:
                 measurements = tuple(_margin(results, key, baseline, rate, budget) for baseline in baselines)
-                verdict, note = _decide(measurements, _missing_kinds(results))
+                verdict, note = decide(measurements, _missing_kinds(results))
                 case = f"{results.name(key, rate)}, {budget:,} steps"
                 cases.append(ClaimResult(F1, case, measurements, verdict, note))
     return cases
-
-
-Claim = Callable[[Results], list[ClaimResult]]
-
-CLAIMS: tuple[Claim, ...] = (progressive_beats_baselines,)
-
-
-def evaluate_claims(results: Results) -> list[ClaimResult]:
-    """Returns the verdicts on all claims, in the order of ``CLAIMS``."""
-    return [result for claim in CLAIMS for result in claim(results)]
-
-
-def paired_margin(first: Arm, second: Arm) -> Interval | None:
-    """Returns the mean difference in final held-out accuracy, first minus second, paired by seed.
-
-    With fewer than 2 common seeds the interval's ends are nan; without any the result is None.
-    """
-    common = [seed for seed in first.seeds if seed in second.seeds]
-    if not common:
-        return None
-    minuend, subtrahend = (
-        np.array([arm.final_accuracy[arm.seeds.index(seed)] for seed in common]) for arm in (first, second)
-    )
-    return mean_interval(minuend - subtrahend)
 
 
 def _margin(results: Results, key: str, baseline: str, rate: float, budget: int) -> Measurement:
@@ -115,13 +50,3 @@ def _missing_kinds(results: Results) -> str:
     schedules = {strategy.schedule for strategy in results.config.strategies.values()}
     missing = [text for schedule, text in kinds.items() if schedule not in schedules]
     return f"no {' and no '.join(missing)} in the configuration" if missing else ""
-
-
-def _decide(measurements: tuple[Measurement, ...], missing: str) -> tuple[Verdict, str]:
-    measured = [m.interval for m in measurements if m.interval is not None]
-    if any(interval.high < 0 for interval in measured):  # one lost comparison is enough, whatever else is missing
-        return "fails", ""
-    notes = list(dict.fromkeys([note for note in (missing, *(m.note for m in measurements)) if note]))
-    if notes:
-        return "not tested", "; ".join(notes)
-    return ("holds" if all(interval.low > 0 for interval in measured) else "undecided"), ""

@@ -1,0 +1,211 @@
+"""WIP"""
+
+from ml_collections import ConfigDict
+
+from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
+
+TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
+
+    With ``wide`` (``paper-wide``) the student is ten times as wide (figure 18 where the default is figure 19).
+    """
+    laptop = dict(
+        name="hierarchical",
+        dimension=50,
+        degree=4,
+        depth=3,
+        teacher_width=2000,
+        student_width=100,
+        rate=1e-2,
+        teacher_seeds=(0, 1, 2, 3, 4),
+        student_seeds=(0, 1, 2, 3, 4),
+        teacher_steps=600_000,
+        steps=400_000,
+        checkpoint_every=10_000,
+        progressive=20,
+        duration=100_000,
+        chunk=10_000,
+        evaluate_every=10_000,
+        max_degree=3,
+        monomial_inputs=20_480,
+        shared_batches=False,
+    )
+    sizes = {
+        "": laptop,
+        "smoke": laptop
+        | dict(
+            name="hierarchical-smoke",
+            dimension=12,
+            degree=2,
+            depth=2,
+            teacher_width=100,
+            student_width=20,
+            rate=2e-2,
+            teacher_seeds=(0, 1),
+            student_seeds=(0, 1),
+            teacher_steps=8_000,
+            steps=8_000,
+            checkpoint_every=500,
+            progressive=8,
+            duration=2_000,
+            chunk=500,
+            evaluate_every=500,
+            max_degree=2,
+            monomial_inputs=4096,
+        ),
+        "paper": laptop
+        | dict(
+            name="hierarchical-paper",
+            dimension=100,
+            degree=5,
+            depth=3,
+            teacher_width=50_000,
+            rate=5e-3,
+            teacher_seeds=(0,),
+            student_seeds=(0, 1, 2),
+            teacher_steps=20_000_000,
+            steps=20_000_000,
+            checkpoint_every=100_000,
+            progressive=200,
+            duration=2_000_000,
+            chunk=10_000,
+            evaluate_every=100_000,
+            max_degree=2,
+            monomial_inputs=102_400,
+            shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
+        ),
+    }
+    parts = [part for part in variant.split("-") if part]
+    base, changes = (parts[0], parts[1:]) if parts and parts[0] in sizes else ("", parts)
+    if changes not in ([], ["wide"]):
+        expected = f"one of {sorted(sizes)}, and wide, joined by a hyphen"
+        raise ValueError(f"expected configs/hierarchical.py with {expected} behind a colon; found {variant!r}")
+    chosen = dict(sizes[base])
+    if changes:
+        chosen |= dict(name=chosen["name"] + "-wide", student_width=10 * chosen["student_width"])
+    return _experiment(**chosen)
+
+
+def _experiment(
+    *,
+    name: str,
+    dimension: int,
+    degree: int,
+    depth: int,
+    teacher_width: int,
+    student_width: int,
+    rate: float,
+    teacher_seeds: tuple[int, ...],
+    student_seeds: tuple[int, ...],
+    teacher_steps: int,
+    steps: int,
+    checkpoint_every: int,
+    progressive: int,
+    duration: int,
+    chunk: int,
+    evaluate_every: int,
+    max_degree: int,
+    monomial_inputs: int,
+    shared_batches: bool,
+) -> ConfigDict:
+    optimizer = dict(
+        kind="sgd",
+        schedule="constant",
+        warmup_fraction=0.0,
+        clip_norm=optional(float),
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+    )
+    shared = dict(batch_size=1, optimizer=optimizer)
+    config = ConfigDict(
+        dict(
+            name=name,
+            seed=0,
+            task=dict(
+                kind="hierarchical", dimension=dimension, degree=degree, depth=depth, support="first", support_seed=0
+            ),
+            teacher=dict(kind="mlp", widths=(teacher_width,)),
+            student=dict(kind="mlp", widths=(student_width,)),
+            teacher_training=dict(
+                shared,
+                seed=teacher_seeds[0],
+                extra_seeds=teacher_seeds[1:],
+                steps=teacher_steps,
+                learning_rate=rate,
+                checkpoint_every=checkpoint_every,
+                trajectory=optional(str),
+            ),
+            student_training=dict(
+                shared, seeds=student_seeds, learning_rates=(rate,), budgets=(steps,), shared_batches=shared_batches
+            ),
+            strategies=_strategies(depth, progressive, teacher_steps // progressive, duration),
+            comparisons=_comparisons(depth),
+            probes=dict(
+                seed=0,
+                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048),
+                attention=optional(dict),
+            ),
+            sizes=optional(dict),
+            evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
+            loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
+        )
+    )
+    return config.lock()
+
+
+def _shots(depth: int) -> dict[str, tuple[int, ...]]:
+    """The levels whose spikes the strategies with few checkpoints use: each alone, every two, and all of them."""
+    levels = range(depth)
+    single = {f"level_{i}": (i,) for i in levels}
+    pairs = {f"levels_{i}_{j}": (i, j) for i in levels for j in levels if i < j}
+    return single | pairs | ({"levels_all": tuple(levels)} if depth > 2 else {})
+
+
+def _strategies(depth: int, progressive: int, pace: int, duration: int) -> dict:
+    final, equal = selection("final"), selection("equal", count=progressive)
+    found = dict(
+        labels=strategy("labels", "labels only", final),
+        one_shot=strategy("one_shot", "one-shot", final),
+        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
+        progressive=strategy("fixed_duration", f"progressive ({progressive}, {pace})", equal, duration=pace),
+        adaptive=strategy(
+            "till_saturate",
+            "progressive, till saturate",
+            equal,
+            saturation=dict(window=5, min_gain=0.01, max_steps=pace),
+        ),
+    )
+    shots = _shots(depth)
+    for name, levels in shots.items():
+        where = "level " + " and ".join(str(level) for level in levels)
+        label = f"({len(levels) + 1}, {duration}), {where}"
+        found[name] = strategy("fixed_duration", label, selection("levels", levels=levels), duration=duration)
+    every = selection("levels", levels=list(shots.values())[-1])
+    for temperature in TEMPERATURES:
+        label = f"({len(every['levels']) + 1}, {duration}), temperature {temperature:g}"
+        found[temperature_name(temperature)] = strategy(
+            "fixed_duration", label, every, duration=duration, temperature=temperature
+        )
+    return found
+
+
+def _comparisons(depth: int) -> dict:
+    shots = list(_shots(depth))
+    return dict(
+        strategies=comparison(
+            "The strategies", "figure 15", "labels", "one_shot", "one_shot_soft", "progressive", "adaptive"
+        ),
+        few_shot=comparison(
+            "One and more intermediate checkpoints, at the levels’ spikes", "figures 18 (b) and 19", "one_shot", *shots
+        ),
+        temperatures=comparison(
+            "Temperatures of the teacher",
+            "figure 18 (c)",
+            shots[-1],
+            *(temperature_name(temperature) for temperature in TEMPERATURES),
+        ),
+    )

@@ -1,0 +1,220 @@
+"""WIP"""
+
+from ml_collections import ConfigDict
+
+from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
+
+TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
+    laptop = dict(
+        name="parity_transformer",
+        dimension=20,
+        degree=3,
+        teacher_heads=8,
+        student_heads=2,
+        teacher_rate=3e-3,
+        student_rates=(3e-3,),
+        size_rates=(3e-3,),
+        teacher_seeds=(0, 1, 2, 3),
+        seeds=(0, 1, 2, 3, 4),
+        steps=8_000,
+        checkpoint_every=250,
+        progressive=16,
+        duration=1_000,
+        chunk=250,
+        evaluate_every=250,
+        max_degree=2,
+        monomial_inputs=8192,
+        heads=(1, 2, 4, 8),
+        width=32,
+        averaged_width=32,
+    )
+    sizes = {
+        "": laptop,
+        "smoke": laptop
+        | dict(
+            name="parity_transformer-smoke",
+            dimension=6,
+            degree=2,
+            teacher_heads=2,
+            student_heads=1,
+            teacher_seeds=(0, 1),
+            seeds=(0, 1),
+            steps=400,
+            checkpoint_every=40,
+            progressive=5,
+            duration=80,
+            chunk=40,
+            evaluate_every=40,
+            monomial_inputs=2048,
+            heads=(1, 2),
+            width=8,
+            averaged_width=8,
+        ),
+        "paper": laptop
+        | dict(
+            name="parity_transformer-paper",
+            dimension=100,
+            degree=6,
+            teacher_heads=32,
+            student_heads=4,
+            teacher_rate=3e-4,
+            student_rates=(1e-4,),
+            size_rates=(1e-3, 3e-4, 1e-4),
+            teacher_seeds=(0, 1, 2, 3),
+            steps=250_000,
+            checkpoint_every=10_000,
+            progressive=25,
+            duration=10_000,
+            chunk=500,
+            evaluate_every=2_500,
+            max_degree=5,
+            monomial_inputs=102_400,
+            heads=(4, 8, 16, 32),
+            width=256,
+            averaged_width=256,
+        ),
+    }
+    if variant not in sizes:
+        found = f"found {variant!r}"
+        raise ValueError(f"expected configs/parity_transformer.py with one of {sorted(sizes)} behind a colon; {found}")
+    return _experiment(**sizes[variant])
+
+
+def _experiment(
+    *,
+    name: str,
+    dimension: int,
+    degree: int,
+    teacher_heads: int,
+    student_heads: int,
+    teacher_rate: float,
+    student_rates: tuple[float, ...],
+    size_rates: tuple[float, ...],
+    teacher_seeds: tuple[int, ...],
+    seeds: tuple[int, ...],
+    steps: int,
+    checkpoint_every: int,
+    progressive: int,
+    duration: int,
+    chunk: int,
+    evaluate_every: int,
+    max_degree: int,
+    monomial_inputs: int,
+    heads: tuple[int, ...],
+    width: int,
+    averaged_width: int,
+) -> ConfigDict:
+    optimizer = dict(
+        kind="adam",
+        schedule="cosine",
+        warmup_fraction=0.06,
+        clip_norm=optional(float),
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+    )
+    shared = dict(batch_size=32, optimizer=optimizer)
+    panels = {
+        "8 dimensions a head": {str(n): _gpt2(n, head_dim=8) for n in heads},
+        f"width {width}": {str(n): _gpt2(n, width=width) for n in heads},
+        f"averaged heads of {averaged_width}": {
+            str(n): _gpt2(n, head_dim=averaged_width, width=averaged_width, combination="average") for n in heads
+        },
+    }
+    config = ConfigDict(
+        dict(
+            name=name,
+            seed=0,
+            task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
+            teacher=_gpt2(teacher_heads, head_dim=8),
+            student=_gpt2(student_heads, head_dim=8),
+            teacher_training=dict(
+                shared,
+                seed=teacher_seeds[0],
+                extra_seeds=teacher_seeds[1:],
+                steps=steps,
+                learning_rate=teacher_rate,
+                checkpoint_every=checkpoint_every,
+                trajectory=optional(str),
+            ),
+            student_training=dict(
+                shared, seeds=seeds, learning_rates=student_rates, budgets=(steps,), shared_batches=True
+            ),
+            strategies=_strategies(progressive, steps // progressive, duration),
+            comparisons=_comparisons(),
+            probes=dict(
+                seed=0,
+                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=1024),
+                attention=dict(num_inputs=1024),
+            ),
+            sizes=dict(
+                shared, panels=panels, seeds=seeds, learning_rates=size_rates, steps=steps, shared_batches=False
+            ),
+            evaluation=dict(every=evaluate_every, num_batches=8, batch_size=512),
+            loop=dict(chunk_steps=chunk, save_every=8 * chunk, writers=()),
+        )
+    )
+    return config.lock()
+
+
+def _gpt2(heads: int, head_dim: int | None = None, width: int | None = None, combination: str = "concatenate") -> dict:
+    return dict(
+        kind="gpt2",
+        num_layers=2,
+        num_heads=heads,
+        head_dim=optional(int, head_dim),
+        width=optional(int, width),
+        feed_forward_multiple=4,
+        dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
+        tied_head=False,
+        heads=combination,
+    )
+
+
+def _strategies(progressive: int, pace: int, duration: int) -> dict:
+    final, equal = selection("final"), selection("equal", count=progressive)
+    found = dict(
+        labels=strategy("labels", "labels only", final),
+        one_shot=strategy("one_shot", "one-shot", final),
+        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
+        progressive=strategy("fixed_duration", f"progressive ({progressive}, {pace})", equal, duration=pace),
+        adaptive=strategy(
+            "till_saturate",
+            "progressive, till saturate",
+            equal,
+            saturation=dict(window=5, min_gain=0.01, max_steps=pace),
+        ),
+    )
+    for point in ("start", "middle", "end"):
+        chosen = selection("transition", points=(point,))
+        found[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
+    for temperature in TEMPERATURES:
+        label = f"progressive, temperature {temperature:g}"
+        found[temperature_name(temperature)] = strategy(
+            "fixed_duration", label, equal, duration=pace, temperature=temperature
+        )
+    return found
+
+
+def _comparisons() -> dict:
+    by_temperature = [temperature_name(temperature) for temperature in TEMPERATURES]
+    return dict(
+        strategies=comparison(
+            "The strategies", "figure 1 (middle)", "labels", "one_shot", "one_shot_soft", "progressive", "adaptive"
+        ),
+        two_shot=comparison(
+            "One intermediate checkpoint, from the transition’s start, middle or end",
+            "figure 13",
+            "labels",
+            "one_shot_soft",
+            "progressive",
+            "start",
+            "middle",
+            "end",
+        ),
+        temperatures=comparison("Temperatures of the teacher", "figure 14", "progressive", *by_temperature),
+    )

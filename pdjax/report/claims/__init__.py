@@ -1,0 +1,32 @@
+"""Claims of the paper and the measurements that decide them.
+
+A claim is a function from the results to one ``ClaimResult`` per case it can be checked in; ``CLAIMS`` lists
+them. Another claim is another function in that tuple. A claim about something that an experiment does not have
+(no grid of sizes, no probes) gives no case there.
+"""
+
+from collections.abc import Callable
+
+from pdjax.report.claims.acceleration import progressive_beats_baselines
+from pdjax.report.claims.checkpoints import one_checkpoint_of_the_transition, two_checkpoints_of_a_hierarchy
+from pdjax.report.claims.correlations import correlations_peak_in_the_transition
+from pdjax.report.claims.sizes import larger_models_learn_faster
+from pdjax.report.claims.statement import ClaimResult, Measurement, Statement, Verdict
+from pdjax.report.results import Results
+
+Claim = Callable[[Results], list[ClaimResult]]
+
+CLAIMS: tuple[Claim, ...] = (
+    progressive_beats_baselines,
+    correlations_peak_in_the_transition,
+    one_checkpoint_of_the_transition,
+    larger_models_learn_faster,
+    two_checkpoints_of_a_hierarchy,
+)
+
+__all__ = ["CLAIMS", "Claim", "ClaimResult", "Measurement", "Statement", "Verdict", "evaluate_claims"]
+
+
+def evaluate_claims(results: Results) -> list[ClaimResult]:
+    """Returns the verdicts on all claims, in the order of ``CLAIMS``."""
+    return [result for claim in CLAIMS for result in claim(results)]

@@ -1,0 +1,50 @@
+"""Claim R1: what a teacher's predictions correlate with in its transition."""
+
+import numpy as np
+
+from pdjax.report.claims.statement import ClaimResult, Statement, decide, measured
+from pdjax.report.results import Results
+
+R1 = Statement(
+    name="R1",
+    text="During its phase transition the teacher correlates far more with low-degree monomials of the support than "
+    "with others, before and after it does not.",
+    source="figures 2, 9, 12 and 17",
+    rule="Every teacher has a transition of its own: start, middle and end of the rise of its accuracy. The gap is the "
+    "mean correlation with the monomials of one degree in the support minus that off the support, at the nearest "
+    "checkpoint. The claim holds for a degree if 95% Student t intervals over teachers lie above 0 for: the "
+    "correlation in the support minus twice that off the support, at the middle (“far more”); the gap at the middle "
+    "minus that at the start; the gap at the middle minus that at the end. It fails if one lies below 0. Teachers that "
+    "had no transition within their training are left out.",
+)
+
+
+def correlations_peak_in_the_transition(results: Results) -> list[ClaimResult]:
+    """Claim R1 (figures 2, 9, 12 and 17): for every low degree, over teachers."""
+    record = results.monomials
+    if record is None:
+        return []
+    transitions = results.selection.get("transitions", [None] * len(record.seeds))
+    shown = [(column, t) for column, t in enumerate(transitions) if t is not None]
+    absent = len(transitions) - len(shown)
+    note = f"{absent} of {len(transitions)} teachers had no transition" if absent else ""
+    cases = []
+    for degree in record.low_degrees():
+        inside, outside = record.mean(degree, None), record.mean(degree, -1)
+        far, above_start, above_end = [], [], []
+        for column, transition in shown:
+            start, middle, end = (
+                int(np.argmin(np.abs(record.steps - transition[point]))) for point in ("start", "middle", "end")
+            )
+            gap = inside[:, column] - outside[:, column]
+            far.append(float(inside[middle, column] - 2 * outside[middle, column]))
+            above_start.append(float(gap[middle] - gap[start]))
+            above_end.append(float(gap[middle] - gap[end]))
+        measurements = (
+            measured("in the support minus twice off it, middle", far),
+            measured("gap at the middle minus at the start", above_start),
+            measured("gap at the middle minus at the end", above_end),
+        )
+        verdict, missing = decide(measurements)
+        cases.append(ClaimResult(R1, f"degree {degree}", measurements, verdict, missing or note))
+    return cases

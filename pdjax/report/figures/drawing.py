@@ -1,0 +1,156 @@
+"""What the figures share: files, looks of strategies, axes of steps, legends, and the teacher's transition."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import Formatter, MaxNLocator
+
+from pdjax.records import Curves
+from pdjax.report import style
+from pdjax.report.results import Results
+
+POINT = 1 / 72  # inches
+SMALL = 9  # points, the text of small panels
+
+
+class ReportFigure(NamedTuple):
+    """A drawn figure."""
+
+    name: str  # of its files
+    title: str
+    caption: str
+    svg: bytes
+    png: bytes
+
+
+def drawn(name: str, title: str, caption: str, draw: Callable[..., Figure], *arguments: Any) -> ReportFigure:
+    """Draws a figure in the report's style; what cannot be part of a file's name and an identifier becomes ``_``."""
+    name = re.sub(r"[^\w.-]", "_", name)
+    with style.context(salt=name):
+        figure = draw(*arguments)
+        return ReportFigure(name, title, caption, style.svg_bytes(figure), style.png_bytes(figure))
+
+
+def looks(results: Results) -> Mapping[str, style.StrategyStyle]:
+    """Returns every strategy's look, the same in all figures; those of one comparison differ in colour if they can."""
+    comparisons = [comparison.strategies for comparison in results.config.comparisons.values()]
+    found: dict[str, style.StrategyStyle] = {}
+    free = [style.strategy_style(place) for place in range(style.NUM_STYLES + len(results.labels))]
+    for members in (*comparisons, tuple(results.labels)):
+        taken = {found[key].color for key in members if key in found}
+        for key in members:
+            if key not in found:
+                found[key] = next((look for look in free if look.color not in taken), free[0])
+                free.remove(found[key])
+                taken.add(found[key].color)
+    return found
+
+
+class StepFormatter(Formatter):
+    """Steps in one unit for the whole axis: 1,200 or 50k or 2.5M."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return step_text(x, max(abs(limit) for limit in self.axis.get_view_interval()))
+
+
+def step_text(step: float, largest: float) -> str:
+    """Writes a step; if the largest beside it is at least 10,000 in thousands (k), from 1,000,000 on in millions (M).
+
+    >>> step_text(1200, 8000), step_text(50_000, 240_000), step_text(2_500_000, 20_000_000), step_text(0, 20_000_000)
+    ('1,200', '50k', '2.5M', '0')
+    """
+    for start, unit, letter in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if largest >= start and step != 0:
+            return f"{step / unit:g}{letter}"
+    return f"{step:,.0f}"
+
+
+def set_step_axis(axes: Axes, label: str, ticks: int | None = None) -> None:
+    """Formats the x axis as training steps, with at most ``ticks`` intervals."""
+    axes.xaxis.set_major_formatter(StepFormatter())
+    if ticks is not None:
+        axes.xaxis.set_major_locator(MaxNLocator(ticks))
+    axes.set_xlabel(label)
+
+
+def accuracy_label(results: Results, kind: str = "held-out accuracy") -> str:
+    """Names an axis of accuracies."""
+    return f"{kind}\n(top 1, {results.counted})"
+
+
+def grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with ``count`` panels in rows of ``columns``, each ``height`` inches high."""
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(style.WIDTH, height * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in panels[count:]:
+        spare.remove()
+    for axes in panels[:count]:
+        axes.tick_params(labelsize=SMALL)
+    return figure, panels[:count]
+
+
+def shade_transition(results: Results, axes: Axes) -> list[Artist]:
+    """Shades the transition of the students' teacher and dots its middle; returns what the legend says about it."""
+    transition = results.selection.get("transition")
+    if not transition:
+        return []
+    axes.axvspan(transition["start"], transition["end"], color=style.SHADE_COLOR, linewidth=0, zorder=0)
+    axes.axvline(transition["middle"], color="#888888", linestyle=":", linewidth=1)
+    return [Patch(color=style.SHADE_COLOR, linewidth=0, label="transition (its middle dotted)")]
+
+
+def add_accuracy(axes: Axes, curves: Curves, column: int, label: str = "accuracy", ticks: bool = True) -> list[Artist]:
+    """Draws a teacher's held-out accuracy, dashed grey on an axis from 0 to 1 at the right, and returns its legend."""
+    look = {"color": "#888888", "linestyle": "--", "linewidth": 1.2}
+    twin = axes.twinx()
+    twin.plot(curves.steps, curves.accuracy[:, column], **look)
+    twin.set_ylim(0, 1.05)
+    twin.set_yticks([0, 0.5, 1])
+    twin.grid(False)
+    twin.spines["right"].set_visible(True)
+    twin.tick_params(labelsize=SMALL, labelright=ticks, colors="#666666")
+    if ticks:
+        twin.set_ylabel(label, fontsize=SMALL, color="#666666")
+    return [Line2D([], [], label="teacher's held-out accuracy (right axis)", **look)]
+
+
+def teacher_column(results: Results, seed: int) -> int | None:
+    """Returns the place of a seed in the teacher's curves; None if it has none with evaluations."""
+    if results.teacher is None or not results.teacher.evaluation.steps.size:
+        return None
+    seeds = [replica.seed for replica in results.teacher.description.replicas]
+    return seeds.index(seed) if seed in seeds else None
+
+
+def set_levels(axes: Axes, levels: Sequence[Float[np.ndarray, "E R"]], room: float) -> None:
+    """Fits the axis to measured values, not to bands (two seeds make them enormous), with room at the bottom."""
+    values = np.concatenate([level.ravel() for level in levels])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    span = max(high - low, 0.01) * 1.06
+    axes.set_ylim(low - span * room / (1 - room), min(low + span, 1.005))
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], **options: Any) -> None:
+    """Puts the legend above the axes, in as many columns as its longest label leaves room for."""
+    labels = [str(handle.get_label()) for handle in handles]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = int(72 * style.WIDTH / (55 + 6 * longest))  # points: a handle with its gaps, and about 6 a letter
+    columns = min(max(columns, 1), 4)
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(lines / columns))
+    figure.legend(handles=list(handles), loc="outside upper center", ncols=columns, **options)
+
+
+def shown(label: str) -> str:
+    """Keeps matplotlib from leaving labels that begin with an underscore out of the legend."""
+    return f" {label}" if label.startswith("_") else label

@@ -1,0 +1,175 @@
+"""The students' accuracy during training, and after it against the budget (figures 1, 2, 8, 9, 13 to 15, 18, 19)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from pdjax.config import ComparisonConfig
+from pdjax.report import style
+from pdjax.report.figures.drawing import (
+    POINT,
+    ReportFigure,
+    accuracy_label,
+    add_legend,
+    drawn,
+    looks,
+    set_levels,
+    set_step_axis,
+    shown,
+    step_text,
+)
+from pdjax.report.results import Arm, Results
+from pdjax.report.stats import half_width, mean_interval
+
+
+def student_figures(results: Results) -> list[ReportFigure]:
+    """Draws for every learning rate the accuracy by budget and, for every comparison and budget, during training."""
+    figures = []
+    for rate in results.learning_rates:
+        several = len(results.learning_rates) > 1
+        suffix, place = (f"_lr{rate}", f", learning rate {rate}") if several else ("", "")
+        arms = [arm for arm in results.arms.values() if arm.learning_rate == rate and arm.steps.size]
+        finished = [arm for arm in arms if arm.run.complete]
+        if finished and len(results.budgets) > 1:
+            name, title = f"accuracy_by_budget{suffix}", f"Accuracy by budget{place}"
+            caption = _budget_caption(results) + (" Unfinished runs are left out." if results.unfinished else "")
+            figures.append(drawn(name, title, caption, draw_budgets, results, finished))
+        for key, comparison in _comparisons(results).items():
+            for budget in results.budgets:
+                by_strategy = {arm.strategy: arm for arm in arms if arm.budget == budget}
+                chosen = [by_strategy[strategy] for strategy in comparison.strategies if strategy in by_strategy]
+                if chosen:
+                    name, title = f"{key}_{budget}{suffix}", f"{comparison.title}, {budget:,} steps{place}"
+                    caption = _training_caption(chosen, comparison)
+                    figures.append(drawn(f"training_{name}", title, caption, draw_training, results, chosen))
+    return figures
+
+
+def _comparisons(results: Results) -> Mapping[str, ComparisonConfig]:
+    """Returns the configured comparisons; without any, one of all strategies."""
+    everything = ComparisonConfig("All strategies", "figure 1", tuple(results.config.strategies))
+    return results.config.comparisons or {"all": everything}
+
+
+def _budget_caption(results: Results) -> str:
+    place = " Corresponds to figure 1 (right) of the paper." if results.config.task.kind == "pcfg" else ""
+    return (
+        "Final held-out accuracy of the students against their training budget: mean over seeds with 95% Student t "
+        "confidence intervals (moved sideways so that they do not cover each other), single seeds as faint points, "
+        f"the teacher's final accuracy as a dashed line.{place}"
+    )
+
+
+def _training_caption(arms: Sequence[Arm], comparison: ComparisonConfig) -> str:
+    switches, adaptive = any(_switches(arm) for arm in arms), any(len(_switches(arm)) > 1 for arm in arms)
+    ticks = (
+        "Vertical ticks at the bottom, in the strategy's colour, mark the steps at which the student moves on to the "
+        "next teacher checkpoint"
+        + (" (faint where each seed moves on by itself: one tick for each). " if adaptive else ". ")
+        if switches
+        else ""
+    )
+    return (
+        "Held-out accuracy during training: mean over seeds, shaded 95% Student t confidence interval at each step "
+        f"(cut off where it leaves the range of the single runs). {ticks}"
+        "The thin grey line is the teacher over its own steps. "
+        f"The training curves of {comparison.figure} of the paper."
+    )
+
+
+def draw_budgets(results: Results, arms: Sequence[Arm]) -> Figure:
+    """Draws final held-out accuracy against the budget (steps), one line per strategy."""
+    figure = Figure(figsize=(style.WIDTH, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    present = [key for key in results.labels if any(arm.strategy == key for arm in arms)]
+    handles, levels = [], [] if results.teacher_accuracy is None else [results.teacher_accuracy]
+    for place, key in enumerate(present):
+        look = looks(results)[key]
+        own = sorted((arm for arm in arms if arm.strategy == key), key=lambda arm: arm.budget)
+        shift = (place - (len(present) - 1) / 2) * min(7, 40 / len(present)) * POINT
+        moved = axes.transData + ScaledTranslation(shift, 0, figure.dpi_scale_trans)
+        for arm in own:
+            x = np.full(len(arm.seeds), arm.budget)
+            axes.plot(x, arm.final_accuracy, ".", color=look.color, alpha=0.35, markersize=9, mew=0, transform=moved)
+        intervals = [mean_interval(arm.final_accuracy) for arm in own]
+        means = np.array([interval.mean for interval in intervals])
+        bars = np.nan_to_num(np.array([interval.high - interval.mean for interval in intervals]))
+        drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 6}
+        budgets = [arm.budget for arm in own]
+        axes.errorbar(budgets, means, yerr=bars, capsize=3, elinewidth=1.4, transform=moved, **drawing)
+        handles.append(Line2D([], [], label=shown(results.labels[key]), **drawing))
+        levels += [level for arm in own for level in arm.final_accuracy] + [*(means - bars), *(means + bars)]
+    if results.teacher_accuracy is not None:
+        axes.axhline(results.teacher_accuracy, color=style.TEACHER_COLOR, linestyle="--", linewidth=1.2)
+        handles.append(Line2D([], [], label="teacher, final", color=style.TEACHER_COLOR, linestyle="--", linewidth=1.2))
+    _set_budget_axis(axes, results.budgets)
+    margin = max(0.06 * (max(levels) - min(levels)), 0.005)  # explicit: autoscaling misreads the moved points
+    axes.set_ylim(max(min(levels) - margin, 0), min(max(levels) + margin, 1.005))
+    axes.set_ylabel(accuracy_label(results, "final held-out accuracy"))
+    add_legend(figure, handles)
+    return figure
+
+
+def _set_budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
+    if budgets[-1] / budgets[0] > 4:
+        axes.set_xscale("log")
+        margin = (budgets[-1] / budgets[0]) ** 0.1
+        axes.set_xlim(budgets[0] / margin, budgets[-1] * margin)
+    else:
+        margin = 0.2 * (budgets[-1] - budgets[0] or budgets[0])
+        axes.set_xlim(budgets[0] - margin, budgets[-1] + margin)
+    axes.set_xticks(budgets, [step_text(budget, budgets[-1]) for budget in budgets])
+    axes.minorticks_off()
+    axes.set_xlabel("student's training budget (steps)")
+
+
+def draw_training(results: Results, arms: Sequence[Arm]) -> Figure:
+    """Draws held-out accuracy during training, arms of one budget and learning rate."""
+    figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    budget, levels, handles, rows = arms[0].budget, [], [], 0
+    for place, arm in enumerate(arms):
+        look = looks(results)[arm.strategy]
+        mean, half = np.mean(arm.accuracy, axis=1), half_width(arm.accuracy)
+        axes.fill_between(arm.steps, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
+        every = max(1, arm.steps.size // 8)
+        drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 5}
+        axes.plot(arm.steps, mean, markevery=(place * every // len(arms), every), **drawing)
+        label = results.labels[arm.strategy] + ("" if arm.run.complete else " (unfinished)")
+        handles.append(Line2D([], [], label=shown(label), **drawing))
+        levels.append(arm.accuracy)
+        rows += _draw_switches(axes, arm, look.color, rows)
+    if results.teacher is not None and results.teacher.evaluation.steps.size:
+        curves = results.teacher.evaluation
+        axes.plot(curves.steps, curves.accuracy[:, 0], color="#999999", linewidth=1, zorder=1.5)
+        handles.append(Line2D([], [], label="teacher", color="#999999", linewidth=1))
+        levels.append(curves.accuracy[curves.steps <= budget, :1])
+    if rows:
+        tick = {"color": "#444444", "marker": "|", "linestyle": "none", "markersize": 9, "markeredgewidth": 2}
+        handles.append(Line2D([], [], label="next teacher checkpoint", **tick))
+    axes.set_xlim(0, budget * 1.01)
+    set_levels(axes, levels, room=0.05 * (rows + 0.5))
+    set_step_axis(axes, "student's training steps")
+    axes.set_ylabel(accuracy_label(results))
+    add_legend(figure, handles)
+    return figure
+
+
+def _switches(arm: Arm) -> list[tuple[int, ...]]:
+    """Returns the steps at which students move on, once for each seed that does so by itself."""
+    tables = dict.fromkeys(arm.run.starts[column] for column in arm.columns)
+    return [table[1:] for table in tables if table[1:]]
+
+
+def _draw_switches(axes: Axes, arm: Arm, color: str, row: int) -> int:
+    """Draws an arm's switches in a row of ticks at the bottom; returns how many rows that took, 0 or 1."""
+    tables = _switches(arm)
+    bottom = 0.01 + 0.045 * row
+    for table in tables:
+        look = {"alpha": 1.0 if len(tables) == 1 else 0.4, "linewidth": 2 if len(table) <= 100 else 0.8}
+        axes.vlines(table, bottom, bottom + 0.035, color, transform=axes.get_xaxis_transform(), **look)
+    return 1 if tables else 0

@@ -1,0 +1,135 @@
+"""The teacher's training: loss, accuracy, phases or transition, and the checkpoints chosen (figures 2 and 4, left)."""
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from pdjax.report import style
+from pdjax.report.figures.drawing import (
+    POINT,
+    ReportFigure,
+    accuracy_label,
+    add_legend,
+    drawn,
+    looks,
+    set_step_axis,
+    shade_transition,
+    shown,
+)
+from pdjax.report.results import Results
+
+_PHASE_COLORS = ("#f6f6f6", style.SHADE_COLOR, "#f6f6f6")
+_LEGEND_WIDTH = 80  # letters
+_CROWDED = 40  # checkpoints whose triangles would touch
+
+
+def teacher_figures(results: Results) -> list[ReportFigure]:
+    """Draws the teacher's training, if any of it is recorded."""
+    if results.teacher is None or not results.teacher.evaluation.steps.size:
+        return []
+    title = "The teacher" if results.teacher.complete else "The teacher (unfinished)"
+    return [drawn("teacher", title, _caption(results), draw_teacher, results)]
+
+
+def _caption(results: Results) -> str:
+    if results.selection.get("transition"):
+        spans = "The shaded span is the transition, the rise of the accuracy from chance (its middle dotted). "
+    elif results.selection.get("phases"):
+        spans = (
+            "The shaded phases are 1: little change, 2: rapid drop of the loss (its middle dotted), 3: plateau. "
+        )
+    else:
+        spans = "No phases are recorded. "
+    chosen = any(strategy["teacher_steps"] for strategy in results.selection.get("strategies", {}).values())
+    triangles = "Triangles mark the checkpoints that each strategy learns from. " if chosen else ""
+    others = results.config.teacher_training.extra_seeds
+    lines = f"Thin grey lines are the {len(others)} other teachers, of further seeds. " if others else ""
+    places = {"pcfg": "figure 4 (left)", "parity": "figure 2 (left)", "hierarchical": "figure 18 (left)"}
+    return (
+        f"Held-out loss and accuracy of the teacher against its training steps. {spans}{triangles}{lines}"
+        f"Corresponds to {places[results.config.task.kind]} of the paper."
+    )
+
+
+def draw_teacher(results: Results) -> Figure:
+    """Draws the teacher's loss (nats) and accuracy by step, its transition or phases and the chosen checkpoints."""
+    assert results.teacher is not None
+    curves = results.teacher.evaluation
+    figure = Figure(figsize=(style.WIDTH, 5.2), layout="constrained")
+    loss_axes, accuracy_axes = figure.subplots(2, 1, sharex=True, height_ratios=(1.25, 1))
+    for axes, values in ((loss_axes, curves.loss), (accuracy_axes, curves.accuracy)):
+        axes.plot(curves.steps, values[:, 0], color="#222222")
+        if values.shape[1] > 1:
+            axes.plot(curves.steps, values[:, 1:], color="#999999", alpha=0.6, linewidth=0.8, zorder=1.5)
+        axes.margins(x=0.02)
+    loss_axes.set_ylabel(f"held-out loss\n(nats per {results.counted.removesuffix('s')})")
+    accuracy_axes.set_ylabel(accuracy_label(results))
+    figure.align_ylabels()
+    set_step_axis(accuracy_axes, "teacher's training steps")
+    if results.selection.get("transition"):
+        for axes in (loss_axes, accuracy_axes):
+            shade_transition(results, axes)
+    elif results.selection.get("phases"):
+        _shade_phases(results, loss_axes, accuracy_axes)
+    handles = _mark_checkpoints(results, figure, loss_axes)
+    if handles:
+        add_legend(figure, handles, title="checkpoints chosen for", handlelength=1)
+    return figure
+
+
+def _shade_phases(results: Results, loss_axes: Axes, accuracy_axes: Axes) -> None:
+    assert results.teacher is not None
+    phases = results.selection["phases"]
+    last = max(results.teacher.description.budget, *results.teacher.evaluation.steps)
+    edges = (0, phases["start"], phases["end"], last)
+    for axes in (loss_axes, accuracy_axes):
+        for (left, right), color in zip(itertools.pairwise(edges), _PHASE_COLORS, strict=True):
+            axes.axvspan(left, right, color=color, linewidth=0, zorder=0)
+        axes.axvline(phases["middle"], color="#888888", linestyle=":", linewidth=1)
+    loss_axes.text(-0.01, 1.01, "phase", transform=loss_axes.transAxes, ha="right", va="bottom")
+    for number, (left, right) in zip("123", itertools.pairwise(edges), strict=True):
+        place = {"transform": loss_axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        loss_axes.text((left + right) / 2, 1.01, number, **place)
+
+
+def _mark_checkpoints(results: Results, figure: Figure, axes: Axes) -> list[Line2D]:
+    """Puts the chosen checkpoints above the loss curve; those that several choices share are stacked.
+
+    Strategies that chose the same checkpoints have one row of triangles together.
+    """
+    assert results.teacher is not None
+    curves = results.teacher.evaluation
+    height: dict[int, int] = {}
+    handles = []
+    for steps, keys in _choices(results).items():
+        look = looks(results)[keys[0]]
+        marker = {"color": look.color, "marker": "v", "fillstyle": look.fill, "linestyle": "none"}
+        size = 8 if len(steps) <= _CROWDED else 4
+        for step in steps:
+            height[step] = height.get(step, 0) + 1
+            lift = ScaledTranslation(0, (11 * height[step] - 1) * POINT, figure.dpi_scale_trans)
+            level = np.interp(step, curves.steps, curves.loss[:, 0])  # a place to draw at, between evaluations
+            axes.plot([step], [level], transform=axes.transData + lift, **marker, markersize=size, clip_on=False)
+        label = textwrap.fill(" · ".join(results.labels[key] for key in keys), _LEGEND_WIDTH)
+        handles.append(Line2D([], [], label=shown(label), **marker, markersize=8))
+    tallest = max(height.values(), default=0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.05 * tallest * (high - low))
+    return handles
+
+
+def _choices(results: Results) -> dict[tuple[int, ...], Sequence[str]]:
+    """Returns the strategies by the checkpoints they chose."""
+    chosen = results.selection.get("strategies", {})
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for key in results.labels:
+        steps = tuple(chosen.get(key, {}).get("teacher_steps", ()))
+        if steps:
+            groups.setdefault(steps, []).append(key)
+    return dict(groups)
