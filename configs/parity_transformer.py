@@ -11,7 +11,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
     laptop = dict(
         name="parity_transformer",
-        dimension=20,
+        dimension=16,
         degree=3,
         teacher_heads=8,
         student_heads=2,
@@ -20,9 +20,10 @@ def get_config(variant: str = "") -> ConfigDict:
         size_rates=(3e-3,),
         teacher_seeds=(0, 1, 2, 3),
         seeds=(0, 1, 2, 3, 4),
-        steps=8_000,
+        steps=5_000,
+        size_steps=4_000,
         checkpoint_every=250,
-        progressive=16,
+        progressive=20,
         duration=1_000,
         chunk=250,
         evaluate_every=250,
@@ -44,6 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
             teacher_seeds=(0, 1),
             seeds=(0, 1),
             steps=400,
+            size_steps=400,
             checkpoint_every=40,
             progressive=5,
             duration=80,
@@ -66,6 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
             size_rates=(1e-3, 3e-4, 1e-4),
             teacher_seeds=(0, 1, 2, 3),
             steps=250_000,
+            size_steps=250_000,
             checkpoint_every=10_000,
             progressive=25,
             duration=10_000,
@@ -97,6 +100,7 @@ def _experiment(
     teacher_seeds: tuple[int, ...],
     seeds: tuple[int, ...],
     steps: int,
+    size_steps: int,
     checkpoint_every: int,
     progressive: int,
     duration: int,
@@ -152,7 +156,7 @@ def _experiment(
                 attention=dict(num_inputs=1024),
             ),
             sizes=dict(
-                shared, panels=panels, seeds=seeds, learning_rates=size_rates, steps=steps, shared_batches=False
+                shared, panels=panels, seeds=seeds, learning_rates=size_rates, steps=size_steps, shared_batches=False
             ),
             evaluation=dict(every=evaluate_every, num_batches=8, batch_size=512),
             loop=dict(chunk_steps=chunk, save_every=8 * chunk, writers=()),

@@ -67,8 +67,8 @@ def train_block(
     x_NxD = batches.inputs["vector"][:, 0]
     steps = state.step + jnp.arange(len(x_NxD))
     rates = replica.learning_rate * jax.vmap(lambda t: optimizer.schedule(program.optimizer, t, num_steps))(steps)
-    before_NxW = x_NxD @ hidden["kernel"] + hidden["bias"]
-    overlap_NxN = jnp.tril(x_NxD @ x_NxD.T + 1, -1) * rates
+    before_NxW = x_NxD @ hidden["kernel"] + hidden["bias"][None]
+    overlap_NxN = jnp.tril(x_NxD @ x_NxD.T + 1, -1) * rates[None]
 
     def one_step(carry: _Carry, t: Int[Array, ""]) -> tuple[_Carry, StepMetrics]:
         batch = jax.tree.map(lambda leaf: leaf[t], batches)

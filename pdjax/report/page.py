@@ -1,5 +1,6 @@
 """The report's page: one static HTML file with inline figures."""
 
+import html
 import json
 import math
 import re
@@ -11,10 +12,14 @@ from typing import Any
 import jinja2
 
 from pdjax.report.claims import ClaimResult
+from pdjax.report.curricula import Curriculum, curricula_of, in_words
 from pdjax.report.figures import ReportFigure
 from pdjax.report.results import Arm, Results
 from pdjax.report.stats import Interval, mean_interval
 from pdjax.report.tables import Table
+
+MOST_LEGS = 12
+"""Of a curriculum that the page lists without folding it."""
 
 
 def render_page(
@@ -38,6 +43,7 @@ def render_page(
         figures=[(figure, inline_svg(figure)) for figure in figures],
         students=_student_rows(results),
         curricula=_curriculum_rows(results),
+        sizes=_size_rows(results),
         tables=tables,
         config=json.dumps(results.config.as_dict(), indent=2),
         command=shlex.join(results.environment.get("command", [])),
@@ -76,7 +82,7 @@ def inline_svg(figure: ReportFigure) -> str:
     text = re.sub(r'href="#', f'href="#{figure.name}-', text)
     text = re.sub(r"url\(#", f"url(#{figure.name}-", text)
     text = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"|(<svg [^>]*?) height="[^"]*"', r"\1\2", text, count=1)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{figure.title}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(figure.title)}" ', 1)
 
 
 def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
@@ -106,7 +112,13 @@ def _teacher_sentence(results: Results) -> str:
     steps = results.teacher.description.budget
     if results.teacher_accuracy is None:
         return f"The teacher has not finished its {steps:,} steps."
-    return f"After {steps:,} steps the teacher reaches a held-out accuracy of {fraction(results.teacher_accuracy)}."
+    sentence = f"After {steps:,} steps the teacher reaches a held-out accuracy of {fraction(results.teacher_accuracy)}"
+    others = results.teacher.evaluation.accuracy[-1, 1:]
+    if not others.size:
+        return f"{sentence}."
+    low, high = fraction(float(others.min())), fraction(float(others.max()))
+    seeds = "a teacher of another seed" if others.size == 1 else f"{others.size} teachers of other seeds"
+    return f"{sentence}, {seeds} {low if low == high else f'{low} to {high}'}."
 
 
 def _best_sentence(results: Results, finished: Sequence[Arm], asked: int) -> str:
@@ -162,12 +174,50 @@ def _student_rows(results: Results) -> list[Mapping[str, Any]]:
 
 
 def _curriculum_rows(results: Results) -> list[Mapping[str, Any]]:
+    """Returns what is to be said about the strategies' checkpoints, once for those that do the same."""
     chosen = results.selection.get("strategies", {})
-    rows = []
+    names: dict[tuple[str, tuple[tuple[int, tuple[Curriculum, ...]], ...]], list[str]] = {}
     for strategy, label in results.labels.items():
-        runs = [(b, run.description) for (key, b), run in results.runs.items() if key == strategy]
-        tables = [(b, list(zip(d.starts, d.teacher_steps, strict=True))) for b, d in runs if d.teacher_steps]
+        runs = [(budget, run) for (key, budget), run in results.runs.items() if key == strategy]
+        tables = tuple((budget, tuple(curricula_of(run))) for budget, run in runs if run.description.teacher_steps)
         reason = chosen.get(strategy, {}).get("reason", "")
         if tables or reason:
-            rows.append({"name": label, "reason": reason, "tables": tables})
-    return rows
+            names.setdefault((reason, tables), []).append(label)
+    return [
+        {
+            "names": labels,
+            "reason": reason,
+            "tables": [_curriculum_table(results, budget, curricula) for budget, curricula in tables],
+        }
+        for (reason, tables), labels in names.items()
+    ]
+
+
+def _curriculum_table(results: Results, budget: int, curricula: Sequence[Curriculum]) -> Mapping[str, Any]:
+    """Returns a budget's curricula: rows of text and legs, in words where there are any, folded where they are long."""
+    several = len(results.learning_rates) > 1
+    rows = []
+    for replica, legs in curricula:
+        rate = f", learning rate {replica.learning_rate}" if replica is not None and several else ""
+        rows.append(("" if replica is None else f"seed {replica.seed}{rate}: ", in_words(legs), legs))
+    legs = sum(len(legs) for _, legs in curricula)
+    own = any(curriculum.replica is not None for curriculum in curricula)
+    counts = sorted({len(curriculum.legs) for curriculum in curricula})
+    reached = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    summary = f"each student moves on by itself and comes to {reached} checkpoints" if own else rows[0][1]
+    return {"budget": budget, "summary": summary, "folded": summary is not None or legs > MOST_LEGS, "rows": rows}
+
+
+def _size_rows(results: Results) -> list[Mapping[str, Any]]:
+    several = results.config.sizes is not None and len(results.config.sizes.learning_rates) > 1
+    return [
+        {
+            "panel": panel,
+            "label": f"{label}, learning rate {rate}" if several else label,
+            "accuracy": mean_interval(arm.final_accuracy),
+            "over_training": float(arm.accuracy.mean()),
+            "seconds": arm.run.seconds,
+        }
+        for (panel, label, rate), arm in results.size_arms.items()
+        if arm.run.complete
+    ]

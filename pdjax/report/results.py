@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pdjax.config import Config, from_config_dict
+from pdjax.config import Config, MlpConfig, ModelConfig, SizesConfig, StudentTrainingConfig, from_config_dict
 from pdjax.errors import UserError
 from pdjax.probe_records import AttentionRecord, MonomialRecord, read_attention, read_monomials
 from pdjax.records import Replica, RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
@@ -17,7 +17,7 @@ from pdjax.records import Replica, RunRecord, read_json, read_jsonl, read_run, r
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """The students that differ in nothing but the seed: one strategy, learning rate and budget."""
+    """The models that differ in nothing but the seed: one strategy (or size), learning rate and budget."""
 
     strategy: str
     learning_rate: float
@@ -42,7 +42,7 @@ class Arm:
 
     @property
     def loss(self) -> Float[np.ndarray, "E R"]:
-        """Held-out loss in nats per selected position."""
+        """Held-out loss in nats per selected position, or per input."""
         return self.run.evaluation.loss[:, self.columns]
 
     @property
@@ -127,12 +127,10 @@ class Results:
         """The arms of all started runs by (strategy, learning rate, budget), in the order of the config."""
         arms = {}
         for (strategy, budget), run in self.runs.items():
-            replicas = run.description.replicas
+            columns = _columns_by_rate(run)
             for rate in self.learning_rates:
-                columns = [c for c, replica in enumerate(replicas) if replica.learning_rate == rate]
-                columns.sort(key=lambda c: replicas[c].seed)
-                if columns:
-                    arms[strategy, rate, budget] = Arm(strategy, rate, budget, run, tuple(columns))
+                if rate in columns:
+                    arms[strategy, rate, budget] = Arm(strategy, rate, budget, run, columns[rate])
         return arms
 
     def finished(self, strategy: str, learning_rate: float, budget: int) -> Arm | None:
@@ -171,8 +169,40 @@ class Results:
         if self.config.sizes is None:
             return {}
         recorded = {run.description.name: run for run in self.sizes}
-        panels = self.config.sizes.panels
-        return {(p, label): recorded.get(f"{p}/{label}") for p, models in panels.items() for label in models}
+        panels = self.panels.items()
+        return {(panel, label): recorded.get(f"{panel}/{label}") for panel, labels in panels for label in labels}
+
+    @functools.cached_property
+    def panels(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of the models of every panel of ``config.sizes``, in increasing size.
+
+        A recorded configuration has its keys in alphabetical order, with "1000" before "300".
+        """
+        panels = {} if self.config.sizes is None else self.config.sizes.panels
+        return {panel: tuple(sorted(models, key=lambda m: _size(models[m]))) for panel, models in panels.items()}
+
+    @functools.cached_property
+    def size_arms(self) -> Mapping[tuple[str, str, float], Arm]:
+        """The evaluated models of other sizes by panel, label and learning rate; an arm's strategy is <panel>/<label>."""
+        arms = {}
+        for (panel, label), run in self.size_runs.items():
+            if run is not None and run.evaluation.steps.size:
+                for rate, columns in _columns_by_rate(run).items():
+                    arms[panel, label, rate] = Arm(f"{panel}/{label}", rate, run.description.budget, run, columns)
+        return arms
+
+    @functools.cached_property
+    def support(self) -> tuple[int, ...] | None:
+        """The positions that the task depends on; None without recorded monomials.
+
+        The monomials hold every single coordinate off the support, but not those of all features of a tree.
+        """
+        if self.monomials is None:
+            return None
+        members = self.monomials.members
+        off = {m[0] for m, group in zip(members, self.monomials.groups, strict=True) if len(m) == 1 and group < 0}
+        count = getattr(self.config.task, "dimension", None) or 1 + max(max(member) for member in members)
+        return tuple(sorted(set(range(count)) - off))
 
     @property
     def counted(self) -> str:
@@ -186,9 +216,26 @@ class Results:
 
     @property
     def strays(self) -> list[str]:
-        """Recorded student runs that the configuration does not ask for; no figure or table shows them."""
+        """Recorded runs that the configuration does not ask for; no figure or table shows them."""
         asked = {run.description.name for run in self.runs.values()}
-        return [run.description.name for run in self.students if run.description.name not in asked]
+        asked |= {f"{panel}/{label}" for panel, label in self.size_runs}
+        recorded = (*self.students, *self.sizes)
+        return [run.description.name for run in recorded if run.description.name not in asked]
+
+
+def _size(model: ModelConfig) -> tuple[int, ...]:
+    """Returns what models of a panel differ in, the most important first."""
+    if isinstance(model, MlpConfig):
+        return (len(model.widths), *model.widths)
+    return (model.num_layers, model.model_width, model.num_heads, model.head_dim or 0, model.feed_forward_multiple)
+
+
+def _columns_by_rate(run: RunRecord) -> dict[float, tuple[int, ...]]:
+    """Returns the replicas of every learning rate, in increasing order of their seeds."""
+    replicas = run.description.replicas
+    rates = dict.fromkeys(replica.learning_rate for replica in replicas)
+    in_order = sorted(range(len(replicas)), key=lambda c: replicas[c].seed)
+    return {rate: tuple(c for c in in_order if replicas[c].learning_rate == rate) for rate in rates}
 
 
 def read_results(workdir: Path) -> Results:
@@ -210,7 +257,12 @@ def read_results(workdir: Path) -> Results:
     memory = {run.description.name: _peak_memory(workdir / "students" / run.description.name) for run in students}
     memory |= {run.description.name: _peak_memory(workdir / "sizes" / run.description.name) for run in sizes}
     for run in students:
-        _check_run(config, run)
+        _check_replicas(config.student_training, run, f"students/{run.description.name}")
+        _check_end(run)
+    for run in sizes:
+        if config.sizes is not None:
+            _check_replicas(config.sizes, run, f"sizes/{run.description.name}")
+        _check_end(run)
     return Results(
         config=config,
         environment=_read_optional(workdir / "environment.json"),
@@ -243,15 +295,19 @@ def _peak_memory(directory: Path) -> int:
     return max((record.get("peak_memory_bytes", 0) for record in records), default=0)
 
 
-def _check_run(config: Config, run: RunRecord) -> None:
-    training, description, evaluation = config.student_training, run.description, run.evaluation
+def _check_replicas(training: StudentTrainingConfig | SizesConfig, run: RunRecord, place: str) -> None:
     asked = {Replica(seed, rate) for seed in training.seeds for rate in training.learning_rates}
-    if not set(description.replicas) <= asked:
+    surplus = set(run.description.replicas) - asked
+    if surplus:
         raise UserError(
-            "students with seeds and learning rates of config.json",
-            f"{sorted(set(description.replicas) - asked, key=str)} in students/{description.name}",
+            "runs with seeds and learning rates of config.json",
+            f"{sorted(surplus, key=str)} in {place}",
             "the run belongs to another configuration; move it out of the working directory",
         )
+
+
+def _check_end(run: RunRecord) -> None:
+    description, evaluation = run.description, run.evaluation
     final = evaluation.accuracy[evaluation.steps == description.budget]
     if run.complete and not (final.size and np.all(np.isfinite(final))):
         raise UserError(

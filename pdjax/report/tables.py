@@ -2,11 +2,13 @@
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pdjax.report.claims import ClaimResult
+from pdjax.report.curricula import curricula_of
 from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
 
@@ -31,18 +33,20 @@ class Table(NamedTuple):
 
 
 def all_tables(results: Results, claims: Sequence[ClaimResult]) -> list[Table]:
-    """Returns every table of the report."""
+    """Returns every table of the report; those of sizes and probes where there are any."""
+    measured = (sizes_table(results), correlations_table(results), attention_table(results))
     return [
         students_table(results),
         claims_table(claims),
         teacher_table(results),
         curricula_table(results),
         runs_table(results),
+        *(table for table in measured if table.rows),
     ]
 
 
 def students_table(results: Results) -> Table:
-    """Final held-out accuracy (a fraction) and loss (nats per selected position) of every strategy and budget.
+    """Final held-out accuracy (a fraction) and loss (nats per selected position or input) of every strategy and budget.
 
     Unfinished runs have a row that says so and no values. ``run_seconds`` is the wall-clock time of the whole
     run, which trains the students of all seeds and learning rates together.
@@ -79,23 +83,86 @@ def claims_table(claims: Sequence[ClaimResult]) -> Table:
 
 
 def teacher_table(results: Results) -> Table:
-    """The teacher's held-out loss (nats per selected position) and accuracy (a fraction) by step."""
+    """The teachers' held-out loss (nats per selected position or input) and accuracy (a fraction) by seed and step."""
     rows: list[tuple[Cell, ...]] = []
     if results.teacher is not None:
         curves = results.teacher.evaluation
-        steps, losses, accuracies = curves.steps.tolist(), curves.loss[:, 0].tolist(), curves.accuracy[:, 0].tolist()
-        rows = list(zip(steps, losses, accuracies, strict=True))
-    return Table("teacher", ("step", "loss", "accuracy"), rows)
+        for column, replica in enumerate(results.teacher.description.replicas):
+            values = (curves.steps.tolist(), curves.loss[:, column].tolist(), curves.accuracy[:, column].tolist())
+            rows += [(replica.seed, *row) for row in zip(*values, strict=True)]
+    return Table("teacher", ("seed", "step", "loss", "accuracy"), rows)
 
 
 def curricula_table(results: Results) -> Table:
-    """Which checkpoint (teacher step) each run learns from, from one student step (inclusive) to another."""
+    """Which checkpoint (teacher step) each run learns from, from one student step (inclusive) to another.
+
+    Seed and learning rate are empty where all students of the run share the curriculum.
+    """
     rows: list[tuple[Cell, ...]] = []
     for (strategy, budget), run in results.runs.items():
-        starts, teacher_steps = run.description.starts, run.description.teacher_steps
-        for start, end, teacher_step in zip(starts, (*starts, budget)[1:], teacher_steps, strict=True):
-            rows.append((strategy, budget, start, end, teacher_step))
-    return Table("curricula", ("strategy", "budget", "from_step", "to_step", "teacher_step"), rows)
+        for replica, legs in curricula_of(run):
+            who = (None, None) if replica is None else (replica.seed, replica.learning_rate)
+            rows += [(strategy, budget, *who, *leg) for leg in legs]
+    columns = ("strategy", "budget", "seed", "learning_rate", "from_step", "to_step", "teacher_step")
+    return Table("curricula", columns, rows)
+
+
+def sizes_table(results: Results) -> Table:
+    """Final held-out accuracy (a fraction) of models of other sizes, and its mean over all evaluations of training.
+
+    Unfinished runs have rows that say so and no values.
+    """
+    columns = ("panel", "label", "learning_rate", "state", "seeds", "accuracy_mean", "accuracy_low", "accuracy_high")
+    columns += ("accuracy_over_training",)
+    states = {state.name: state.text for state in results.states}
+    rates = () if results.config.sizes is None else results.config.sizes.learning_rates
+    rows: list[tuple[Cell, ...]] = []
+    for (panel, label), rate in itertools.product(results.size_runs, rates):
+        head = (panel, label, rate, states[f"{panel}/{label}"])
+        arm = results.size_arms.get((panel, label, rate))
+        if arm is None or not arm.run.complete:
+            rows.append((*head, *[None] * (len(columns) - len(head))))
+            continue
+        accuracy = mean_interval(arm.final_accuracy)
+        numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, float(arm.accuracy.mean()))
+        rows.append((*head, *numbers))
+    return Table("sizes", columns, rows)
+
+
+def correlations_table(results: Results) -> Table:
+    """Correlations of the teachers' predictions by seed, step, group and degree: mean and deviation over monomials.
+
+    Group -1 is off the support; the others are features, 0 the only one or the tree's root.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    record = results.monomials
+    if record is not None:
+        pairs = sorted(set(zip(record.groups.tolist(), record.degrees.tolist(), strict=True)))
+        for place, seed in enumerate(record.seeds):
+            for group, degree in pairs:
+                values = record.values[:, place, record.chosen(degree, group)]
+                means, deviations = values.mean(axis=1).tolist(), values.std(axis=1).tolist()
+                for step, mean, deviation in zip(record.steps.tolist(), means, deviations, strict=True):
+                    rows.append((seed, step, group, degree, values.shape[1], mean, deviation))
+    columns = ("seed", "step", "group", "degree", "monomials", "correlation_mean", "correlation_deviation")
+    return Table("correlations", columns, rows)
+
+
+def attention_table(results: Results) -> Table:
+    """Attention of the teachers' last position, summed over heads: to the support, and on average to a position off it.
+
+    Both are medians over inputs; the second is empty where the support is not recorded.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    record = results.attention
+    if record is not None:
+        support = results.support
+        off = [p for p in range(record.positions.shape[2]) if support is not None and p not in support]
+        for place, seed in enumerate(record.seeds):
+            for at, step in enumerate(record.steps.tolist()):
+                others = float(record.positions[at, place, off].mean()) if off else None
+                rows.append((seed, step, float(record.support[at, place]), others))
+    return Table("attention", ("seed", "step", "support", "other_position_mean"), rows)
 
 
 def runs_table(results: Results) -> Table:

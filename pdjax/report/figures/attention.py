@@ -69,3 +69,25 @@ def draw_attention(results: Results) -> Figure:
         axes.set_ylim(bottom=0)
     add_legend(figure, list({handle.get_label(): handle for handle in handles}.values()))
     return figure
+
+
+def whole(results: Results) -> int:
+    """Returns the attention to all positions together: each layer's attention sums to the number of its heads."""
+    teacher = results.config.teacher
+    return 1 if isinstance(teacher, MlpConfig) else teacher.num_heads**2
+
+
+def _draw_positions(results: Results, axes: Axes, place: int) -> list[Artist]:
+    record = results.attention
+    assert record is not None
+    shares = record.positions[:, place] / whole(results)
+    inside: Bool[np.ndarray, "L"] = np.isin(np.arange(shares.shape[1]), results.support or ())
+    if results.support is None:
+        axes.plot(record.steps, shares, color="#444444", linewidth=0.8, alpha=0.5)
+        return [Line2D([], [], color="#444444", label="one position")]
+    axes.plot(record.steps, shares[:, ~inside], color=style.OUTSIDE_COLOR, linewidth=0.7, alpha=0.4)
+    axes.plot(record.steps, shares[:, inside], color=style.INSIDE_COLOR, linewidth=1.4)
+    return [
+        Line2D([], [], color=style.INSIDE_COLOR, label="position in the support"),
+        Line2D([], [], color=style.OUTSIDE_COLOR, label="position off it"),
+    ]

@@ -47,7 +47,9 @@ def probe_figures(results: Results) -> list[ReportFigure]:
         return []
     figures = []
     if _degrees(record):
-        caption = f"{_MEASURE} {_BANDS} {_points_sentence(results)}Corresponds to figures 2 (middle) and 9 of the paper."
+        caption = (
+            f"{_MEASURE} {_BANDS} {_points_sentence(results)}Corresponds to figures 2 (middle) and 9 of the paper."
+        )
         title = "Correlations with monomials"
         figures.append(drawn("correlations", title, caption, draw_correlations, results))
     if len(record.seeds) > 1 and _seed_degrees(record):

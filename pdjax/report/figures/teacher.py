@@ -41,9 +41,7 @@ def _caption(results: Results) -> str:
     if results.selection.get("transition"):
         spans = "The shaded span is the transition, the rise of the accuracy from chance (its middle dotted). "
     elif results.selection.get("phases"):
-        spans = (
-            "The shaded phases are 1: little change, 2: rapid drop of the loss (its middle dotted), 3: plateau. "
-        )
+        spans = "The shaded phases are 1: little change, 2: rapid drop of the loss (its middle dotted), 3: plateau. "
     else:
         spans = "No phases are recorded. "
     chosen = any(strategy["teacher_steps"] for strategy in results.selection.get("strategies", {}).values())
