@@ -18,6 +18,7 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,9 @@ EXPAND = 4
 class UniformTask:
     """Uniform tokens: the cost of a step without the cost of a grammar."""
 
-    num_classes = VOCABULARY
+    num_classes = vocabulary = VOCABULARY
     length = LENGTH
+    predicts: Literal["positions", "example"] = "positions"
 
     def sample(self, key: jax.Array, batch_size: int) -> Batch:
         """Draws tokens and selects 30 % of the positions."""

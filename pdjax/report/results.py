@@ -183,7 +183,7 @@ class Results:
 
     @functools.cached_property
     def size_arms(self) -> Mapping[tuple[str, str, float], Arm]:
-        """The evaluated models of other sizes by panel, label and learning rate; an arm's strategy is <panel>/<label>."""
+        """The evaluated models of other sizes by panel, label and learning rate; their strategy is <panel>/<label>."""
         arms = {}
         for (panel, label), run in self.size_runs.items():
             if run is not None and run.evaluation.steps.size:

@@ -53,7 +53,7 @@ class StrategyStyle(NamedTuple):
 
 
 def strategy_style(index: int) -> StrategyStyle:
-    """Returns the look of the strategy at this place in the config; ``NUM_STYLES`` places differ in colour or marker."""
+    """Returns the look of the strategy at a place; ``NUM_STYLES`` places differ in colour or marker."""
     return StrategyStyle(
         _COLORS[index % len(_COLORS)],
         _LINES[index % len(_LINES)],

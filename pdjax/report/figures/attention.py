@@ -1,7 +1,6 @@
 """Attention of the teachers' last position, by step (figure 11)."""
 
 import numpy as np
-from jaxtyping import Bool
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,8 +63,7 @@ def draw_attention(results: Results) -> Figure:
             handles.append(Line2D([], [], label="whole support (right axis)", **look))
         axes.set_title(f"seed {seed}", fontsize=10)
         axes.set_ylabel("attention (share)", fontsize=SMALL)
-        set_step_axis(axes, "teacher's training steps", ticks=5)
-        axes.xaxis.label.set_size(SMALL)
+        set_step_axis(axes, "teacher's training steps", ticks=5, size=SMALL)
         axes.set_ylim(bottom=0)
     add_legend(figure, list({handle.get_label(): handle for handle in handles}.values()))
     return figure
@@ -81,7 +79,7 @@ def _draw_positions(results: Results, axes: Axes, place: int) -> list[Artist]:
     record = results.attention
     assert record is not None
     shares = record.positions[:, place] / whole(results)
-    inside: Bool[np.ndarray, "L"] = np.isin(np.arange(shares.shape[1]), results.support or ())
+    inside = np.isin(np.arange(shares.shape[1]), results.support or ())
     if results.support is None:
         axes.plot(record.steps, shares, color="#444444", linewidth=0.8, alpha=0.5)
         return [Line2D([], [], color="#444444", label="one position")]

@@ -59,6 +59,7 @@ class StepFormatter(Formatter):
     """Steps in one unit for the whole axis: 1,200 or 50k or 2.5M."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
+        assert self.axis is not None
         return step_text(x, max(abs(limit) for limit in self.axis.get_view_interval()))
 
 
@@ -74,12 +75,12 @@ def step_text(step: float, largest: float) -> str:
     return f"{step:,.0f}"
 
 
-def set_step_axis(axes: Axes, label: str, ticks: int | None = None) -> None:
-    """Formats the x axis as training steps, with at most ``ticks`` intervals."""
+def set_step_axis(axes: Axes, label: str, ticks: int | None = None, size: float | None = None) -> None:
+    """Formats the x axis as training steps, with at most ``ticks`` intervals and a label of ``size`` points."""
     axes.xaxis.set_major_formatter(StepFormatter())
     if ticks is not None:
         axes.xaxis.set_major_locator(MaxNLocator(ticks))
-    axes.set_xlabel(label)
+    axes.set_xlabel(label, fontsize=size)
 
 
 def accuracy_label(results: Results, kind: str = "held-out accuracy") -> str:
@@ -121,7 +122,7 @@ def add_accuracy(axes: Axes, curves: Curves, column: int, label: str = "accuracy
     twin.tick_params(labelsize=SMALL, labelright=ticks, colors="#666666")
     if ticks:
         twin.set_ylabel(label, fontsize=SMALL, color="#666666")
-    return [Line2D([], [], label="teacher's held-out accuracy (right axis)", **look)]
+    return [Line2D([], [], label="accuracy (right axis)", **look)]
 
 
 def teacher_column(results: Results, seed: int) -> int | None:

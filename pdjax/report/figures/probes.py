@@ -92,8 +92,7 @@ def draw_correlations(results: Results) -> Figure:
             handles += add_accuracy(axes, results.teacher.evaluation, column)
         axes.set_title(f"degree {degree}", fontsize=10)
         axes.set_ylabel("correlation", fontsize=SMALL)
-        set_step_axis(axes, "teacher's training steps", ticks=5)
-        axes.xaxis.label.set_size(SMALL)
+        set_step_axis(axes, "teacher's training steps", ticks=5, size=SMALL)
     add_legend(figure, handles)
     return figure
 
@@ -107,7 +106,6 @@ def draw_teacher_seeds(results: Results) -> Figure:
     blocks = math.ceil(len(seeds) / columns)
     rows = blocks * len(degrees)
     figure, panels = grid(rows * columns, columns=columns, height=1.5)
-    used = 0
     handles: list[Artist] = []
     for place, seed in enumerate(seeds):
         block, across = divmod(place, columns)
@@ -120,12 +118,10 @@ def draw_teacher_seeds(results: Results) -> Figure:
             if down == 0:
                 axes.set_title(f"seed {seed}", fontsize=10)
             axes.set_ylabel(f"degree {degree}" if across == 0 else "", fontsize=SMALL)
-            set_step_axis(axes, "steps" if down == len(degrees) - 1 else "", ticks=2)
-            axes.xaxis.label.set_size(SMALL)
+            set_step_axis(axes, "steps" if down == len(degrees) - 1 else "", ticks=2, size=SMALL)
             axes.tick_params(labelsize=8)
-            used += 1
     _remove_unused(panels)
-    for down, degree in enumerate(degrees):
+    for down in range(len(degrees)):
         _share_height([axes for i, axes in enumerate(panels) if axes.lines and (i // columns) % len(degrees) == down])
     add_legend(figure, handles)
     return figure
@@ -163,6 +159,7 @@ def draw_levels(results: Results) -> Figure:
             handles.append(Line2D([], [], color=color, label=label))
         _draw_band(axes, record, 0, record.chosen(degree, -1), style.OUTSIDE_COLOR)
         handles.append(Line2D([], [], color=style.OUTSIDE_COLOR, label="off the support"))
+        axes.set_ylim(bottom=0)
         column = teacher_column(results, record.seeds[0])
         if column is not None and results.teacher is not None:
             handles += add_accuracy(axes, results.teacher.evaluation, column)
@@ -176,7 +173,6 @@ def draw_levels(results: Results) -> Figure:
 def _draw_gap(axes: Axes, record: MonomialRecord, place: int, degree: int) -> list[Artist]:
     """Draws a teacher's correlations with the monomials of a degree, in the support and off it."""
     inside, outside = record.chosen(degree, None), record.chosen(degree, -1)
-    axes.set_ylim(bottom=0)
     handles: list[Artist] = []
     for chosen, color, label in (
         (inside, style.INSIDE_COLOR, "in the support"),
@@ -185,6 +181,7 @@ def _draw_gap(axes: Axes, record: MonomialRecord, place: int, degree: int) -> li
         if chosen.any():
             _draw_band(axes, record, place, chosen, color)
         handles.append(Line2D([], [], color=color, label=label))
+    axes.set_ylim(bottom=0)
     return handles
 
 
@@ -193,7 +190,6 @@ def _draw_band(axes: Axes, record: MonomialRecord, place: int, chosen: np.ndarra
     mean, spread = values.mean(axis=1), values.std(axis=1)
     axes.plot(record.steps, mean, color=color)
     axes.fill_between(record.steps, np.maximum(mean - spread, 0), mean + spread, color=color, alpha=0.22, linewidth=0)
-    axes.set_ylim(bottom=0)
 
 
 def _points(results: Results) -> Mapping[str, tuple[int, str]]:
@@ -201,10 +197,10 @@ def _points(results: Results) -> Mapping[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for key, strategy in results.config.strategies.items():
         chosen = results.selection.get("strategies", {}).get(key, {}).get("teacher_steps", ())
-        if strategy.selection.kind == "transition" and len(strategy.selection.points or ()) == 1 and chosen:
-            (point,) = strategy.selection.points or ()
-            found.setdefault(point, (chosen[0], key))
-    return dict(sorted(found.items(), key=lambda item: item[1][0]))
+        points = strategy.selection.points or ()
+        if strategy.selection.kind == "transition" and len(points) == 1 and chosen:
+            found.setdefault(points[0], (chosen[0], key))
+    return {point: found[point] for point in ("start", "middle", "end") if point in found}
 
 
 def _points_sentence(results: Results) -> str:
@@ -218,8 +214,8 @@ def _mark_points(results: Results, axes: Axes) -> list[Artist]:
         look = looks(results)[key]
         axes.axvline(step, color=look.color, linewidth=1)
         marker = {"color": look.color, "marker": "v", "fillstyle": look.fill, "linestyle": "none", "markersize": 6}
-        top = 1.0 + 0.06 * sum(step == other for other, _ in list(_points(results).values())[:number])
+        shared = sum(step == other for other, _ in list(_points(results).values())[:number])
+        top = 1.03 + 0.06 * shared
         axes.plot([step], [top], transform=axes.get_xaxis_transform(), clip_on=False, zorder=4, **marker)
-        axes.autoscale_view()
         handles.append(Line2D([], [], label=f"{point}: step {step:,}", **marker))
     return handles

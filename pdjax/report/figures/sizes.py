@@ -17,8 +17,8 @@ def size_figures(results: Results) -> list[ReportFigure]:
         return []
     several = len(results.config.sizes.learning_rates) > 1
     rates = (
-        "Each size is drawn with the learning rate (lr) of its highest mean final accuracy; ties are broken by the mean "
-        "accuracy over training. "
+        "Each size is drawn with the learning rate (lr) of its highest mean final accuracy; ties are broken by the "
+        "mean accuracy over training. "
         if several
         else ""
     )
@@ -35,7 +35,7 @@ def draw_sizes(results: Results) -> Figure:
     lines = max(len(results.panels[panel]) for panel in panels)
     height = (3.0 if len(panels) > 1 else 3.6) + 0.2 * (lines if len(panels) > 1 else 1)
     figure, grid_of_axes = grid(len(panels), columns=min(len(panels), 2), height=height)
-    for axes, panel in zip(grid_of_axes, panels, strict=True):
+    for place, (axes, panel) in enumerate(zip(grid_of_axes, panels, strict=True)):
         _draw_panel(results, axes, panel)
         axes.legend(
             title=panel,
@@ -44,9 +44,8 @@ def draw_sizes(results: Results) -> Figure:
             ncols=1 if len(panels) > 1 else min(lines, 4),
             fontsize=SMALL,
         )
-        axes.set_ylabel(accuracy_label(results) if axes.get_subplotspec().is_first_col() else "", fontsize=10)
-        set_step_axis(axes, "training steps", ticks=5)
-        axes.xaxis.label.set_size(10)
+        axes.set_ylabel(accuracy_label(results) if place % 2 == 0 else "", fontsize=10)
+        set_step_axis(axes, "training steps", ticks=5, size=10)
     for axes in grid_of_axes:
         axes.set_ylim(min(axes.get_ylim()[0] for axes in grid_of_axes), 1.01)
     return figure

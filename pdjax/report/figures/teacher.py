@@ -3,6 +3,7 @@
 import itertools
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -107,7 +108,7 @@ def _mark_checkpoints(results: Results, figure: Figure, axes: Axes) -> list[Line
     handles = []
     for steps, keys in _choices(results).items():
         look = looks(results)[keys[0]]
-        marker = {"color": look.color, "marker": "v", "fillstyle": look.fill, "linestyle": "none"}
+        marker: dict[str, Any] = {"color": look.color, "marker": "v", "fillstyle": look.fill, "linestyle": "none"}
         size = 8 if len(steps) <= _CROWDED else 4
         for step in steps:
             height[step] = height.get(step, 0) + 1
