@@ -107,7 +107,7 @@ they barely scatter, the teacher of the last percent still gives hints."""
 
 
 def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"], chance: float) -> Transition | None:
-    """Finds the rise of a recorded accuracy from chance; None if there is none.
+    """Finds the rise of a recorded accuracy from chance; None if there is none, or if it goes on to the end.
 
     Args:
       steps: of the evaluations, increasing.
@@ -119,6 +119,8 @@ def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"
         return None
     risen = (accuracy - chance) / gain
     last = int(np.argmax(risen >= RISEN))
+    if last == len(steps) - 1:  # still rising when the training ended: nobody knows where its end is
+        return None
     below = np.flatnonzero(risen[:last] <= UNRISEN)
     first = int(below[-1]) if len(below) else 0
     middle = first + int(np.argmax(risen[first : last + 1] >= 0.5))

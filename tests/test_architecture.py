@@ -1,14 +1,18 @@
 """The direction of dependencies: the core computes and never imports the shell (see CONTRIBUTING)."""
 
 import ast
+import tomllib
 
 import pytest
 
 CORE = {
-    "config", "conversion", "curriculum", "errors", "losses", "models", "optimizer", "selection", "sharding", "step",
-    "sweep", "tasks", "types",
+    "blocked", "chunk", "config", "conversion", "curriculum", "errors", "losses", "models", "optimizer", "probes",
+    "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
 }  # fmt: skip
-SHELL = {"experiment", "interrupt", "main", "progress", "records", "report", "stages", "store", "train", "writer"}
+SHELL = {
+    "experiment", "interrupt", "main", "probe_records", "progress", "records", "report", "stages", "store", "train",
+    "writer",
+}  # fmt: skip
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 
 
@@ -45,12 +49,18 @@ def test_report_reads_recorded_files_only(root):
     for name, (top, imports) in modules(root).items():
         if top == "report":
             parts = {i.split(".")[1] for i in imports if i.startswith("pdjax.")}
-            assert parts <= {"report", "records", "config", "errors"}, name
+            assert parts <= {"report", "records", "probe_records", "config", "errors"}, name
 
 
 def test_orbax_is_known_to_one_module(root):
     users = {name for name, (_, imports) in modules(root).items() if any(i.startswith("orbax") for i in imports)}
     assert users == {"store"}
+
+
+def test_every_package_is_installed(root):
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(root).parts) for path in (root / "pdjax").rglob("__init__.py")}
+    assert set(listed) == found
 
 
 @pytest.mark.parametrize("directory", ["pdjax", "configs", "benchmarks"])

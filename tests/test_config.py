@@ -34,8 +34,9 @@ OPTIMIZER = {
 
 def valid():
     """A whole configuration as plain nested data, one strategy for every schedule."""
-    final = {"kind": "final", "count": None, "steps": None}
-    taught = {"selection": final, "duration": None, "kappa": None, "temperature": 1e-4, "label_weight": 0.0}
+    final = {"kind": "final", "count": None, "steps": None, "points": None, "levels": None}
+    taught = {"selection": final, "duration": None, "kappa": None, "saturation": None}
+    taught |= {"temperature": 1e-4, "label_weight": 0.0}
     return copy.deepcopy(
         {
             "name": "small",
@@ -52,6 +53,7 @@ def valid():
             "student": BERT | {"num_heads": 2, "head_dim": None, "width": 16},
             "teacher_training": {
                 "seed": 1,
+                "extra_seeds": (),
                 "steps": 800,
                 "batch_size": 32,
                 "learning_rate": 5e-3,
@@ -72,13 +74,24 @@ def valid():
                 "one_shot": taught | {"schedule": "one_shot", "label": "One-shot"},
                 "fixed": taught
                 | {"schedule": "fixed_duration", "label": "(2, T)", "duration": 50}
-                | {"selection": {"kind": "steps", "count": None, "steps": (100, 300)}},
+                | {"selection": final | {"kind": "steps", "steps": (100, 300)}},
                 "equal": taught
                 | {"schedule": "equal_split", "label": "Equal"}
-                | {"selection": {"kind": "equal", "count": 4, "steps": None}},
+                | {"selection": final | {"kind": "equal", "count": 4}},
                 "teacher": taught
                 | {"schedule": "teacher_split", "label": "T0/2", "kappa": 0.5}
-                | {"selection": {"kind": "multiples", "count": 3, "steps": None}},
+                | {"selection": final | {"kind": "multiples", "count": 3}},
+            },
+            "comparisons": {"all": {"title": "All", "figure": "figure 1", "strategies": ("labels", "fixed")}},
+            "probes": {"seed": 0, "monomials": None, "attention": None},
+            "sizes": {
+                "panels": {"heads": {"2": BERT | {"num_heads": 2}, "4": BERT}},
+                "seeds": (0, 1),
+                "learning_rates": (1e-3,),
+                "steps": 400,
+                "batch_size": 32,
+                "shared_batches": False,
+                "optimizer": OPTIMIZER,
             },
             "evaluation": {"every": 100, "num_batches": 2, "batch_size": 64},
             "loop": {"chunk_steps": 20, "save_every": 100, "writers": ("tensorboard",)},
@@ -86,9 +99,40 @@ def valid():
     )
 
 
-def changed(**changes):
-    """The valid configuration with some values replaced, keys written as paths with __ between names."""
+GPT2 = {
+    "kind": "gpt2",
+    "num_layers": 2,
+    "num_heads": 2,
+    "head_dim": 8,
+    "width": None,
+    "feed_forward_multiple": 4,
+    "dropout": 0.0,
+    "tied_head": False,
+    "heads": "concatenate",
+}
+MONOMIALS = {"max_degree": 3, "off_support": 100, "num_inputs": 4096, "batch_size": 1024}
+
+
+def parity():
+    """A valid configuration of sparse parity: a GPT-2 teacher with probes and an MLP student."""
     plain = valid()
+    plain["task"] = {"kind": "parity", "dimension": 10, "degree": 3, "support": "first", "support_seed": 0}
+    plain["teacher"], plain["student"] = copy.deepcopy(GPT2), {"kind": "mlp", "widths": (20,)}
+    plain["probes"] = {"seed": 0, "monomials": dict(MONOMIALS), "attention": {"num_inputs": 64}}
+    plain["sizes"] = None
+    return plain
+
+
+def hierarchical():
+    """The same with a hierarchy of 7 features of 3 coordinates."""
+    plain = parity()
+    plain["task"] = plain["task"] | {"kind": "hierarchical", "dimension": 21, "depth": 3}
+    return plain
+
+
+def changed(base=None, **changes):
+    """A valid configuration with some values replaced, keys written as paths with __ between names."""
+    plain = valid() if base is None else base()
     for path, value in changes.items():
         *parents, last = path.split("__")
         place = plain
@@ -163,11 +207,13 @@ WRONG_VALUES = [
     ),
     ({"loop__writers": "wandb"}, r"config\.loop\.writers to be a tuple; found 'wandb'"),
     ({"strategies": (1, 2)}, r"config\.strategies to map names to values; found \(1, 2\)"),
-    ({"teacher": None}, r"config\.teacher to hold the fields of BertConfig; found None"),
+    ({"teacher": None}, r"config\.teacher to hold fields, 'kind' among them; found None"),
+    ({"teacher": {}}, r"config\.teacher\.kind; found no such key; choose one of \['bert', 'gpt2', 'mlp'\]"),
     ({"strategies__labels": "ce"}, r"config\.strategies\.labels to hold the fields of StrategyConfig; found 'ce'"),
     # Choices.
-    ({"task__kind": "parity"}, r"config\.task\.kind among 'pcfg'; found 'parity'; choose one"),
-    ({"student__kind": None}, r"config\.student\.kind among 'bert'; found None"),
+    ({"task__kind": "cfg"}, r"config\.task\.kind among 'pcfg', 'parity', 'hierarchical'; found 'cfg'; choose one"),
+    ({"task__kind": "parity"}, r"config\.task with the keys \[.*'support'.*\]; found unknown \['grammar', .*\]"),
+    ({"student__kind": None}, r"config\.student\.kind among 'bert', 'gpt2', 'mlp'; found None"),
     (
         {"student_training__optimizer__schedule": "linear"},
         r"config\.student_training\.optimizer\.schedule among 'constant', 'cosine'; found 'linear'",
@@ -316,6 +362,104 @@ def test_wrong_values(changes, message):
     assert re.search(message, error_of(changed(**changes)))
 
 
+# The same for experiments on parities.
+WRONG_PARITIES = [
+    (parity, {"task__degree": 11}, r"in config\.task: .*task\.degree of at most task\.dimension = 10; found 11"),
+    (parity, {"task__degree": 0}, r"in config\.task: expected task\.degree of at least 1; found 0"),
+    (parity, {"task__support": "last"}, r"config\.task\.support among 'first', 'random'; found 'last'"),
+    (
+        hierarchical,
+        {"task__dimension": 20},
+        r"in config\.task: .*task\.dimension of at least 21, 7 features of 3 coordinates that do not overlap; found 20",
+    ),
+    (hierarchical, {"task__depth": 0}, r"in config\.task: .*task\.depth of at least 1; found 0; .*has no classes"),
+    (parity, {"student__widths": ()}, r"in config\.student: expected at least one entry in widths; found none"),
+    (
+        parity,
+        {"student__widths": (20, 0)},
+        r"in config\.student: expected hidden widths of at least 1; found \(20, 0\)",
+    ),
+    (
+        parity,
+        {"teacher__heads": "average"},
+        r"in config\.teacher: .*head_dim and width with averaged heads; found .*None",
+    ),
+    (parity, {"teacher__num_heads": 0}, r"in config\.teacher: expected num_heads of at least 1; found 0"),
+    (
+        hierarchical,
+        {"teacher__tied_head": True},
+        r"teacher\.tied_head only where the classes are as many as the tokens, 2; found the 8 classes",
+    ),
+    (parity, {"student": BERT}, r"a model for the task 'parity' as student: mlp or gpt2; found bert"),
+    (valid, {"student": {"kind": "mlp", "widths": (20,)}}, r"a model for the task 'pcfg' as student: bert; found mlp"),
+    (
+        valid,
+        {"sizes__panels__heads__2": GPT2},
+        r"a model for the task 'pcfg' as sizes\.panels\.heads\.2: bert; found gpt2",
+    ),
+    (valid, {"probes__monomials": MONOMIALS}, r"no probes of a support for the task 'pcfg'; found \['monomials'\]"),
+    (
+        parity,
+        {"teacher__num_layers": 1},
+        r"a gpt2 teacher of 2 layers for probes\.attention; found gpt2 with 1 layers; set it to None",
+    ),
+    (
+        parity,
+        {"probes__monomials__batch_size": 1000},
+        r"monomials\.batch_size that divides num_inputs = 4096; found 1000",
+    ),
+    (parity, {"probes__attention__num_inputs": 0}, r"attention\.num_inputs of at least 1; found 0"),
+    (
+        parity,
+        {"strategies__fixed__selection__kind": "levels", "probes__monomials": None},
+        r"probes\.monomials for strategies\.fixed with selection\.kind 'levels'; found None",
+    ),
+    (
+        parity,
+        {"strategies__fixed__selection__kind": "transition"},
+        r"in config\.strategies\.fixed\.selection: .*selection\.points with selection\.kind 'transition'; found None",
+    ),
+    (
+        parity,
+        {"strategies__fixed__schedule": "till_saturate"},
+        r"in config\.strategies\.fixed: expected saturation with schedule 'till_saturate'; found None",
+    ),
+    (
+        parity,
+        {"strategies__fixed__saturation": {"window": 0, "min_gain": 0.01, "max_steps": 10}},
+        r"in config\.strategies\.fixed\.saturation: expected saturation\.window of at least 1; found 0",
+    ),
+    (
+        parity,
+        {"teacher_training__extra_seeds": (1, 2)},
+        r"in config\.teacher_training: .*distinct .*extra_seeds.*\(1, 2\)",
+    ),
+    (
+        parity,
+        {"teacher_training__extra_seeds": (2,), "teacher_training__trajectory": "there"},
+        r"in config\.teacher_training: .*no teacher_training\.extra_seeds with a given trajectory; found \(2,\)",
+    ),
+    (
+        parity,
+        {"comparisons__all__strategies": ("labels", "best")},
+        r"comparisons\.all\.strategies among \[.*'labels'.*\]; found \['best'\]",
+    ),
+    (parity, {"comparisons__all__strategies": ()}, r"at least one entry in comparisons\.all\.strategies; found none"),
+    (valid, {"sizes__panels": {}}, r"in config\.sizes: expected at least one panel in sizes\.panels; found none"),
+    (valid, {"sizes__panels__heads": {}}, r"in config\.sizes: .*one model in sizes\.panels\.heads; found none"),
+    (valid, {"sizes__seeds": (1, 1)}, r"in config\.sizes: expected distinct entries in sizes\.seeds; found \(1, 1\)"),
+    (valid, {"sizes__steps": 410}, r"in config: expected sizes\.steps to be a multiple of .* = 20; found 410"),
+]
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "message"), WRONG_PARITIES, ids=lambda part: ",".join(part) if isinstance(part, dict) else ""
+)
+def test_wrong_parities_and_what_came_with_them(base, changes, message):
+    assert from_config_dict(base()).name == "small"
+    assert re.search(message, error_of(changed(base, **changes)))
+
+
 PLACES = [
     (),
     ("task",),
@@ -323,13 +467,17 @@ PLACES = [
     ("teacher_training", "optimizer"),
     ("strategies", "fixed", "selection"),
     ("loop",),
+    ("comparisons", "all"),
+    ("probes",),
+    ("sizes",),
 ]
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_unknown_and_missing_keys(place):
     path = ".".join(("config", *place))
-    for key in list(at(valid(), place)):
+    unions = {("task",), ("student",)}  # what they are is chosen by their kind, see WRONG_VALUES
+    for key in [key for key in at(valid(), place) if key != "kind" or place not in unions]:
         plain = valid()
         del at(plain, place)[key]
         message = error_of(plain)
@@ -389,7 +537,9 @@ def other(value):
         return value * 2 + 2 * (value == 0)
     if isinstance(value, float):
         return value / 2 or 0.5
-    return value[:-1]
+    if isinstance(value, tuple) and (value == () or len(value) == 1 and value != ("tensorboard",)):
+        return (7,) if value == () else (2 * value[0],)
+    return ("tensorboard", "wandb") if value == ("tensorboard",) else value[:-1]
 
 
 def test_digest_changes_with_every_value():

@@ -3,7 +3,7 @@ import pytest
 
 from pdjax.config import SelectionConfig
 from pdjax.errors import UserError
-from pdjax.selection import Phases, find_phases, select
+from pdjax.selection import Evidence, Phases, Spike, Transition, find_phases, find_spikes, find_transition, select
 
 STEPS = np.arange(0, 1601, 50)
 PHASES = Phases(400, 510, 600, "because")
@@ -15,8 +15,15 @@ def curve(knots):
     return np.interp(STEPS, *zip(*knots, strict=True))
 
 
-def selection(kind, count=None, steps=None):
-    return SelectionConfig(kind, count, steps)
+def selection(kind, count=None, steps=None, points=None, levels=None):
+    return SelectionConfig(kind, count, steps, points, levels)
+
+
+NOTHING = Evidence(None, None, None)
+
+
+def shown(**evidence):
+    return NOTHING._replace(**evidence)
 
 
 def test_finds_the_drop_after_the_plateau():
@@ -63,12 +70,12 @@ def test_too_few_evaluations_have_no_phases():
 
 def test_selections_as_tables():
     rows = {
-        "final": select(selection("final"), AVAILABLE, None),
-        "steps": select(selection("steps", steps=(300, 700)), AVAILABLE, None),
-        "equal": select(selection("equal", count=8), AVAILABLE, None),
-        "phase": select(selection("phase"), AVAILABLE, PHASES),
-        "multiples": select(selection("multiples"), AVAILABLE, PHASES),
-        "multiples, 3": select(selection("multiples", count=3), AVAILABLE, PHASES),
+        "final": select(selection("final"), AVAILABLE, NOTHING),
+        "steps": select(selection("steps", steps=(300, 700)), AVAILABLE, NOTHING),
+        "equal": select(selection("equal", count=8), AVAILABLE, NOTHING),
+        "phase": select(selection("phase"), AVAILABLE, shown(phases=PHASES)),
+        "multiples": select(selection("multiples"), AVAILABLE, shown(phases=PHASES)),
+        "multiples, 3": select(selection("multiples", count=3), AVAILABLE, shown(phases=PHASES)),
     }
     assert {name: row.teacher_steps for name, row in rows.items()} == {
         "final": (1600,),
@@ -84,13 +91,72 @@ def test_selections_as_tables():
 
 def test_the_final_teacher_is_never_its_own_intermediate_checkpoint():
     late = Phases(1500, 1590, 1600, "late")
-    assert select(selection("phase"), AVAILABLE, late).teacher_steps == (1500, 1600)
+    assert select(selection("phase"), AVAILABLE, shown(phases=late)).teacher_steps == (1500, 1600)
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(UserError, match=r"plateau.*use selection.kind"):
-        select(selection("phase"), AVAILABLE, None)
+    with pytest.raises(UserError, match=r"phase transition in the teacher's loss.*use selection.kind"):
+        select(selection("phase"), AVAILABLE, NOTHING)
     with pytest.raises(UserError, match="checkpoint_every"):
-        select(selection("phase"), [1600], PHASES)
+        select(selection("phase"), [1600], shown(phases=PHASES))
     with pytest.raises(UserError, match="equally spaced"):
-        select(selection("equal", count=7), AVAILABLE, None)
+        select(selection("equal", count=7), AVAILABLE, NOTHING)
+
+
+def test_finds_the_rise_from_chance_to_the_end():
+    """Chance until 400, half of the rise at 600, within a percent of the end from 800 on."""
+    accuracy = curve([(0, 0.5), (400, 0.5), (800, 1.0), (1600, 1.0)])
+    transition = find_transition(STEPS, accuracy, chance=0.5)
+    assert transition is not None
+    assert (transition.start, transition.middle, transition.end) == (400, 600, 800)
+    assert "0.500 at step 400" in transition.reason
+
+
+def test_scatter_around_chance_is_no_rise_and_the_last_percent_counts():
+    accuracy = curve([(0, 0.5), (400, 0.5), (800, 0.98), (1200, 1.0), (1600, 1.0)])
+    noise = np.where(STEPS < 400, np.random.default_rng(0).normal(0, 0.008, STEPS.shape), 0.0)
+    transition = find_transition(STEPS, accuracy + noise, chance=0.5)
+    assert transition is not None
+    assert (transition.start, transition.end) == (400, 1100)
+
+
+@pytest.mark.parametrize("knots", [[(0, 0.5), (1600, 0.51)], [(0, 0.5), (800, 0.5), (1600, 0.9)]])
+def test_no_rise_and_one_that_goes_on_to_the_last_evaluation_are_no_transition(knots):
+    assert find_transition(STEPS, curve(knots), chance=0.5) is None
+
+
+def test_each_feature_has_its_own_spike():
+    steps = np.array([100, 200, 300, 400])
+    inside = np.array([[0.1, 0.0], [0.3, 0.1], [0.2, 0.2], [0.0, 0.1]])
+    spikes = find_spikes(steps, inside, np.array([0.01, 0.02, 0.03, 0.04]))
+    assert [spike.step for spike in spikes] == [200, 300]
+    assert "level 1 peaks at step 300: 0.200 on average, 0.030 off the support" in spikes[1].reason
+
+
+def test_points_of_the_transition_and_spikes_of_levels_as_tables():
+    rise = shown(transition=Transition(310, 540, 760, "it rises"))
+    spikes = shown(spikes=(Spike(510, "root"), Spike(290, "left"), Spike(530, "leaf")))
+    rows = {
+        "middle": select(selection("transition", points=("middle",)), AVAILABLE, rise),
+        "two": select(selection("transition", points=("end", "start")), AVAILABLE, rise),
+        "all levels": select(selection("levels"), AVAILABLE, spikes),
+        "left": select(selection("levels", levels=(1,)), AVAILABLE, spikes),
+    }
+    assert {name: row.teacher_steps for name, row in rows.items()} == {
+        "middle": (500, 1600),
+        "two": (300, 800, 1600),
+        "all levels": (300, 500, 1600),  # two spikes have the same nearest checkpoint
+        "left": (300, 1600),
+    }
+    assert "middle at 500" in rows["middle"].reason
+    assert "it rises" in rows["middle"].reason
+    assert "root; left; leaf" in rows["all levels"].reason
+
+
+def test_what_the_training_did_not_show_cannot_be_selected():
+    with pytest.raises(UserError, match=r"rise of the teacher's accuracy.*'transition'.*shows none"):
+        select(selection("transition", points=("middle",)), AVAILABLE, NOTHING)
+    with pytest.raises(UserError, match=r"record of the teacher's correlations"):
+        select(selection("levels"), AVAILABLE, NOTHING)
+    with pytest.raises(UserError, match=r"selection\.levels from 0 to 0; found \[1\]"):
+        select(selection("levels", levels=(1,)), AVAILABLE, shown(spikes=(Spike(500, "root"),)))

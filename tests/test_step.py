@@ -8,9 +8,10 @@ import optax
 import pytest
 
 from pdjax import losses
+from pdjax.chunk import train_chunk
 from pdjax.curriculum import FOREVER
 from pdjax.models import build_model
-from pdjax.step import Guide, Program, Replicas, evaluate, init_state, train_chunk
+from pdjax.step import Guide, Program, Replicas, evaluate, init_state
 from pdjax.tasks import build_task
 from pdjax.types import named_key
 
@@ -62,6 +63,10 @@ def run(program, guide, num_replicas, chunks, members=None):
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def teacher_at(guide, step):
+    return guide.checkpoint(guide.entry_at(guide.starts, jnp.int32(step)))
+
+
 def assert_same_bits(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
 
@@ -73,7 +78,7 @@ def test_guide_switches_exactly_at_the_starts(guide):
 
 
 def _same(guide, step, entry):
-    teacher = guide.teacher_at(jnp.int32(step))
+    teacher = teacher_at(guide, step)
     pairs = zip(jax.tree.leaves(teacher), jax.tree.leaves(guide.checkpoints), strict=True)
     return all(bool((a == b[entry]).all()) for a, b in pairs)
 
@@ -140,7 +145,7 @@ def test_replicas_differ_in_temperature_within_one_program(program, guide):
     batch = program.task.sample(named_key(5, "data", 0), 4)
     params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
     student = program.student.apply(params, batch.inputs)[0]
-    teacher = program.teacher.apply(guide.teacher_at(jnp.int32(0)), batch.inputs)[0]
+    teacher = program.teacher.apply(teacher_at(guide, 0), batch.inputs)[0]
     hard = losses.cross_entropy(student, jnp.argmax(teacher, axis=-1))
     np.testing.assert_allclose(metrics.loss.sum[0, 1], jnp.sum(hard * batch.weights), rtol=1e-5)
     assert metrics.loss.sum[0, 0] != metrics.loss.sum[0, 1]
@@ -171,7 +176,26 @@ def _forward_flops(program, guide):
     """The teacher's forward pass on its own; the chunk above also draws a batch, which is small beside it."""
     inputs = program.task.sample(jax.random.key(0), 4).inputs
     apply = jax.jit(lambda params, inputs: program.teacher.apply(params, inputs)[0])
-    return apply.lower(guide.teacher_at(jnp.int32(0)), inputs).compile().cost_analysis()["flops"]
+    return apply.lower(teacher_at(guide, 0), inputs).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_equal_curricula_of_the_replicas_are_the_shared_one(program, guide, shared):
+    chosen = program._replace(shared_batches=shared)
+    rows = guide._replace(starts=jnp.tile(guide.starts, (2, 1)))
+    one, other = (run(chosen, g, 2, (9,))[1].loss.sum for g in (guide, rows))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_replicas_with_curricula_of_their_own_have_their_own_teachers(program, guide, shared):
+    chosen = program._replace(shared_batches=shared)
+    early, late = jnp.array([0, 1, 2, FOREVER]), jnp.array([0, 7, 8, FOREVER])
+    both = run(chosen, guide._replace(starts=jnp.stack([early, late])), 2, (9,))[1].loss.sum
+    for replica, starts in enumerate((early, late)):
+        alone = run(chosen, guide._replace(starts=starts), 2, (9,))[1].loss.sum
+        np.testing.assert_allclose(both[:, replica], alone[:, replica], rtol=1e-5)
+    assert np.abs(both[2:, 0] - run(chosen, guide._replace(starts=late), 2, (9,))[1].loss.sum[2:, 0]).max() > 1e-3
 
 
 def test_separate_batches_depend_on_the_replicas_seed_alone(program, guide):

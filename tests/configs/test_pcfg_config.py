@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pdjax.chunk import train_chunk
 from pdjax.config import from_config_dict
 from pdjax.models import build_model
 from pdjax.stages.students import check_curricula
 from pdjax.stages.teacher import stored_steps
-from pdjax.step import Guide, Program, Replicas, init_state, train_chunk
+from pdjax.step import Guide, Program, Replicas, init_state
 from pdjax.tasks import build_task
 
 VARIANTS = ("", "smoke", "paper")

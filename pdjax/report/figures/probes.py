@@ -90,8 +90,7 @@ def draw_correlations(results: Results) -> Figure:
         column = teacher_column(results, record.seeds[0])
         if column is not None and results.teacher is not None:
             handles += add_accuracy(axes, results.teacher.evaluation, column)
-        axes.set_title(f"degree {degree}", fontsize=10)
-        axes.set_ylabel("correlation", fontsize=SMALL)
+        axes.set_ylabel(f"correlation, degree {degree}", fontsize=SMALL)
         set_step_axis(axes, "teacher's training steps", ticks=5, size=SMALL)
     add_legend(figure, handles)
     return figure
@@ -118,8 +117,8 @@ def draw_teacher_seeds(results: Results) -> Figure:
             if down == 0:
                 axes.set_title(f"seed {seed}", fontsize=10)
             axes.set_ylabel(f"degree {degree}" if across == 0 else "", fontsize=SMALL)
-            set_step_axis(axes, "steps" if down == len(degrees) - 1 else "", ticks=2, size=SMALL)
-            axes.tick_params(labelsize=8)
+            set_step_axis(axes, "steps" if down == len(degrees) - 1 else "", ticks=3, size=SMALL)
+            axes.tick_params(labelsize=8, labelleft=across == 0)
     _remove_unused(panels)
     for down in range(len(degrees)):
         _share_height([axes for i, axes in enumerate(panels) if axes.lines and (i // columns) % len(degrees) == down])
@@ -163,8 +162,7 @@ def draw_levels(results: Results) -> Figure:
         column = teacher_column(results, record.seeds[0])
         if column is not None and results.teacher is not None:
             handles += add_accuracy(axes, results.teacher.evaluation, column)
-        axes.set_title(f"degree {degree}", fontsize=10)
-        axes.set_ylabel("correlation", fontsize=SMALL)
+        axes.set_ylabel(f"correlation, degree {degree}", fontsize=SMALL)
         set_step_axis(axes, "teacher's training steps" if degree == degrees[-1] else "")
     add_legend(figure, handles)
     return figure

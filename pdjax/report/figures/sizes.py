@@ -62,7 +62,7 @@ def _draw_panel(results: Results, axes: Axes, panel: str) -> None:
         columns = best_columns(run)
         accuracy, steps = run.evaluation.accuracy[:, columns], run.evaluation.steps
         mean, half = np.mean(accuracy, axis=1), half_width(accuracy)
-        axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
+        axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
         rate = run.description.replicas[columns[0]].learning_rate
         text = f"{label}, lr {rate:g}" if len(results.config.sizes.learning_rates) > 1 else label
         axes.plot(steps, mean, color=color, label=text if run.complete else f"{text} (unfinished)")

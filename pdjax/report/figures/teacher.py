@@ -2,7 +2,7 @@
 
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,10 @@ def _mark_checkpoints(results: Results, figure: Figure, axes: Axes) -> list[Line
     curves = results.teacher.evaluation
     height: dict[int, int] = {}
     handles = []
-    for steps, keys in _choices(results).items():
-        look = looks(results)[keys[0]]
+    choices = _choices(results)
+    shared_looks = _looks_of_choices(results, choices)
+    for steps, keys in choices.items():
+        look = shared_looks[steps]
         marker: dict[str, Any] = {"color": look.color, "marker": "v", "fillstyle": look.fill, "linestyle": "none"}
         size = 8 if len(steps) <= _CROWDED else 4
         for step in steps:
@@ -115,8 +117,9 @@ def _mark_checkpoints(results: Results, figure: Figure, axes: Axes) -> list[Line
             lift = ScaledTranslation(0, (11 * height[step] - 1) * POINT, figure.dpi_scale_trans)
             level = np.interp(step, curves.steps, curves.loss[:, 0])  # a place to draw at, between evaluations
             axes.plot([step], [level], transform=axes.transData + lift, **marker, markersize=size, clip_on=False)
-        label = textwrap.fill(" · ".join(results.labels[key] for key in keys), _LEGEND_WIDTH)
-        handles.append(Line2D([], [], label=shown(label), **marker, markersize=8))
+        handles.append(
+            Line2D([], [], label=shown(_joined([results.labels[key] for key in keys])), **marker, markersize=8)
+        )
     tallest = max(height.values(), default=0)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.05 * tallest * (high - low))
@@ -127,8 +130,26 @@ def _choices(results: Results) -> dict[tuple[int, ...], Sequence[str]]:
     """Returns the strategies by the checkpoints they chose."""
     chosen = results.selection.get("strategies", {})
     groups: dict[tuple[int, ...], list[str]] = {}
-    for key in results.labels:
+    for key in looks(results):
         steps = tuple(chosen.get(key, {}).get("teacher_steps", ()))
         if steps:
             groups.setdefault(steps, []).append(key)
     return dict(groups)
+
+
+def _looks_of_choices(
+    results: Results, choices: Mapping[tuple[int, ...], Sequence[str]]
+) -> dict[tuple[int, ...], style.StrategyStyle]:
+    """Returns for each choice the look of one of its strategies, those with fewest to choose from first."""
+    found: dict[tuple[int, ...], style.StrategyStyle] = {}
+    for steps, keys in sorted(choices.items(), key=lambda item: len(item[1])):
+        candidates = [looks(results)[key] for key in keys]
+        taken = {look.color for look in found.values()}
+        found[steps] = next((look for look in candidates if look.color not in taken), candidates[0])
+    return found
+
+
+def _joined(labels: Sequence[str]) -> str:
+    """Joins labels to lines of a legend, broken between labels where possible."""
+    whole = [label.replace(" ", "\N{NO-BREAK SPACE}") for label in labels]
+    return textwrap.fill(" · ".join(whole), _LEGEND_WIDTH).replace("\N{NO-BREAK SPACE}", " ")
