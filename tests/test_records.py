@@ -67,6 +67,25 @@ def test_read_run_adds_the_time_of_all_its_processes(directory):
     assert records.read_run(directory).seconds == 1.75
 
 
+def test_the_curriculum_of_every_replica_is_the_described_one(directory):
+    assert records.read_run(directory).starts == ((0, 20), (0, 20))
+
+
+def test_the_curriculum_of_an_adaptive_run_is_what_each_replica_has_reached(directory):
+    """The description knows the first row alone; replicas reach different numbers of checkpoints."""
+    (directory / "run.json").write_text(json.dumps({**DESCRIPTION, "starts": [0]}))
+    assert records.read_run(directory).starts == ((0,), (0,))  # stopped before its first decision
+    (directory / "curriculum.json").write_text('{"starts": [[0, 20, 30], [0]]}')
+    run = records.read_run(directory)
+    assert run.starts == ((0, 20, 30), (0,))
+    assert run.description.starts == (0,)
+
+
+def test_replicas_of_one_learning_rate_stand_together():
+    found = records.product_of_replicas((3, 1), (0.1, 0.2))
+    assert found == (Replica(3, 0.1), Replica(1, 0.1), Replica(3, 0.2), Replica(1, 0.2))
+
+
 def test_a_run_is_complete_once_it_has_a_result(directory):
     assert not records.read_run(directory).complete
     (directory / "result.json").write_text("{}")
@@ -88,6 +107,19 @@ def test_read_students_by_name(tmp_path):
         (tmp_path / "students" / name / "run.json").write_text(json.dumps({**DESCRIPTION, "name": name}))
     (tmp_path / "students" / "unfinished").mkdir()
     assert [run.description.name for run in records.read_students(tmp_path)] == ["a_40", "b_20"]
+
+
+def test_read_sizes_by_panel_and_label(tmp_path):
+    assert records.read_sizes(tmp_path) == []
+    for name in ("width/20", "heads/8", "heads/16"):
+        (tmp_path / "sizes" / name).mkdir(parents=True)
+        (tmp_path / "sizes" / name / "run.json").write_text(json.dumps({**DESCRIPTION, "role": "size", "name": name}))
+        (tmp_path / "sizes" / name / "metrics.jsonl").write_text(METRICS)
+    (tmp_path / "sizes" / "heads" / "unfinished").mkdir()
+    runs = records.read_sizes(tmp_path)
+    assert [run.description.name for run in runs] == ["heads/16", "heads/8", "width/20"]
+    assert all(run.evaluation.loss[0, 1] == 2.2 for run in runs)
+    assert records.read_students(tmp_path) == []
 
 
 def test_write_json_makes_directories_and_reads_back(tmp_path):

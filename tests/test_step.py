@@ -198,6 +198,13 @@ def test_replicas_with_curricula_of_their_own_have_their_own_teachers(program, g
     assert np.abs(both[2:, 0] - run(chosen, guide._replace(starts=late), 2, (9,))[1].loss.sum[2:, 0]).max() > 1e-3
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_chunk_length_does_not_matter_for_curricula_of_replicas(program, guide, shared):
+    chosen = program._replace(shared_batches=shared)
+    rows = guide._replace(starts=jnp.array([[0, 1, 2, FOREVER], [0, 7, 8, FOREVER]]))
+    assert_same_bits(run(chosen, rows, 2, (9,)), run(chosen, rows, 2, (3, 3, 3)))
+
+
 def test_separate_batches_depend_on_the_replicas_seed_alone(program, guide):
     own = program._replace(shared_batches=False)
     members = replicas(2)

@@ -1,8 +1,11 @@
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pdjax.curriculum import FOREVER
 from pdjax.models import build_model
 from pdjax.step import Guide, Program, init_state
 from pdjax.sweep import build_sweep, place_guide, place_replicas
@@ -56,28 +59,59 @@ def test_replicas_are_spread_over_all_devices(program, tiny):
         assert collective not in text
 
 
-def test_changing_the_teacher_or_the_chunk_compiles_nothing_new(program, tiny):
-    (state, _), sweep, members = run(program, tiny, SEEDS)
+@contextlib.contextmanager
+def heard_compilations():
+    """Lists the compilations within the block."""
     compilations = []
 
     def listen(name, duration, **_):
         if "backend_compile" in name:
             compilations.append(name)
 
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compilations
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_changing_the_teacher_or_the_chunk_compiles_nothing_new(program, tiny):
+    (state, _), sweep, members = run(program, tiny, SEEDS)
     guides = [place_guide(sweep.mesh, make_guide(program, entries)) for entries in ((0, 1), (1, 0))]
     seed, total = jnp.int32(0), jnp.int32(100)
     jax.block_until_ready((guides, seed, total))
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard_compilations() as compilations:
         for guide in guides:
             for _ in range(2):
                 state, _ = sweep.chunk(state, members, guide, seed, total)
         assert compilations == []
         jax.jit(lambda x: x * 3 + 1)(jnp.ones(7))  # the listener does hear compilations
         assert compilations
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert int(state.step) == 5 * STEPS
+
+
+def test_every_replica_has_a_curriculum_of_its_own_beside_it(program, tiny):
+    """An adaptive curriculum goes on without another compilation, and lies where its replica does."""
+    sweep = build_sweep(program, STEPS, len(SEEDS), tiny.evaluation)
+    members = place_replicas(sweep.mesh, SEEDS, [5e-3] * 4, [1e-4] * 4, [0.0] * 4)
+    tables = [jnp.array([[0, FOREVER]] * 4), jnp.array([[0, 12], [0, FOREVER], [0, 9], [0, FOREVER]])]
+    first, second = (place_guide(sweep.mesh, make_guide(program, (0, 1))._replace(starts=table)) for table in tables)
+    assert len(first.starts.sharding.device_set) == 4
+    assert first.starts.addressable_shards[0].data.shape == (1, 2)
+    seed, total = jnp.int32(0), jnp.int32(100)
+    state, _ = sweep.chunk(sweep.init(members.seed), members, first, seed, total)
+    fork = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), leaf.sharding), state)
+    jax.block_until_ready((fork, second))
+    with heard_compilations() as compilations:
+        _, moved = sweep.chunk(state, members, second, seed, total)
+    assert compilations == []
+    _, stayed = sweep.chunk(fork, members, first, seed, total)
+    same = np.asarray(moved.loss.sum == stayed.loss.sum)
+    assert same[:, 1].all()
+    assert same[:, 3].all()
+    # Steps 8 to 15: the first replica moves on from step 12, the third from step 9 on.
+    assert same[:, 0].tolist() == [True] * 4 + [False] * 4
+    assert same[:, 2].tolist() == [True] * 1 + [False] * 7
 
 
 def test_chunk_reuses_the_memory_of_the_state(program, tiny):

@@ -39,9 +39,10 @@ def strategy(schedule: str, label: str, **changes: Any) -> dict[str, Any]:
     return {
         "schedule": schedule,
         "label": label,
-        "selection": {"kind": "final", "count": None, "steps": None},
+        "selection": {"kind": "final", "count": None, "steps": None, "points": None, "levels": None},
         "duration": 100 if schedule == "fixed_duration" else None,
         "kappa": None,
+        "saturation": None,
         "temperature": 1.0,
         "label_weight": 1.0 if schedule == "labels" else 0.0,
         **changes,
@@ -63,6 +64,7 @@ BASE = {
     "student": _BERT,
     "teacher_training": {
         "seed": 0,
+        "extra_seeds": [],
         "steps": 400,
         "batch_size": 8,
         "learning_rate": 1e-3,
@@ -83,6 +85,9 @@ BASE = {
         "one_shot": strategy("one_shot", "one-shot"),
         "two": strategy("fixed_duration", "(2, T)"),
     },
+    "comparisons": {"all": {"title": "All", "figure": "figure 1", "strategies": ["labels", "one_shot", "two"]}},
+    "probes": {"seed": 0, "monomials": None, "attention": None},
+    "sizes": None,
     "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},
     "loop": {"chunk_steps": 50, "save_every": 50, "writers": []},
 }

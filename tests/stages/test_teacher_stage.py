@@ -1,10 +1,46 @@
+import dataclasses
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
+from pdjax.config import from_config_dict
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
-from pdjax.stages.teacher import train_teacher
+from pdjax.records import read_run
+from pdjax.stages.teacher import open_trajectory, stored_steps, teacher_shape, train_teacher
+
+SEEDS = (3, 0, 7)
+
+
+@pytest.fixture(scope="module")
+def small(load_config_file):
+    """Three teachers of parity, 60 steps with a checkpoint every 20."""
+    config = load_config_file("parity_mlp").get_config("smoke")
+    with config.unlocked():
+        config.task.dimension, config.teacher.widths = 6, (12,)
+        config.teacher_training.seed, config.teacher_training.extra_seeds = SEEDS[0], SEEDS[1:]
+        config.teacher_training.steps, config.teacher_training.checkpoint_every = 60, 20
+        config.loop.chunk_steps, config.loop.save_every, config.evaluation.every = 20, 60, 20
+        config.student_training.budgets, config.sizes.steps = (60,), 60
+    return from_config_dict(config)
+
+
+@pytest.fixture(scope="module")
+def several(small, tmp_path_factory):
+    """The working directory of the three teachers."""
+    workdir = tmp_path_factory.mktemp("several")
+    train_teacher(small, workdir, Interrupt())
+    return workdir
+
+
+def checkpoints(config, workdir, seed=None):
+    """A trajectory's checkpoints by step, and what was measured with each."""
+    store = open_trajectory(config, workdir, seed)
+    found = {step: (store.restore(step, teacher_shape(config)), store.metrics(step)) for step in store.steps()}
+    store.close()
+    return found
 
 
 def test_teacher_is_refused_without_the_disk_it_needs(tiny, tmp_path, monkeypatch, caplog):
@@ -14,3 +50,55 @@ def test_teacher_is_refused_without_the_disk_it_needs(tiny, tmp_path, monkeypatc
         train_teacher(tiny, tmp_path, Interrupt())
     assert "trajectory of 8 checkpoints takes" in caplog.text
     assert not (tmp_path / "teacher").exists()
+
+
+def test_every_seed_has_a_trajectory_of_its_own(small, several):
+    directory = several / "teacher"
+    names = {path.name for path in directory.iterdir() if (path / "store.json").exists()} - {"state"}
+    assert names == {"trajectory", "trajectory-seed0", "trajectory-seed7"}
+    assert [replica.seed for replica in read_run(directory).description.replicas] == list(SEEDS)
+    for seed in SEEDS:
+        assert list(checkpoints(small, several, seed)) == list(stored_steps(small, several)) == [20, 40, 60]
+
+
+def test_students_learn_from_the_first_seed(small, several):
+    default, first = checkpoints(small, several), checkpoints(small, several, SEEDS[0])
+    jax.tree.map(np.testing.assert_array_equal, default, first)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_of_several_teachers_equals_its_seed_alone(small, several, tmp_path, seed):
+    training = dataclasses.replace(small.teacher_training, seed=seed, extra_seeds=())
+    alone = dataclasses.replace(small, teacher_training=training)
+    train_teacher(alone, tmp_path, Interrupt())
+    assert [path.name for path in (tmp_path / "teacher").glob("trajectory*")] == ["trajectory"]
+    one, together = checkpoints(alone, tmp_path), checkpoints(small, several, seed)
+    assert one.keys() == together.keys()
+    for step, (params, means) in one.items():
+        others, other_means = together[step]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, others)
+        assert means == pytest.approx(other_means, rel=1e-4)
+    different = checkpoints(small, several, SEEDS[SEEDS.index(seed) - 1])[60][0]
+    assert not np.allclose(params["hidden_0"]["kernel"], different["hidden_0"]["kernel"], atol=1e-2)
+
+
+def test_means_kept_with_a_checkpoint_are_those_of_its_seed(small, several):
+    recorded = read_run(several / "teacher").evaluation
+    for column, seed in enumerate(SEEDS):
+        means = checkpoints(small, several, seed)[60][1]
+        assert means["loss"] == pytest.approx(recorded.loss[-1, column])
+        assert means["accuracy"] == pytest.approx(recorded.accuracy[-1, column])
+
+
+def test_the_disk_for_several_teachers_is_that_of_all(small, tmp_path, caplog):
+    alone = dataclasses.replace(small, teacher_training=dataclasses.replace(small.teacher_training, extra_seeds=()))
+    needs = []
+    for config in (small, alone):
+        caplog.clear()
+        with caplog.at_level("INFO", "pdjax"):
+            train_teacher(config, tmp_path / str(len(needs)), Interrupt())
+        needs.append(next(record.args for record in caplog.records if "parameters" in record.msg))
+    (_, several, count, trajectories, states), (_, one, _, trajectory, state) = needs
+    assert (several, one, count) == (" in 3 of them", "", 3)
+    assert trajectories == pytest.approx(3 * trajectory, rel=0.01)
+    assert states > 2.5 * state

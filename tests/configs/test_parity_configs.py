@@ -1,0 +1,149 @@
+"""The three experiments on parities."""
+
+import pytest
+
+VARIANTS = {
+    "parity_mlp": ("", "smoke", "paper", "wide", "slow", "paper-wide", "paper-slow"),
+    "parity_transformer": ("", "smoke", "paper"),
+    "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
+}
+ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
+MLPS = ("parity_mlp", "hierarchical")
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_every_variant_is_locked_valid_and_has_its_own_name(check_variant, name, variant):
+    check_variant(name, variant)
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_all_chunks_trace_at_the_variants_sizes(experiment, trace_chunks, name, variant):
+    trace_chunks(experiment(name, variant))
+
+
+@pytest.mark.parametrize("name", MLPS)
+def test_paper_has_the_papers_mlps_and_their_training(experiment, name):
+    """Section C.1: 20M steps of SGD with batch 1, 200 checkpoints."""
+    paper = experiment(name, "paper")
+    assert paper.task.dimension == 100
+    assert paper.task.support == "first"
+    assert (paper.teacher.widths, paper.student.widths) == ((50_000,), (100,))
+    teaching, training = paper.teacher_training, paper.student_training
+    assert teaching.steps == 20_000_000
+    assert training.budgets == (20_000_000,)
+    assert teaching.batch_size == training.batch_size == 1
+    assert teaching.learning_rate == 5e-3
+    assert training.learning_rates == (5e-3,)
+    assert teaching.checkpoint_every == 100_000
+    assert len(training.seeds) == 3
+    for optimizer in (teaching.optimizer, training.optimizer):
+        assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("sgd", "constant", 0.0)
+        assert optimizer.clip_norm is None
+    assert paper.strategies["progressive"].selection.count == 200
+    assert paper.strategies["progressive"].duration == 100_000
+    assert_evaluates_and_distils_like_the_paper(paper)
+
+
+def assert_evaluates_and_distils_like_the_paper(paper):
+    assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
+    assert paper.probes.monomials.num_inputs >= 100_000
+    assert paper.probes.monomials.off_support == 100
+    temperatures = {s.temperature for s in paper.strategies.values()}
+    assert temperatures == {1e-4, 1.0, 1e-1, 1e-2, 0.0}
+    assert paper.strategies["progressive"].temperature == paper.strategies["one_shot"].temperature == 1e-4
+
+
+def test_paper_has_the_papers_parity(experiment):
+    for name in ("parity_mlp", "parity_transformer"):
+        paper = experiment(name, "paper")
+        assert (paper.task.kind, paper.task.dimension, paper.task.degree, paper.task.support) == (
+            "parity", 100, 6, "first",
+        )  # fmt: skip
+        assert paper.probes.monomials.max_degree == 5
+
+
+def test_paper_has_the_papers_hierarchy(experiment):
+    """Section C.3: 8 classes, 7 features of 5 coordinates."""
+    task = experiment("hierarchical", "paper").task
+    assert (task.kind, task.depth, task.degree) == ("hierarchical", 3, 5)
+
+
+def test_paper_has_the_papers_transformers_and_their_training(experiment):
+    """Sections C.2 and E."""
+    paper = experiment("parity_transformer", "paper")
+    assert (paper.teacher.num_heads, paper.student.num_heads) == (32, 4)
+    assert (paper.teacher.model_width, paper.student.model_width) == (256, 32)
+    for model in (paper.teacher, paper.student):
+        assert (model.kind, model.num_layers, model.dimensions_per_head, model.feed_forward_multiple) == (
+            "gpt2", 2, 8, 4,
+        )  # fmt: skip
+        assert model.heads == "concatenate"
+        assert not model.tied_head
+        assert model.dropout == 0.0
+    teaching, training = paper.teacher_training, paper.student_training
+    assert (teaching.steps, training.budgets, teaching.checkpoint_every) == (250_000, (250_000,), 10_000)
+    assert teaching.batch_size == training.batch_size == 32
+    assert (teaching.learning_rate, training.learning_rates) == (3e-4, (1e-4,))
+    for optimizer in (teaching.optimizer, training.optimizer):
+        assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("adam", "cosine", 0.06)
+        assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.999)
+    assert paper.probes.attention.num_inputs == 1024
+    assert paper.strategies["progressive"].selection.count == 25
+    assert_evaluates_and_distils_like_the_paper(paper)
+
+
+def test_the_transformers_panels_vary_the_heads_in_the_papers_three_ways(experiment):
+    """Figure 10: 8 dimensions a head, one hidden width, averaged heads as wide as the model."""
+    narrow, fixed, averaged = experiment("parity_transformer", "paper").sizes.panels.values()
+    for models in (narrow, fixed, averaged):
+        assert [str(model.num_heads) for model in models.values()] == list(models)
+        counts = [model.num_heads for model in models.values()]
+        assert counts == sorted(counts)
+    assert {model.dimensions_per_head for model in narrow.values()} == {8}
+    assert max(model.model_width for model in narrow.values()) == 256
+    assert {model.model_width for model in fixed.values()} == {256}
+    assert {model.heads for model in (*narrow.values(), *fixed.values())} == {"concatenate"}
+    assert {(model.heads, model.head_dim, model.width) for model in averaged.values()} == {("average", 256, 256)}
+
+
+@pytest.mark.parametrize("base", ["", "paper"])
+@pytest.mark.parametrize("name", MLPS)
+def test_wide_has_a_student_ten_times_as_wide_and_changes_nothing_else(experiment, name, base):
+    default, wide = experiment(name, base), experiment(name, f"{base}-wide".removeprefix("-"))
+    assert wide.student.widths[0] == 10 * default.student.widths[0]
+    assert differences(default, wide) == {"name", "student"}
+
+
+@pytest.mark.parametrize("base", ["", "paper"])
+def test_slow_halves_every_learning_rate_and_changes_nothing_else(experiment, base):
+    default, slow = experiment("parity_mlp", base), experiment("parity_mlp", f"{base}-slow".removeprefix("-"))
+    assert slow.teacher_training.learning_rate == default.teacher_training.learning_rate / 2
+    for part in ("student_training", "sizes"):
+        rates = [getattr(config, part).learning_rates for config in (default, slow)]
+        assert rates[1] == tuple(rate / 2 for rate in rates[0])
+    assert differences(default, slow) == {"name", "teacher_training", "student_training", "sizes"}
+
+
+def differences(one, other):
+    one, other = one.as_dict(), other.as_dict()
+    return {key for key in one if one[key] != other[key]}
+
+
+def test_the_changes_of_parity_mlp_combine(experiment):
+    both, default = experiment("parity_mlp", "wide-slow"), experiment("parity_mlp", "")
+    assert both.student.widths[0] == 10 * default.student.widths[0]
+    assert both.teacher_training.learning_rate == default.teacher_training.learning_rate / 2
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_unknown_variant_says_what_there_is(load_config_file, name):
+    for variant in ("huge", "paper-huge", "wide-paper"):
+        with pytest.raises(ValueError, match=rf"configs/{name}\.py with one of .*'paper', 'smoke'.*{variant}"):
+            load_config_file(name).get_config(variant)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_docstring_holds_claim_command_cost_and_expectation(load_config_file, name):
+    text = load_config_file(name).__doc__
+    for heading in ("Claim", "Command", "Cost", "Expected"):
+        assert f"{heading}:" in text or f"{heading}s:" in text
