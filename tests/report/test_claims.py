@@ -102,12 +102,14 @@ def test_a_lost_comparison_fails_even_if_another_is_unfinished(workdir: Any):
 
 def test_a_missing_kind_of_baseline_leaves_the_claim_untested(workdir: Any):
     del workdir.config["strategies"]["one_shot"]
+    workdir.config["comparisons"] = {}
     result = decide(workdir, labels=LABELS, two=(0.50, 0.51, 0.55))
     assert (result.verdict, result.note) == ("not tested", "no one-shot strategy in the configuration")
 
 
 def test_without_a_progressive_strategy_there_is_nothing_to_test(workdir: Any):
     del workdir.config["strategies"]["two"]
+    workdir.config["comparisons"] = {}
     result = decide(workdir, labels=LABELS, one_shot=LABELS)
     assert (result.verdict, result.measurements) == ("not tested", ())
 

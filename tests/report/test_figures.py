@@ -23,8 +23,8 @@ def test_a_figure_for_the_teacher_the_budgets_and_every_budget(finished: Any):
     assert [figure.name for figure in all_figures(read_results(finished.path))] == [
         "teacher",
         "accuracy_by_budget",
-        "training_100",
-        "training_200",
+        "training_all_100",
+        "training_all_200",
     ]
 
 
@@ -34,7 +34,7 @@ def test_several_learning_rates_have_figures_of_their_own(workdir: Any):
     workdir.student("labels", 100, {100: (0.1, 0.9)}, [(0, 0.001), (0, 0.01)])
     results = read_results(workdir.path)
     names = [figure.name for figure in all_figures(results)]
-    expected = [f"{name}_lr{rate}" for rate in (0.001, 0.01) for name in ("accuracy_by_budget", "training_100")]
+    expected = [f"{name}_lr{rate}" for rate in (0.001, 0.01) for name in ("accuracy_by_budget", "training_all_100")]
     assert names == expected
     slow = draw_training(results, [results.arms["labels", 0.001, 100]]).axes[0].lines[0]
     assert np.asarray(slow.get_ydata()).tolist() == [0.1]

@@ -11,7 +11,7 @@ import pytest
 from pdjax.errors import UserError
 from pdjax.report import write_report
 
-FIGURES = ("teacher", "accuracy_by_budget", "training_100", "training_200")
+FIGURES = ("teacher", "accuracy_by_budget", "training_all_100", "training_all_200")
 TABLES = ("students", "claims", "teacher", "curricula", "runs")
 
 

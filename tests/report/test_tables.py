@@ -57,9 +57,9 @@ def test_teacher_equals_the_records(finished: Any):
 
 def test_curricula_say_from_when_to_when(finished: Any):
     rows = [tuple(row.values()) for row in rows_of(finished, "curricula")]
-    assert ("one_shot", "100", "0", "100", "400") in rows
-    assert ("two", "200", "0", "50", "200") in rows
-    assert ("two", "200", "50", "200", "400") in rows
+    assert ("one_shot", "100", "", "", "0", "100", "400") in rows
+    assert ("two", "200", "", "", "0", "50", "200") in rows
+    assert ("two", "200", "", "", "50", "200", "400") in rows
     assert len(rows) == 6  # two runs of one-shot, two of (2, T) with two rows each
 
 
