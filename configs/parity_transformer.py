@@ -1,4 +1,13 @@
-"""WIP"""
+"""Sparse parity with two-layer Transformers (figures 1 middle, 7 right and 10 to 14 of the paper).
+
+Claim: F1, R1, R2 and R6, at a size where Transformers of 8 heads learn within minutes on two CPU cores.
+
+Command: ``python -m pdjax.main --config=configs/parity_transformer.py`` (``:smoke``, ``:paper``).
+
+Cost: about 15 minutes on two CPU cores.
+
+Expected: to be filled in from a run on the reported seeds; sizes were looked at on the seeds 100 to 104.
+"""
 
 from ml_collections import ConfigDict
 
