@@ -460,6 +460,79 @@ def test_wrong_parities_and_what_came_with_them(base, changes, message):
     assert re.search(message, error_of(changed(base, **changes)))
 
 
+# What lies just on the right side of the refusals above.
+RIGHT_PARITIES = {
+    "k = d": (parity, {"task__degree": 10}),
+    "depth 1": (hierarchical, {"task__depth": 1}),
+    "random support": (hierarchical, {"task__support": "random"}),
+    "averaged heads of any size": (
+        parity,
+        {"teacher__heads": "average", "teacher__num_heads": 3, "teacher__width": 20},
+    ),
+    "tied head with as many classes as tokens": (parity, {"teacher__tied_head": True}),
+    "tied head at depth 1": (hierarchical, {"task__depth": 1, "teacher__tied_head": True}),
+    "one layer without the attention probe": (parity, {"teacher__num_layers": 1, "probes__attention": None}),
+    "mlp teacher without the attention probe": (
+        parity,
+        {"teacher": {"kind": "mlp", "widths": (20,)}, "probes__attention": None},
+    ),
+    "levels with monomials": (parity, {"strategies__fixed__selection__kind": "levels"}),
+    "no monomials without levels": (parity, {"probes__monomials": None}),
+    "other seeds": (parity, {"teacher_training__extra_seeds": (2, 0)}),
+    "a given trajectory": (parity, {"teacher_training__trajectory": "there"}),
+    "no comparisons": (parity, {"comparisons": {}}),
+    "gpt2 and mlp in a panel": (
+        parity,
+        {
+            "sizes": {
+                "panels": {"kinds": {"1": GPT2, "2": {"kind": "mlp", "widths": (20, 20)}}},
+                "seeds": (0,),
+                "learning_rates": (1e-3,),
+                "steps": 400,
+                "batch_size": 32,
+                "shared_batches": False,
+                "optimizer": OPTIMIZER,
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("base", "changes"), RIGHT_PARITIES.values(), ids=RIGHT_PARITIES)
+def test_right_parities_convert_and_come_back_the_same(base, changes):
+    config = from_config_dict(changed(base, **changes))
+    assert from_config_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert config.digest != from_config_dict(base()).digest
+
+
+# The valid configuration of parity with another value for what only parities have.
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("task__dimension", 11),
+        ("task__degree", 2),
+        ("task__support", "random"),
+        ("task__support_seed", 1),
+        ("student__widths", (20, 20)),
+        ("teacher__heads", "average"),
+        ("teacher__tied_head", True),
+        ("teacher_training__extra_seeds", (2,)),
+        ("probes__seed", 1),
+        ("probes__monomials__max_degree", 2),
+        ("probes__monomials__off_support", 50),
+        ("probes__monomials__num_inputs", 2048),
+        ("probes__monomials__batch_size", 512),
+        ("probes__attention__num_inputs", 65),
+        ("strategies__fixed__saturation", {"window": 3, "min_gain": 0.01, "max_steps": 10}),
+        ("strategies__fixed__selection__points", ("end",)),
+        ("strategies__fixed__selection__levels", (0,)),
+    ],
+)
+def test_digest_changes_with_what_only_parities_have(place, value):
+    further = {"teacher__width": 16} if value == "average" else {}
+    assert from_config_dict(changed(parity, **{place: value}, **further)).digest != from_config_dict(parity()).digest
+
+
 PLACES = [
     (),
     ("task",),

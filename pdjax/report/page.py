@@ -118,7 +118,9 @@ def _teacher_sentence(results: Results) -> str:
         return f"{sentence}."
     low, high = fraction(float(others.min())), fraction(float(others.max()))
     seeds = "a teacher of another seed" if others.size == 1 else f"{others.size} teachers of other seeds"
-    return f"{sentence}, {seeds} {low if low == high else f'{low} to {high}'}."
+    return (
+        f"{sentence}, and {seeds} reach{'es' if others.size == 1 else ''} {low if low == high else f'{low} to {high}'}."
+    )
 
 
 def _best_sentence(results: Results, finished: Sequence[Arm], asked: int) -> str:

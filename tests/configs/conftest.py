@@ -72,8 +72,8 @@ def trace_chunks():
         task, teaching, training = build_task(config.task), config.teacher_training, config.student_training
         teacher = build_model(config.teacher, task)
         inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
-        init = jax.vmap(lambda key: teacher.init(key, inputs))
-        checkpoints = jax.eval_shape(init, jax.random.split(jax.random.key(0), 8))
+        init = jax.vmap(teacher.init, in_axes=(0, None))
+        checkpoints = jax.eval_shape(init, jax.random.split(jax.random.key(0), 8), inputs)
         replicas = len(training.seeds) * len(training.learning_rates)
         guide = Guide(checkpoints, jnp.arange(8), jnp.arange(8))
         adaptive = guide._replace(starts=jnp.tile(guide.starts, (replicas, 1)))

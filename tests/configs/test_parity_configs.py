@@ -94,16 +94,28 @@ def test_paper_has_the_papers_transformers_and_their_training(experiment):
 
 def test_the_transformers_panels_vary_the_heads_in_the_papers_three_ways(experiment):
     """Figure 10: 8 dimensions a head, one hidden width, averaged heads as wide as the model."""
-    narrow, fixed, averaged = experiment("parity_transformer", "paper").sizes.panels.values()
-    for models in (narrow, fixed, averaged):
-        assert [str(model.num_heads) for model in models.values()] == list(models)
-        counts = [model.num_heads for model in models.values()]
-        assert counts == sorted(counts)
-    assert {model.dimensions_per_head for model in narrow.values()} == {8}
-    assert max(model.model_width for model in narrow.values()) == 256
-    assert {model.model_width for model in fixed.values()} == {256}
-    assert {model.heads for model in (*narrow.values(), *fixed.values())} == {"concatenate"}
-    assert {(model.heads, model.head_dim, model.width) for model in averaged.values()} == {("average", 256, 256)}
+    panels = experiment("parity_transformer", "paper").sizes.panels
+    assert set(panels) == {"8 dimensions a head", "width 256", "averaged heads of 256"}
+    for models in panels.values():
+        assert {label: model.num_heads for label, model in models.items()} == {"4": 4, "8": 8, "16": 16, "32": 32}
+    narrow, fixed, averaged = (
+        panels[name].values() for name in ("8 dimensions a head", "width 256", "averaged heads of 256")
+    )
+    assert {model.dimensions_per_head for model in narrow} == {8}
+    assert {model.model_width for model in narrow} == {32, 64, 128, 256}
+    assert {model.model_width for model in fixed} == {256}
+    assert {model.heads for model in (*narrow, *fixed)} == {"concatenate"}
+    assert {(model.heads, model.head_dim, model.width) for model in averaged} == {("average", 256, 256)}
+
+
+def test_the_mlps_panel_reaches_from_the_student_to_the_teacher(experiment):
+    """Figure 7 (left)."""
+    paper = experiment("parity_mlp", "paper")
+    (models,) = paper.sizes.panels.values()
+    widths = {int(label): model.widths for label, model in models.items()}
+    assert all(model == (width,) for width, model in widths.items())
+    assert (min(widths), max(widths)) == (100, 50_000)
+    assert experiment("hierarchical", "paper").sizes is None
 
 
 @pytest.mark.parametrize("base", ["", "paper"])

@@ -127,19 +127,21 @@ class Workdir:
         environment |= {"versions": {"jax": "0.7.1", "python": "3.11"}, "device": "cpu", "cores": 2}
         self.write("environment.json", environment)
 
-    def select(self, strategies: Mapping[str, Sequence[int]]) -> None:
-        """Writes phases and the chosen checkpoints."""
+    def select(self, strategies: Mapping[str, Sequence[int]], **found: Any) -> None:
+        """Writes phases, what else was ``found`` (transition, spikes), and the chosen checkpoints."""
         phases = {"start": 100, "middle": 200, "end": 300, "reason": "the loss drops there"}
         chosen = {key: {"teacher_steps": steps, "reason": f"because of {key}"} for key, steps in strategies.items()}
-        self.write("selection.json", {"phases": phases, "strategies": chosen})
+        evidence = {"phases": phases, "transition": None, "spikes": None, **found}
+        self.write("selection.json", {**evidence, "strategies": chosen})
 
     def teacher(self, curve: Mapping[int, tuple[float, float]] | None = None, complete: bool = True) -> None:
-        """Writes the teacher's run."""
+        """Writes the teacher's run; the teacher of the n-th extra seed is 0.01 n less accurate."""
         curve = self.TEACHER if curve is None else curve
-        records = [(step, 0, loss, accuracy) for step, (loss, accuracy) in curve.items()]
-        steps = self.config["teacher_training"]["steps"]
-        description = {"role": "teacher", "name": "teacher", "strategy": None, "budget": steps}
-        self.run("teacher", description, [(0, 1e-3)], records, complete)
+        training = self.config["teacher_training"]
+        seeds = [training["seed"], *training["extra_seeds"]]
+        records = [(s, r, loss, a - 0.01 * r) for s, (loss, a) in curve.items() for r in range(len(seeds))]
+        description = {"role": "teacher", "name": "teacher", "strategy": None, "budget": training["steps"]}
+        self.run("teacher", description, [(seed, 1e-3) for seed in seeds], records, complete)
 
     def student(
         self,
@@ -149,13 +151,50 @@ class Workdir:
         replicas: Replicas = ((0, 1e-3), (1, 1e-3), (2, 1e-3)),
         table: Sequence[tuple[int, int]] = (),
         complete: bool = True,
+        starts: Sequence[Sequence[int]] = (),
     ) -> None:
-        """Writes a student run; ``curves`` holds the accuracy of every replica by step, the loss is 2 - accuracy."""
+        """Writes a student run; ``curves`` holds the accuracy of every replica by step, the loss is 2 - accuracy.
+
+        With ``starts`` of every replica the run is adaptive; the table then says which checkpoints there are.
+        """
         name = f"{key}-{budget}"
         records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
         description = {"role": "student", "name": name, "strategy": key, "budget": budget}
         description |= {"starts": [start for start, _ in table], "teacher_steps": [step for _, step in table]}
+        if starts:
+            description["starts"] = [0]
+            self.write(f"students/{name}/curriculum.json", {"starts": starts})
         self.run(f"students/{name}", description, replicas, records, complete)
+
+    def size(self, name: str, curves: Mapping[int, Sequence[float]], replicas: Replicas, complete: bool = True) -> None:
+        """Writes the run of a model of another size, named <panel>/<label>."""
+        records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
+        description = {"role": "size", "name": name, "strategy": None, "budget": self.config["sizes"]["steps"]}
+        self.run(f"sizes/{name}", description, replicas, records, complete)
+
+    def probe(self, name: str, records: Sequence[Mapping[str, Any]], **listed: Any) -> None:
+        """Writes what a probe measured, and what it lists besides (the monomials)."""
+        if listed:
+            self.write(f"probes/{name}.json", listed)
+        self.write("probes/result.json", {"identity": "0"})
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (self.path / "probes" / f"{name}.jsonl").write_text(lines)
+
+    def parity(self, **task: Any) -> None:
+        """Makes the task a parity of 6 coordinates, the teacher a GPT-2 with 2 heads and the student one with 1."""
+        base = {"kind": "parity", "dimension": 6, "degree": 2, "support": "first", "support_seed": 0}
+        model = {"kind": "gpt2", "num_layers": 2, "head_dim": 8, "width": None, "feed_forward_multiple": 4}
+        model |= {"dropout": 0.0, "tied_head": False, "heads": "concatenate"}
+        self.config |= {"task": {**base, **task}}
+        self.config |= {"teacher": {**model, "num_heads": 2}, "student": {**model, "num_heads": 1}}
+
+    def sizes(self, labels: Sequence[str], learning_rates: Sequence[float]) -> None:
+        """Asks for MLPs of the widths that the labels say, 100 steps each, in a task for them."""
+        self.parity()
+        models = {label: {"kind": "mlp", "widths": [int(label)]} for label in labels}
+        training = {"batch_size": 8, "shared_batches": True, "optimizer": _OPTIMIZER}
+        grid = {"seeds": [0, 1], "learning_rates": list(learning_rates), "steps": 100}
+        self.config["sizes"] = {"panels": {"width": models}, **grid, **training}
 
     def run(
         self,

@@ -9,7 +9,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from pdjax.report import style
-from pdjax.report.figures import all_figures, draw_budgets, draw_teacher, draw_training
+from pdjax.report.figures import all_figures, draw_budgets, draw_teacher, draw_training, looks
+from pdjax.report.figures.drawing import step_text
 from pdjax.report.results import read_results
 
 
@@ -88,6 +89,86 @@ def test_teacher_shows_phases_and_stacks_shared_checkpoints(finished: Any):
     heights = [mark.get_transform().transform((400, 1.0))[1] for mark in (marks[0], marks[2])]
     assert heights[1] > heights[0] + 5  # dots: both strategies use the final checkpoint, one above the other
     assert legend_of(figure) == ["one-shot", "(2, T)"]
+
+
+def test_teacher_shows_its_transition_and_other_seeds(finished: Any):
+    finished.config["teacher_training"]["extra_seeds"] = [7]
+    finished.start()
+    finished.teacher()
+    finished.select({"two": (200, 400)}, transition={"start": 150, "middle": 200, "end": 250, "reason": "it rises"})
+    loss_axes, accuracy_axes = draw_teacher(read_results(finished.path)).axes
+    assert not loss_axes.texts  # no phases
+    (span,) = accuracy_axes.patches
+    assert (span.get_extents().transformed(accuracy_axes.transData.inverted()).x0, span.get_x() + span.get_width()) == (
+        pytest.approx(150),
+        250,
+    )
+    chosen, other, middle = accuracy_axes.lines
+    np.testing.assert_allclose(np.asarray(other.get_ydata()), np.asarray(chosen.get_ydata()) - 0.01)
+    assert other.get_linewidth() < chosen.get_linewidth()
+    assert list(middle.get_xdata()) == [200, 200]
+
+
+def test_strategies_with_the_same_checkpoints_share_triangles(finished: Any):
+    finished.select({"labels": (), "one_shot": (100, 400), "two": (100, 400)})
+    figure = draw_teacher(read_results(finished.path))
+    assert legend_of(figure) == ["one-shot · (2, T)"]
+    assert len([line for line in figure.axes[0].lines if line.get_marker() == "v"]) == 2
+
+
+def test_a_comparison_names_its_figure_and_its_strategies_in_order(finished: Any):
+    finished.config["comparisons"] = {
+        "b": {"title": "Some", "figure": "figure 99", "strategies": ["two", "labels"]},
+        "c": {"title": "Others", "figure": "figure 98", "strategies": ["one_shot"]},
+    }
+    finished.start()
+    figures = {figure.name: figure for figure in all_figures(read_results(finished.path))}
+    assert set(figures) >= {"training_b_100", "training_b_200", "training_c_100", "training_c_200"}
+    assert figures["training_b_100"].title == "Some, 100 steps"
+    assert "figure 99 of the paper" in figures["training_b_100"].caption
+    results = read_results(finished.path)
+    drawn = draw_training(results, [results.arms[key, 1e-3, 100] for key in ("two", "labels")])
+    assert legend_of(drawn)[:2] == ["(2, T)", "labels"]
+
+
+def test_one_budget_has_no_figure_by_budget(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("labels", 100, {100: (0.1, 0.2, 0.3)})
+    assert [figure.name for figure in all_figures(read_results(workdir.path))] == ["training_all_100"]
+
+
+def test_adaptive_students_have_faint_ticks_each(finished: Any):
+    table = ((0, 100), (0, 200), (0, 400))
+    starts = [[0, 50], [0, 50, 150], [0]]
+    finished.student("two", 200, {200: (0.5, 0.6, 0.7)}, table=table, starts=starts)
+    results = read_results(finished.path)
+    axes = draw_training(results, [results.arms["two", 1e-3, 200]]).axes[0]
+    ticks = [c for c in axes.collections if isinstance(c, LineCollection)]
+    assert [[segment[0, 0] for segment in c.get_segments()] for c in ticks] == [[50], [50, 150]]
+    assert all((c.get_alpha() or 1) < 1 for c in ticks)
+
+
+@pytest.mark.parametrize(
+    ("step", "largest", "text"),
+    [(1200, 8000, "1,200"), (50_000, 240_000, "50k"), (0, 2e7, "0"), (2_500_000, 2e7, "2.5M"), (5e6, 2e7, "5M")],
+)
+def test_large_steps_are_short(step: float, largest: float, text: str):
+    assert step_text(step, largest) == text
+
+
+def test_strategies_of_a_comparison_differ_in_colour(workdir: Any):
+    keys = [f"s{i}" for i in range(12)]
+    workdir.config["strategies"] = {key: workdir.strategy("one_shot", key) for key in keys}
+    groups = (keys[6:], keys[:5], [keys[0], keys[7], keys[11]])
+    workdir.config["comparisons"] = {
+        f"c{i}": {"title": "", "figure": "", "strategies": group} for i, group in enumerate(groups)
+    }
+    workdir.start()
+    found = looks(read_results(workdir.path))
+    assert len({(look.color, look.marker) for look in found.values()}) == 12
+    for group in groups[:2]:
+        assert len({found[key].color for key in group}) == len(group)
 
 
 def test_no_two_strategies_look_alike():

@@ -111,6 +111,17 @@ def test_a_new_report_replaces_the_old_one_entirely(workdir: Any):
     assert [p.name for p in workdir.path.iterdir() if p.name.startswith("report")] == ["report"]
 
 
+def test_a_title_with_quotes_and_a_name_with_slashes_break_nothing(finished: Any):
+    title = 'a "quoted" <title> & more'
+    finished.config["comparisons"] = {"a/b c": {"title": title, "figure": "figure 0", "strategies": ["labels"]}}
+    finished.start()
+    index = write_report(finished.path)
+    page = Page(index.read_text())
+    assert title in page.text
+    assert (index.parent / "figures" / "training_a_b_c_100.svg").is_file()
+    assert "training_a_b_c_100" in page.identifiers
+
+
 def test_a_failing_report_leaves_the_old_one(workdir: Any):
     workdir.start()
     index = write_report(workdir.path)
@@ -208,6 +219,62 @@ def test_two_learning_rates_are_apart(workdir: Any):
     assert "With 100 steps and learning rate 0.001 the highest mean" in text
     assert "labels, learning rate 0.001 100 0.420" in text
     assert "labels, learning rate 0.01 100 0.620" in text
+
+
+def test_transition_spikes_and_other_teachers_are_explained(finished: Any):
+    finished.config["teacher_training"]["extra_seeds"] = [7, 8]
+    finished.start()
+    finished.teacher()
+    transition = {"start": 1000, "middle": 2000, "end": 3000, "reason": "it rises"}
+    finished.select({}, transition=transition, spikes=[{"step": 1500, "reason": "level 0 peaks"}])
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "from step 1,000 over its middle at step 2,000 to step 3,000: it rises" in text
+    assert "step 1,500: level 0 peaks" in text
+    assert "accuracy of 0.700, and 2 teachers of other seeds reach 0.680 to 0.690." in text
+    assert "All students learn from the teacher of seed 0; those of the seeds 7, 8 are" in text
+
+
+def test_strategies_with_the_same_checkpoints_are_explained_together(finished: Any):
+    finished.config["strategies"]["hot"] = finished.strategy("fixed_duration", "hot", temperature=2.0)
+    finished.start()
+    finished.student("hot", 100, {100: (0.5, 0.5, 0.5)}, table=finished.TABLES["two"])
+    finished.student("hot", 200, {200: (0.5, 0.5, 0.5)}, table=finished.TABLES["two"])
+    finished.select({"hot": (200, 400), "two": (200, 400)})
+    selection = finished.path / "selection.json"
+    selection.write_text(selection.read_text().replace("because of hot", "because of two"))
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "(2, T) · hot because of two" in text
+    assert text.count("because of two") == 1
+
+
+def test_a_long_curriculum_is_said_in_words_and_folded(finished: Any):
+    table = [(2 * i, 50 * (i + 1)) for i in range(100)]
+    finished.student("two", 200, {200: (0.5, 0.5, 0.5)}, table=table)
+    page = Page(write_report(finished.path).read_text())
+    assert "100 checkpoints, of teacher steps 50 to 5,000 every 50; the student moves on every 2 steps" in words(
+        page.text
+    )
+    assert "198 → 5,000" in page.text
+    assert page.tags.count("details") == 2  # and the configuration
+
+
+def test_adaptive_students_are_listed_one_by_one(finished: Any):
+    starts = [[0], [0, 50, 150], [0, 200]]
+    finished.student("two", 200, {200: (0.5, 0.6, 0.7)}, table=((0, 100), (0, 200), (0, 300)), starts=starts)
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "each student moves on by itself and comes to 1 to 3 checkpoints" in text
+    assert "seed 1: 0 → 100; 50 → 200; 150 → 300" in text
+
+
+def test_sizes_have_a_table_of_their_own(workdir: Any):
+    workdir.sizes(["1000", "300"], [0.1])
+    workdir.start()
+    for label, final in (("300", (0.6, 0.8)), ("1000", (0.9, 1.0))):
+        workdir.size(f"width/{label}", {50: (0.5, 0.5), 100: final}, [(0, 0.1), (1, 0.1)])
+    text = words(Page(write_report(workdir.path).read_text()).text)
+    assert text.index("width 300 0.700") < text.index("width 1000 0.950")
+    assert "a share of the" not in text  # no student is complete
+    assert "nats per selected position" not in text
 
 
 def test_hostile_text_stays_text(finished: Any):

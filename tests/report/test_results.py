@@ -74,6 +74,37 @@ def test_equal_labels_are_told_apart(workdir: Any):
     assert labels["labels"] == "labels"
 
 
+def test_models_of_a_panel_are_in_increasing_size(workdir: Any):
+    workdir.sizes(["100", "1000", "2000", "300"], [0.1])
+    workdir.start()
+    results = read_results(workdir.path)
+    assert results.panels == {"width": ("100", "300", "1000", "2000")}
+    assert [state.name for state in results.states][-4:] == [f"width/{w}" for w in (100, 300, 1000, 2000)]
+
+
+def test_a_size_run_without_its_last_evaluation_is_an_error(workdir: Any):
+    workdir.sizes(["100"], [0.1])
+    workdir.start()
+    workdir.size("width/100", {50: (0.5, 0.5)}, [(0, 0.1), (1, 0.1)])
+    with pytest.raises(UserError, match="step 100 of the complete run width/100"):
+        read_results(workdir.path)
+
+
+def test_a_size_that_nobody_asks_for_is_a_stray(workdir: Any):
+    workdir.sizes(["100"], [0.1])
+    workdir.start()
+    workdir.size("width/7", {100: (0.5, 0.5)}, [(0, 0.1), (1, 0.1)])
+    assert read_results(workdir.path).strays == ["width/7"]
+
+
+def test_other_features_of_a_tree_belong_to_the_support_too(workdir: Any):
+    workdir.parity(kind="hierarchical", dimension=8, depth=2)
+    workdir.start()
+    members, groups = [[0], [1], [2], [3], [6], [7]], [0, 0, 1, 1, -1, -1]  # 4 and 5: the root's other child
+    workdir.probe("monomials", [{"seed": 0, "step": 10, "correlations": [0.1] * 6}], members=members, groups=groups)
+    assert read_results(workdir.path).support == (0, 1, 2, 3, 4, 5)
+
+
 def test_a_directory_without_an_experiment_is_an_error(workdir: Any):
     with pytest.raises(UserError, match=r"config\.json"):
         read_results(workdir.path)

@@ -51,7 +51,12 @@ def test_claims_have_one_row_per_comparison(finished: Any):
 
 
 def test_teacher_equals_the_records(finished: Any):
-    rows = rows_of(finished, "teacher")
+    finished.config["teacher_training"]["extra_seeds"] = [7]
+    finished.start()
+    finished.teacher()
+    every = rows_of(finished, "teacher")
+    assert [float(row["accuracy"]) for row in every if row["seed"] == "7"] == pytest.approx([0.29, 0.39, 0.59, 0.69])
+    rows = [row for row in every if row["seed"] == "0"]
     assert {int(row["step"]): (float(row["loss"]), float(row["accuracy"])) for row in rows} == finished.TEACHER
 
 
@@ -61,6 +66,72 @@ def test_curricula_say_from_when_to_when(finished: Any):
     assert ("two", "200", "", "", "0", "50", "200") in rows
     assert ("two", "200", "", "", "50", "200", "400") in rows
     assert len(rows) == 6  # two runs of one-shot, two of (2, T) with two rows each
+
+
+def test_adaptive_curricula_have_rows_for_every_student(finished: Any):
+    table = ((0, 100), (0, 200), (0, 300), (0, 400))
+    final = {200: (0.5, 0.6, 0.7)}
+    finished.student("two", 200, final, table=table, starts=[[0], [0, 50, 150], [0, 200]])
+    rows = [tuple(row.values())[2:] for row in rows_of(finished, "curricula") if (row["budget"]) == "200"][1:]
+    assert rows == [
+        ("0", "0.001", "0", "200", "100"),
+        ("1", "0.001", "0", "50", "100"),
+        ("1", "0.001", "50", "150", "200"),
+        ("1", "0.001", "150", "200", "300"),
+        ("2", "0.001", "0", "200", "100"),  # moving on with the last step has no effect
+    ]
+    finished.student("two", 200, {150: (0.5, 0.6, 0.7)}, table=table, starts=[[0], [0, 50], [0]], complete=False)
+    rows = [tuple(row.values())[2:] for row in rows_of(finished, "curricula") if (row["budget"]) == "200"][1:]
+    assert rows[0] == ("0", "0.001", "0", "", "100")  # who knows until when
+
+
+def test_students_that_move_on_together_share_rows(finished: Any):
+    finished.student("two", 200, {200: (0.5, 0.6, 0.7)}, table=((0, 100), (0, 400)), starts=[[0, 50]] * 3)
+    rows = [tuple(row.values()) for row in rows_of(finished, "curricula")]
+    assert rows[-2:] == [("two", "200", "", "", "0", "50", "100"), ("two", "200", "", "", "50", "200", "400")]
+
+
+def test_sizes_are_in_increasing_order_with_every_learning_rate(workdir: Any):
+    workdir.sizes(["1000", "300"], [0.1, 0.2])
+    workdir.start()
+    replicas = [(1, 0.2), (0, 0.1), (0, 0.2), (1, 0.1)]
+    workdir.size("width/300", {50: (0.3, 0.5, 0.5, 0.7), 100: (0.6, 0.9, 0.8, 1.0)}, replicas)
+    rows = rows_of(workdir, "sizes")
+    assert [(row["label"], row["learning_rate"]) for row in rows] == [
+        ("300", "0.1"),
+        ("300", "0.2"),
+        ("1000", "0.1"),
+        ("1000", "0.2"),
+    ]
+    assert [row["state"] for row in rows] == ["complete"] * 2 + ["not started"] * 2
+    assert [float(row["accuracy_mean"]) for row in rows[:2]] == pytest.approx([0.95, 0.7])
+    assert [float(row["accuracy_over_training"]) for row in rows[:2]] == pytest.approx([0.775, 0.55])
+    half = 12.706 * 0.1 / 2  # t(0.975; 1) * s / sqrt(2) of 0.9 and 1.0
+    assert float(rows[0]["accuracy_low"]) == pytest.approx(0.95 - half, abs=1e-4)
+    assert rows[2]["accuracy_mean"] == ""
+
+
+def test_correlations_are_means_and_deviations_over_monomials(workdir: Any):
+    workdir.start()
+    records = [{"seed": 3, "step": step, "correlations": [0.1, 0.3, 0.2, 0.5, step / 100]} for step in (10, 20)]
+    workdir.probe("monomials", records, members=[[0], [1], [0, 1], [2], [0, 2]], groups=[0, 0, 0, -1, -1])
+    rows = {tuple(map(int, list(row.values())[:4])): list(row.values())[4:] for row in rows_of(workdir, "correlations")}
+    assert len(rows) == 8
+    assert [float(value) for value in rows[3, 10, 0, 1]] == pytest.approx([2, 0.2, 0.1])
+    assert [float(value) for value in rows[3, 20, -1, 2]] == pytest.approx([1, 0.2, 0.0])
+
+
+@pytest.mark.parametrize("monomials", [True, False])
+def test_attention_off_the_support_is_known_with_monomials(workdir: Any, monomials: bool):
+    workdir.parity(dimension=4)
+    workdir.start()
+    workdir.probe("attention", [{"seed": 0, "step": 10, "positions": [1.0, 2.0, 0.25, 0.75], "support": 3.1}])
+    if monomials:
+        members, groups = [[0], [1], [2], [3]], [0, 0, -1, -1]
+        records = [{"seed": 0, "step": 10, "correlations": [0.1] * 4}]
+        workdir.probe("monomials", records, members=members, groups=groups)
+    (row,) = rows_of(workdir, "attention")
+    assert list(row.values()) == ["0", "10", "3.1", "0.5" if monomials else ""]
 
 
 def test_runs_hold_seconds_and_memory(finished: Any):

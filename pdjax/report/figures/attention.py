@@ -38,8 +38,8 @@ def attention_figures(results: Results) -> list[ReportFigure]:
     caption = (
         "Attention of the last position to each position along paths of two layers, summed over heads, as a share of "
         f"the whole: medians over random inputs; {colors}. On the right axis, from 0 to 1: the share of all positions "
-        "of the support together and the held-out accuracy. The transition shaded is that of the students' teacher, "
-        f"the first.{left_out} Corresponds to figure 11 of the paper."
+        "of the support together and the held-out accuracy. Shaded: each teacher's transition, where it has one."
+        f"{left_out} Corresponds to figure 11 of the paper."
     )
     return [drawn("attention", "Attention of the teachers", caption, draw_attention, results)]
 
@@ -52,8 +52,8 @@ def draw_attention(results: Results) -> Figure:
     figure, panels = grid(len(seeds), columns=min(len(seeds), 2), height=2.6 if len(seeds) > 1 else 3.4)
     handles: list[Artist] = []
     for place, (axes, seed) in enumerate(zip(panels, seeds, strict=True)):
-        handles = _draw_positions(results, axes, place)
-        handles += shade_transition(results, axes) if place == 0 else []
+        handles += _draw_positions(results, axes, place)
+        handles += shade_transition(results, axes, place)
         column = teacher_column(results, seed)
         if column is not None and results.teacher is not None:
             handles += add_accuracy(axes, results.teacher.evaluation, column, label="accuracy, support's share")

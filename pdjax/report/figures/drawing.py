@@ -100,9 +100,14 @@ def grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, panels[:count]
 
 
-def shade_transition(results: Results, axes: Axes) -> list[Artist]:
-    """Shades the transition of the students' teacher and dots its middle; returns what the legend says about it."""
-    transition = results.selection.get("transition")
+def shade_transition(results: Results, axes: Axes, teacher: int = 0) -> list[Artist]:
+    """Shades a teacher's transition and dots its middle; returns what the legend says about it.
+
+    The teachers are counted in the order of their seeds; students learn from number 0.
+    """
+    selection = results.selection
+    transitions = selection.get("transitions") or [selection.get("transition")]
+    transition = transitions[teacher] if teacher < len(transitions) else None
     if not transition:
         return []
     axes.axvspan(transition["start"], transition["end"], color=style.SHADE_COLOR, linewidth=0, zorder=0)
@@ -122,7 +127,7 @@ def add_accuracy(axes: Axes, curves: Curves, column: int, label: str = "accuracy
     twin.tick_params(labelsize=SMALL, labelright=ticks, colors="#666666")
     if ticks:
         twin.set_ylabel(label, fontsize=SMALL, color="#666666")
-    return [Line2D([], [], label="accuracy (right axis)", **look)]
+    return [Line2D([], [], label="accuracy (right axis)" if ticks else "accuracy, from 0 to 1", **look)]
 
 
 def teacher_column(results: Results, seed: int) -> int | None:
@@ -139,6 +144,7 @@ def set_levels(axes: Axes, levels: Sequence[Float[np.ndarray, "E R"]], room: flo
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     span = max(high - low, 0.01) * 1.06
     axes.set_ylim(low - span * room / (1 - room), min(low + span, 1.005))
+    axes.set_yticks([tick for tick in axes.get_yticks() if max(axes.get_ylim()[0], 0) <= tick <= axes.get_ylim()[1]])
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist], **options: Any) -> None:

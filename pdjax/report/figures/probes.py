@@ -55,7 +55,8 @@ def probe_figures(results: Results) -> list[ReportFigure]:
     if len(record.seeds) > 1 and _seed_degrees(record):
         caption = (
             f"The same for every teacher: seeds from left to right, degrees from top to bottom. {_BANDS} Dashed grey: "
-            "each teacher's held-out accuracy, from 0 to 1. Corresponds to figure 12 of the paper."
+            "each teacher's held-out accuracy, from 0 to 1; shaded: its transition, where it has one. "
+            "Corresponds to figure 12 of the paper."
         )
         title = "Correlations of every teacher"
         figures.append(drawn("correlations_by_seed", title, caption, draw_teacher_seeds, results))
@@ -110,10 +111,11 @@ def draw_teacher_seeds(results: Results) -> Figure:
         block, across = divmod(place, columns)
         for down, degree in enumerate(degrees):
             axes = panels[(block * len(degrees) + down) * columns + across]
-            handles = _draw_gap(axes, record, place, degree)
+            entries = _draw_gap(axes, record, place, degree) + shade_transition(results, axes, place)
             column = teacher_column(results, seed)
             if column is not None and results.teacher is not None:
-                handles += add_accuracy(axes, results.teacher.evaluation, column, ticks=False)
+                entries += add_accuracy(axes, results.teacher.evaluation, column, ticks=False)
+            handles = entries if len(entries) > len(handles) else handles
             if down == 0:
                 axes.set_title(f"seed {seed}", fontsize=10)
             axes.set_ylabel(f"degree {degree}" if across == 0 else "", fontsize=SMALL)
@@ -163,7 +165,7 @@ def draw_levels(results: Results) -> Figure:
         if column is not None and results.teacher is not None:
             handles += add_accuracy(axes, results.teacher.evaluation, column)
         axes.set_ylabel(f"correlation, degree {degree}", fontsize=SMALL)
-        set_step_axis(axes, "teacher's training steps" if degree == degrees[-1] else "")
+        set_step_axis(axes, "teacher's training steps" if degree == degrees[-1] else "", size=SMALL)
     add_legend(figure, handles)
     return figure
 

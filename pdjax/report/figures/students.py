@@ -131,7 +131,9 @@ def draw_training(results: Results, arms: Sequence[Arm]) -> Figure:
     """Draws held-out accuracy during training, arms of one budget and learning rate."""
     figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    budget, levels, handles, rows = arms[0].budget, [], [], 0
+    budget, levels, handles = arms[0].budget, [], []
+    moving = [arm for arm in arms if _switches(arm)]
+    row_height = min(0.05, 0.22 / max(len(moving), 1))  # of the axes: ticks never take more than a quarter of them
     for place, arm in enumerate(arms):
         look = looks(results)[arm.strategy]
         mean, half = np.mean(arm.accuracy, axis=1), half_width(arm.accuracy)
@@ -142,17 +144,18 @@ def draw_training(results: Results, arms: Sequence[Arm]) -> Figure:
         label = results.labels[arm.strategy] + ("" if arm.run.complete else " (unfinished)")
         handles.append(Line2D([], [], label=shown(label), **drawing))
         levels.append(arm.accuracy)
-        rows += _draw_switches(axes, arm, look.color, rows)
+        if arm in moving:
+            _draw_switches(axes, arm, look.color, moving.index(arm) * row_height, row_height)
     if results.teacher is not None and results.teacher.evaluation.steps.size:
         curves = results.teacher.evaluation
         axes.plot(curves.steps, curves.accuracy[:, 0], color="#999999", linewidth=1, zorder=1.5)
         handles.append(Line2D([], [], label="teacher", color="#999999", linewidth=1))
         levels.append(curves.accuracy[curves.steps <= budget, :1])
-    if rows:
+    if moving:
         tick = {"color": "#444444", "marker": "|", "linestyle": "none", "markersize": 9, "markeredgewidth": 2}
         handles.append(Line2D([], [], label="next teacher checkpoint", **tick))
     axes.set_xlim(0, budget * 1.01)
-    set_levels(axes, levels, room=0.05 * (rows + 0.5))
+    set_levels(axes, levels, room=row_height * (len(moving) + 0.5))
     set_step_axis(axes, "student's training steps")
     axes.set_ylabel(accuracy_label(results))
     add_legend(figure, handles)
@@ -165,11 +168,10 @@ def _switches(arm: Arm) -> list[tuple[int, ...]]:
     return [table[1:] for table in tables if table[1:]]
 
 
-def _draw_switches(axes: Axes, arm: Arm, color: str, row: int) -> int:
-    """Draws an arm's switches in a row of ticks at the bottom; returns how many rows that took, 0 or 1."""
+def _draw_switches(axes: Axes, arm: Arm, color: str, bottom: float, height: float) -> None:
+    """Draws an arm's switches as a row of ticks at a height of the axes."""
     tables = _switches(arm)
-    bottom = 0.01 + 0.045 * row
+    bottom, top = bottom + 0.15 * height, bottom + 0.9 * height
     for table in tables:
         look = {"alpha": 1.0 if len(tables) == 1 else 0.4, "linewidth": 2 if len(table) <= 100 else 0.8}
-        axes.vlines(table, bottom, bottom + 0.035, color, transform=axes.get_xaxis_transform(), **look)
-    return 1 if tables else 0
+        axes.vlines(table, bottom, top, color, transform=axes.get_xaxis_transform(), **look)
