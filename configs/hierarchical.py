@@ -87,14 +87,15 @@ def get_config(variant: str = "") -> ConfigDict:
             shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
         ),
     }
-    parts = [part for part in variant.split("-") if part]
-    base, changes = (parts[0], parts[1:]) if parts and parts[0] in sizes else ("", parts)
-    if changes not in ([], ["wide"]):
-        expected = f"one of {sorted(sizes)}, and wide, joined by a hyphen"
-        raise ValueError(f"expected configs/hierarchical.py with {expected} behind a colon; found {variant!r}")
+    variants = {"-".join(filter(None, (base, change))): (base, change) for base in sizes for change in ("", "wide")}
+    if variant not in variants:
+        raise ValueError(
+            f"expected configs/hierarchical.py with one of {sorted(variants)} behind a colon; found {variant!r}"
+        )
+    base, change = variants[variant]
     chosen = dict(sizes[base])
-    if changes:
-        chosen |= dict(name=chosen["name"] + "-wide", student_width=10 * chosen["student_width"])
+    if change:
+        chosen |= dict(name=f"{chosen['name']}-wide", student_width=10 * chosen["student_width"])
     return _experiment(**chosen)
 
 

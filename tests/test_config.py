@@ -444,6 +444,22 @@ WRONG_PARITIES = [
         {"comparisons__all__strategies": ("labels", "best")},
         r"comparisons\.all\.strategies among \[.*'labels'.*\]; found \['best'\]",
     ),
+    (
+        parity,
+        {"strategies__fixed__selection__points": ()},
+        r"at least one entry in selection\.points, or None; found none",
+    ),
+    (
+        hierarchical,
+        {"strategies__fixed__selection__levels": (0, 3)},
+        r"strategies\.fixed\.selection\.levels from 0 to 2; found \[3\]; the root is level 0",
+    ),
+    (
+        valid,
+        {"strategies__fixed__selection__kind": "transition", "strategies__fixed__selection__points": ("start",)},
+        r"a task of one class per input for strategies\.fixed .*found task 'pcfg'; use 'phase'",
+    ),
+    (valid, {"sizes__panels": {"a/b": {"2": BERT}}}, r"names of panels .* directories; found \['a/b'\]; leave out"),
     (parity, {"comparisons__all__strategies": ()}, r"at least one entry in comparisons\.all\.strategies; found none"),
     (valid, {"sizes__panels": {}}, r"in config\.sizes: expected at least one panel in sizes\.panels; found none"),
     (valid, {"sizes__panels__heads": {}}, r"in config\.sizes: .*one model in sizes\.panels\.heads; found none"),

@@ -109,7 +109,16 @@ def _check_probes(config: "Config") -> None:
         found = f"{config.teacher.kind} with {getattr(config.teacher, 'num_layers', 0)} layers"
         expected = "a gpt2 teacher of 2 layers for probes.attention"
         require(found == "gpt2 with 2 layers", expected, found, "set it to None")
+    depth = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
     for name, strategy in config.strategies.items():
+        require(
+            strategy.selection.kind != "transition" or kind != "pcfg",
+            f"a task of one class per input for strategies.{name} with selection.kind 'transition'",
+            "task 'pcfg'",
+            "use 'phase', the drop of the loss",
+        )
+        beyond = [level for level in strategy.selection.levels or () if not 0 <= level < depth]
+        require(not beyond, f"strategies.{name}.selection.levels from 0 to {depth - 1}", beyond, "the root is level 0")
         require(
             strategy.selection.kind != "levels" or probes.monomials is not None,
             f"probes.monomials for strategies.{name} with selection.kind 'levels'",

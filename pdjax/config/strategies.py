@@ -22,6 +22,9 @@ class SelectionConfig:
         if needs is not None:
             value = getattr(self, needs)
             require(value is not None, f"selection.{needs} with selection.kind {self.kind!r}", "None", "set it")
+        for name in ("points", "levels"):
+            place = f"at least one entry in selection.{name}, or None"
+            require(getattr(self, name) != (), place, "none", "an empty list chooses no checkpoint")
         if self.count is not None:
             require(self.count >= 1, "selection.count of at least 1", self.count, "raise it")
         if self.steps is not None:

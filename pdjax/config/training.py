@@ -99,7 +99,7 @@ class StudentTrainingConfig:
 class SizesConfig:
     """Models of several sizes trained from the labels, to see which learns faster (figures 7 and 10)."""
 
-    panels: Mapping[str, Mapping[str, ModelConfig]]  # panel -> label -> model, in increasing size
+    panels: Mapping[str, Mapping[str, ModelConfig]]  # panel -> label -> model; both names become directories
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     steps: int
@@ -112,6 +112,8 @@ class SizesConfig:
         require(len(self.panels) > 0, "at least one panel in sizes.panels", "none", "or leave sizes at None")
         for panel, models in self.panels.items():
             require(len(models) > 0, f"at least one model in sizes.panels.{panel}", "none", "add one")
+            split = [name for name in (panel, *models) if "/" in name or name in ("", ".", "..")]
+            require(not split, "names of panels and models that can be directories", split, "leave out the slash")
         for name in ("steps", "batch_size"):
             require(getattr(self, name) >= 1, f"sizes.{name} of at least 1", getattr(self, name), "raise it")
 

@@ -141,16 +141,10 @@ def differences(one, other):
     return {key for key in one if one[key] != other[key]}
 
 
-def test_the_changes_of_parity_mlp_combine(experiment):
-    both, default = experiment("parity_mlp", "wide-slow"), experiment("parity_mlp", "")
-    assert both.student.widths[0] == 10 * default.student.widths[0]
-    assert both.teacher_training.learning_rate == default.teacher_training.learning_rate / 2
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_unknown_variant_says_what_there_is(load_config_file, name):
     for variant in ("huge", "paper-huge", "wide-paper"):
-        with pytest.raises(ValueError, match=rf"configs/{name}\.py with one of .*'paper', 'smoke'.*{variant}"):
+        with pytest.raises(ValueError, match=rf"configs/{name}\.py with one of .*'paper', .*'smoke'.*{variant}"):
             load_config_file(name).get_config(variant)
 
 

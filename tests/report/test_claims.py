@@ -137,3 +137,38 @@ def test_learning_rates_are_never_mixed(workdir: Any):
     assert (slow.case, slow.verdict) == ("(2, T), learning rate 0.001, 100 steps", "holds")
     assert (fast.case, fast.verdict) == ("(2, T), learning rate 0.01, 100 steps", "fails")
     assert all(m.interval is not None and m.interval.size == 2 for m in slow.measurements)
+
+
+def test_sizes_are_compared_in_their_order_and_not_in_that_of_their_names(workdir: Any):
+    """A recorded configuration sorts "1000" before "300"; wider is better here throughout."""
+    widths = (100, 300, 1000, 2000)
+    models = {str(width): {"kind": "mlp", "widths": [width]} for width in widths}
+    model = {"kind": "mlp", "widths": [10]}
+    training = workdir.config["student_training"]
+    workdir.config |= {
+        "task": {"kind": "parity", "dimension": 5, "degree": 2, "support": "first", "support_seed": 0},
+        "teacher": model,
+        "student": model,
+        "sizes": {
+            "panels": {"width": {name: models[name] for name in sorted(models)}},
+            "seeds": [0, 1, 2],
+            "learning_rates": [1e-3],
+            "steps": 100,
+            "batch_size": 1,
+            "shared_batches": False,
+            "optimizer": training["optimizer"],
+        },
+    }
+    workdir.start()
+    for place, width in enumerate(widths):
+        records = [(100, seed, 1.0, 0.6 + 0.1 * place + 0.001 * seed * place) for seed in range(3)]
+        description = {"role": "size", "name": f"width/{width}", "strategy": None, "budget": 100}
+        workdir.run(f"sizes/width/{width}", description, [(seed, 1e-3) for seed in range(3)], records, True)
+    (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R6"]
+    assert result.verdict == "holds"
+    assert [m.quantity for m in result.measurements] == [
+        "2000 minus 100",
+        "300 minus 100",
+        "1000 minus 300",
+        "2000 minus 1000",
+    ]

@@ -22,9 +22,8 @@ R6 = Statement(
 
 def larger_models_learn_faster(results: Results) -> list[ClaimResult]:
     """Claim R6 (figures 7 and 10): for every panel of sizes."""
-    panels = {} if results.config.sizes is None else results.config.sizes.panels
     cases = []
-    for panel, models in panels.items():
+    for panel, models in results.panels.items():  # in increasing size
         runs = {label: results.size_runs[panel, label] for label in models}
         unfinished = [label for label, run in runs.items() if run is None or not run.complete]
         if unfinished or len(models) < 2:
