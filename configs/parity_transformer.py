@@ -40,6 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
         max_degree=1,
         monomial_inputs=4096,
         heads=(1, 2, 4, 8),
+        ways=3,
         width=32,
         averaged_width=32,
     )
@@ -52,6 +53,9 @@ def get_config(variant: str = "") -> ConfigDict:
             degree=2,
             teacher_heads=2,
             student_heads=1,
+            teacher_rate=5e-3,
+            student_rates=(5e-3,),
+            size_rates=(5e-3,),
             teacher_seeds=(0, 1),
             seeds=(0, 1),
             steps=400,
@@ -63,6 +67,7 @@ def get_config(variant: str = "") -> ConfigDict:
             evaluate_every=40,
             monomial_inputs=2048,
             heads=(1, 2),
+            ways=1,
             width=8,
             averaged_width=8,
         ),
@@ -121,6 +126,7 @@ def _experiment(
     max_degree: int,
     monomial_inputs: int,
     heads: tuple[int, ...],
+    ways: int,
     width: int,
     averaged_width: int,
 ) -> ConfigDict:
@@ -134,7 +140,7 @@ def _experiment(
         epsilon=1e-8,
     )
     shared = dict(batch_size=32, optimizer=optimizer)
-    panels = {
+    panels = {  # the three ways of counting heads of figure 10
         "8 dimensions a head": {str(n): _gpt2(n, head_dim=8) for n in heads},
         f"width {width}": {str(n): _gpt2(n, width=width) for n in heads},
         f"averaged heads of {averaged_width}": {
@@ -168,7 +174,12 @@ def _experiment(
                 attention=dict(num_inputs=1024),
             ),
             sizes=dict(
-                shared, panels=panels, seeds=seeds, learning_rates=size_rates, steps=size_steps, shared_batches=False
+                shared,
+                panels=dict(list(panels.items())[:ways]),
+                seeds=seeds,
+                learning_rates=size_rates,
+                steps=size_steps,
+                shared_batches=False,
             ),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=512),
             loop=dict(chunk_steps=chunk, save_every=8 * chunk, writers=()),

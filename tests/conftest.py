@@ -2,9 +2,13 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before the first import of jax
+# Tests compile many small programs and run them briefly: without optimisation by LLVM they take half the time.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
 import pytest
@@ -46,3 +50,33 @@ def tiny():
         config.task.root = 10
         config.teacher.num_layers = config.student.num_layers = 1
     return from_config_dict(config)
+
+
+@pytest.fixture(scope="module")
+def start(root, tmp_path_factory):
+    """Starts pdjax in a process; those of a file share compiled programs, so that only the first one compiles."""
+    cache = tmp_path_factory.mktemp("compiled")
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "pdjax.main", *arguments]
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finish(start):
+    """Runs pdjax in a process to its end; returns the exit code and what it logged."""
+
+    def run(*arguments):
+        process = start(*arguments)
+        _, errors = process.communicate(timeout=300)
+        return process.returncode, errors
+
+    return run

@@ -1,11 +1,8 @@
 """The command line as a user meets it: real processes, real signals, real files."""
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,34 +14,6 @@ SMALL = (
     "--config.student.num_layers=1",
     "--config.student_training.budgets=(16,)",
 )
-
-
-@pytest.fixture(scope="module")
-def start(root, tmp_path_factory):
-    """Starts pdjax in a process; all of them share compiled programs, so that only the first one compiles."""
-    cache = tmp_path_factory.mktemp("compiled")
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "pdjax.main", *arguments]
-        return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def finish(start):
-    def run(*arguments):
-        process = start(*arguments)
-        _, errors = process.communicate(timeout=300)
-        return process.returncode, errors
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -63,37 +32,6 @@ def results(workdir):
         contents[str(path.relative_to(workdir))] = path.read_text()
     assert len(contents) == 1 + 5 + 8  # teacher and four strategies; checkpoints every 4 of 32 steps
     return contents
-
-
-def test_smoke_runs_every_stage_of_the_config_as_it_is(finish, tmp_path):
-    code, log = finish("--config=configs/pcfg.py:smoke", f"--workdir={tmp_path / 'run'}")
-    assert code == 0, log
-    assert "MB on disk" in log
-    page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "F1" in page
-    for strategy in ("labels", "one_shot", "progressive", "two_shot"):
-        assert (tmp_path / "run" / "students" / f"{strategy}-16" / "result.json").exists()
-
-
-@pytest.mark.parametrize("name", ["parity_mlp", "parity_transformer", "hierarchical"])
-def test_smoke_of_the_parities_runs_every_stage_to_the_report(load_config_file, finish, tmp_path, name):
-    workdir = tmp_path / "run"
-    code, log = finish(f"--config=configs/{name}.py:smoke", f"--workdir={workdir}")
-    assert code == 0, log
-    assert "Traceback" not in log
-    config = load_config_file(name).get_config("smoke")
-    (budget,) = config.student_training.budgets
-    done = {str(path.parent.relative_to(workdir)) for path in workdir.glob("**/result.json")}
-    expected = {"teacher", "probes"} | {f"students/{strategy}-{budget}" for strategy in config.strategies}
-    if config.sizes is not None:
-        expected |= {f"sizes/{panel}/{label}" for panel, models in config.sizes.panels.items() for label in models}
-    assert done == expected
-    assert (workdir / "students" / f"adaptive-{budget}" / "curriculum.json").exists()
-    for seed in config.teacher_training.extra_seeds:
-        assert (workdir / "teacher" / f"trajectory-seed{seed}" / "store.json").exists()
-    page = (workdir / "report" / "index.html").read_text()
-    for comparison in config.comparisons.values():
-        assert comparison.title in page
 
 
 def test_second_call_does_nothing_again(finish, undisturbed):
