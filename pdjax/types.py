@@ -7,7 +7,9 @@ Dimension glossary, used in jaxtyping annotations and in suffixes such as ``x_Dx
     D  width of the model                 H  attention heads
     C  dimensions of one head             F  width of the feed-forward layer
     V  vocabulary or classes              N  steps of one chunk
-    T  tokens of a batch, B * L
+    T  tokens of a batch, B * L           U  tokens that ask, where only some positions do
+    M  monomials                          E  evaluations or checkpoints of a recorded run
+    W  width of an MLP's hidden layer     S  seeds, or rows of a curriculum
 
 Activations inside the Transformers are *feature-major* (``x_DxT``): the features lead and all tokens of the
 batch are one contiguous row. Layer norms and biases of a narrow student then run along long rows instead of
