@@ -36,8 +36,9 @@ def get_config(variant: str = "") -> ConfigDict:
         checkpoint_every=10_000,
         progressive=20,
         duration=100_000,
-        chunk=10_000,
-        evaluate_every=10_000,
+        saturated_after=30_000,
+        chunk=5_000,
+        evaluate_every=5_000,
         max_degree=3,
         monomial_inputs=20_480,
         shared_batches=False,
@@ -60,8 +61,9 @@ def get_config(variant: str = "") -> ConfigDict:
             checkpoint_every=500,
             progressive=8,
             duration=2_000,
-            chunk=500,
-            evaluate_every=500,
+            saturated_after=2_000,
+            chunk=250,
+            evaluate_every=250,
             max_degree=2,
             monomial_inputs=4096,
         ),
@@ -80,6 +82,7 @@ def get_config(variant: str = "") -> ConfigDict:
             checkpoint_every=100_000,
             progressive=200,
             duration=2_000_000,
+            saturated_after=2_000_000,  # the released code's limit
             chunk=10_000,
             evaluate_every=100_000,
             max_degree=2,
@@ -115,6 +118,7 @@ def _experiment(
     checkpoint_every: int,
     progressive: int,
     duration: int,
+    saturated_after: int,
     chunk: int,
     evaluate_every: int,
     max_degree: int,
@@ -152,7 +156,7 @@ def _experiment(
             student_training=dict(
                 shared, seeds=student_seeds, learning_rates=(rate,), budgets=(steps,), shared_batches=shared_batches
             ),
-            strategies=_strategies(depth, progressive, teacher_steps // progressive, duration),
+            strategies=_strategies(depth, progressive, teacher_steps // progressive, duration, saturated_after),
             comparisons=_comparisons(depth),
             probes=dict(
                 seed=0,
@@ -175,7 +179,7 @@ def _shots(depth: int) -> dict[str, tuple[int, ...]]:
     return single | pairs | ({"levels_all": tuple(levels)} if depth > 2 else {})
 
 
-def _strategies(depth: int, progressive: int, pace: int, duration: int) -> dict:
+def _strategies(depth: int, progressive: int, pace: int, duration: int, saturated_after: int) -> dict:
     final, equal = selection("final"), selection("equal", count=progressive)
     found = dict(
         labels=strategy("labels", "labels only", final),
@@ -186,7 +190,7 @@ def _strategies(depth: int, progressive: int, pace: int, duration: int) -> dict:
             "till_saturate",
             "progressive, till saturate",
             equal,
-            saturation=dict(window=5, min_gain=0.01, max_steps=pace),
+            saturation=dict(window=5, min_gain=0.01, max_steps=saturated_after),
         ),
     )
     shots = _shots(depth)

@@ -37,8 +37,9 @@ def get_config(variant: str = "") -> ConfigDict:
         checkpoint_every=5_000,
         progressive=12,
         duration=60_000,
-        chunk=5_000,
-        evaluate_every=5_000,
+        saturated_after=20_000,
+        chunk=2_500,
+        evaluate_every=2_500,
         max_degree=4,
         monomial_inputs=20_480,
         widths=(100, 300, 1000, 2000),
@@ -61,8 +62,9 @@ def get_config(variant: str = "") -> ConfigDict:
             checkpoint_every=500,
             progressive=8,
             duration=2_000,
-            chunk=500,
-            evaluate_every=500,
+            saturated_after=2_000,
+            chunk=250,
+            evaluate_every=250,
             max_degree=1,
             monomial_inputs=4096,
             widths=(20, 100),
@@ -81,6 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
             checkpoint_every=100_000,
             progressive=200,
             duration=1_000_000,
+            saturated_after=2_000_000,  # the released code's limit
             chunk=10_000,
             evaluate_every=100_000,
             max_degree=5,
@@ -117,6 +120,7 @@ def _experiment(
     checkpoint_every: int,
     progressive: int,
     duration: int,
+    saturated_after: int,
     chunk: int,
     evaluate_every: int,
     max_degree: int,
@@ -136,7 +140,7 @@ def _experiment(
     shared = dict(batch_size=1, optimizer=optimizer)
     several = dict(learning_rates=(rate,), seeds=student_seeds, shared_batches=shared_batches)
     # As long on each checkpoint as the teacher took to the next: the student follows at the teacher's pace.
-    strategies = _strategies(progressive, teacher_steps // progressive, duration)
+    strategies = _strategies(progressive, teacher_steps // progressive, duration, saturated_after)
     config = ConfigDict(
         dict(
             name=name,
@@ -174,7 +178,7 @@ def _experiment(
     return config.lock()
 
 
-def _strategies(progressive: int, pace: int, duration: int) -> dict:
+def _strategies(progressive: int, pace: int, duration: int, saturated_after: int) -> dict:
     final, equal = selection("final"), selection("equal", count=progressive)
     at_pace = f"progressive ({progressive}, {pace})"
     found = dict(
@@ -186,7 +190,7 @@ def _strategies(progressive: int, pace: int, duration: int) -> dict:
             "till_saturate",
             "progressive, till saturate",
             equal,
-            saturation=dict(window=5, min_gain=0.01, max_steps=pace),
+            saturation=dict(window=5, min_gain=0.01, max_steps=saturated_after),
         ),
     )
     for point in ("start", "middle", "end"):

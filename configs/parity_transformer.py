@@ -34,6 +34,8 @@ def get_config(variant: str = "") -> ConfigDict:
         checkpoint_every=100,
         progressive=15,
         duration=400,
+        adaptive=5,
+        saturated_after=600,
         chunk=100,
         evaluate_every=100,
         evaluation_batches=4,
@@ -63,6 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
             checkpoint_every=40,
             progressive=5,
             duration=80,
+            saturated_after=280,
             chunk=40,
             evaluate_every=40,
             monomial_inputs=2048,
@@ -87,6 +90,8 @@ def get_config(variant: str = "") -> ConfigDict:
             checkpoint_every=10_000,
             progressive=25,
             duration=10_000,
+            adaptive=10,
+            saturated_after=25_000,
             chunk=500,
             evaluate_every=2_500,
             max_degree=5,
@@ -120,6 +125,8 @@ def _experiment(
     checkpoint_every: int,
     progressive: int,
     duration: int,
+    adaptive: int,
+    saturated_after: int,
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
@@ -166,7 +173,7 @@ def _experiment(
             student_training=dict(
                 shared, seeds=seeds, learning_rates=student_rates, budgets=(steps,), shared_batches=True
             ),
-            strategies=_strategies(progressive, steps // progressive, duration),
+            strategies=_strategies(progressive, steps // progressive, duration, adaptive, saturated_after),
             comparisons=_comparisons(),
             probes=dict(
                 seed=0,
@@ -202,7 +209,7 @@ def _gpt2(heads: int, head_dim: int | None = None, width: int | None = None, com
     )
 
 
-def _strategies(progressive: int, pace: int, duration: int) -> dict:
+def _strategies(progressive: int, pace: int, duration: int, adaptive: int, saturated_after: int) -> dict:
     final, equal = selection("final"), selection("equal", count=progressive)
     found = dict(
         labels=strategy("labels", "labels only", final),
@@ -211,9 +218,9 @@ def _strategies(progressive: int, pace: int, duration: int) -> dict:
         progressive=strategy("fixed_duration", f"progressive ({progressive}, {pace})", equal, duration=pace),
         adaptive=strategy(
             "till_saturate",
-            "progressive, till saturate",
-            equal,
-            saturation=dict(window=5, min_gain=0.01, max_steps=pace),
+            f"progressive, till saturate ({adaptive} checkpoints)",
+            selection("equal", count=adaptive),
+            saturation=dict(window=5, min_gain=0.01, max_steps=saturated_after),
         ),
     )
     for point in ("start", "middle", "end"):

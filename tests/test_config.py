@@ -446,6 +446,11 @@ WRONG_PARITIES = [
     ),
     (
         parity,
+        {"strategies__fixed__saturation": {"window": 5, "min_gain": 0.01, "max_steps": 500}},
+        r"strategies\.fixed\.saturation\.max_steps above window \* evaluation\.every = 500 steps; found 500",
+    ),
+    (
+        parity,
         {"strategies__fixed__selection__points": ()},
         r"at least one entry in selection\.points, or None; found none",
     ),

@@ -109,6 +109,7 @@ def _check_probes(config: "Config") -> None:
         found = f"{config.teacher.kind} with {getattr(config.teacher, 'num_layers', 0)} layers"
         expected = "a gpt2 teacher of 2 layers for probes.attention"
         require(found == "gpt2 with 2 layers", expected, found, "set it to None")
+    _check_saturation(config)
     depth = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
     for name, strategy in config.strategies.items():
         require(
@@ -125,6 +126,20 @@ def _check_probes(config: "Config") -> None:
             "None",
             "the spikes of the correlations are what it selects by",
         )
+
+
+def _check_saturation(config: "Config") -> None:
+    """Requires adaptive rules that can decide anything before their limit of steps does."""
+    for name, strategy in config.strategies.items():
+        rule = strategy.saturation
+        if rule is not None:
+            window = rule.window * config.evaluation.every
+            require(
+                rule.max_steps > window,
+                f"strategies.{name}.saturation.max_steps above window * evaluation.every = {window} steps",
+                rule.max_steps,
+                "the student would always move on before it can have saturated: evaluate more often or raise it",
+            )
 
 
 def digest_of(value: Any) -> str:
