@@ -544,7 +544,7 @@ def test_right_parities_convert_and_come_back_the_same(base, changes):
         ("probes__monomials__num_inputs", 2048),
         ("probes__monomials__batch_size", 512),
         ("probes__attention__num_inputs", 65),
-        ("strategies__fixed__saturation", {"window": 3, "min_gain": 0.01, "max_steps": 10}),
+        ("strategies__fixed__saturation", {"window": 3, "min_gain": 0.01, "max_steps": 400}),
         ("strategies__fixed__selection__points", ("end",)),
         ("strategies__fixed__selection__levels", (0,)),
     ],
