@@ -30,9 +30,9 @@ class Phases:
 class Transition:
     """The rise of a teacher's accuracy from chance to what it ends with (figure 2 left)."""
 
-    start: int  # last evaluation with an accuracy near chance
-    middle: int  # evaluation at which half of it is done
-    end: int  # first evaluation near the final accuracy
+    start: int  # last checkpoint with an accuracy near chance
+    middle: int  # first checkpoint at which half of it is done
+    end: int  # first checkpoint near the final accuracy
     reason: str
 
 
@@ -100,18 +100,20 @@ def find_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> Ph
     return Phases(start, middle, end, reason)
 
 
-UNRISEN, RISEN = 0.05, 0.99
+UNRISEN, RISEN = 0.03, 0.99
 """Shares of the whole rise up to which an accuracy counts as not risen yet, and from which it counts as risen. Near
-chance, accuracies over 4096 examples scatter with a standard error of 1.6 % of a rise from 1/2 to 1; near 1, where
-they barely scatter, the teacher of the last percent still gives hints."""
+chance, accuracies over 4096 examples scatter with a standard error of 1.6 % of a rise from 1/2 to 1. The transition is
+sharp at both ends: of four teachers on sparse parity (configs/parity_mlp.py, seeds 100, 101, 102 and 104) every student
+of a checkpoint with 9 to 97 % of the rise done reached an accuracy of 1, and none did with less than 4.5 or more than
+99 %."""
 
 
 def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"], chance: float) -> Transition | None:
     """Finds the rise of a recorded accuracy from chance; None if there is none, or if it goes on to the end.
 
     Args:
-      steps: of the evaluations, increasing.
-      accuracy: held-out accuracy at these steps.
+      steps: of the stored checkpoints, increasing.
+      accuracy: held-out accuracy of these checkpoints.
       chance: accuracy of guessing.
     """
     gain = float(accuracy[-1]) - chance

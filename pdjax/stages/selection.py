@@ -28,7 +28,7 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
     Raises:
       UserError: the training did not show what a selection needs, or a checkpoint is not stored.
     """
-    transitions = _find_transitions(config, workdir)
+    transitions = _find_transitions(config, workdir, available)
     evidence = gather_evidence(workdir, transitions[0])
     selections = {name: select(s.selection, available, evidence) for name, s in config.strategies.items()}
     spikes = evidence.spikes
@@ -53,13 +53,18 @@ def gather_evidence(workdir: Path, transition: Transition | None) -> Evidence:
     return Evidence(find_phases(curves.steps, curves.loss[:, 0]), transition, _find_spikes(workdir))
 
 
-def _find_transitions(config: Config, workdir: Path) -> list[Transition | None]:
-    """Finds the rise of every teacher's accuracy."""
+def _find_transitions(config: Config, workdir: Path, available: Sequence[int]) -> list[Transition | None]:
+    """Finds the rise of every teacher's accuracy, from checkpoint to checkpoint.
+
+    Evaluations between checkpoints do not count: a checkpoint that is merely near one of them need not have risen.
+    """
     curves = read_run(workdir / "teacher").evaluation
     task = build_task(config.task)
     if task.predicts == "positions":  # guessing is not right equally often, and the loss has phases instead
         return [None] * curves.accuracy.shape[1]
-    return [find_transition(curves.steps, column, 1 / task.num_classes) for column in curves.accuracy.T]
+    stored = np.isin(curves.steps, available)
+    columns = curves.accuracy[stored].T
+    return [find_transition(curves.steps[stored], column, 1 / task.num_classes) for column in columns]
 
 
 def _find_spikes(workdir: Path) -> tuple[Spike, ...] | None:
