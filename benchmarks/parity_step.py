@@ -58,9 +58,7 @@ def guide(sweep: Sweep, checkpoints: int, steps: int) -> Guide:
     """Returns fresh teachers, each for an equal part of ``steps``."""
     teachers = program(TEACHER, guided=False)
     stack = jax.jit(functools.partial(init_state, teachers))(jnp.arange(checkpoints)).params
-    return place_guide(
-        sweep.mesh, Guide(stack, jnp.arange(checkpoints) * (steps // checkpoints), jnp.arange(checkpoints))
-    )
+    return place_guide(sweep, Guide(stack, jnp.arange(checkpoints) * (steps // checkpoints), jnp.arange(checkpoints)))
 
 
 def ours(width: int, guided: bool, steps: int, in_blocks: bool = True, checkpoints: int = 1) -> Callable[[], int]:

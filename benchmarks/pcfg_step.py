@@ -83,7 +83,7 @@ def ours(student_heads: int, teacher: Model | None, replicas: int, steps: int, c
     def run(starts: tuple[int, ...] = (0,), entries: tuple[int, ...] = (0,)) -> int:
         nonlocal state
         guide = Guide(stack, jnp.array(starts), jnp.array(entries))
-        guide = None if teacher is None else place_guide(sweep.mesh, guide)
+        guide = None if teacher is None else place_guide(sweep, guide)
         state, metrics = sweep.chunk(state, rows, guide, jnp.array(1), jnp.array(2**30))
         jax.block_until_ready((state, metrics))
         return steps

@@ -11,7 +11,7 @@ Expected: to be filled in from a run on the reported seeds; sizes were looked at
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
+from pdjax.config.building import comparison, optional, placement, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -142,8 +142,8 @@ def _experiment(
             task=dict(
                 kind="hierarchical", dimension=dimension, degree=degree, depth=depth, support="first", support_seed=0
             ),
-            teacher=dict(kind="mlp", widths=(teacher_width,)),
-            student=dict(kind="mlp", widths=(student_width,)),
+            teacher=_mlp(teacher_width),
+            student=_mlp(student_width),
             teacher_training=dict(
                 shared,
                 seed=teacher_seeds[0],
@@ -166,6 +166,7 @@ def _experiment(
             sizes=optional(dict),
             evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
             loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
+            placement=placement(),
         )
     )
     return config.lock()
@@ -223,3 +224,7 @@ def _comparisons(depth: int) -> dict:
             *(temperature_name(temperature) for temperature in TEMPERATURES),
         ),
     )
+
+
+def _mlp(width: int) -> dict:
+    return dict(kind="mlp", widths=(width,), compute="float32")

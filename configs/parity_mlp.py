@@ -12,7 +12,7 @@ Expected: to be filled in from a run on the reported seeds; sizes were looked at
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
+from pdjax.config.building import comparison, optional, placement, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -146,8 +146,8 @@ def _experiment(
             name=name,
             seed=0,
             task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
-            teacher=dict(kind="mlp", widths=(teacher_width,)),
-            student=dict(kind="mlp", widths=(student_width,)),
+            teacher=_mlp(teacher_width),
+            student=_mlp(student_width),
             teacher_training=dict(
                 shared,
                 seed=teacher_seeds[0],
@@ -168,11 +168,12 @@ def _experiment(
             sizes=dict(
                 shared,
                 **several,
-                panels=dict(width={str(width): dict(kind="mlp", widths=(width,)) for width in widths}),
+                panels=dict(width={str(width): _mlp(width) for width in widths}),
                 steps=steps,
             ),
             evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
             loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
+            placement=placement(),
         )
     )
     return config.lock()
@@ -222,3 +223,7 @@ def _comparisons() -> dict:
             "Temperatures of the teacher", "figure 14 (there with Transformers)", "progressive", *by_temperature
         ),
     )
+
+
+def _mlp(width: int) -> dict:
+    return dict(kind="mlp", widths=(width,), compute="float32")

@@ -11,7 +11,7 @@ Expected: to be filled in from a run on the reported seeds; sizes were looked at
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
+from pdjax.config.building import comparison, optional, placement, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -104,6 +104,7 @@ def get_config(variant: str = "") -> ConfigDict:
             heads=(4, 8, 16, 32),
             width=256,
             averaged_width=256,
+            data_devices=-1,
         ),
     }
     if variant not in sizes:
@@ -142,6 +143,7 @@ def _experiment(
     ways: int,
     width: int,
     averaged_width: int,
+    data_devices: int = 1,  # that share a batch
 ) -> ConfigDict:
     optimizer = dict(
         kind="adam",
@@ -196,6 +198,7 @@ def _experiment(
             ),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=512),
             loop=dict(chunk_steps=chunk, save_every=8 * chunk, writers=()),
+            placement=placement(data=data_devices),
         )
     )
     return config.lock()
@@ -212,6 +215,7 @@ def _gpt2(heads: int, head_dim: int | None = None, width: int | None = None, com
         dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
         tied_head=False,
         heads=combination,
+        compute="float32",
     )
 
 

@@ -30,7 +30,7 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, selection, strategy
+from pdjax.config.building import comparison, optional, placement, selection, strategy
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -84,6 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
             chunk=100,
             evaluate_every=500,
             evaluation_batches=8,
+            data_devices=-1,
         ),
     }
     if variant not in sizes:
@@ -108,6 +109,7 @@ def _experiment(
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
+    data_devices: int = 1,  # that share a batch
 ) -> ConfigDict:
     optimizer = dict(
         kind="adam",
@@ -126,6 +128,7 @@ def _experiment(
         feed_forward_multiple=4,
         dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
         attend_to_selected=name != "pcfg-paper",  # the released code hides selected positions as keys
+        compute="float32",
     )
     config = ConfigDict(
         dict(
@@ -167,6 +170,7 @@ def _experiment(
             sizes=optional(dict),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
             loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
+            placement=placement(data=data_devices),
         )
     )
     return config.lock()

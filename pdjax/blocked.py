@@ -29,6 +29,8 @@ NARROW = 4096
 def applies(program: Program) -> bool:
     """Whether a program's training can run in blocks: plain SGD, batch 1, an MLP with one hidden layer."""
     rule, widths = program.optimizer, _hidden_widths(program)
+    if getattr(program.student, "compute", "float32") != "float32":  # sums of rounded steps are no rounded sums
+        return False
     return rule.kind == "sgd" and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
 
 

@@ -159,7 +159,7 @@ def _teach_many(program: Program, teacher: Params, batches: Batch, leading: int)
 
 
 def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Batch:
-    return program.task.sample(named_key(seed, program.data_name, step), program.batch_size)
+    return program.sample(named_key(seed, program.data_name, step), program.batch_size)
 
 
 def _teach(program: Program, teacher: Params, batch: Batch) -> Logits:

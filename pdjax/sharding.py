@@ -1,27 +1,82 @@
-"""Placing a sweep on the local devices: the replica axis of the mesh."""
+"""Placing arrays on devices: the mesh, and rules from the paths of parameters to its axes.
+
+The models know nothing of this. A rule says which axes of a parameter a ``sharded`` model splits over the mesh's
+``model`` axis (tensor parallelism: heads, hidden units); what is left is split over ``data`` (fully sharded data
+parallelism), where it is large enough to matter. XLA inserts the communication.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pdjax.step import TrainState
+from pdjax.config import MeshConfig
+from pdjax.config.placement import REST
+from pdjax.errors import require
 
-REPLICA = "replica"
+REPLICA, DATA, MODEL = AXES = ("replica", "data", "model")
+
+Spec = tuple[str | None, ...]
+
+RULES: tuple[tuple[str, Spec], ...] = (
+    (r"attention/(query|key|value)/kernel$", (None, MODEL)),
+    (r"attention/(query|key|value)/bias$", (MODEL,)),
+    (r"expand/kernel$", (None, MODEL)),
+    (r"expand/bias$", (MODEL,)),
+    (r"contract/kernel$", (MODEL, None)),
+    # An MLP's layers alternate: the hidden units that one layer splits are what the next one sums over.
+    (r"hidden_\d*[02468]/kernel$", (None, MODEL)),
+    (r"hidden_\d*[02468]/bias$", (MODEL,)),
+    (r"hidden_\d*[13579]/kernel$", (MODEL, None)),
+    (r"output/kernel$", (MODEL, None)),  # of an MLP, and of attention
+)
+"""Ordered pairs of a pattern of the path and the mesh axis of each axis; the first that matches counts."""
+
+SMALL = 2**12
+"""Up to so many scalars a parameter is not worth gathering: every device keeps it."""
 
 
-def replica_mesh(num_replicas: int) -> Mesh:
-    """Returns a mesh over as many local devices as divide the replicas evenly.
+def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """Returns the mesh of a run, over all devices or the given ones; an axis of -1 takes what the others leave.
 
-    Replicas never talk to each other, so a device holds whole ones; with 6 replicas on 4 devices, 3 devices
-    hold 2 each and one is idle.
+    With 6 replicas on 4 devices and ``replica`` -1, 3 devices hold 2 replicas each, and one is idle unless
+    another axis takes it.
+
+    Raises:
+      UserError: the sizes do not multiply to the devices, or do not divide the replicas or the batch.
     """
-    devices = jax.local_devices()
-    used = max(n for n in range(1, len(devices) + 1) if num_replicas % n == 0)
-    return Mesh(np.array(devices[:used]), (REPLICA,))
+    devices = jax.devices() if devices is None else devices
+    wanted = {REPLICA: config.replica, DATA: config.data, MODEL: config.model}
+    fixed = math.prod(size for size in wanted.values() if size != REST)
+    exact = REST not in wanted.values()
+    require(
+        fixed == len(devices) if exact else len(devices) % fixed == 0,
+        f"placement.mesh sizes that {'multiply to' if exact else 'divide'} the {len(devices)} devices",
+        " x ".join(f"{axis} {size}" for axis, size in wanted.items()),
+        "change one, or set one to -1: it takes what is left",
+    )
+    divides = {REPLICA: (num_replicas, "replicas"), DATA: (batch_size, "examples of a batch")}
+    left, sizes = len(devices) // fixed, {}
+    for axis, size in wanted.items():
+        if size != REST:
+            sizes[axis] = size
+            continue
+        total = divides[axis][0] if axis in divides else left
+        sizes[axis] = max(n for n in range(1, left + 1) if total % n == 0)
+        left //= sizes[axis]
+    for axis, (total, what) in divides.items():
+        size = sizes[axis]
+        require(total % size == 0, f"placement.mesh.{axis} that divides the {total} {what}", size, "change it, or -1")
+    used = math.prod(sizes.values())
+    return Mesh(np.array(devices[:used]).reshape(*sizes.values()), AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of what every device holds whole: teachers, curricula, scalars."""
+    """Returns the sharding of what every device holds whole: curricula, scalars, small teachers."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -30,6 +85,57 @@ def by_replica(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(REPLICA))
 
 
-def state_sharding(mesh: Mesh) -> TrainState:
-    """Returns the shardings of a training state, as a prefix of its tree."""
-    return TrainState(step=replicated(mesh), params=by_replica(mesh), opt_state=by_replica(mesh))  # pyright: ignore
+def by_example(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a batch, whose arrays lead with its examples."""
+    return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """Puts host arrays, which every process holds whole, where shardings say: one for each leaf, or one for all."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    each = jax.tree.broadcast(shardings, tree)
+    return jax.tree.map(
+        lambda leaf, where: jax.make_array_from_callback(leaf.shape, where, lambda part: np.asarray(leaf)[part]),
+        tree,
+        each,
+    )
+
+
+def sharded(mesh: Mesh, tree: Any, leading: Spec, split: bool) -> Any:
+    """Returns the shardings of a tree of parameters, or of an optimizer state, which repeats their paths.
+
+    Args:
+      mesh: of the run.
+      tree: of arrays or ShapeDtypeStructs.
+      leading: mesh axes of the axes in front of a parameter's own: replicas, or checkpoints.
+      split: whether parameters are sharded by ``RULES``; else only the leading axes are.
+
+    Raises:
+      UserError: a split axis is not a multiple of the mesh's model axis.
+    """
+
+    def place(path: Any, leaf: Any) -> NamedSharding:
+        name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+        shape = leaf.shape[len(leading) :]
+        own = _split(mesh, name, shape) if split else (None,) * len(shape)
+        return NamedSharding(mesh, PartitionSpec(*leading, *own))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _split(mesh: Mesh, name: str, shape: tuple[int, ...]) -> Spec:
+    """Returns the mesh axis of each axis of a parameter."""
+    axes = list(next((spec for pattern, spec in RULES if re.search(pattern, name)), (None,) * len(shape)))
+    for axis, size in zip(axes, shape, strict=True):
+        if axis is not None:
+            require(
+                size % mesh.shape[axis] == 0,
+                f"an axis of {name} that the {mesh.shape[axis]} devices of placement.mesh.{axis} divide",
+                f"{size}",
+                "change the mesh, or leave the model replicated",
+            )
+    free = [i for i, axis in enumerate(axes) if axis is None and shape[i] % mesh.shape[DATA] == 0]
+    if free and math.prod(shape) > SMALL:
+        axes[max(free, key=lambda i: shape[i])] = DATA
+    return tuple(axes)

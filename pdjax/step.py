@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pdjax import losses, optimizer
 from pdjax.config import OptimizerConfig
 from pdjax.curriculum import checkpoint_index
 from pdjax.types import Batch, Mean, Model, Params, StepMetrics, Task, mean_of, named_key, ratio
+
+REPLICA_AXIS = "replica"
+"""The mesh axis that the replicas of a sweep are spread over."""
 
 
 class TrainState(NamedTuple):
@@ -41,12 +45,13 @@ class Replicas(NamedTuple):
 class Guide(NamedTuple):
     """Teacher checkpoints on the device and the curriculum over them (see ``pdjax.curriculum``).
 
-    ``checkpoints`` stacks parameters along a leading axis of K; row s of the curriculum, which holds from
-    student step ``starts[s]`` on, uses entry ``entries[s]`` of the stack. In an adaptive curriculum every
-    replica has starts of its own, ``[R, S]``; they change between chunks only.
+    ``checkpoints`` stacks parameters along a leading axis of K, or is a pair of them (see ``pdjax.residency``);
+    row s of the curriculum, which holds from student step ``starts[s]`` on, uses entry ``entries[s]`` of the
+    stack or pair. In an adaptive curriculum every replica has starts of its own, ``[R, S]``; they change
+    between chunks only.
     """
 
-    checkpoints: Params
+    checkpoints: Params | tuple[Params, Params]
     starts: Int[Array, "S"] | Int[Array, "R S"]
     entries: Int[Array, "S"]
 
@@ -60,7 +65,10 @@ class Guide(NamedTuple):
         return self.entries[checkpoint_index(starts, step)]
 
     def checkpoint(self, entry: Int[Array, ""]) -> Params:
-        """Returns the parameters at a place of the stack."""
+        """Returns the parameters at a place of the stack or pair."""
+        if isinstance(self.checkpoints, tuple):
+            first, second = self.checkpoints
+            return jax.lax.cond(entry == 0, lambda: first, lambda: second)
         return jax.tree.map(lambda leaves: leaves[entry], self.checkpoints)
 
 
@@ -74,6 +82,15 @@ class Program(NamedTuple):
     batch_size: int
     shared_batches: bool
     data_name: str  # names the stream of batches, with a seed and the step
+    batch_sharding: NamedSharding | None = None  # of what batches are sampled; None leaves it to the compiler
+
+    def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
+        """Draws a fresh batch, spread over the devices that share it."""
+        batch = self.task.sample(key, batch_size)
+        if self.batch_sharding is None:
+            return batch
+        inputs, targets, weights = jax.lax.with_sharding_constraint(batch[:3], self.batch_sharding)
+        return Batch(inputs, targets, weights, batch.extras)
 
 
 def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
@@ -136,24 +153,22 @@ def over_replicas(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def mapped(*arguments: Any) -> Any:
         if jax.tree.leaves(arguments)[0].shape[0] > 1:
-            return jax.vmap(function)(*arguments)
+            return jax.vmap(function, spmd_axis_name=REPLICA_AXIS)(*arguments)
         alone = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
         return jax.tree.map(lambda leaf: leaf[None], alone)
 
     return mapped
 
 
-def evaluate(
-    task: Task, model: Model, num_batches: int, batch_size: int, params: Params, seed: Int[Array, ""]
-) -> StepMetrics:
+def evaluate(program: Program, num_batches: int, batch_size: int, params: Params, seed: Int[Array, ""]) -> StepMetrics:
     """Returns cross-entropy and accuracy of all replicas on held-out batches, the same for every model."""
 
     def body(total: StepMetrics, index: Int[Array, ""]) -> tuple[StepMetrics, None]:
-        batch = task.sample(named_key(seed, "evaluation", index), batch_size)
+        batch = program.sample(named_key(seed, "evaluation", index), batch_size)
 
         def one(params: Params) -> StepMetrics:
             zero = jnp.zeros(())
-            return batch_loss(model.apply(params, batch.inputs)[0], None, batch, zero, zero)
+            return batch_loss(program.student.apply(params, batch.inputs)[0], None, batch, zero, zero)
 
         return jax.tree.map(jnp.add, total, over_replicas(one)(params)), None
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -179,9 +178,9 @@ class CheckpointStore:
 
 
 def stack(store: CheckpointStore, steps: Sequence[int], like: Params) -> Params:
-    """Returns several checkpoints with a new leading axis, in the order of ``steps``."""
+    """Returns several checkpoints, as numpy arrays with a new leading axis, in the order of ``steps``."""
     trees = [store.restore(step, like) for step in steps]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def tree_digests(tree: Tree) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Compiled functions for all replicas of a run at once, placed on the local devices."""
+"""Compiled functions for all replicas of a run at once, placed on the mesh."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from pdjax import sharding
 from pdjax.chunk import Chunk, train_chunk
-from pdjax.config import EvaluationConfig
+from pdjax.config import EvaluationConfig, PlacementConfig
+from pdjax.config.placement import REPLICAS_ONLY
+from pdjax.errors import require
 from pdjax.step import Guide, Program, Replicas, TrainState, evaluate, init_state
 from pdjax.types import Params, StepMetrics
 
@@ -19,30 +22,56 @@ from pdjax.types import Params, StepMetrics
 class Sweep(NamedTuple):
     """A program's compiled functions.
 
-    ``init(seeds)``, ``chunk(state, replicas, guide, data_seed, num_steps)`` and
-    ``evaluate(params, seed)``; all arrays that lead with the replica axis are spread over ``mesh``.
+    ``init(seeds)``, ``chunk(state, replicas, guide, data_seed, num_steps)`` and ``evaluate(params, seed)``; all
+    arrays that lead with the replica axis are spread over ``mesh``, and parameters as ``state`` says.
     """
 
     init: Callable[[Int[Array, "R"]], TrainState]
     chunk: Chunk
     evaluate: Callable[[Params, Int[Array, ""]], StepMetrics]
     mesh: Mesh
+    state: TrainState  # shardings of a training state
+    split_teacher: bool
 
 
-def build_sweep(program: Program, chunk_steps: int, num_replicas: int, evaluation: EvaluationConfig) -> Sweep:
-    """Compiles (on first use) the functions of a sweep; a guide's values may change without recompilation."""
-    mesh = sharding.replica_mesh(num_replicas)
-    state, rows = sharding.state_sharding(mesh), sharding.by_replica(mesh)
-    evaluator = functools.partial(
-        evaluate, program.task, program.student, evaluation.num_batches, evaluation.batch_size
-    )
+def build_sweep(
+    program: Program,
+    chunk_steps: int,
+    num_replicas: int,
+    evaluation: EvaluationConfig,
+    placement: PlacementConfig = REPLICAS_ONLY,
+    devices: Sequence[jax.Device] | None = None,
+) -> Sweep:
+    """Compiles (on first use) the functions of a sweep; a guide's values may change without recompilation.
+
+    Raises:
+      UserError: the mesh does not fit the devices, the replicas, the batches or the models.
+    """
+    mesh = sharding.build_mesh(placement.mesh, num_replicas, program.batch_size, devices)
+    data = mesh.shape[sharding.DATA]
+    if data > 1:
+        require(
+            evaluation.batch_size % data == 0,
+            f"an evaluation.batch_size that the {data} devices of placement.mesh.data divide",
+            evaluation.batch_size,
+            "change one of the two",
+        )
+        program = program._replace(batch_sharding=sharding.by_example(mesh))
+    init = functools.partial(init_state, program)
+    shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))
+    split = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=placement.student == "sharded")
+    state = TrainState(sharding.replicated(mesh), split(shapes.params), split(shapes.opt_state))  # pyright: ignore
+    metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
+    evaluator = functools.partial(evaluate, program, evaluation.num_batches, evaluation.batch_size)
     return Sweep(
-        init=jax.jit(functools.partial(init_state, program), out_shardings=state),
+        init=jax.jit(init, out_shardings=state),
         chunk=jax.jit(
-            functools.partial(train_chunk, program, chunk_steps), donate_argnums=0, out_shardings=(state, None)
+            functools.partial(train_chunk, program, chunk_steps), donate_argnums=0, out_shardings=(state, metrics)
         ),
-        evaluate=jax.jit(evaluator, out_shardings=rows),
+        evaluate=jax.jit(evaluator, out_shardings=sharding.by_replica(mesh)),
         mesh=mesh,
+        state=state,
+        split_teacher=placement.teacher == "sharded",
     )
 
 
@@ -55,20 +84,30 @@ def place_replicas(
 ) -> Replicas:
     """Returns the replicas' settings as arrays on the mesh."""
     values = Replicas(
-        jnp.array(seeds, jnp.int32),
-        jnp.array(learning_rates, jnp.float32),
-        jnp.array(temperatures, jnp.float32),
-        jnp.array(label_weights, jnp.float32),
+        np.array(seeds, np.int32),
+        np.array(learning_rates, np.float32),
+        np.array(temperatures, np.float32),
+        np.array(label_weights, np.float32),
     )
-    return jax.device_put(values, sharding.by_replica(mesh))
+    return sharding.put(values, sharding.by_replica(mesh))
 
 
-def place_guide(mesh: Mesh, guide: Guide) -> Guide:
-    """Puts a guide on every device of the mesh; starts that differ by replica go where the replicas are."""
-    starts = sharding.by_replica(mesh) if guide.adaptive else sharding.replicated(mesh)
-    everywhere = sharding.replicated(mesh)
+def place_teacher(sweep: Sweep, checkpoints: Params, stacked: bool) -> Params:
+    """Puts a teacher's parameters on the mesh: one checkpoint, or several ``stacked`` along a leading axis."""
+    leading = (None,) if stacked else ()
+    return sharding.put(checkpoints, sharding.sharded(sweep.mesh, checkpoints, leading, sweep.split_teacher))
+
+
+def place_starts(sweep: Sweep, starts: Int[np.ndarray, "S"] | Int[np.ndarray, "R S"]) -> Int[Array, "*rows S"]:
+    """Puts a curriculum's starts on the mesh; those that differ by replica go where the replicas are."""
+    where = sharding.by_replica(sweep.mesh) if starts.ndim == 2 else sharding.replicated(sweep.mesh)
+    return sharding.put(starts, where)
+
+
+def place_guide(sweep: Sweep, guide: Guide) -> Guide:
+    """Puts a guide with a stack of checkpoints on the mesh."""
     return Guide(
-        jax.device_put(guide.checkpoints, everywhere),
-        jax.device_put(guide.starts, starts),
-        jax.device_put(guide.entries, everywhere),
+        place_teacher(sweep, guide.checkpoints, stacked=True),
+        place_starts(sweep, np.asarray(guide.starts)),
+        sharding.put(guide.entries, sharding.replicated(sweep.mesh)),
     )

@@ -14,14 +14,14 @@ from jaxtyping import Array, Float
 
 from pdjax import sharding
 from pdjax.config import LoopConfig
-from pdjax.curriculum import padded
 from pdjax.errors import TrainingError
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.progress import Progress
 from pdjax.records import RunDescription, read_run, write_json
+from pdjax.residency import Lessons
 from pdjax.step import Guide, Replicas, TrainState
 from pdjax.store import CheckpointStore
-from pdjax.sweep import Sweep, place_guide
+from pdjax.sweep import Sweep
 from pdjax.types import Params
 from pdjax.writer import MetricsWriter, build_sinks
 
@@ -45,7 +45,7 @@ class Job:
     description: RunDescription
     sweep: Sweep
     replicas: Replicas
-    guide: Guide | None
+    open_lessons: Callable[[], Lessons]  # how its teacher reaches the chunks
     data_seed: int
     evaluation_seed: int
     evaluate_every: int
@@ -68,14 +68,15 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     done = store.latest_step()
     writer = MetricsWriter(directory, done, build_sinks(loop.writers, directory, description))
     progress.skip(done or 0)
-    history = _History(job, directory, done)
+    lessons = job.open_lessons()
+    history = _History(job, lessons, directory, done)
     try:
         state = _first_state(job, store, done)
         if done is None:
             history.add(0, _evaluate(job, state, 0, store, writer, progress))
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
-            state = _run_chunk(job, state, history.guide(), step, loop.chunk_steps, store, writer)
+            state = _run_chunk(job, state, lessons.guide(before, step), step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
@@ -91,6 +92,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
         write_json(directory / "result.json", {"step": budget, "identity": description.identity})
     finally:
+        lessons.close()
         writer.close()
         store.close()
 
@@ -100,21 +102,20 @@ def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainSta
     if done is None:
         return job.sweep.init(job.replicas.seed)
     saved = store.restore(done, jax.eval_shape(job.sweep.init, job.replicas.seed))
-    return jax.device_put(saved, sharding.state_sharding(job.sweep.mesh))
+    return sharding.put(saved, job.sweep.state)
 
 
 class _History:
-    """The evaluations so far, and the guide that follows from them if the curriculum is adaptive.
+    """The evaluations so far, from which an adaptive curriculum goes on.
 
     Nothing of it is saved: a resumed run reads its own records and decides the same again.
     """
 
-    def __init__(self, job: Job, directory: Path, done: int | None):
-        self._job, self._directory = job, directory
+    def __init__(self, job: Job, lessons: Lessons, directory: Path, done: int | None):
+        self._job, self._lessons, self._directory = job, lessons, directory
         self._steps: list[int] = []
         self._accuracy: list[ByReplica] = []
         self._starts: list[tuple[int, ...]] = []
-        self._guide = job.guide
         if done is not None and job.adapt is not None:
             curves = read_run(directory).evaluation
             self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
@@ -127,20 +128,13 @@ class _History:
         if self._job.adapt is not None:
             self._decide()
 
-    def guide(self) -> Guide | None:
-        """Returns the guide for the next chunk."""
-        return self._guide
-
     def _decide(self) -> None:
-        guide, adapt = self._guide, self._job.adapt
-        assert guide is not None
-        assert adapt is not None
-        starts = adapt(self._steps, self._accuracy)
+        assert self._job.adapt is not None
+        starts = self._job.adapt(self._steps, self._accuracy)
         if starts != self._starts:
             self._starts = starts
             write_json(self._directory / "curriculum.json", {"starts": starts})
-            table = jnp.stack([padded(row, guide.starts.shape[-1]) for row in starts])
-            self._guide = place_guide(self._job.sweep.mesh, guide._replace(starts=table))
+            self._lessons.restart(starts)
 
 
 def _keep(job: Job, step: int, state: TrainState, means: Mapping[str, ByReplica]) -> None:

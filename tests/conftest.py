@@ -1,4 +1,4 @@
-"""What all tests share: four virtual devices, strict numerics, and a tiny experiment."""
+"""What all tests share: eight virtual devices, strict numerics, and a tiny experiment."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).parent.parent

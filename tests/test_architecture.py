@@ -10,8 +10,8 @@ CORE = {
     "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
 }  # fmt: skip
 SHELL = {
-    "experiment", "interrupt", "main", "probe_records", "progress", "records", "report", "stages", "store", "train",
-    "writer",
+    "experiment", "interrupt", "main", "probe_records", "progress", "records", "report", "residency", "stages",
+    "store", "train", "writer",
 }  # fmt: skip
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 

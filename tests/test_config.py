@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from pdjax.config import Config, from_config_dict
+from pdjax.config.building import placement
 from pdjax.errors import UserError
 
 BERT = {
@@ -20,6 +21,7 @@ BERT = {
     "feed_forward_multiple": 4,
     "dropout": 0.0,
     "attend_to_selected": False,
+    "compute": "float32",
 }
 OPTIMIZER = {
     "kind": "adam",
@@ -95,6 +97,7 @@ def valid():
             },
             "evaluation": {"every": 100, "num_batches": 2, "batch_size": 64},
             "loop": {"chunk_steps": 20, "save_every": 100, "writers": ("tensorboard",)},
+            "placement": placement(),
         }
     )
 
@@ -109,6 +112,7 @@ GPT2 = {
     "dropout": 0.0,
     "tied_head": False,
     "heads": "concatenate",
+    "compute": "float32",
 }
 MONOMIALS = {"max_degree": 3, "off_support": 100, "num_inputs": 4096, "batch_size": 1024}
 
@@ -117,7 +121,7 @@ def parity():
     """A valid configuration of sparse parity: a GPT-2 teacher with probes and an MLP student."""
     plain = valid()
     plain["task"] = {"kind": "parity", "dimension": 10, "degree": 3, "support": "first", "support_seed": 0}
-    plain["teacher"], plain["student"] = copy.deepcopy(GPT2), {"kind": "mlp", "widths": (20,)}
+    plain["teacher"], plain["student"] = copy.deepcopy(GPT2), {"kind": "mlp", "widths": (20,), "compute": "float32"}
     plain["probes"] = {"seed": 0, "monomials": dict(MONOMIALS), "attention": {"num_inputs": 64}}
     plain["sizes"] = None
     return plain
@@ -391,7 +395,11 @@ WRONG_PARITIES = [
         r"teacher\.tied_head only where the classes are as many as the tokens, 2; found the 8 classes",
     ),
     (parity, {"student": BERT}, r"a model for the task 'parity' as student: mlp or gpt2; found bert"),
-    (valid, {"student": {"kind": "mlp", "widths": (20,)}}, r"a model for the task 'pcfg' as student: bert; found mlp"),
+    (
+        valid,
+        {"student": {"kind": "mlp", "widths": (20,), "compute": "float32"}},
+        r"a model for the task 'pcfg' as student: bert; found mlp",
+    ),
     (
         valid,
         {"sizes__panels__heads__2": GPT2},
@@ -495,7 +503,7 @@ RIGHT_PARITIES = {
     "one layer without the attention probe": (parity, {"teacher__num_layers": 1, "probes__attention": None}),
     "mlp teacher without the attention probe": (
         parity,
-        {"teacher": {"kind": "mlp", "widths": (20,)}, "probes__attention": None},
+        {"teacher": {"kind": "mlp", "widths": (20,), "compute": "float32"}, "probes__attention": None},
     ),
     "levels with monomials": (parity, {"strategies__fixed__selection__kind": "levels"}),
     "no monomials without levels": (parity, {"probes__monomials": None}),
@@ -506,7 +514,7 @@ RIGHT_PARITIES = {
         parity,
         {
             "sizes": {
-                "panels": {"kinds": {"1": GPT2, "2": {"kind": "mlp", "widths": (20, 20)}}},
+                "panels": {"kinds": {"1": GPT2, "2": {"kind": "mlp", "widths": (20, 20), "compute": "float32"}}},
                 "seeds": (0,),
                 "learning_rates": (1e-3,),
                 "steps": 400,
@@ -561,6 +569,8 @@ PLACES = [
     ("teacher_training", "optimizer"),
     ("strategies", "fixed", "selection"),
     ("loop",),
+    ("placement",),
+    ("placement", "mesh"),
     ("comparisons", "all"),
     ("probes",),
     ("sizes",),

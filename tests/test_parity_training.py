@@ -22,6 +22,7 @@ from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.models import build_model
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json, read_run
+from pdjax.residency import Stacked
 from pdjax.saturation import saturation_starts
 from pdjax.step import Guide, Program, init_state
 from pdjax.sweep import build_sweep, place_guide, place_replicas
@@ -56,7 +57,7 @@ def job(request):
         description=RunDescription("student", "adaptive-120", "adaptive", BUDGET, replicas, (0,), (1, 2, 3), "abc"),
         sweep=sweep,
         replicas=place_replicas(sweep.mesh, [0, 1], [rate] * 2, [1.0] * 2, [0.0] * 2),
-        guide=place_guide(sweep.mesh, guide),
+        open_lessons=lambda: Stacked(sweep, place_guide(sweep, guide)),
         data_seed=0,
         evaluation_seed=0,
         evaluate_every=20,
@@ -118,7 +119,7 @@ def test_a_replica_equals_its_seed_alone(job, undisturbed, tmp_path):
         description=description,
         sweep=sweep,
         replicas=place_replicas(sweep.mesh, [1], [replica.learning_rate], [1.0], [0.0]),
-        guide=place_guide(sweep.mesh, guide),
+        open_lessons=lambda: Stacked(sweep, place_guide(sweep, guide)),
     )
     train(alone, tmp_path, LOOP, Interrupt(), Progress("test", BUDGET))
     one, both = read_run(tmp_path), read_run(undisturbed)

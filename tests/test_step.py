@@ -222,7 +222,7 @@ def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, tiny, gui
 
 def test_evaluation_counts_every_selected_position(program):
     state = initial(program)(jnp.arange(2))
-    result = evaluate(program.task, program.student, 3, 4, state.params, jnp.int32(9))
+    result = evaluate(program, 3, 4, state.params, jnp.int32(9))
     batches = [program.task.sample(named_key(9, "evaluation", i), 4) for i in range(3)]
     params = jax.tree.map(lambda leaf: leaf[1], state.params)
     right = sum(

@@ -31,7 +31,7 @@ def run(program, tiny, seeds, entries=(0, 1)):
     sweep = build_sweep(program, STEPS, len(seeds), tiny.evaluation)
     num = len(seeds)
     members = place_replicas(sweep.mesh, seeds, [5e-3] * num, [1e-4] * num, [0.0] * num)
-    guide = place_guide(sweep.mesh, make_guide(program, entries))
+    guide = place_guide(sweep, make_guide(program, entries))
     return sweep.chunk(sweep.init(members.seed), members, guide, jnp.int32(0), jnp.int32(STEPS)), sweep, members
 
 
@@ -77,7 +77,7 @@ def heard_compilations():
 
 def test_changing_the_teacher_or_the_chunk_compiles_nothing_new(program, tiny):
     (state, _), sweep, members = run(program, tiny, SEEDS)
-    guides = [place_guide(sweep.mesh, make_guide(program, entries)) for entries in ((0, 1), (1, 0))]
+    guides = [place_guide(sweep, make_guide(program, entries)) for entries in ((0, 1), (1, 0))]
     seed, total = jnp.int32(0), jnp.int32(100)
     jax.block_until_ready((guides, seed, total))
     with heard_compilations() as compilations:
@@ -95,7 +95,7 @@ def test_every_replica_has_a_curriculum_of_its_own_beside_it(program, tiny):
     sweep = build_sweep(program, STEPS, len(SEEDS), tiny.evaluation)
     members = place_replicas(sweep.mesh, SEEDS, [5e-3] * 4, [1e-4] * 4, [0.0] * 4)
     tables = [jnp.array([[0, FOREVER]] * 4), jnp.array([[0, 12], [0, FOREVER], [0, 9], [0, FOREVER]])]
-    first, second = (place_guide(sweep.mesh, make_guide(program, (0, 1))._replace(starts=table)) for table in tables)
+    first, second = (place_guide(sweep, make_guide(program, (0, 1))._replace(starts=table)) for table in tables)
     assert len(first.starts.sharding.device_set) == 4
     assert first.starts.addressable_shards[0].data.shape == (1, 2)
     seed, total = jnp.int32(0), jnp.int32(100)
@@ -117,6 +117,6 @@ def test_every_replica_has_a_curriculum_of_its_own_beside_it(program, tiny):
 def test_chunk_reuses_the_memory_of_the_state(program, tiny):
     (state, _), sweep, members = run(program, tiny, SEEDS)
     old = jax.tree.leaves(state.params)[0]
-    guide = place_guide(sweep.mesh, make_guide(program, (0, 1)))
+    guide = place_guide(sweep, make_guide(program, (0, 1)))
     sweep.chunk(state, members, guide, jnp.int32(0), jnp.int32(STEPS))
     assert old.is_deleted()

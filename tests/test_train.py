@@ -11,6 +11,7 @@ from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.models import build_model
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_jsonl, read_run
+from pdjax.residency import Stacked
 from pdjax.step import Program
 from pdjax.store import CheckpointStore
 from pdjax.sweep import build_sweep, place_replicas
@@ -34,7 +35,7 @@ def make_job(tiny):
             description=description,
             sweep=sweep,
             replicas=place_replicas(sweep.mesh, [0, 1], learning_rates, [0.0, 0.0], [1.0, 1.0]),
-            guide=None,
+            open_lessons=lambda: Stacked(sweep, None),
             data_seed=0,
             evaluation_seed=0,
             evaluate_every=4,

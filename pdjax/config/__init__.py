@@ -6,8 +6,9 @@ the package takes them and never looks at a ConfigDict. An unknown key, a missin
 contradiction is a ``UserError`` that names the key.
 """
 
-from pdjax.config.experiment import Config, digest_of, from_config_dict
+from pdjax.config.experiment import Config, digest_of, digest_of_results, from_config_dict
 from pdjax.config.models import BertConfig, Gpt2Config, MlpConfig, ModelConfig
+from pdjax.config.placement import MeshConfig, PlacementConfig
 from pdjax.config.probes import AttentionConfig, MonomialsConfig, ProbesConfig
 from pdjax.config.strategies import ComparisonConfig, SaturationConfig, SelectionConfig, StrategyConfig
 from pdjax.config.tasks import HierarchicalTaskConfig, ParityTaskConfig, PcfgTaskConfig, TaskConfig
@@ -29,12 +30,14 @@ __all__ = [
     "Gpt2Config",
     "HierarchicalTaskConfig",
     "LoopConfig",
+    "MeshConfig",
     "MlpConfig",
     "ModelConfig",
     "MonomialsConfig",
     "OptimizerConfig",
     "ParityTaskConfig",
     "PcfgTaskConfig",
+    "PlacementConfig",
     "ProbesConfig",
     "SaturationConfig",
     "SelectionConfig",
@@ -44,5 +47,6 @@ __all__ = [
     "TaskConfig",
     "TeacherTrainingConfig",
     "digest_of",
+    "digest_of_results",
     "from_config_dict",
 ]

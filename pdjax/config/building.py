@@ -55,6 +55,20 @@ def strategy(
     )
 
 
+def placement(
+    *,
+    replica: int = -1,
+    data: int = 1,
+    model: int = 1,
+    teacher: str = "replicated",
+    student: str = "replicated",
+    residency: str = "auto",
+) -> dict[str, Any]:
+    """Returns the fields of a ``PlacementConfig``: replicas spread over all devices, models whole, unless told."""
+    mesh = dict(replica=replica, data=data, model=model)
+    return dict(mesh=mesh, teacher=teacher, student=student, residency=residency)
+
+
 def comparison(title: str, figure: str, *strategies: str) -> dict[str, Any]:
     """Returns the fields of a ``ComparisonConfig``."""
     return dict(title=title, figure=figure, strategies=strategies)

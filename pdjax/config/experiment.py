@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pdjax.config.models import BertConfig, Gpt2Config, ModelConfig
+from pdjax.config.placement import PlacementConfig
 from pdjax.config.probes import ProbesConfig
 from pdjax.config.strategies import ComparisonConfig, StrategyConfig
 from pdjax.config.tasks import HierarchicalTaskConfig, PcfgTaskConfig, TaskConfig
@@ -39,6 +40,7 @@ class Config:
     sizes: SizesConfig | None  # further models trained from the labels; None trains none
     evaluation: EvaluationConfig
     loop: LoopConfig
+    placement: PlacementConfig
 
     def __post_init__(self):
         require_seed("seed", self.seed)
@@ -78,8 +80,8 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the whole configuration, in hexadecimal."""
-        return digest_of(self.as_dict())
+        """SHA-256 over all that determines the results, in hexadecimal: an experiment may go on elsewhere."""
+        return digest_of_results(self.as_dict())
 
 
 def _check_model(place: str, model: ModelConfig, task: TaskConfig) -> None:
@@ -133,6 +135,12 @@ def _check_saturation(config: "Config") -> None:
     for name, strategy in config.strategies.items():
         rule = strategy.saturation
         if rule is not None:
+            require(
+                config.placement.residency != "streamed",
+                f"placement.residency 'auto' or 'stacked' for the adaptive strategies.{name}",
+                "streamed",
+                "every replica may be at another checkpoint: they are stacked",
+            )
             window = rule.window * config.evaluation.every
             require(
                 rule.max_steps > window,
@@ -145,6 +153,11 @@ def _check_saturation(config: "Config") -> None:
 def digest_of(value: Any) -> str:
     """Returns the SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_results(whole: Mapping[str, Any]) -> str:
+    """Returns the digest of a configuration as plain data, without where its arrays live."""
+    return digest_of({key: value for key, value in whole.items() if key != "placement"})
 
 
 def from_config_dict(config: Any) -> Config:

@@ -5,6 +5,9 @@ from typing import Literal
 
 from pdjax.errors import require
 
+Compute = Literal["float32", "bfloat16"]
+"""The type of activations, and of parameters where they are used; they are kept and updated in float32."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
@@ -18,6 +21,7 @@ class BertConfig:
     feed_forward_multiple: int
     dropout: float
     attend_to_selected: bool  # False: selected positions are invisible as keys, as in the released code
+    compute: Compute = "float32"
 
     def __post_init__(self):
         _check_transformer(self, averaged=False)
@@ -43,6 +47,7 @@ class Gpt2Config:
     # concatenate: width = num_heads * head_dim. average: the heads' outputs are averaged before the output
     # projection, so that any number of heads of any size fits a width (figure 10 c)
     heads: Literal["concatenate", "average"]
+    compute: Compute = "float32"
 
     def __post_init__(self):
         _check_transformer(self, averaged=self.heads == "average")
@@ -64,6 +69,7 @@ class MlpConfig:
 
     kind: Literal["mlp"]
     widths: tuple[int, ...]  # of the hidden layers
+    compute: Compute = "float32"
 
     def __post_init__(self):
         require(len(self.widths) > 0, "at least one entry in widths", "none", "an MLP has a hidden layer")

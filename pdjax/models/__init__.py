@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pdjax.config import BertConfig, Gpt2Config, MlpConfig, ModelConfig
@@ -17,9 +18,14 @@ from pdjax.types import Inputs, Params, Task
 
 @dataclasses.dataclass(frozen=True)
 class LinenModel:
-    """A Linen module seen as two pure functions."""
+    """A Linen module seen as two pure functions.
+
+    Parameters are float32. With ``compute`` bfloat16 they and the activations are rounded to it on the way through
+    the module; sums in layer norms and attention, and the logits, stay in float32.
+    """
 
     module: nn.Module
+    compute: Literal["float32", "bfloat16"] = "float32"
 
     def init(self, key: PRNGKeyArray, inputs: Inputs) -> Params:
         """Draws initial parameters for inputs of these shapes."""
@@ -29,21 +35,31 @@ class LinenModel:
         self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
         """Returns logits and intermediates; dropout is off without a key."""
+        params, inputs = _rounded((params, inputs), self.compute)
         if dropout_key is None:
-            return self.module.apply({"params": params}, inputs)
-        return self.module.apply({"params": params}, inputs, deterministic=False, rngs={"dropout": dropout_key})
+            logits, intermediates = self.module.apply({"params": params}, inputs)
+        else:
+            rngs = {"dropout": dropout_key}
+            logits, intermediates = self.module.apply({"params": params}, inputs, deterministic=False, rngs=rngs)
+        return logits.astype(jnp.float32), intermediates
+
+
+def _rounded(tree: Any, kind: str) -> Any:
+    """Returns a tree whose floating-point arrays are of another type."""
+    return jax.tree.map(lambda leaf: leaf.astype(kind) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def build_model(config: ModelConfig, task: Task) -> LinenModel:
     """Builds the model a configuration describes, for a task's tokens, classes and length."""
     match config:
         case BertConfig():
-            return LinenModel(Bert(config, task.vocabulary, task.length))
+            return LinenModel(Bert(config, task.vocabulary, task.length), config.compute)
         case Gpt2Config():
             last_only = task.predicts == "example"
-            return LinenModel(Gpt2(config, task.vocabulary, task.num_classes, task.length, last_only))
+            module = Gpt2(config, task.vocabulary, task.num_classes, task.length, last_only)
+            return LinenModel(module, config.compute)
         case MlpConfig():
-            return LinenModel(Mlp(config.widths, task.num_classes))
+            return LinenModel(Mlp(config.widths, task.num_classes), config.compute)
 
 
 def num_parameters(params: Params) -> int:

@@ -36,7 +36,7 @@ def attention_weights(
     q: Float[Array, "H C B L"], k: Float[Array, "H C B M"], bias: Float[Array, "#B #L #M"]
 ) -> Float[Array, "B H L M"]:
     """Returns the weights ``softmax(q k^T + bias)`` themselves, for probes and for dropout."""
-    scores = jnp.einsum("hcbq,hcbk->bhqk", q, k) + bias[:, None]
+    scores = jnp.einsum("hcbq,hcbk->bhqk", q, k, preferred_element_type=jnp.float32) + bias[:, None]
     return jax.nn.softmax(scores, axis=-1)
 
 
@@ -44,19 +44,21 @@ def _forward(q, k, v, bias):
     q_HxBxCxL, v_HxBxCxM = q.swapaxes(1, 2), v.swapaxes(1, 2)
     k_HxBxMxC = k.transpose(0, 2, 3, 1)
     # Keys lead: the maximum and the sum over them then run along whole rows of queries.
-    scores_HxBxMxL = k_HxBxMxC @ q_HxBxCxL + bias.swapaxes(-1, -2)[None]
-    e_HxBxMxL = jnp.exp(scores_HxBxMxL - jnp.max(scores_HxBxMxL, axis=-2, keepdims=True))
+    scores_HxBxMxL = jnp.matmul(k_HxBxMxC, q_HxBxCxL, preferred_element_type=jnp.float32)
+    scores_HxBxMxL = scores_HxBxMxL + bias.swapaxes(-1, -2)[None]
+    e_HxBxMxL = jnp.exp(scores_HxBxMxL - jnp.max(scores_HxBxMxL, axis=-2, keepdims=True)).astype(v.dtype)
     # A row of ones under V makes the value product return the sums z as well.
     ones_HxBx1xM = jnp.ones_like(v_HxBxCxM[:, :, :1])
-    both = jnp.concatenate([v_HxBxCxM, ones_HxBx1xM], axis=2) @ e_HxBxMxL
+    values = jnp.concatenate([v_HxBxCxM, ones_HxBx1xM], axis=2)
+    both = jnp.matmul(values, e_HxBxMxL, preferred_element_type=jnp.float32)
     z_HxBx1xL = both[:, :, -1:]
-    o_HxBxCxL = both[:, :, :-1] / z_HxBx1xL
+    o_HxBxCxL = (both[:, :, :-1] / z_HxBx1xL).astype(v.dtype)
     return o_HxBxCxL.swapaxes(1, 2), (q, k, v, e_HxBxMxL, z_HxBx1xL, o_HxBxCxL)
 
 
 def _backward(residuals, do):
     q, k, v, e_HxBxMxL, z_HxBx1xL, o_HxBxCxL = residuals
-    scaled_HxBxCxL = do.swapaxes(1, 2) / z_HxBx1xL
+    scaled_HxBxCxL = (do.swapaxes(1, 2) / z_HxBx1xL).astype(do.dtype)
     inner_HxBx1xL = jnp.sum(scaled_HxBxCxL * o_HxBxCxL, axis=2, keepdims=True)
     dv_HxBxMxC = e_HxBxMxL @ scaled_HxBxCxL.swapaxes(-1, -2)
     ds_HxBxMxL = e_HxBxMxL * (v.transpose(0, 2, 3, 1) @ scaled_HxBxCxL - inner_HxBx1xL)

@@ -25,9 +25,10 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _gelu_forward(x):
-    cumulative = 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
-    density = jnp.exp(-0.5 * x * x) * (2 * jnp.pi) ** -0.5
-    return x * cumulative, cumulative + x * density
+    wide = x.astype(jnp.float32)
+    cumulative = 0.5 * (1 + jax.lax.erf(wide * 0.5**0.5))
+    density = jnp.exp(-0.5 * wide * wide) * (2 * jnp.pi) ** -0.5
+    return (wide * cumulative).astype(x.dtype), (cumulative + wide * density).astype(x.dtype)
 
 
 gelu.defvjp(_gelu_forward, lambda derivative, dy: (derivative * dy,))
@@ -55,9 +56,11 @@ class LayerNorm(nn.Module):
     def __call__(self, x_DxT: Float[Array, "D T"]) -> Float[Array, "D T"]:
         scale = self.param("scale", nn.initializers.ones, (x_DxT.shape[0],))
         bias = self.param("bias", nn.initializers.zeros, (x_DxT.shape[0],))
-        centred = x_DxT - jnp.mean(x_DxT, axis=0, keepdims=True)
+        wide_DxT = x_DxT.astype(jnp.float32)
+        centred = wide_DxT - jnp.mean(wide_DxT, axis=0, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=0, keepdims=True)
-        return scale[:, None] * (centred * jax.lax.rsqrt(variance + self.epsilon)) + bias[:, None]
+        normalised = scale[:, None] * (centred * jax.lax.rsqrt(variance + self.epsilon)) + bias[:, None]
+        return normalised.astype(x_DxT.dtype)
 
 
 class Embedding(nn.Module):
@@ -72,7 +75,7 @@ class Embedding(nn.Module):
     def __call__(self, index_T: Int[Array, "T"]) -> Float[Array, "D T"]:
         if self.num > SMALL_TABLE:
             return jnp.take(self.table.T, index_T, axis=1)
-        return self.table.T @ jax.nn.one_hot(index_T, self.num, axis=0)
+        return self.table.T @ jax.nn.one_hot(index_T, self.num, axis=0, dtype=self.table.dtype)
 
 
 class SelfAttention(nn.Module):

@@ -8,6 +8,7 @@ from pdjax.interrupt import Interrupt
 from pdjax.models import build_model
 from pdjax.progress import Progress
 from pdjax.records import RunDescription, product_of_replicas
+from pdjax.residency import Stacked
 from pdjax.stages.workdir import is_done
 from pdjax.step import Program
 from pdjax.sweep import build_sweep, place_replicas
@@ -63,7 +64,7 @@ def _job(config: Config, sizes: SizesConfig, description: RunDescription, model:
         shared_batches=sizes.shared_batches,
         data_name="size batches",
     )
-    sweep = build_sweep(program, config.loop.chunk_steps, len(replicas), config.evaluation)
+    sweep = build_sweep(program, config.loop.chunk_steps, len(replicas), config.evaluation, config.placement)
     return Job(
         description=description,
         sweep=sweep,
@@ -74,7 +75,7 @@ def _job(config: Config, sizes: SizesConfig, description: RunDescription, model:
             temperatures=[0.0] * len(replicas),
             label_weights=[1.0] * len(replicas),
         ),
-        guide=None,
+        open_lessons=lambda: Stacked(sweep, None),
         data_seed=config.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,

@@ -4,10 +4,9 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from pdjax import curriculum as curricula
@@ -18,17 +17,18 @@ from pdjax.interrupt import Interrupt
 from pdjax.models import build_model
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, product_of_replicas
+from pdjax.residency import Lessons
 from pdjax.saturation import saturation_starts
 from pdjax.selection import Evidence, select
+from pdjax.stages.lessons import plan_lessons
 from pdjax.stages.selection import select_checkpoints
-from pdjax.stages.teacher import open_trajectory, teacher_shape
+from pdjax.stages.teacher import open_trajectory
 from pdjax.stages.workdir import is_done
-from pdjax.step import Guide, Program
-from pdjax.store import CheckpointStore, stack
-from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
+from pdjax.step import Program
+from pdjax.store import CheckpointStore
+from pdjax.sweep import Sweep, build_sweep, place_replicas
 from pdjax.tasks import build_task
 from pdjax.train import Adapt, Job, train
-from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
 
@@ -48,11 +48,12 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         pending = [run for run in runs if not is_done(_directory(workdir, run[1]), run[1])]
         logger.info("students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(_replicas(config)))
         sweep_of = functools.cache(functools.partial(_build_sweep, config))
-        guides = _build_guides(trajectory, teacher_shape(config), [d for _, d in runs if d.starts]) if pending else {}
+        lessons_of = plan_lessons(config, trajectory, [description for _, description in runs])
         progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
         for strategy, description in pending:
             sweep = sweep_of(guided=strategy.schedule != "labels")
-            job = _job(config, strategy, description, sweep, guides.get(description.name))
+            open_lessons = functools.partial(lessons_of, description, sweep)
+            job = _job(config, strategy, description, sweep, open_lessons)
             train(job, _directory(workdir, description), config.loop, interrupt, progress)
     finally:
         progress.close()
@@ -161,34 +162,15 @@ def _build_sweep(config: Config, guided: bool) -> Sweep:
         shared_batches=config.student_training.shared_batches,
         data_name="student batches",
     )
-    return build_sweep(program, config.loop.chunk_steps, len(_replicas(config)), config.evaluation)
-
-
-def _build_guides(
-    trajectory: CheckpointStore, like: Params, descriptions: Sequence[RunDescription]
-) -> dict[str, Guide]:
-    """Returns a guide for every run by name.
-
-    All guides share one stack of the checkpoints that any of them uses, and have tables of one length:
-    runs of different strategies then share one compiled program.
-    """
-    if not descriptions:
-        return {}
-    used = sorted({step for d in descriptions for step in d.teacher_steps})
-    rows = max(len(d.teacher_steps) for d in descriptions)
-    checkpoints = stack(trajectory, used, like)
-    guides = {}
-    for d in descriptions:
-        entries = [used.index(step) for step in d.teacher_steps]
-        starts = curricula.padded(d.starts, rows)
-        if len(d.starts) < len(d.teacher_steps):  # adaptive: every replica goes on from the first row by itself
-            starts = jnp.tile(starts, (len(d.replicas), 1))
-        guides[d.name] = Guide(checkpoints, starts, jnp.array(entries + [0] * (rows - len(entries)), jnp.int32))
-    return guides
+    return build_sweep(program, config.loop.chunk_steps, len(_replicas(config)), config.evaluation, config.placement)
 
 
 def _job(
-    config: Config, strategy: StrategyConfig, description: RunDescription, sweep: Sweep, guide: Guide | None
+    config: Config,
+    strategy: StrategyConfig,
+    description: RunDescription,
+    sweep: Sweep,
+    open_lessons: Callable[[], Lessons],
 ) -> Job:
     replicas = description.replicas
     return Job(
@@ -201,7 +183,7 @@ def _job(
             temperatures=[strategy.temperature] * len(replicas),
             label_weights=[strategy.label_weight] * len(replicas),
         ),
-        guide=None if guide is None else place_guide(sweep.mesh, guide),
+        open_lessons=open_lessons,
         data_seed=config.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,

@@ -1,5 +1,6 @@
 """The teacher stage: one training run, whose states at regular steps become the trajectory."""
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from pdjax.interrupt import Interrupt
 from pdjax.models import build_model, num_parameters
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json
+from pdjax.residency import Stacked
 from pdjax.stages.workdir import is_done
 from pdjax.step import Program
 from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
@@ -58,7 +60,8 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         data_name="teacher batches",
     )
     seeds = teacher_seeds(config)
-    sweep = build_sweep(program, config.loop.chunk_steps, len(seeds), config.evaluation)
+    placement = dataclasses.replace(config.placement, student=config.placement.teacher)  # it is what learns here
+    sweep = build_sweep(program, config.loop.chunk_steps, len(seeds), config.evaluation, placement)
     _announce_disk(config, workdir, sweep)
     trajectories = [open_trajectory(config, workdir, seed) for seed in seeds]
 
@@ -70,7 +73,7 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         description=description,
         sweep=sweep,
         replicas=place_replicas(sweep.mesh, seeds, [training.learning_rate] * count, [0.0] * count, [1.0] * count),
-        guide=None,
+        open_lessons=lambda: Stacked(sweep, None),
         data_seed=training.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from pdjax.config import Config, digest_of
+from pdjax.config import Config, digest_of_results
 from pdjax.errors import UserError
 from pdjax.records import RunDescription, read_description, read_json, write_json
 
@@ -26,7 +26,7 @@ def open_workdir(config: Config, workdir: Path) -> None:
     path = workdir / "config.json"
     if path.exists():
         found = read_json(path)
-        if digest_of(found) != config.digest:
+        if digest_of_results(found) != config.digest:
             raise UserError(
                 f"the configuration of {workdir}",
                 f"another one ({'; '.join(_differences(found, config.as_dict()))})",
@@ -54,7 +54,7 @@ def _differences(old: Any, new: Any, path: str = "config") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{path}.{k}")]
-    return [] if old == new else [f"{path}: {old} there, {new} here"]
+    return [] if old == new or path.startswith("config.placement") else [f"{path}: {old} there, {new} here"]
 
 
 def is_done(directory: Path, description: RunDescription) -> bool:

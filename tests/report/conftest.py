@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pdjax.config.building import placement
 from pdjax.report import write_report
 
 _OPTIMIZER = {
@@ -31,6 +32,7 @@ _BERT = {
     "feed_forward_multiple": 4,
     "dropout": 0.0,
     "attend_to_selected": True,
+    "compute": "float32",
 }
 
 
@@ -90,6 +92,7 @@ BASE = {
     "sizes": None,
     "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},
     "loop": {"chunk_steps": 50, "save_every": 50, "writers": []},
+    "placement": placement(),
 }
 
 Replicas = Sequence[tuple[int, float]]
@@ -184,14 +187,14 @@ class Workdir:
         """Makes the task a parity of 6 coordinates, the teacher a GPT-2 with 2 heads and the student one with 1."""
         base = {"kind": "parity", "dimension": 6, "degree": 2, "support": "first", "support_seed": 0}
         model = {"kind": "gpt2", "num_layers": 2, "head_dim": 8, "width": None, "feed_forward_multiple": 4}
-        model |= {"dropout": 0.0, "tied_head": False, "heads": "concatenate"}
+        model |= {"dropout": 0.0, "tied_head": False, "heads": "concatenate", "compute": "float32"}
         self.config |= {"task": {**base, **task}}
         self.config |= {"teacher": {**model, "num_heads": 2}, "student": {**model, "num_heads": 1}}
 
     def sizes(self, labels: Sequence[str], learning_rates: Sequence[float]) -> None:
         """Asks for MLPs of the widths that the labels say, 100 steps each, in a task for them."""
         self.parity()
-        models = {label: {"kind": "mlp", "widths": [int(label)]} for label in labels}
+        models = {label: {"kind": "mlp", "widths": [int(label)], "compute": "float32"} for label in labels}
         training = {"batch_size": 8, "shared_batches": True, "optimizer": _OPTIMIZER}
         grid = {"seeds": [0, 1], "learning_rates": list(learning_rates), "steps": 100}
         self.config["sizes"] = {"panels": {"width": models}, **grid, **training}

@@ -142,8 +142,8 @@ def test_learning_rates_are_never_mixed(workdir: Any):
 def test_sizes_are_compared_in_their_order_and_not_in_that_of_their_names(workdir: Any):
     """A recorded configuration sorts "1000" before "300"; wider is better here throughout."""
     widths = (100, 300, 1000, 2000)
-    models = {str(width): {"kind": "mlp", "widths": [width]} for width in widths}
-    model = {"kind": "mlp", "widths": [10]}
+    models = {str(width): {"kind": "mlp", "widths": [width], "compute": "float32"} for width in widths}
+    model = {"kind": "mlp", "widths": [10], "compute": "float32"}
     training = workdir.config["student_training"]
     workdir.config |= {
         "task": {"kind": "parity", "dimension": 5, "degree": 2, "support": "first", "support_seed": 0},

@@ -1,0 +1,76 @@
+"""Which of a student stage's checkpoints are on the device when: see ``pdjax.residency``."""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from pdjax.config import Config
+from pdjax.curriculum import padded
+from pdjax.records import RunDescription
+from pdjax.residency import SHARE, Lessons, Stacked, Streamed, memory_of
+from pdjax.stages.teacher import teacher_shape
+from pdjax.step import Guide
+from pdjax.store import CheckpointStore, stack, tree_bytes
+from pdjax.sweep import Sweep, place_guide
+
+logger = logging.getLogger("pdjax")
+
+
+def plan_lessons(
+    config: Config, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
+) -> Callable[[RunDescription, Sweep], Lessons]:
+    """Returns how each of several runs gets its checkpoints, as ``placement.residency`` asks.
+
+    Stacked, all runs share one stack of the checkpoints that any of them uses, and have tables of one length: runs
+    of different strategies then share one compiled program. Streamed, adaptive curricula still stack their own,
+    since every replica may be at another checkpoint.
+    """
+    like = teacher_shape(config)
+    guided = [d for d in descriptions if d.starts]
+    used = tuple(sorted({step for d in guided for step in d.teacher_steps}))
+    rows = max((len(d.teacher_steps) for d in guided), default=0)
+    stacked = config.placement.residency == "stacked" or (
+        config.placement.residency == "auto" and _fits(len(used) * tree_bytes(like))
+    )
+    if guided:
+        logger.info(
+            "students: %d checkpoints of %.1f MB, %s", len(used), tree_bytes(like) / 1e6,
+            "all on the device" if stacked else "streamed, two on the device at a time",
+        )  # fmt: skip
+    stack_of = functools.cache(lambda steps: stack(trajectory, steps, like))
+
+    def lessons(description: RunDescription, sweep: Sweep) -> Lessons:
+        if not description.starts:
+            return Stacked(sweep, None)
+        if stacked or is_adaptive(description):
+            steps = used if stacked else description.teacher_steps
+            guide = Guide(stack_of(steps), _starts(description, rows), _entries(description, steps, rows))
+            return Stacked(sweep, place_guide(sweep, guide))
+        read = functools.partial(trajectory.restore, like=like)
+        return Streamed(sweep, read, description.starts, description.teacher_steps, rows)
+
+    return lessons
+
+
+def is_adaptive(description: RunDescription) -> bool:
+    """Whether a run's curriculum goes on by its evaluations: only its first row is known in advance."""
+    return len(description.starts) < len(description.teacher_steps)
+
+
+def _starts(description: RunDescription, rows: int) -> Int[np.ndarray, "S"] | Int[np.ndarray, "R S"]:
+    starts = np.asarray(padded(description.starts, rows))
+    return np.tile(starts, (len(description.replicas), 1)) if is_adaptive(description) else starts
+
+
+def _entries(description: RunDescription, steps: Sequence[int], rows: int) -> Int[np.ndarray, "S"]:
+    entries = [steps.index(step) for step in description.teacher_steps]
+    return np.array(entries + [0] * (rows - len(entries)), np.int32)
+
+
+def _fits(num_bytes: int) -> bool:
+    """Whether stacked checkpoints leave the smallest device the rest of its memory."""
+    return num_bytes <= SHARE * min(memory_of(device) for device in jax.local_devices())
