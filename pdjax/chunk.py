@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from pdjax import blocked
+from pdjax.flops import TEACHER
 from pdjax.step import Guide, Program, Replicas, TrainState, over_replicas, train_step
 from pdjax.types import Batch, Params, StepMetrics, named_key
 
@@ -164,4 +165,5 @@ def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Bat
 
 def _teach(program: Program, teacher: Params, batch: Batch) -> Logits:
     assert program.teacher is not None  # a guide comes with a teacher
-    return program.teacher.apply(teacher, batch.inputs)[0]
+    with jax.named_scope(TEACHER):
+        return program.teacher.apply(teacher, batch.inputs)[0]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from pdjax.config import from_config_dict
 from pdjax.errors import TrainingError, UserError
@@ -26,8 +26,7 @@ def main(argv: list[str]) -> int:
     interrupt = Interrupt()
     interrupt.install()
     try:
-        _parse(argv)
-        config = from_config_dict(_CONFIG.value)
+        config = from_config_dict(parse_flags(argv))
         workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / config.name
         run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
     except UserError as error:
@@ -42,8 +41,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parse(argv: list[str]) -> None:
-    """Parses the flags, turning every complaint about them into a ``UserError``."""
+def parse_flags(argv: list[str]) -> ConfigDict:
+    """Parses the flags and returns the config; turns every complaint about them into a ``UserError``."""
     try:
         rest = flags.FLAGS(argv)
     # config_flags reports a bad override as any of these, depending on where it notices.
@@ -53,6 +52,7 @@ def _parse(argv: list[str]) -> None:
         raise UserError("only flags", f"the arguments {rest[1:]}", "write --flag=value")
     if _CONFIG.value is None:
         raise UserError("--config", "none", "try --config=configs/pcfg.py")
+    return _CONFIG.value
 
 
 def _essence(message: str) -> str:

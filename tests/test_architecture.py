@@ -6,11 +6,11 @@ import tomllib
 import pytest
 
 CORE = {
-    "blocked", "chunk", "config", "conversion", "curriculum", "errors", "losses", "models", "optimizer", "probes",
-    "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
+    "blocked", "chunk", "config", "conversion", "curriculum", "errors", "flops", "losses", "models", "optimizer",
+    "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
 }  # fmt: skip
 SHELL = {
-    "experiment", "interrupt", "main", "probe_records", "progress", "records", "report", "residency", "stages",
+    "experiment", "interrupt", "main", "plan", "probe_records", "progress", "records", "report", "residency", "stages",
     "store", "train", "writer",
 }  # fmt: skip
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}

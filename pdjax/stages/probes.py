@@ -20,7 +20,8 @@ from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import choose_monomials, correlations
 from pdjax.progress import Progress
 from pdjax.records import read_json, write_json
-from pdjax.stages.teacher import open_trajectory, teacher_seeds, teacher_shape
+from pdjax.stages.programs import teacher_seeds
+from pdjax.stages.teacher import open_trajectory, teacher_shape
 from pdjax.tasks import build_task
 from pdjax.tasks.parity import ParityTask
 from pdjax.types import Params

@@ -5,14 +5,12 @@ from pathlib import Path
 
 from pdjax.config import Config, ModelConfig, SizesConfig, digest_of
 from pdjax.interrupt import Interrupt
-from pdjax.models import build_model
 from pdjax.progress import Progress
 from pdjax.records import RunDescription, product_of_replicas
 from pdjax.residency import Stacked
+from pdjax.stages.programs import compiled, size_program
 from pdjax.stages.workdir import is_done
-from pdjax.step import Program
-from pdjax.sweep import build_sweep, place_replicas
-from pdjax.tasks import build_task
+from pdjax.sweep import place_replicas
 from pdjax.train import Job, train
 
 logger = logging.getLogger("pdjax")
@@ -54,17 +52,7 @@ def _describe(config: Config, sizes: SizesConfig, name: str, model: ModelConfig)
 
 
 def _job(config: Config, sizes: SizesConfig, description: RunDescription, model: ModelConfig) -> Job:
-    task, replicas = build_task(config.task), description.replicas
-    program = Program(
-        task=task,
-        student=build_model(model, task),
-        teacher=None,
-        optimizer=sizes.optimizer,
-        batch_size=sizes.batch_size,
-        shared_batches=sizes.shared_batches,
-        data_name="size batches",
-    )
-    sweep = build_sweep(program, config.loop.chunk_steps, len(replicas), config.evaluation, config.placement)
+    replicas, sweep = description.replicas, compiled(config, size_program(config, sizes, model))
     return Job(
         description=description,
         sweep=sweep,

@@ -14,20 +14,18 @@ from pdjax.config import Config, StrategyConfig, digest_of
 from pdjax.curriculum import Curriculum
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
-from pdjax.models import build_model
 from pdjax.progress import Progress
-from pdjax.records import Replica, RunDescription, product_of_replicas
+from pdjax.records import RunDescription
 from pdjax.residency import Lessons
 from pdjax.saturation import saturation_starts
 from pdjax.selection import Evidence, select
 from pdjax.stages.lessons import plan_lessons
+from pdjax.stages.programs import compiled, student_program, student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.stages.teacher import open_trajectory
 from pdjax.stages.workdir import is_done
-from pdjax.step import Program
 from pdjax.store import CheckpointStore
-from pdjax.sweep import Sweep, build_sweep, place_replicas
-from pdjax.tasks import build_task
+from pdjax.sweep import Sweep, place_replicas
 from pdjax.train import Adapt, Job, train
 
 logger = logging.getLogger("pdjax")
@@ -46,12 +44,14 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     try:
         runs = plan_runs(config, workdir, trajectory)
         pending = [run for run in runs if not is_done(_directory(workdir, run[1]), run[1])]
-        logger.info("students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(_replicas(config)))
-        sweep_of = functools.cache(functools.partial(_build_sweep, config))
+        logger.info(
+            "students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(student_replicas(config))
+        )
+        sweep_of = functools.cache(lambda guided: compiled(config, student_program(config, guided)))
         lessons_of = plan_lessons(config, trajectory, [description for _, description in runs])
         progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
         for strategy, description in pending:
-            sweep = sweep_of(guided=strategy.schedule != "labels")
+            sweep = sweep_of(strategy.schedule != "labels")
             open_lessons = functools.partial(lessons_of, description, sweep)
             job = _job(config, strategy, description, sweep, open_lessons)
             train(job, _directory(workdir, description), config.loop, interrupt, progress)
@@ -102,7 +102,7 @@ def plan_runs(
             name=f"{name}-{budget}",
             strategy=name,
             budget=budget,
-            replicas=_replicas(config),
+            replicas=student_replicas(config),
             starts=table.starts if table is not None else (),
             teacher_steps=tuple(steps) if adaptive else table.teacher_steps if table is not None else (),
             identity="",
@@ -133,10 +133,6 @@ def build_curriculum(
             return Curriculum((0,), (teacher_steps[0],))  # its first row; the others follow from the evaluations
 
 
-def _replicas(config: Config) -> tuple[Replica, ...]:
-    return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates)
-
-
 def _identity(
     config: Config, strategy: StrategyConfig, description: RunDescription, trajectory: CheckpointStore
 ) -> str:
@@ -149,20 +145,6 @@ def _identity(
         {**settings, "training": training, "teachers": teachers, "run": dataclasses.asdict(description)}
         | {key: dataclasses.asdict(strategy)[key] for key in ("temperature", "label_weight", "saturation")}
     )
-
-
-def _build_sweep(config: Config, guided: bool) -> Sweep:
-    task = build_task(config.task)
-    program = Program(
-        task=task,
-        student=build_model(config.student, task),
-        teacher=build_model(config.teacher, task) if guided else None,
-        optimizer=config.student_training.optimizer,
-        batch_size=config.student_training.batch_size,
-        shared_batches=config.student_training.shared_batches,
-        data_name="student batches",
-    )
-    return build_sweep(program, config.loop.chunk_steps, len(_replicas(config)), config.evaluation, config.placement)
 
 
 def _job(

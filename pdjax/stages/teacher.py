@@ -1,6 +1,5 @@
 """The teacher stage: one training run, whose states at regular steps become the trajectory."""
 
-import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,10 @@ from pdjax.models import build_model, num_parameters
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json
 from pdjax.residency import Stacked
+from pdjax.stages.programs import compiled, teacher_program, teacher_seeds
 from pdjax.stages.workdir import is_done
-from pdjax.step import Program
 from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
-from pdjax.sweep import Sweep, build_sweep, place_replicas
+from pdjax.sweep import Sweep, place_replicas
 from pdjax.tasks import build_task
 from pdjax.train import KEPT_STATES, Job, train
 from pdjax.types import Params
@@ -49,19 +48,7 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     )
     if is_done(directory, description):
         return
-    task = build_task(config.task)
-    program = Program(
-        task=task,
-        student=build_model(config.teacher, task),
-        teacher=None,
-        optimizer=training.optimizer,
-        batch_size=training.batch_size,
-        shared_batches=False,  # teachers of several seeds are independent of each other
-        data_name="teacher batches",
-    )
-    seeds = teacher_seeds(config)
-    placement = dataclasses.replace(config.placement, student=config.placement.teacher)  # it is what learns here
-    sweep = build_sweep(program, config.loop.chunk_steps, len(seeds), config.evaluation, placement)
+    seeds, sweep = teacher_seeds(config), compiled(config, teacher_program(config))
     _announce_disk(config, workdir, sweep)
     trajectories = [open_trajectory(config, workdir, seed) for seed in seeds]
 
@@ -87,11 +74,6 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         progress.close()
         for trajectory in trajectories:
             trajectory.close()
-
-
-def teacher_seeds(config: Config) -> tuple[int, ...]:
-    """Returns the seeds of all teachers; students learn from the first."""
-    return (config.teacher_training.seed, *config.teacher_training.extra_seeds)
 
 
 def teacher_identity(config: Config) -> str:

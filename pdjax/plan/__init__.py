@@ -1,0 +1,1 @@
+"""What an experiment takes on hardware one need not hold: memory, work, hours, disk."""

@@ -1,0 +1,37 @@
+"""The command line: ``python -m pdjax.plan --config=configs/pcfg.py:paper --topology=v5e:2x4``."""
+
+import json
+import logging
+import sys
+
+from absl import flags
+
+from pdjax.config import from_config_dict
+from pdjax.errors import UserError
+from pdjax.main import parse_flags
+from pdjax.plan.experiment import as_json, plan_experiment
+from pdjax.plan.hardware import open_topology
+from pdjax.plan.table import as_text
+
+_TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
+_FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
+
+logger = logging.getLogger("pdjax")
+
+
+def main(argv: list[str]) -> int:
+    """Prints a plan; returns 0, 1 (it does not fit) or 2 (bad input)."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    try:
+        config = from_config_dict(parse_flags(argv))
+        topology = None if _TOPOLOGY.value is None else open_topology(_TOPOLOGY.value)
+        plan = plan_experiment(config, topology)
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 2
+    print(json.dumps(as_json(plan), indent=2) if _FORMAT.value == "json" else as_text(plan))
+    return 0 if plan.fits else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,108 @@
+"""A plan as text."""
+
+from collections.abc import Sequence
+
+from pdjax.plan.experiment import ExperimentPlan
+from pdjax.plan.program import EFFICIENCY, SECONDS_PER_KERNEL, ProgramPlan
+
+ADVICE = (
+    "split the model (placement.teacher or placement.student 'sharded' over mesh.data and mesh.model), stream the "
+    "checkpoints (placement.residency 'streamed'), lower the batch or the number of seeds, or take larger chips"
+)
+
+
+def as_text(plan: ExperimentPlan) -> str:
+    """Returns tables for a terminal: memory, work, time."""
+    lines = [
+        f"{plan.config} on {plan.topology}, {plan.devices} devices; checkpoints {plan.residency}",
+        "",
+        *_table(
+            (
+                "program",
+                "mesh (replica, data, model)",
+                "replicas",
+                "state",
+                "teachers",
+                "temporaries",
+                "peak",
+                "of",
+                "",
+            ),
+            [_memory_row(program) for program in plan.programs],
+        ),
+        "",
+        *_table(
+            (
+                "program",
+                "teacher GFLOP",
+                "student GFLOP",
+                "kernels",
+                "collectives",
+                "their MB",
+                "µs a step",
+                "bound by",
+            ),
+            [_work_row(program) for program in plan.programs],
+        ),
+        "",
+        *_table(
+            ("stage", "steps", "hours", "disk"),
+            [(s.name, f"{s.steps:,}", f"{s.hours:.2f}", _size(s.disk)) for s in plan.stages]
+            + [("all", "", f"{sum(s.hours for s in plan.stages):.2f}", _size(sum(s.disk for s in plan.stages)))],
+        ),
+        "",
+    ]
+    if plan.topology == "this machine":
+        lines.append("A step's time was measured. Memory is per device; products are of all devices together.")
+    else:
+        shares = ", ".join(f"{share:.0%} of {name}" for name, share in EFFICIENCY.items())
+        starts = ", ".join(f"{1e6 * seconds:g} µs on {name}" for name, seconds in SECONDS_PER_KERNEL.items())
+        lines.append(f"A step's time is a roofline: {shares}, and at least {starts} a kernel. It was not measured.")
+    if not plan.fits:
+        lines.append(
+            f"DOES NOT FIT: {', '.join(p.name for p in plan.programs if not _fits(p))}. To make it fit, {ADVICE}."
+        )
+    return "\n".join(lines)
+
+
+def _fits(program: ProgramPlan) -> bool:
+    return program.memory is not None and program.memory.fits
+
+
+def _memory_row(program: ProgramPlan) -> tuple[str, ...]:
+    mesh = " x ".join(str(size) for size in program.mesh.values())
+    start = (program.name, mesh, str(program.replicas))
+    memory = program.memory
+    if memory is None:
+        return (*start, "", "", "", "", "", f"does not fit: {program.refusal}")
+    sizes = (memory.state, memory.teachers, memory.temporaries, memory.peak, memory.limit)
+    return (*start, *(_size(value) for value in sizes), "" if memory.fits else "does not fit")
+
+
+def _work_row(program: ProgramPlan) -> tuple[str, ...]:
+    return (
+        program.name,
+        f"{program.teacher_products / 1e9:.4g}",
+        f"{program.student_products / 1e9:.4g}",
+        f"{program.work.kernels:.0f}",
+        f"{program.work.collectives:.3g}",
+        f"{program.work.collective_bytes / 1e6:.3g}",
+        f"{1e6 * program.seconds:.4g}",
+        program.bound,
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    return [line(head), "  ".join("-" * width for width in widths), *(line(row) for row in rows)]

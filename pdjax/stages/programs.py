@@ -1,0 +1,82 @@
+"""The training programs of an experiment: its teachers, its students, and models of other sizes."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pdjax.config import Config, ModelConfig, PlacementConfig, SizesConfig
+from pdjax.models import build_model
+from pdjax.records import Replica, product_of_replicas
+from pdjax.step import Program
+from pdjax.sweep import Sweep, build_sweep
+from pdjax.tasks import build_task
+
+
+class Training(NamedTuple):
+    """A program, with how many replicas it trains and where they live."""
+
+    program: Program
+    num_replicas: int
+    placement: PlacementConfig
+
+
+def teacher_seeds(config: Config) -> tuple[int, ...]:
+    """Returns the seeds of all teachers; students learn from the first."""
+    return (config.teacher_training.seed, *config.teacher_training.extra_seeds)
+
+
+def student_replicas(config: Config) -> tuple[Replica, ...]:
+    """Returns the replicas of every student run."""
+    return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates)
+
+
+def teacher_program(config: Config) -> Training:
+    """Returns the program that trains all teachers at once."""
+    task, training = build_task(config.task), config.teacher_training
+    program = Program(
+        task=task,
+        student=build_model(config.teacher, task),
+        teacher=None,
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        shared_batches=False,  # teachers of several seeds are independent of each other
+        data_name="teacher batches",
+    )
+    placement = dataclasses.replace(config.placement, student=config.placement.teacher)  # it is what learns here
+    return Training(program, len(teacher_seeds(config)), placement)
+
+
+def student_program(config: Config, guided: bool) -> Training:
+    """Returns the program of all strategies with a teacher (``guided``), or of those without."""
+    task, training = build_task(config.task), config.student_training
+    program = Program(
+        task=task,
+        student=build_model(config.student, task),
+        teacher=build_model(config.teacher, task) if guided else None,
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        shared_batches=training.shared_batches,
+        data_name="student batches",
+    )
+    return Training(program, len(student_replicas(config)), config.placement)
+
+
+def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Training:
+    """Returns the program that trains a model of another size."""
+    task = build_task(config.task)
+    program = Program(
+        task=task,
+        student=build_model(model, task),
+        teacher=None,
+        optimizer=sizes.optimizer,
+        batch_size=sizes.batch_size,
+        shared_batches=sizes.shared_batches,
+        data_name="size batches",
+    )
+    return Training(program, len(product_of_replicas(sizes.seeds, sizes.learning_rates)), config.placement)
+
+
+def compiled(config: Config, training: Training, devices: Sequence[Any] | None = None) -> Sweep:
+    """Returns a program's functions, for all devices of this machine or for others to compile for."""
+    program, count, placement = training
+    return build_sweep(program, config.loop.chunk_steps, count, config.evaluation, placement, devices)
