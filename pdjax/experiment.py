@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pdjax.config import Config
 from pdjax.interrupt import Interrupt
+from pdjax.processes import is_first, meet
 from pdjax.report import write_report
 from pdjax.stages.probes import probe_teachers
 from pdjax.stages.sizes import train_sizes
@@ -30,7 +31,9 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
     # What can be wrong with the input is found before anything is written.
     build_task(config.task)
     check_curricula(config, stored_steps(config, workdir))
-    open_workdir(config, workdir)
+    if is_first():
+        open_workdir(config, workdir)
+    meet("the working directory is open")
     if "teacher" in stages:
         train_teacher(config, workdir, interrupt)
     if "probes" in stages:
@@ -39,5 +42,5 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
         train_students(config, workdir, interrupt)
     if "sizes" in stages:
         train_sizes(config, workdir, interrupt)
-    if "report" in stages:
+    if "report" in stages and is_first():
         logger.info("report: %s", write_report(workdir))

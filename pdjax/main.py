@@ -11,10 +11,20 @@ from pdjax.config import from_config_dict
 from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import STAGES, run_experiment
 from pdjax.interrupt import Interrupt, Interrupted
+from pdjax.processes import is_first, join
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, e.g. configs/pcfg.py or configs/pcfg.py:smoke.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; runs/<name of the configuration> by default.")
 _STAGE = flags.DEFINE_enum("stage", "all", ["all", *STAGES], "Which stage to run; 'all' runs them in order.")
+
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", "auto", ["auto", "on", "off"],
+    "Join several processes: where SLURM, OpenMPI or GKE started them (auto), always (on, as on a Cloud TPU), never.",
+)  # fmt: skip
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of the first process, where nothing else says it.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "Virtual devices of each process on CPUs.")
 
 logger = logging.getLogger("pdjax")
 
@@ -27,6 +37,9 @@ def main(argv: list[str]) -> int:
     interrupt.install()
     try:
         config = from_config_dict(parse_flags(argv))
+        join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
+        if not is_first():
+            logger.setLevel(logging.WARNING)
         workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / config.name
         run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
     except UserError as error:

@@ -6,6 +6,8 @@ import time
 
 from tqdm import tqdm
 
+from pdjax.processes import is_first
+
 logger = logging.getLogger("pdjax")
 
 
@@ -23,7 +25,7 @@ class Progress:
         self._done = 0
         self._skipped = 0
         self._began = time.monotonic()
-        self._bar = tqdm(total=total, desc=stage, unit=unit) if sys.stderr.isatty() else None
+        self._bar = tqdm(total=total, desc=stage, unit=unit) if sys.stderr.isatty() and is_first() else None
 
     def skip(self, steps: int) -> None:
         """Counts steps that an earlier process has done, which say nothing about this one's speed."""

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from pdjax.processes import is_first
+
 
 @dataclasses.dataclass(frozen=True)
 class Replica:
@@ -76,8 +78,10 @@ class RunRecord:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file so that a reader never sees half of it."""
+    """Writes a JSON file so that a reader never sees half of it; of several processes, the first writes."""
     text = json.dumps(value, indent=2) + "\n"  # before anything is touched: not every value has a JSON form
+    if not is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w") as file:

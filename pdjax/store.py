@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from pdjax.config import digest_of
 from pdjax.errors import UserError
+from pdjax.processes import fetch, is_first, meet
 from pdjax.records import read_json, write_json
 from pdjax.types import Params
 
@@ -92,7 +93,7 @@ class CheckpointStore:
         Raises:
           UserError: the step exists with other arrays.
         """
-        host = jax.tree.map(np.asarray, tree)
+        host = fetch(tree)
         digests = tree_digests(host)
         if step in self.steps():
             if self._record(step)["digests"] != digests:
@@ -102,13 +103,17 @@ class CheckpointStore:
                     "the machine or the software changed: remove the directory and train again",
                 )
             return
-        content = {"digests": digests, "metrics": dict(metrics or {})}
-        record = content | {"sha256": digest_of(content)}
+        record = {"digests": digests, "metrics": dict(metrics or {})}
+        record |= {"sha256": digest_of(record)}
         # Orbax could do this when it opens, but in a thread that outlives short processes; and who only reads
         # must not remove what another process is writing.
-        for leftover in (self.directory / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover)
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(host), record=ocp.args.JsonSave(record))
+        if is_first():
+            for leftover in (self.directory / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover)
+        meet(f"checkpoint {step} begins")
+        # Each process writes its own part of arrays that span several of them.
+        content = host if jax.process_count() == 1 else tree
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(content), record=ocp.args.JsonSave(record))
         # Without force Orbax skips a step before the latest, silently: one that was removed could not be recomputed.
         self._manager.save(step, args=arguments, force=True)
         self._manager.wait_until_finished()

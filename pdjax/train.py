@@ -16,6 +16,7 @@ from pdjax import sharding
 from pdjax.config import LoopConfig
 from pdjax.errors import TrainingError
 from pdjax.interrupt import Interrupt, Interrupted
+from pdjax.processes import agree, fetch, is_first, meet
 from pdjax.progress import Progress
 from pdjax.records import RunDescription, read_run, write_json
 from pdjax.residency import Lessons
@@ -23,7 +24,7 @@ from pdjax.step import Guide, Replicas, TrainState
 from pdjax.store import CheckpointStore
 from pdjax.sweep import Sweep
 from pdjax.types import Params
-from pdjax.writer import MetricsWriter, build_sinks
+from pdjax.writer import Writer, open_writer
 
 KEPT_STATES = 2
 """Training states that stay on disk: the newest, and one before it."""
@@ -66,7 +67,8 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     store = CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES)
     write_json(directory / "run.json", dataclasses.asdict(description))
     done = store.latest_step()
-    writer = MetricsWriter(directory, done, build_sinks(loop.writers, directory, description))
+    writer = open_writer(directory, done, loop.writers, description)
+    meet("records are those of the state")
     progress.skip(done or 0)
     lessons = job.open_lessons()
     history = _History(job, lessons, directory, done)
@@ -84,7 +86,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
                 history.add(step, means)
                 if kept:
                     _keep(job, step, state, means)
-            stopping = interrupt.signal_number
+            stopping = agree(interrupt.signal_number or 0) or None
             if stopping is not None or step == budget or step % loop.save_every == 0:
                 _save(state, step, store, writer)
             _log_cost(directory, step, time.monotonic() - began)
@@ -95,6 +97,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
         lessons.close()
         writer.close()
         store.close()
+    meet(f"{description.name} is done")
 
 
 def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainState:
@@ -152,17 +155,17 @@ def _run_chunk(
     step: int,
     chunk_steps: int,
     store: CheckpointStore,
-    writer: MetricsWriter,
+    writer: Writer,
 ) -> TrainState:
     """Runs the chunk that ends at ``step`` and records the means over its batches."""
-    seed, budget = jnp.int32(job.data_seed), jnp.int32(job.description.budget)
+    seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
     state, metrics = job.sweep.chunk(state, job.replicas, guide, seed, budget)
-    metrics = jax.tree.map(np.asarray, metrics)
+    metrics = fetch(metrics)
     if not np.all(np.isfinite(metrics.loss.sum)):
         bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
         _require_finite(job, "the loss", metrics.loss.sum[bad], step - chunk_steps + bad, store)
     # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
-    _require_finite(job, "a parameter", np.asarray(_largest(state.params)), step, store)
+    _require_finite(job, "a parameter", fetch(_largest(state.params)), step, store)
     writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
     return state
 
@@ -175,10 +178,10 @@ def _largest(params: Params) -> Float[Array, "R"]:
 
 
 def _evaluate(
-    job: Job, state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter, progress: Progress
+    job: Job, state: TrainState, step: int, store: CheckpointStore, writer: Writer, progress: Progress
 ) -> dict[str, ByReplica]:
     """Evaluates all replicas on the held-out batches; returns their means."""
-    metrics = jax.tree.map(np.asarray, job.sweep.evaluate(state.params, jnp.int32(job.evaluation_seed)))
+    metrics = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed)))
     _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
     writer.write("evaluation", step, metrics)
     means = {name: part.sum / part.count for name, part in metrics._asdict().items()}
@@ -186,7 +189,7 @@ def _evaluate(
     return means
 
 
-def _save(state: TrainState, step: int, store: CheckpointStore, writer: MetricsWriter) -> None:
+def _save(state: TrainState, step: int, store: CheckpointStore, writer: Writer) -> None:
     """Saves the training state, behind the records of its step."""
     writer.flush()
     store.save(step, state)
@@ -209,6 +212,8 @@ def _require_finite(job: Job, what: str, values: ByReplica, step: int, store: Ch
 
 def _log_cost(directory: Path, step: int, seconds: float) -> None:
     """Appends wall-clock time and peak memory, which differ from run to run, to a file of their own."""
+    if not is_first():
+        return
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     with open(directory / "progress.jsonl", "a") as file:
         file.write(json.dumps({"step": step, "seconds": round(seconds, 4), "peak_memory_bytes": peak}) + "\n")

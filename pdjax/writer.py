@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from pdjax.errors import UserError
+from pdjax.processes import is_first
 from pdjax.records import Replica, RunDescription
 from pdjax.types import StepMetrics
 
@@ -25,6 +26,42 @@ class Sink(Protocol):
     def close(self) -> None:
         """Flushes and releases everything."""
         ...
+
+
+class Writer(Protocol):
+    """What records the metrics of a run."""
+
+    def write(self, split: str, step: int, metrics: StepMetrics) -> None:
+        """Takes the metrics of all replicas at a step; the arrays have shape [R]."""
+        ...
+
+    def flush(self) -> None:
+        """Makes all records durable."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and releases everything."""
+        ...
+
+
+class NoWriter:
+    """The writer of all processes but the first: what they measure is the same."""
+
+    def write(self, split: str, step: int, metrics: StepMetrics) -> None:
+        """Drops the metrics."""
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def open_writer(directory: Path, resume_step: int | None, sinks: Iterable[str], description: RunDescription) -> Writer:
+    """Opens the writer of a run in this process; ``sinks`` are those that ``loop.writers`` names."""
+    if not is_first():
+        return NoWriter()
+    return MetricsWriter(directory, resume_step, build_sinks(sinks, directory, description))
 
 
 class MetricsWriter:

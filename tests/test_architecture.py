@@ -10,8 +10,8 @@ CORE = {
     "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
 }  # fmt: skip
 SHELL = {
-    "experiment", "interrupt", "main", "plan", "probe_records", "progress", "records", "report", "residency", "stages",
-    "store", "train", "writer",
+    "experiment", "interrupt", "main", "plan", "probe_records", "processes", "progress", "records", "report",
+    "residency", "stages", "store", "train", "writer",
 }  # fmt: skip
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 

@@ -18,6 +18,7 @@ from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.models import build_model
 from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import choose_monomials, correlations
+from pdjax.processes import is_first, meet
 from pdjax.progress import Progress
 from pdjax.records import read_json, write_json
 from pdjax.stages.programs import teacher_seeds
@@ -67,9 +68,11 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     finally:
         for store in stores:
             store.close()
-    for name, content in lines.items():
-        _write_lines(directory / f"{name}.jsonl", content)
+    if is_first():
+        for name, content in lines.items():
+            _write_lines(directory / f"{name}.jsonl", content)
     write_json(directory / "result.json", {"identity": identity})
+    meet("the probes are done")
 
 
 def _is_done(directory: Path, identity: str) -> bool:
