@@ -54,7 +54,9 @@ def _work(name: str, bodies: dict[str, list[str]]) -> Work:
             called = re.search(r"to_apply=%?([\w.\-]+)", line)
             total += _work(called[1], bodies) if called is not None else Work()
         elif base in COLLECTIVES:
-            total += Work(1, 1, _bytes_of(kind))
+            sizes = _bytes_of(kind)
+            # What an asynchronous one starts with is in its type as well; its result is the largest.
+            total += Work(1, 1, max(sizes) if opcode != base else sum(sizes))
         elif opcode in KERNELS:
             total += Work(kernels=1)
     return total
@@ -94,6 +96,6 @@ def _branches(line: str) -> Sequence[str]:
     return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line)
 
 
-def _bytes_of(kind: str) -> int:
+def _bytes_of(kind: str) -> list[int]:
     shapes = re.findall(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]", kind)
-    return sum(_BYTES.get(name, 4) * math.prod(int(n) for n in shape.split(",") if n) for name, shape in shapes)
+    return [_BYTES.get(name, 4) * math.prod(int(n) for n in shape.split(",") if n) for name, shape in shapes]

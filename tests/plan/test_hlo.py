@@ -1,0 +1,68 @@
+"""Work counted from the text of a compiled module, by hand and of a real program."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pdjax.plan.hlo import Work, count_work
+
+TEXT = """HloModule jit_chunk, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%inner (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %x = f32[8]{0} get-tuple-element(%p), index=1
+  %f = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused
+  ROOT %t = (s32[], f32[8]{0}) tuple(%x, %f)
+}
+
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %w = (s32[], f32[8]{0}) while(%p), condition=%c, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
+  %g = f32[8]{0} get-tuple-element(%w), index=1
+  %r = bf16[4,2]{1,0} all-reduce(%g), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+  %s = (f32[8]{0}, f32[16]{0}) all-gather-start(%g), dimensions={0}
+  %d = f32[16]{0} all-gather-done(%s)
+  ROOT %t = (s32[], f32[8]{0}) tuple(%r, %d)
+}
+
+%many (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %one = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused
+  ROOT %two = f32[8]{0} fusion(%one), kind=kLoop, calls=%fused
+}
+
+%few (x: f32[8]) -> f32[8] {
+  ROOT %x = f32[8]{0} parameter(0)
+}
+
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  %w = (s32[], f32[8]{0}) while(%p), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"10"}}
+  %k = f32[8]{0} conditional(%i, %p, %p), branch_computations={%few, %many}
+  ROOT %c = f32[8]{0} copy(%k)
+}
+"""
+
+
+def test_loops_branches_and_halves_of_collectives():
+    """10 x (3 fusions + 2 collectives), the branch of 2 fusions, and a copy; a start counts, its done does not."""
+    assert count_work(TEXT) == Work(kernels=10 * 5 + 2 + 1, collectives=20, collective_bytes=10 * (16 + 64))
+
+
+def test_a_real_program_on_a_mesh():
+    mesh = Mesh(jax.devices()[:4], ("data",))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+
+    def loop(x):
+        return jax.lax.scan(lambda c, _: (c + jnp.sum(x * c), None), 1.0, None, length=6)[0]
+
+    text = jax.jit(loop).lower(jax.ShapeDtypeStruct((8,), jnp.float32, sharding=split)).compile().as_text()
+    work = count_work(text)
+    assert work.collectives in (6, 7)  # one sum a step; XLA may peel
+    assert work.collective_bytes == 4 * work.collectives
