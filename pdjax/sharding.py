@@ -72,6 +72,12 @@ def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: 
         size = sizes[axis]
         require(total % size == 0, f"placement.mesh.{axis} that divides the {total} {what}", size, "change it, or -1")
     used = math.prod(sizes.values())
+    require(
+        used == len(devices) or jax.process_count() == 1,
+        f"a placement.mesh that uses all {len(devices)} devices of several processes",
+        " x ".join(f"{axis} {size}" for axis, size in sizes.items()),
+        "set placement.mesh.data or model to -1, or use other numbers of replicas or examples",
+    )
     return Mesh(np.array(devices[:used]).reshape(*sizes.values()), AXES)
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pdjax.models.attention import attention, attention_weights
+from pdjax.models.attention import at_least_float32, attention, attention_weights
 
 INITIAL_SCALE = 0.02
 normal_init = nn.initializers.normal(INITIAL_SCALE)
@@ -25,7 +25,7 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _gelu_forward(x):
-    wide = x.astype(jnp.float32)
+    wide = x.astype(at_least_float32(x))
     cumulative = 0.5 * (1 + jax.lax.erf(wide * 0.5**0.5))
     density = jnp.exp(-0.5 * wide * wide) * (2 * jnp.pi) ** -0.5
     return (wide * cumulative).astype(x.dtype), (cumulative + wide * density).astype(x.dtype)
@@ -56,7 +56,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x_DxT: Float[Array, "D T"]) -> Float[Array, "D T"]:
         scale = self.param("scale", nn.initializers.ones, (x_DxT.shape[0],))
         bias = self.param("bias", nn.initializers.zeros, (x_DxT.shape[0],))
-        wide_DxT = x_DxT.astype(jnp.float32)
+        wide_DxT = x_DxT.astype(at_least_float32(x_DxT))
         centred = wide_DxT - jnp.mean(wide_DxT, axis=0, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=0, keepdims=True)
         normalised = scale[:, None] * (centred * jax.lax.rsqrt(variance + self.epsilon)) + bias[:, None]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.models.attention import HIDDEN, attention, attention_weights
+from pdjax.models.attention import HIDDEN, attention, attention_weights, flash, flash_allows
 
 SHAPES = [(1, 4, 2, 5), (2, 8, 3, 7), (3, 5, 1, 16), (4, 1, 2, 1)]  # heads, dimensions, sequences, positions
 
@@ -106,3 +106,31 @@ def test_hidden_keys_have_no_weight_and_no_gradient():
     weights = attention_weights(q, k, bias)
     assert (jnp.where(bias[:, None] == HIDDEN, weights, 0.0) == 0).all()
     np.testing.assert_allclose(jnp.einsum("bhqk,hcbk->hcbq", weights, v), attention(q, k, v, bias), atol=1e-5)
+
+
+def test_flash_attention_is_handed_the_same_problem():
+    """cuDNN itself needs a GPU; its call differs from this one in the name of the implementation alone."""
+    arguments = [jnp.asarray(a, jnp.float32) for a in draw((3, 8, 2, 17), seed=2)]
+    ours = with_gradient(attention, *arguments)
+    theirs = with_gradient(lambda *a: flash(*a, "xla"), *arguments)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dimensions", "allowed"),
+    [(jnp.bfloat16, 8, True), (jnp.bfloat16, 64, True), (jnp.bfloat16, 12, False), (jnp.bfloat16, 136, False),
+     (jnp.float32, 8, False)],
+)  # fmt: skip
+def test_flash_attention_takes_some_shapes_only(dtype, dimensions, allowed):
+    assert flash_allows(jnp.zeros((2, dimensions, 1, 5), dtype)) is allowed
+
+
+def test_rounded_to_bfloat16_it_stays_within_its_precision():
+    """8 bits of mantissa: 1 % of values of order 1, value and gradient."""
+    arguments = [jnp.asarray(a, jnp.float32) for a in draw((2, 8, 3, 33), seed=1)]
+    rounded = [a.astype(jnp.bfloat16) for a in arguments[:4]]
+    exact = with_gradient(attention, *[a.astype(jnp.float32) for a in rounded], arguments[4])
+    for one, other in zip(with_gradient(attention, *rounded, arguments[4]), exact, strict=True):
+        assert one.dtype == jnp.bfloat16
+        np.testing.assert_allclose(one.astype(jnp.float32), other, atol=0.06)

@@ -1,0 +1,57 @@
+"""bfloat16 on the way through the models, float32 parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdjax.config import BertConfig, Gpt2Config, MlpConfig, OptimizerConfig, ParityTaskConfig
+from pdjax.models import build_model
+from pdjax.step import Program, init_state
+from pdjax.sweep import build_sweep, place_replicas
+from pdjax.tasks import build_task
+
+PARITY = ParityTaskConfig("parity", 8, 2, "first", 0)
+MODELS = {
+    "bert": BertConfig("bert", 2, 2, 8, None, 4, 0.0, True),
+    "gpt2": Gpt2Config("gpt2", 2, 2, 8, None, 4, 0.0, False, "concatenate"),
+    "mlp": MlpConfig("mlp", (64, 32)),
+}
+
+
+@pytest.fixture(params=MODELS)
+def case(request, tiny):
+    """A task, and a model for it with float32 and with bfloat16 activations."""
+    task = build_task(tiny.task if request.param == "bert" else PARITY)
+    config = MODELS[request.param]
+    return task, *(build_model(dataclasses.replace(config, compute=kind), task) for kind in ("float32", "bfloat16"))
+
+
+def test_logits_are_rounded_and_parameters_are_not(case):
+    task, exact, rounded = case
+    inputs = task.sample(jax.random.key(0), 16).inputs
+    params = jax.tree.map(lambda leaf: 3 * leaf, exact.init(jax.random.key(1), inputs))
+    assert {leaf.dtype for leaf in jax.tree.leaves(rounded.init(jax.random.key(1), inputs))} == {jnp.dtype("float32")}
+    logits, (again, intermediates) = exact.apply(params, inputs)[0], rounded.apply(params, inputs)
+    assert again.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(intermediates["hidden"])} == {jnp.dtype("bfloat16")}
+    scale = float(jnp.std(logits))
+    np.testing.assert_allclose(again, logits, atol=0.1 * scale)
+    assert not np.array_equal(again, logits)
+
+
+def test_training_updates_float32_parameters(case, tiny):
+    task, _, rounded = case
+    program = Program(
+        task, rounded, None, OptimizerConfig("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8), 16, True, "d"
+    )
+    sweep = build_sweep(program, 20, 2, tiny.evaluation)
+    members = place_replicas(sweep.mesh, [0, 1], [1e-3] * 2, [0.0] * 2, [1.0] * 2)
+    before = init_state(program, jnp.arange(2)).params
+    state, metrics = sweep.chunk(sweep.init(members.seed), members, None, np.int32(0), np.int32(20))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    assert np.isfinite(metrics.loss.sum).all()
+    moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), state.params, before)
+    assert min(jax.tree.leaves(moved)) > 0

@@ -1,0 +1,107 @@
+"""Several real processes on this machine, started by launch/local.py."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.processes import join
+
+FLAGS = (
+    "--config=configs/pcfg.py:smoke",
+    "--config.task.root=10",
+    "--config.teacher.num_layers=1",
+    "--config.student.num_layers=1",
+    "--config.placement.mesh.data=-1",
+)
+DEADLINE = 300
+
+
+@pytest.fixture(scope="module")
+def environment(root, tmp_path_factory):
+    """Compiled programs are shared between the runs of this file."""
+    cache = tmp_path_factory.mktemp("compiled")
+    shared = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)} | shared
+
+
+@pytest.fixture(scope="module")
+def start(root, environment):
+    """Starts two processes of two devices each, or one of four."""
+
+    def start(workdir, processes, **options):
+        flags = [*FLAGS, f"--workdir={workdir}"]
+        launch = [sys.executable, "launch/local.py", f"--processes={processes}", "--cpu_devices=2", "--"]
+        alone = [sys.executable, "-m", "pdjax.main", "--distributed=off", "--cpu_devices=4"]
+        command = [*(launch if processes > 1 else alone), *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=root, env=environment, **pipes, **options)
+
+    return start
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def two(start, tmp_path_factory):
+    """The finished experiment of two processes."""
+    workdir = tmp_path_factory.mktemp("two") / "work"
+    output = finish(start(workdir, 2))
+    assert "[0]" in output
+    return workdir
+
+
+def records(workdir):
+    return {path.relative_to(workdir): path.read_text() for path in sorted(workdir.rglob("metrics.jsonl"))}
+
+
+def losses(text):
+    return [record["loss"] for record in map(json.loads, text.splitlines())]
+
+
+def test_two_processes_of_two_devices_measure_what_one_of_four_does(start, two, tmp_path):
+    finish(start(tmp_path / "one", 1))
+    ours, theirs = records(two), records(tmp_path / "one")
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 3
+    for name in ours:
+        np.testing.assert_allclose(losses(ours[name]), losses(theirs[name]), rtol=1e-5)
+    assert (two / "report" / "index.html").exists()
+
+
+def test_a_lost_process_ends_the_other_and_the_same_command_goes_on(start, two, tmp_path):
+    """SIGKILL to one of two in the middle of the teacher's training."""
+    workdir = tmp_path / "killed"
+    process = start(workdir, 2, start_new_session=True)
+    states = workdir / "teacher" / "state" / "checkpoints"
+    deadline = time.monotonic() + DEADLINE
+    while not (states.exists() and any(path.name.isdigit() for path in states.iterdir())):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    os.kill(int(children.split()[1]), signal.SIGKILL)
+    began = time.monotonic()
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert time.monotonic() - began < 60
+    assert process.returncode != 0
+    assert "ended with status" in output
+    finish(start(workdir, 2))
+    assert records(workdir) == records(two)
+    shutil.rmtree(workdir)
+
+
+def test_flags_that_contradict_each_other():
+    with pytest.raises(UserError, match=r"--coordinator, --processes and --process together"):
+        join("auto", "localhost:1", None, 0, None)
