@@ -14,14 +14,16 @@ from ml_collections import ConfigDict
 
 from pdjax.config.building import comparison, optional, selection, strategy, temperature_name
 
+STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    With ``wide`` (at the paper's size ``paper-wide``) the student is ten times as wide (figure 8), with ``slow``
-    everything learns with half the learning rate (figure 2 where the default is figure 9).
+    A size may be followed by a change, as in ``paper-wide``; of the laptop's, the change alone is the name. ``wide``: a
+    student ten times as wide (figure 8). ``slow``: half the learning rate for twice the steps. ``fast``: twice the
+    learning rate; at the paper's size that is figure 9, where its default is figure 2.
     """
     laptop = dict(
         name="parity_mlp",
@@ -92,7 +94,8 @@ def get_config(variant: str = "") -> ConfigDict:
             shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
         ),
     }
-    changes = {"": {}, "wide": dict(student_width=10), "slow": dict(rate=0.5)}
+    slow = dict(rate=0.5) | dict.fromkeys(STEPS, 2)
+    changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": dict(rate=2)}
     variants = {"-".join(filter(None, (base, change))): (base, change) for base in sizes for change in changes}
     if variant not in variants:
         raise ValueError(
