@@ -3,7 +3,7 @@
 import pytest
 
 VARIANTS = {
-    "parity_mlp": ("", "smoke", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
+    "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
     "parity_transformer": ("", "smoke", "paper"),
     "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
 }
