@@ -52,6 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         widths=(100, 300, 1000, 2000),
         shared_batches=False,
         temperatures=TEMPERATURES,
+        adaptive=True,
     )
     sizes = {
         "": laptop,
@@ -98,6 +99,7 @@ def get_config(variant: str = "") -> ConfigDict:
             widths=(),
             shared_batches=True,
             temperatures=(),
+            adaptive=False,  # which would ask three teachers
         ),
         "paper": laptop
         | dict(
@@ -159,6 +161,7 @@ def _experiment(
     widths: tuple[int, ...],
     shared_batches: bool,
     temperatures: tuple[float, ...],
+    adaptive: bool,
 ) -> ConfigDict:
     optimizer = dict(
         kind="sgd",
@@ -173,6 +176,8 @@ def _experiment(
     several = dict(learning_rates=(rate,), seeds=student_seeds, shared_batches=shared_batches)
     # As long on each checkpoint as the teacher took to the next: the student follows at the teacher's pace.
     strategies = _strategies(progressive, teacher_steps // progressive, duration, saturated_after, temperatures)
+    if not adaptive:
+        del strategies["adaptive"]
     panels = dict(width={str(width): dict(kind="mlp", widths=(width,)) for width in widths})
     sizes = dict(shared, **several, panels=panels, steps=steps)
     config = ConfigDict(
@@ -193,7 +198,7 @@ def _experiment(
             ),
             student_training=dict(shared, **several, budgets=(steps,)),
             strategies=strategies,
-            comparisons=_comparisons(temperatures),
+            comparisons=_comparisons(temperatures, adaptive),
             probes=dict(
                 seed=0,
                 monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048),
@@ -235,11 +240,10 @@ def _strategies(
     return found
 
 
-def _comparisons(temperatures: tuple[float, ...]) -> dict:
+def _comparisons(temperatures: tuple[float, ...], adaptive: bool) -> dict:
+    shown = ("labels", "one_shot", "one_shot_soft", "progressive", *(["adaptive"] if adaptive else []))
     found = dict(
-        strategies=comparison(
-            "The strategies", "figure 1 (left)", "labels", "one_shot", "one_shot_soft", "progressive", "adaptive"
-        ),
+        strategies=comparison("The strategies", "figure 1 (left)", *shown),
         two_shot=comparison(
             "One intermediate checkpoint, from the transition’s start, middle or end",
             "figures 2 (right), 8 and 9",
