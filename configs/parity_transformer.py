@@ -4,9 +4,12 @@ Claim: F1, R1, R2 and R6, at a size where Transformers of 8 heads learn within m
 
 Command: ``python -m pdjax.main --config=configs/parity_transformer.py`` (``:smoke``, ``:paper``).
 
-Cost: about 15 minutes on two CPU cores.
+Cost: 13 minutes on two CPU cores.
 
-Expected: to be filled in from a run on the reported seeds; sizes were looked at on the seeds 100 to 104.
+Expected: (students of seeds 0 to 9, 2026-11-24, docs/results/parity_transformer) the teacher's accuracy rises between
+400 and 550 steps. After 2000 steps all ten students have learned from the middle of the transition or till saturate,
+none from its start, two from its end, one from labels or one-shot, five with 15 checkpoints at the teacher's pace. R1
+holds, R6 for heads of 8 dimensions each. Sizes were chosen on the seeds 100 to 104.
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
         saturated_after=300,
         chunk=50,
         evaluate_every=50,
-        evaluation_batches=4,
+        evaluation_batches=2,
         max_degree=1,
         monomial_inputs=4096,
         heads=(1, 2, 4, 8),

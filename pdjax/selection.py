@@ -31,7 +31,7 @@ class Transition:
     """The rise of a teacher's accuracy from chance to what it ends with (figure 2 left)."""
 
     start: int  # last checkpoint with an accuracy near chance
-    middle: int  # first checkpoint at which half of it is done
+    middle: int  # checkpoint between them at which it is most nearly half done
     end: int  # first checkpoint near the final accuracy
     reason: str
 
@@ -125,7 +125,8 @@ def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"
         return None
     below = np.flatnonzero(risen[:last] <= UNRISEN)
     first = int(below[-1]) if len(below) else 0
-    middle = first + int(np.argmax(risen[first : last + 1] >= 0.5))
+    # The nearest, not the first above: accuracies may rest at half of the rise, scattering to both sides of it.
+    middle = first + int(np.argmin(np.abs(risen[first : last + 1] - 0.5)))
     start, half, end = (int(steps[i]) for i in (first, middle, last))
     reason = (
         f"the accuracy rises from {accuracy[first]:.3f} at step {start} (chance is {chance:.3f}) over "

@@ -120,6 +120,14 @@ def test_scatter_around_chance_is_no_rise_and_the_last_percent_counts():
     assert (transition.start, transition.end) == (400, 1100)
 
 
+def test_the_middle_is_nearest_to_half_of_the_rise():
+    """A rest at three quarters, half of the rise, is the middle although no accuracy there reaches it."""
+    accuracy = curve([(0, 0.5), (400, 0.5), (500, 0.748), (700, 0.748), (800, 1.0), (1600, 1.0)])
+    transition = find_transition(STEPS, accuracy, chance=0.5)
+    assert transition is not None
+    assert (transition.start, transition.middle, transition.end) == (400, 500, 800)
+
+
 @pytest.mark.parametrize("knots", [[(0, 0.5), (1600, 0.51)], [(0, 0.5), (800, 0.5), (1600, 0.9)]])
 def test_no_rise_and_one_that_goes_on_to_the_last_evaluation_are_no_transition(knots):
     assert find_transition(STEPS, curve(knots), chance=0.5) is None

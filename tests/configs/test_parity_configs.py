@@ -3,7 +3,7 @@
 import pytest
 
 VARIANTS = {
-    "parity_mlp": ("", "smoke", "paper", "wide", "slow", "paper-wide", "paper-slow"),
+    "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
     "parity_transformer": ("", "smoke", "paper"),
     "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
 }
@@ -126,14 +126,24 @@ def test_wide_has_a_student_ten_times_as_wide_and_changes_nothing_else(experimen
     assert differences(default, wide) == {"name", "student"}
 
 
-@pytest.mark.parametrize("base", ["", "paper"])
-def test_slow_halves_every_learning_rate_and_changes_nothing_else(experiment, base):
-    default, slow = experiment("parity_mlp", base), experiment("parity_mlp", f"{base}-slow".removeprefix("-"))
-    assert slow.teacher_training.learning_rate == default.teacher_training.learning_rate / 2
+@pytest.mark.parametrize(
+    ("base", "change", "rate", "length"), [("", "slow", 0.5, 2), ("", "fast", 2, 1), ("paper", "fast", 2, 1)]
+)
+def test_slow_and_fast_change_every_learning_rate_and_slow_the_lengths(experiment, base, change, rate, length):
+    default, other = experiment("parity_mlp", base), experiment("parity_mlp", f"{base}-{change}".removeprefix("-"))
+    teaching = [config.teacher_training for config in (default, other)]
+    assert teaching[1].learning_rate == rate * teaching[0].learning_rate
+    assert (teaching[1].steps, teaching[1].checkpoint_every) == (
+        length * teaching[0].steps,
+        length * teaching[0].checkpoint_every,
+    )
     for part in ("student_training", "sizes"):
-        rates = [getattr(config, part).learning_rates for config in (default, slow)]
-        assert rates[1] == tuple(rate / 2 for rate in rates[0])
-    assert differences(default, slow) == {"name", "teacher_training", "student_training", "sizes"}
+        rates = [getattr(config, part).learning_rates for config in (default, other)]
+        assert rates[1] == tuple(rate * r for r in rates[0])
+    durations = [[s.duration for s in config.strategies.values() if s.duration] for config in (default, other)]
+    assert durations[1] == [length * d for d in durations[0]]
+    longer = {"strategies", "evaluation", "loop"} if length > 1 else set()
+    assert differences(default, other) == {"name", "teacher_training", "student_training", "sizes"} | longer
 
 
 def differences(one, other):

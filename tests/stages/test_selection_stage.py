@@ -17,21 +17,21 @@ def smoke(load_config_file):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """The records of two teachers whose accuracy rises evenly from step 2300 to 4200 and from 3300 to 5200."""
+    """The records of two teachers whose accuracy rises evenly from step 2350 to 4200 and from 3350 to 5200."""
     replicas = [{"seed": seed, "learning_rate": 0.02} for seed in (0, 1)]
     run = {"role": "teacher", "name": "teacher", "strategy": None, "budget": 8000, "identity": "0"}
     write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
     with open(tmp_path / "teacher" / "metrics.jsonl", "w") as file:
         for step in range(0, 8001, 50):
-            for replica, begin in enumerate((2300, 3300)):
-                accuracy = CHANCE + (END - CHANCE) * min(max((step - begin) / 1900, 0.0), 1.0)
+            for replica, begin in enumerate((2350, 3350)):
+                accuracy = CHANCE + (END - CHANCE) * min(max((step - begin) / 1850, 0.0), 1.0)
                 record = {"split": "evaluation", "step": step, "replica": replica}
                 file.write(json.dumps(record | {"loss": [0.7, 1.0], "accuracy": [accuracy, 1.0]}) + "\n")
     return tmp_path
 
 
 def test_points_of_a_transition_are_stored_checkpoints_that_are_what_they_are_called(smoke, workdir):
-    """Among all evaluations the rise begins at 2350 and ends at 4200. The checkpoints nearest to these are 2500, where
+    """Among all evaluations the rise begins at 2400 and ends at 4200. The checkpoints nearest to these are 2500, where
     it has begun, and 4000, where it has not ended."""
     chosen = select_checkpoints(smoke, workdir, range(500, 8001, 500))
     assert {point: chosen[point].teacher_steps for point in ("start", "middle", "end")} == {

@@ -1,0 +1,135 @@
+"""Plans: bytes against arrays that are really placed, what is counted, and what is said when it does not fit."""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from pdjax.config import MeshConfig, PlacementConfig, from_config_dict
+from pdjax.errors import UserError
+from pdjax.plan.experiment import known_checkpoints, plan_experiment
+from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
+from pdjax.plan.hlo import Work
+from pdjax.plan.program import abstract_arguments, bytes_on_a_device, roofline
+from pdjax.plan.table import as_text
+from pdjax.stages.programs import compiled, student_program, teacher_program
+
+PAPER = [("pcfg", "paper"), ("parity_mlp", "paper"), ("parity_transformer", "paper"), ("hierarchical", "paper")]
+aot = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs the compilers of the aot extra: pip install -e '.[aot]'"
+)
+
+
+@pytest.fixture
+def smoke(load_config_file):
+    return from_config_dict(load_config_file("parity_mlp").get_config("smoke"))
+
+
+def placed(config, mesh, split):
+    placement = PlacementConfig(MeshConfig(*mesh), split, split, "stacked")
+    return dataclasses.replace(config, placement=placement)
+
+
+@pytest.mark.parametrize(("mesh", "split"), [((2, 1, 4), "sharded"), ((2, 1, 4), "replicated"), ((2, 1, 1), "sharded")])
+def test_bytes_on_a_device_are_those_of_placed_arrays(smoke, mesh, split):
+    config = placed(smoke, mesh, split)
+    training, devices = student_program(config, guided=True), jax.devices()[: np.prod(mesh)]
+    sweep = compiled(config, training, devices)
+    state, _, guide, _, _ = abstract_arguments(training, sweep, held=3)
+    real = sweep.init(jax.device_put(np.arange(2, dtype=np.int32), state.step.sharding))
+    shards = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(real)]
+    assert bytes_on_a_device(state) == sum(shards)
+    whole = 3 * sum(leaf.size * 4 for leaf in jax.tree.leaves(guide.checkpoints)) // 3
+    parts = mesh[2] if split == "sharded" else 1
+    assert bytes_on_a_device(guide.checkpoints) == pytest.approx(whole / parts, rel=0.05)  # small biases stay whole
+
+
+def test_known_checkpoints_are_counted_and_found_ones_added(smoke):
+    """8 equally spaced ones, the final one among them, and one each for start, middle and end."""
+    assert len(known_checkpoints(smoke)) == 8 + 3
+
+
+def test_a_plan_of_this_machine_measures_its_steps(smoke):
+    plan = plan_experiment(smoke, None)
+    assert [p.name for p in plan.programs][:3] == ["teacher", "students with a teacher", "students of labels"]
+    assert all(p.bound == "measured" and p.seconds > 0 for p in plan.programs)
+    assert plan.fits
+    guided = plan.programs[1]
+    assert guided.teacher_products > guided.student_products  # 100 wide against 20, which learn as well
+    assert plan.programs[2].teacher_products == 0
+    assert "stacked (11 checkpoints" in plan.residency
+    text = as_text(plan)
+    assert "A step's time was measured" in text
+    for stage in plan.stages:
+        assert stage.name in text
+    strategies, budget = len(smoke.strategies) - 1, smoke.student_training.budgets[0]
+    assert plan.stages[1].steps == strategies * budget
+
+
+def test_what_does_not_fit_is_said_with_what_to_change(smoke):
+    small = dataclasses.replace(CHIPS["h100"], memory=10_000)
+    plan = plan_experiment(smoke, _Pretended(small))
+    assert not plan.fits
+    assert "streamed (11 checkpoints" in plan.residency
+    assert "DOES NOT FIT: teacher" in as_text(plan)
+    assert "placement.residency 'streamed'" in as_text(plan)
+
+
+class _Pretended(Topology):
+    """This machine's devices as if they were of another chip."""
+
+    def __init__(self, chip):
+        super().__init__("pretended", "h100", jax.devices())
+        object.__setattr__(self, "_chip", chip)
+
+    @property
+    def chip(self):
+        return self._chip
+
+
+def test_a_step_is_as_slow_as_its_slowest_part():
+    chip = CHIPS["v5e"]
+    assert roofline(197e12 * 0.4, 0.0, Work(), chip, "tpu", "float32") == pytest.approx((1.0, "compute"))
+    assert roofline(0.0, 8.19e11 * 0.7, Work(), chip, "tpu", "float32") == pytest.approx((1.0, "memory"))
+    assert roofline(0.0, 0.0, Work(0, 1, 2e11 * 0.7), chip, "tpu", "float32") == pytest.approx((1.0, "links"))
+    assert roofline(0.0, 0.0, Work(1e6, 0, 0), chip, "tpu", "float32") == pytest.approx((1.0, "kernels"))
+
+
+@pytest.mark.parametrize("name", ["v5e", "v9:2x2", "h100", "rtx9000x1", "v5e:axb"])
+def test_unknown_topologies_say_what_there_is(name):
+    with pytest.raises(UserError, match=r"like v5e:2x4 .* or h100x8"):
+        open_topology(name)
+
+
+@pytest.mark.parametrize(("name", "variant"), PAPER)
+def test_chunks_of_the_papers_size_lower_for_every_platform(load_config_file, name, variant):
+    """Only lowered, for one device: nothing of this size is compiled or run."""
+    config = from_config_dict(load_config_file(name).get_config(variant))
+    for training in (teacher_program(config), student_program(config, guided=True)):
+        sweep = compiled(config, training, jax.devices()[:1])
+        arguments = abstract_arguments(training, sweep, held=2)
+        exported = jax.export.export(sweep.chunk, platforms=("cpu", "cuda", "tpu"))(*arguments)
+        assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+@aot
+@pytest.mark.parametrize("topology", ["v5e:2x2", "h100x8"])
+def test_smoke_compiles_for_hardware_that_is_not_there(root, topology):
+    """In a process of its own: the compilers take over some of their process's state."""
+    command = [sys.executable, "-m", "pdjax.plan", "--config=configs/parity_mlp.py:smoke", f"--topology={topology}"]
+    result = subprocess.run([*command, "--format=json"], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["fits"]
+    memory = {p["name"]: p["memory"] for p in plan["programs"]}
+    assert memory["teacher"]["limit"] == CHIPS[topology.split(":")[0].split("x")[0]].memory
+    assert all(p["bound"] in ("compute", "memory", "links", "kernels") for p in plan["programs"])
+
+
+def test_every_gpu_has_a_chip():
+    assert set(GPUS) <= set(CHIPS)
