@@ -1,7 +1,6 @@
 """What a compiled program does in its loops: kernels and communication, counted from XLA's text.
 
-A ``while`` counts as often as it runs (XLA notes the trips it knows), of a ``conditional`` the branch with most
-kernels.
+A ``while`` counts as often as it runs, of a ``conditional`` the branch with most kernels.
 """
 
 import dataclasses
@@ -43,10 +42,9 @@ def _work(name: str, bodies: dict[str, list[str]]) -> Work:
         kind, opcode = _instruction(line)
         base = opcode.removesuffix("-start")
         if opcode == "while":
-            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
             body = re.search(r"body=%?([\w.\-]+)", line)
             if body is not None:
-                total += _work(body[1], bodies).times(int(trips[1]) if trips is not None else 1)
+                total += _work(body[1], bodies).times(_trips(line, bodies))
         elif opcode == "conditional":
             branches = [_work(branch, bodies) for branch in _branches(line)]
             total += max(branches, key=lambda work: work.kernels, default=Work())
@@ -60,6 +58,16 @@ def _work(name: str, bodies: dict[str, list[str]]) -> Work:
         elif opcode in KERNELS:
             total += Work(kernels=1)
     return total
+
+
+def _trips(line: str, bodies: dict[str, list[str]]) -> int:
+    """Returns how often a loop runs: what XLA notes, or the bound that its condition compares the counter with."""
+    noted = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+    if noted is not None:
+        return int(noted[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", line)
+    lines = bodies.get(condition[1], []) if condition is not None else []
+    return max((int(n) for n in re.findall(r"\bconstant\((\d+)\)", "\n".join(lines))), default=1)
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:

@@ -127,10 +127,10 @@ def test_flash_attention_takes_some_shapes_only(dtype, dimensions, allowed):
 
 
 def test_rounded_to_bfloat16_it_stays_within_its_precision():
-    """8 bits of mantissa: 1 % of values of order 1, value and gradient."""
+    """8 bits of mantissa: 2 % of the largest, value and gradients."""
     arguments = [jnp.asarray(a, jnp.float32) for a in draw((2, 8, 3, 33), seed=1)]
     rounded = [a.astype(jnp.bfloat16) for a in arguments[:4]]
     exact = with_gradient(attention, *[a.astype(jnp.float32) for a in rounded], arguments[4])
     for one, other in zip(with_gradient(attention, *rounded, arguments[4]), exact, strict=True):
         assert one.dtype == jnp.bfloat16
-        np.testing.assert_allclose(one.astype(jnp.float32), other, atol=0.06)
+        np.testing.assert_allclose(one.astype(jnp.float32), other, atol=0.02 * float(jnp.max(jnp.abs(other))))

@@ -21,9 +21,16 @@ TEXT = """HloModule jit_chunk, is_scheduled=true
   ROOT %t = (s32[], f32[8]{0}) tuple(%x, %f)
 }
 
+%bound (p: (s32[], f32[8])) -> pred[] {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %three = s32[]{:T(128)} constant(3)
+  %i = s32[] get-tuple-element(%p), index=0
+  ROOT %lt = pred[] compare(%i, %three), direction=LT
+}
+
 %body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
   %p = (s32[], f32[8]{0}) parameter(0)
-  %w = (s32[], f32[8]{0}) while(%p), condition=%c, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
+  %w = (s32[], f32[8]{0}) while(%p), condition=%bound, body=%inner
   %g = f32[8]{0} get-tuple-element(%w), index=1
   %r = bf16[4,2]{1,0} all-reduce(%g), channel_id=1, replica_groups={{0,1}}, to_apply=%add
   %s = (f32[8]{0}, f32[16]{0}) all-gather-start(%g), dimensions={0}

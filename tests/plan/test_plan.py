@@ -117,6 +117,7 @@ def test_chunks_of_the_papers_size_lower_for_every_platform(load_config_file, na
         assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
+@pytest.mark.aot
 @aot
 @pytest.mark.parametrize("topology", ["v5e:2x2", "h100x8"])
 def test_smoke_compiles_for_hardware_that_is_not_there(root, topology):
