@@ -24,13 +24,13 @@ def program(request, load_config_file):
     config = load_config_file(name).get_config("smoke")
     with config.unlocked():
         if request.param == "mlp":
-            config.teacher.widths = config.student.widths = (64, 64)
+            config.teacher.widths = config.student.widths = (128, 64)
             config.task.dimension = 64
         else:
             config.teacher.num_heads = config.student.num_heads = 2
             config.teacher.num_layers = config.student.num_layers = 1
             config.probes.attention = None
-            config.teacher.head_dim = config.student.head_dim = 16  # above sharding.SMALL
+            config.teacher.head_dim = config.student.head_dim = 32  # above sharding.SMALL
         if request.param == "bert":
             config.task.root = 10
     config = from_config_dict(config)

@@ -1,0 +1,79 @@
+"""What a replica costs in a sweep: the default PCFG distillation step at 1, 4 and 8 replicas that share batches.
+
+    python benchmarks/replicas.py [--rounds 7] [--config pcfg] [--replicas 1,4,8]
+
+Chunks of the real program, sampling included, in alternation. The teacher's forward pass is shared, so that a
+replica gets cheaper the more there are; small models also fill the cores better together.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from timing import alternate
+
+from pdjax.config import Config, from_config_dict
+from pdjax.stages.programs import compiled, student_program
+from pdjax.step import Guide, init_state
+from pdjax.sweep import place_guide, place_replicas
+
+CHECKPOINTS = 2
+
+
+def main() -> None:
+    """Prints a table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--config", default="pcfg", help="a file of configs/, by name")
+    arguments.add_argument("--replicas", default="1,4,8")
+    options = arguments.parse_args()
+    config = load(options.config)
+    counts = [int(count) for count in options.replicas.split(",")]
+    timings = alternate({str(count): chunk(config, count) for count in counts}, options.rounds)
+    first = timings[str(counts[0])].median / counts[0]
+    print(f"{config.name}, batch {config.student_training.batch_size}, jax {jax.__version__} on {jax.devices()[0]}")
+    print(f"{'replicas':>8} {'ms a step':>10} {'ms a replica':>13} {'of the first':>13}")
+    for count in counts:
+        whole = timings[str(count)].median
+        print(f"{count:8} {whole:10.2f} {whole / count:13.2f} {whole / count / first:13.2f}")
+
+
+def load(name: str) -> Config:
+    """Returns the default configuration of a file of configs/."""
+    path = Path(__file__).parent.parent / "configs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return from_config_dict(module.get_config())
+
+
+def chunk(config: Config, replicas: int) -> Callable[[], int]:
+    """Returns a function that runs one compiled chunk of a student with a teacher."""
+    training = dataclasses.replace(config.student_training, seeds=tuple(range(replicas)), shared_batches=True)
+    config = dataclasses.replace(config, student_training=training)
+    part = student_program(config, guided=True)
+    sweep = compiled(config, part)
+    rows = place_replicas(sweep.mesh, range(replicas), [1e-3] * replicas, [1e-4] * replicas, [0.0] * replicas)
+    assert part.program.teacher is not None
+    teachers = init_state(part.program._replace(student=part.program.teacher), jnp.arange(CHECKPOINTS)).params
+    guide = place_guide(sweep, Guide(teachers, jnp.array([0, 100]), jnp.array([0, 1])))
+    state = sweep.init(rows.seed)
+
+    def run() -> int:
+        nonlocal state
+        state, metrics = sweep.chunk(state, rows, guide, np.int32(0), np.int32(10_000))
+        jax.block_until_ready((state, metrics))
+        return config.loop.chunk_steps
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
