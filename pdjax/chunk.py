@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from pdjax import blocked
@@ -16,7 +17,7 @@ from pdjax.flops import TEACHER
 from pdjax.step import Guide, Program, Replicas, TrainState, over_replicas, train_step
 from pdjax.types import Batch, Params, StepMetrics, named_key
 
-Chunk = Callable[[TrainState, Replicas, Guide | None, Int[Array, ""], Int[Array, ""]], tuple[TrainState, StepMetrics]]
+Chunk = Callable[[TrainState, Replicas, Guide | None, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
 """``chunk(state, replicas, guide, data_seed, num_steps)``, compiled; the state's memory is reused."""
 
 Logits = Float[Array, "*leading V"]

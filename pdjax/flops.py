@@ -63,5 +63,6 @@ def _parts(equation: core.JaxprEqn) -> list[core.Jaxpr]:
 
 def _product(equation: core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    operands: list[Any] = [variable.aval for variable in (equation.invars[0], equation.outvars[0])]
+    lhs, out = (operand.shape for operand in operands)
     return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)

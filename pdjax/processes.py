@@ -5,15 +5,13 @@ file system that all of them see, records are written by the first process, and 
 """
 
 import os
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from pdjax.errors import UserError
-
-Tree = TypeVar("Tree")
 
 HEARTBEAT_SECONDS = 30
 """A process that is silent for so long is lost, and the others end."""
@@ -72,7 +70,7 @@ def meet(place: str) -> None:
         multihost_utils.sync_global_devices(place)
 
 
-def fetch(tree: Tree) -> Tree:
+def fetch(tree: Any) -> Any:
     """Returns a tree's arrays as numpy arrays, whole, in every process."""
     return jax.tree.map(_fetch, tree)
 

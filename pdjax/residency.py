@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import jax
 import numpy as np
-from jaxtyping import Array, Int
 
 from pdjax import sharding
 from pdjax.curriculum import padded
@@ -90,9 +88,7 @@ class Streamed:
         self._sweep, self._load = sweep, load
         self._starts, self._teacher_steps = np.asarray(starts), tuple(teacher_steps)
         self._table = place_starts(sweep, np.asarray(padded(tuple(starts), rows)))
-        self._entries: Int[Array, S] = sharding.put(
-            np.arange(rows, dtype=np.int32) % 2, sharding.replicated(sweep.mesh)
-        )
+        self._entries = sharding.put(np.arange(rows, dtype=np.int32) % 2, sharding.replicated(sweep.mesh))
         self._held: dict[int, concurrent.futures.Future[Params]] = {}  # by row: at most two
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "teacher")
         self.waited_seconds = 0.0  # for checkpoints that were not there in time
@@ -133,7 +129,7 @@ class Streamed:
         return place_teacher(self._sweep, self._load(self._teacher_steps[row]), stacked=False)
 
 
-def memory_of(device: jax.Device) -> int:
+def memory_of(device: Any) -> int:
     """Returns the bytes of memory of a device; a CPU's is the machine's."""
     stats: dict[str, Any] | None = device.memory_stats()
     return stats["bytes_limit"] if stats and "bytes_limit" in stats else _machine_memory()

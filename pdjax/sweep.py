@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from pdjax import sharding
@@ -28,7 +29,7 @@ class Sweep(NamedTuple):
 
     init: Callable[[Int[Array, "R"]], TrainState]
     chunk: Chunk
-    evaluate: Callable[[Params, Int[Array, ""]], StepMetrics]
+    evaluate: Callable[[Params, ArrayLike], StepMetrics]
     mesh: Mesh
     state: TrainState  # shardings of a training state
     split_teacher: bool
@@ -40,7 +41,7 @@ def build_sweep(
     num_replicas: int,
     evaluation: EvaluationConfig,
     placement: PlacementConfig = REPLICAS_ONLY,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Sweep:
     """Compiles (on first use) the functions of a sweep; a guide's values may change without recompilation.
 
@@ -83,13 +84,8 @@ def place_replicas(
     label_weights: Sequence[float],
 ) -> Replicas:
     """Returns the replicas' settings as arrays on the mesh."""
-    values = Replicas(
-        np.array(seeds, np.int32),
-        np.array(learning_rates, np.float32),
-        np.array(temperatures, np.float32),
-        np.array(label_weights, np.float32),
-    )
-    return sharding.put(values, sharding.by_replica(mesh))
+    reals = [np.array(values, np.float32) for values in (learning_rates, temperatures, label_weights)]
+    return Replicas(*sharding.put([np.array(seeds, np.int32), *reals], sharding.by_replica(mesh)))
 
 
 def place_teacher(sweep: Sweep, checkpoints: Params, stacked: bool) -> Params:

@@ -49,9 +49,11 @@ def flash(
     implementation: Literal["cudnn", "xla"],
 ) -> Float[Array, "H C B L"]:
     """Returns the same as ``attention``, by ``jax.nn.dot_product_attention``."""
-    heads_last = [part.transpose(2, 3, 0, 1) for part in (q, k, v)]
+    q_BxLxHxC, k_BxMxHxC, v_BxMxHxC = (part.transpose(2, 3, 0, 1) for part in (q, k, v))
     full = jnp.broadcast_to(bias, (bias.shape[0], q.shape[3], k.shape[3]))[:, None].astype(q.dtype)
-    mixed_BxLxHxC = jax.nn.dot_product_attention(*heads_last, full, scale=1.0, implementation=implementation)
+    mixed_BxLxHxC = jax.nn.dot_product_attention(
+        q_BxLxHxC, k_BxMxHxC, v_BxMxHxC, full, scale=1.0, implementation=implementation
+    )
     return mixed_BxLxHxC.transpose(2, 3, 0, 1)
 
 

@@ -72,10 +72,11 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     if any(strategy.schedule == "labels" for strategy in config.strategies.values()):
         alone = student_program(config, guided=False)
         programs["students of labels"] = (plan("students of labels", alone, held=1), alone)
-    for panel, models in config.sizes.panels.items() if config.sizes is not None else ():
-        for label, model in models.items():
-            training = size_program(config, config.sizes, model)
-            programs[f"size {panel}/{label}"] = (plan(f"size {panel}/{label}", training, held=1), training)
+    sizes = config.sizes
+    if sizes is not None:
+        for name, model in [(f"{p}/{label}", m) for p, models in sizes.panels.items() for label, m in models.items()]:
+            training = size_program(config, sizes, model)
+            programs[f"size {name}"] = (plan(f"size {name}", training, held=1), training)
     how = "stacked" if stacked else "streamed"
     return ExperimentPlan(
         config=config.name,

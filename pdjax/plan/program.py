@@ -82,6 +82,7 @@ def plan_program(
     steps = config.loop.chunk_steps
     products = count_products(functools.partial(train_chunk, training.program, steps), *arguments)
     used = sweep.mesh.size
+    chunk: Any = sweep.chunk  # what jax.jit returns can be lowered
     state, teachers = bytes_on_a_device(arguments[0]), bytes_on_a_device(arguments[2])
     plan = functools.partial(
         ProgramPlan,
@@ -92,7 +93,7 @@ def plan_program(
         student_products=products["student"] / steps,
     )
     try:
-        program = sweep.chunk.lower(*arguments).compile()
+        program = chunk.lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -135,8 +136,8 @@ def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tu
     """Returns the arguments of a chunk as shapes with shardings, without which it would compile for this machine."""
     count, mesh = training.num_replicas, sweep.mesh
     rows, whole = sharding.by_replica(mesh), sharding.replicated(mesh)
-    seeds = jax.ShapeDtypeStruct((count,), jnp.int32, sharding=rows)
-    rates = jax.ShapeDtypeStruct((count,), jnp.float32, sharding=rows)
+    seeds: Any = jax.ShapeDtypeStruct((count,), jnp.int32, sharding=rows)
+    rates: Any = jax.ShapeDtypeStruct((count,), jnp.float32, sharding=rows)
     scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     state: TrainState = _shaped(jax.eval_shape(sweep.init, seeds), sweep.state)
     guide = None if training.program.teacher is None else _abstract_guide(training, sweep, held)
@@ -168,7 +169,7 @@ def measure(sweep: Sweep, training: Training, arguments: tuple[Any, ...], steps:
 def _abstract_guide(training: Training, sweep: Sweep, held: int | None) -> Guide:
     whole = sharding.replicated(sweep.mesh)
     one = teacher_shape(training)
-    rows = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=whole)
+    rows: Any = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=whole)
     if held is None:
         placed = _shaped(one, sharding.sharded(sweep.mesh, one, (), sweep.split_teacher))
         return Guide((placed, placed), rows, rows)

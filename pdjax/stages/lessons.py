@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -48,7 +49,8 @@ def plan_lessons(
             return Stacked(sweep, None)
         if stacked or is_adaptive(description):
             steps = used if stacked else description.teacher_steps
-            guide = Guide(stack_of(steps), _starts(description, rows), _entries(description, steps, rows))
+            starts, entries = _starts(description, rows), _entries(description, steps, rows)
+            guide = Guide(stack_of(steps), jnp.asarray(starts), jnp.asarray(entries))
             return Stacked(sweep, place_guide(sweep, guide))
         read = functools.partial(trajectory.restore, like=like)
         return Streamed(sweep, read, description.starts, description.teacher_steps, rows)
