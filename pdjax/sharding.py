@@ -43,8 +43,8 @@ SMALL = 2**12
 def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns the mesh of a run, over all devices or the given ones; an axis of -1 takes what the others leave.
 
-    With 6 replicas on 4 devices and ``replica`` -1, 3 devices hold 2 replicas each, and one is idle unless
-    another axis takes it.
+    With 6 replicas on 4 devices and ``replica`` -1, 3 devices hold 2 replicas each, and one is idle. Were ``data`` -1
+    as well, 2 devices would share the batches of 3 replicas each, and none be idle.
 
     Raises:
       UserError: the sizes do not multiply to the devices, or do not divide the replicas or the batch.
@@ -59,18 +59,11 @@ def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: 
         " x ".join(f"{axis} {size}" for axis, size in wanted.items()),
         "change one, or set one to -1: it takes what is left",
     )
-    divides = {REPLICA: (num_replicas, "replicas"), DATA: (batch_size, "examples of a batch")}
-    left, sizes = len(devices) // fixed, {}
-    for axis, size in wanted.items():
-        if size != REST:
-            sizes[axis] = size
-            continue
-        total = divides[axis][0] if axis in divides else left
-        sizes[axis] = max(n for n in range(1, left + 1) if total % n == 0)
-        left //= sizes[axis]
-    for axis, (total, what) in divides.items():
-        size = sizes[axis]
-        require(total % size == 0, f"placement.mesh.{axis} that divides the {total} {what}", size, "change it, or -1")
+    for axis, total, what in ((REPLICA, num_replicas, "replicas"), (DATA, batch_size, "examples of a batch")):
+        size = wanted[axis]
+        fits = size == REST or total % size == 0
+        require(fits, f"placement.mesh.{axis} that divides the {total} {what}", size, "change it, or -1")
+    sizes = dict(zip(AXES, _sizes(config, len(devices), num_replicas, batch_size), strict=True))
     used = math.prod(sizes.values())
     require(
         used == len(devices) or jax.process_count() == 1,
@@ -79,6 +72,22 @@ def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: 
         "set placement.mesh.data or model to -1, or use other numbers of replicas or examples",
     )
     return Mesh(np.array(devices[:used]).reshape(*sizes.values()), AXES)
+
+
+def _sizes(config: MeshConfig, devices: int, num_replicas: int, batch_size: int) -> tuple[int, int, int]:
+    """Returns the sizes that use most devices, and of these the one with most along the earlier axes."""
+
+    def options(size: int, limit: int, total: int) -> list[int]:
+        return [size] if size != REST else [n for n in range(1, limit + 1) if total % n == 0]
+
+    found = []
+    for replica in options(config.replica, devices, num_replicas):
+        for data in options(config.data, devices // replica, batch_size):
+            left = devices // (replica * data)
+            model = config.model if config.model != REST else left
+            if 0 < replica * data * model <= devices:
+                found.append((replica, data, model))
+    return max(found, key=lambda sizes: (math.prod(sizes), sizes))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

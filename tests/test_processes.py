@@ -19,6 +19,7 @@ FLAGS = (
     "--config.task.root=10",
     "--config.teacher.num_layers=1",
     "--config.student.num_layers=1",
+    "--config.student_training.seeds=(0, 1)",
     "--config.placement.mesh.data=-1",
 )
 DEADLINE = 300

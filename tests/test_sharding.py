@@ -27,9 +27,9 @@ def test_replicas_lie_on_as_many_devices_as_divide_them(replicas, used):
         ((-1, 1, 4), (2, 1, 4)),
         ((2, -1, 1), (2, 4, 1)),
         ((2, 1, -1), (2, 1, 4)),
-        ((-1, -1, 1), (6, 1, 1)),  # 6 replicas, and no second device for each
-        ((-1, -1, 2), (3, 1, 2)),
-        ((1, -1, -1), (1, 6, 1)),
+        ((-1, -1, 1), (2, 4, 1)),  # 6 x 1 would leave two idle
+        ((-1, -1, 2), (2, 2, 2)),
+        ((1, -1, -1), (1, 4, 2)),
     ],
 )
 def test_an_open_axis_takes_what_is_left(wanted, found):

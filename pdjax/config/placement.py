@@ -13,8 +13,8 @@ REST = -1
 class MeshConfig:
     """How many devices lie along each axis of the mesh; their product is the number of devices.
 
-    An axis of -1 takes what is left of them: ``replica`` as many as divide the replicas of a run evenly, then
-    ``data`` as many as divide the batch, then ``model``.
+    An axis of -1 takes what the others leave: ``replica`` as many as divide the replicas of a run evenly, ``data`` as
+    many as divide the batch, ``model`` all. Of several such axes the earlier takes more, unless that idles devices.
     """
 
     replica: int  # members of a sweep, which never talk to each other
