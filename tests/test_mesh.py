@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pdjax import sharding
 from pdjax.config import EvaluationConfig, MeshConfig, PlacementConfig, from_config_dict
 from pdjax.models import build_model
 from pdjax.step import Guide, Program, init_state
+from pdjax.store import CheckpointStore
 from pdjax.sweep import build_sweep, place_guide, place_replicas
 from pdjax.tasks import build_task
 
@@ -100,3 +102,20 @@ def test_a_large_teacher_is_split_while_students_are_whole(program):
     state = sweep.init(place_replicas(sweep.mesh, list(range(8)), [0.1] * 8, [0.0] * 8, [0.0] * 8).seed)
     for leaf in jax.tree.leaves(state.params):
         assert leaf.addressable_shards[0].data.shape == (4, *leaf.shape[1:])
+
+
+def test_a_run_goes_on_on_another_mesh(program, tmp_path):
+    """Saved from 8 devices with a replica each, restored where 2 x 2 x 2 split replicas, examples and models."""
+    sweep, (state, *arguments) = prepare(program, (8, 1, 1), "replicated")
+    state, _ = sweep.chunk(state, *arguments)
+    store = CheckpointStore(tmp_path, {})
+    store.save(STEPS, state)
+    other, (_, *others) = prepare(program, (2, 2, 2), "sharded")
+    restored = sharding.put(store.restore(STEPS, jax.eval_shape(other.init, others[0].seed)), other.state)
+    store.close()
+    for ours, theirs, where in zip(*map(jax.tree.leaves, (restored, state, other.state)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.sharding.is_equivalent_to(where, ours.ndim)
+    _, went_on = sweep.chunk(state, *arguments)
+    _, moved = other.chunk(restored, *others)
+    np.testing.assert_allclose(moved.loss.sum, went_on.loss.sum, rtol=1e-4)
