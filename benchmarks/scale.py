@@ -5,6 +5,7 @@
 Needs the aot extra. Each plan compiles in a process of its own, minutes for all of them.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def main() -> None:
         print(_growth_row(name, flags), flush=True)
 
 
+@functools.cache
 def plan(config: str, topology: str, *flags: str) -> dict[str, Any]:
     """Returns a plan of the paper's size."""
     command = [sys.executable, "-m", "pdjax.plan", f"--config=configs/{config}.py:paper", f"--topology={topology}"]
