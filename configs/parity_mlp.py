@@ -96,7 +96,6 @@ def get_config(variant: str = "") -> ConfigDict:
             chunk=5_000,
             evaluate_every=20_000,
             max_degree=3,
-            monomial_inputs=102_400,
             widths=(),
             shared_batches=True,
             temperatures=(),
