@@ -4,7 +4,7 @@ Claim: F1, R1 and H. One intermediate checkpoint does not suffice, two from the 
 
 Command: ``python -m pdjax.main --config=configs/hierarchical.py`` (``:smoke``, ``:paper``).
 
-Cost: 4 to 6 minutes on two CPU cores.
+Cost: 5 minutes on two CPU cores.
 
 Expected: (seeds 0 to 4, 2026-11-24, docs/results/hierarchical) after 400,000 steps 0.42 to 0.44 from labels and
 one-shot, 0.98 with checkpoints from the spikes of levels 1 and 2, 0.97 with that of level 1 alone, at most 0.48 with
