@@ -60,7 +60,7 @@ def test_a_plan_of_this_machine_measures_its_steps(smoke):
     assert all(p.bound == "measured" and p.seconds > 0 for p in plan.programs)
     assert plan.fits
     guided = plan.programs[1]
-    assert guided.teacher_products > guided.student_products  # 100 wide against 20, which learn as well
+    assert guided.teacher_products == 2 * 2 * (10 * 100 + 100 * 2)  # two replicas, each with an example of its own
     assert plan.programs[2].teacher_products == 0
     assert "stacked (11 checkpoints" in plan.residency
     text = as_text(plan)
