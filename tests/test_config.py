@@ -648,15 +648,17 @@ def other(value):
 
 def test_digest_changes_with_every_value():
     before = from_config_dict(valid()).digest
-    tied = {"kind", "schedule", "label_weight", "chunk_steps"}  # choices, and what other values have to agree with
+    # Choices, and what other values have to agree with.
+    tied = {"kind", "schedule", "label_weight", "chunk_steps", "compute"}
     seen, digests = 0, {before}
     for path in leaves(valid()):
         value = at(valid(), path)
-        if path[-1] in tied or value is None:
+        if path[-1] in tied or path[0] == "placement" or value is None:
             continue
         digests.add(from_config_dict(changed(**{"__".join(path): other(value)})).digest)
         seen += 1
-    for path, value in [("task__length", 90), ("loop__chunk_steps", 10), ("teacher_training__trajectory", "elsewhere")]:
+    others = {"task__length": 90, "loop__chunk_steps": 10, "teacher_training__trajectory": "elsewhere"}
+    for path, value in (others | {"student__compute": "bfloat16"}).items():
         digests.add(from_config_dict(changed(**{path: value})).digest)
         seen += 1
     plain = valid()
@@ -664,6 +666,12 @@ def test_digest_changes_with_every_value():
     digests.add(from_config_dict(plain).digest)
     assert seen > 50
     assert len(digests) == seen + 2
+
+
+def test_digest_is_the_same_wherever_arrays_live():
+    """An experiment may go on with another mesh."""
+    places = {"placement__mesh__data": 4, "placement__teacher": "sharded", "placement__residency": "stacked"}
+    assert from_config_dict(changed(**places)).digest == from_config_dict(valid()).digest
 
 
 def test_as_dict_is_json_and_comes_back_the_same():

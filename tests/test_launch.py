@@ -78,7 +78,7 @@ TPU = {"NAME": "pdjax", "ZONE": "z", "TYPE": "v5litepod-8", "BUCKET": "b"}
 
 def test_a_tpu_is_created_installed_run_and_brought_back(run):
     def calls_of(*arguments, **more):
-        result, calls = run("tpu_vm.sh", *arguments, commands=("gcloud",), **TPU, **more)
+        result, calls = run("tpu_vm.sh", *arguments, commands=("gcloud", "git"), **TPU, **more)
         assert result.returncode == 0, result.stderr
         return "\n".join(calls)
 

@@ -113,7 +113,8 @@ def test_a_replica_equals_its_seed_alone(job, undisturbed, tmp_path):
     program = job.sweep.init.__wrapped__.args[0]
     assert isinstance(job.sweep.init.__wrapped__, functools.partial)
     sweep = build_sweep(program, 10, 1, EvaluationConfig(20, 2, 64))
-    guide = job.guide._replace(starts=job.guide.starts[1:])
+    guide = job.open_lessons().guide(0, 10)
+    guide = guide._replace(starts=guide.starts[1:])
     alone = dataclasses.replace(
         job,
         description=description,
