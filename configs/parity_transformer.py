@@ -18,101 +18,102 @@ from pdjax.config.building import comparison, optional, selection, strategy, tem
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
+LAPTOP = dict(
+    name="parity_transformer",
+    dimension=24,
+    degree=2,
+    teacher_heads=8,
+    student_heads=2,
+    teacher_rate=1e-4,  # slow enough for several checkpoints within the transition
+    student_rates=(1e-3,),
+    size_rates=(1e-3,),
+    teacher_seeds=(0, 1, 2, 3),
+    seeds=tuple(range(10)),  # as many as it takes to see a difference: each learns all or nothing
+    size_seeds=tuple(range(5)),
+    teacher_steps=1_500,
+    steps=2_000,
+    size_steps=2_000,
+    checkpoint_every=50,
+    progressive=15,
+    duration=400,
+    adaptive=5,
+    saturated_after=300,
+    chunk=50,
+    evaluate_every=50,
+    evaluation_batches=2,
+    max_degree=1,
+    monomial_inputs=4096,
+    heads=(1, 2, 4, 8),
+    ways=3,
+    width=32,
+    averaged_width=32,
+)
+SIZES = {
+    "": LAPTOP,
+    "smoke": LAPTOP
+    | dict(
+        name="parity_transformer-smoke",
+        dimension=6,
+        degree=2,
+        teacher_heads=2,
+        student_heads=1,
+        teacher_rate=5e-3,
+        student_rates=(5e-3,),
+        size_rates=(5e-3,),
+        teacher_seeds=(0, 1),
+        seeds=(0, 1),
+        size_seeds=(0, 1),
+        teacher_steps=400,
+        steps=400,
+        size_steps=400,
+        checkpoint_every=40,
+        progressive=5,
+        duration=80,
+        saturated_after=280,
+        chunk=40,
+        evaluate_every=40,
+        monomial_inputs=2048,
+        heads=(1, 2),
+        ways=1,
+        width=8,
+        averaged_width=8,
+    ),
+    "paper": LAPTOP
+    | dict(
+        name="parity_transformer-paper",
+        dimension=100,
+        degree=6,
+        teacher_heads=32,
+        student_heads=4,
+        teacher_rate=3e-4,
+        student_rates=(1e-4,),
+        size_rates=(1e-3, 3e-4, 1e-4),
+        seeds=tuple(range(5)),
+        teacher_steps=250_000,
+        steps=250_000,
+        size_steps=250_000,
+        checkpoint_every=10_000,
+        progressive=25,
+        duration=10_000,
+        saturated_after=50_000,
+        chunk=500,
+        evaluate_every=2_500,
+        max_degree=5,
+        evaluation_batches=8,
+        monomial_inputs=102_400,
+        heads=(4, 8, 16, 32),
+        width=256,
+        averaged_width=256,
+    ),
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
-    laptop = dict(
-        name="parity_transformer",
-        dimension=24,
-        degree=2,
-        teacher_heads=8,
-        student_heads=2,
-        teacher_rate=1e-4,  # slow enough for several checkpoints within the transition
-        student_rates=(1e-3,),
-        size_rates=(1e-3,),
-        teacher_seeds=(0, 1, 2, 3),
-        seeds=tuple(range(10)),  # as many as it takes to see a difference: each learns all or nothing
-        size_seeds=tuple(range(5)),
-        teacher_steps=1_500,
-        steps=2_000,
-        size_steps=2_000,
-        checkpoint_every=50,
-        progressive=15,
-        duration=400,
-        adaptive=5,
-        saturated_after=300,
-        chunk=50,
-        evaluate_every=50,
-        evaluation_batches=2,
-        max_degree=1,
-        monomial_inputs=4096,
-        heads=(1, 2, 4, 8),
-        ways=3,
-        width=32,
-        averaged_width=32,
-    )
-    sizes = {
-        "": laptop,
-        "smoke": laptop
-        | dict(
-            name="parity_transformer-smoke",
-            dimension=6,
-            degree=2,
-            teacher_heads=2,
-            student_heads=1,
-            teacher_rate=5e-3,
-            student_rates=(5e-3,),
-            size_rates=(5e-3,),
-            teacher_seeds=(0, 1),
-            seeds=(0, 1),
-            size_seeds=(0, 1),
-            teacher_steps=400,
-            steps=400,
-            size_steps=400,
-            checkpoint_every=40,
-            progressive=5,
-            duration=80,
-            saturated_after=280,
-            chunk=40,
-            evaluate_every=40,
-            monomial_inputs=2048,
-            heads=(1, 2),
-            ways=1,
-            width=8,
-            averaged_width=8,
-        ),
-        "paper": laptop
-        | dict(
-            name="parity_transformer-paper",
-            dimension=100,
-            degree=6,
-            teacher_heads=32,
-            student_heads=4,
-            teacher_rate=3e-4,
-            student_rates=(1e-4,),
-            size_rates=(1e-3, 3e-4, 1e-4),
-            seeds=tuple(range(5)),
-            teacher_steps=250_000,
-            steps=250_000,
-            size_steps=250_000,
-            checkpoint_every=10_000,
-            progressive=25,
-            duration=10_000,
-            saturated_after=50_000,
-            chunk=500,
-            evaluate_every=2_500,
-            max_degree=5,
-            evaluation_batches=8,
-            monomial_inputs=102_400,
-            heads=(4, 8, 16, 32),
-            width=256,
-            averaged_width=256,
-        ),
-    }
-    if variant not in sizes:
+    if variant not in SIZES:
         found = f"found {variant!r}"
-        raise ValueError(f"expected configs/parity_transformer.py with one of {sorted(sizes)} behind a colon; {found}")
-    return _experiment(**sizes[variant])
+        raise ValueError(f"expected configs/parity_transformer.py with one of {sorted(SIZES)} behind a colon; {found}")
+    return _experiment(**SIZES[variant])
 
 
 def _experiment(
