@@ -18,88 +18,89 @@ from pdjax.config.building import comparison, optional, placement, selection, st
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
+LAPTOP = dict(
+    name="hierarchical",
+    dimension=50,
+    degree=4,
+    depth=3,
+    teacher_width=2000,
+    student_width=100,
+    rate=1e-2,
+    teacher_seeds=(0, 1, 2, 3, 4),
+    student_seeds=(0, 1, 2, 3, 4),
+    teacher_steps=600_000,
+    steps=400_000,
+    checkpoint_every=10_000,
+    progressive=20,
+    duration=100_000,
+    saturated_after=30_000,
+    chunk=5_000,
+    evaluate_every=5_000,
+    max_degree=3,
+    monomial_inputs=20_480,
+    shared_batches=False,
+)
+SIZES = {
+    "": LAPTOP,
+    "smoke": LAPTOP
+    | dict(
+        name="hierarchical-smoke",
+        dimension=12,
+        degree=2,
+        depth=2,
+        teacher_width=100,
+        student_width=20,
+        rate=2e-2,
+        teacher_seeds=(0, 1),
+        student_seeds=(0, 1),
+        teacher_steps=8_000,
+        steps=8_000,
+        checkpoint_every=500,
+        progressive=8,
+        duration=2_000,
+        saturated_after=2_000,
+        chunk=250,
+        evaluate_every=250,
+        max_degree=2,
+        monomial_inputs=4096,
+    ),
+    "paper": LAPTOP
+    | dict(
+        name="hierarchical-paper",
+        dimension=100,
+        degree=5,
+        depth=3,
+        teacher_width=50_000,
+        rate=5e-3,
+        teacher_seeds=(0,),
+        student_seeds=(0, 1, 2),
+        teacher_steps=20_000_000,
+        steps=20_000_000,
+        checkpoint_every=100_000,
+        progressive=200,
+        duration=2_000_000,
+        saturated_after=2_000_000,  # the released code's limit
+        chunk=10_000,
+        evaluate_every=100_000,
+        max_degree=2,
+        monomial_inputs=102_400,
+        shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
+    ),
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
     With ``wide`` (``paper-wide``) the student is ten times as wide (figure 18 where the default is figure 19).
     """
-    laptop = dict(
-        name="hierarchical",
-        dimension=50,
-        degree=4,
-        depth=3,
-        teacher_width=2000,
-        student_width=100,
-        rate=1e-2,
-        teacher_seeds=(0, 1, 2, 3, 4),
-        student_seeds=(0, 1, 2, 3, 4),
-        teacher_steps=600_000,
-        steps=400_000,
-        checkpoint_every=10_000,
-        progressive=20,
-        duration=100_000,
-        saturated_after=30_000,
-        chunk=5_000,
-        evaluate_every=5_000,
-        max_degree=3,
-        monomial_inputs=20_480,
-        shared_batches=False,
-    )
-    sizes = {
-        "": laptop,
-        "smoke": laptop
-        | dict(
-            name="hierarchical-smoke",
-            dimension=12,
-            degree=2,
-            depth=2,
-            teacher_width=100,
-            student_width=20,
-            rate=2e-2,
-            teacher_seeds=(0, 1),
-            student_seeds=(0, 1),
-            teacher_steps=8_000,
-            steps=8_000,
-            checkpoint_every=500,
-            progressive=8,
-            duration=2_000,
-            saturated_after=2_000,
-            chunk=250,
-            evaluate_every=250,
-            max_degree=2,
-            monomial_inputs=4096,
-        ),
-        "paper": laptop
-        | dict(
-            name="hierarchical-paper",
-            dimension=100,
-            degree=5,
-            depth=3,
-            teacher_width=50_000,
-            rate=5e-3,
-            teacher_seeds=(0,),
-            student_seeds=(0, 1, 2),
-            teacher_steps=20_000_000,
-            steps=20_000_000,
-            checkpoint_every=100_000,
-            progressive=200,
-            duration=2_000_000,
-            saturated_after=2_000_000,  # the released code's limit
-            chunk=10_000,
-            evaluate_every=100_000,
-            max_degree=2,
-            monomial_inputs=102_400,
-            shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
-        ),
-    }
-    variants = {"-".join(filter(None, (base, change))): (base, change) for base in sizes for change in ("", "wide")}
+    variants = {"-".join(filter(None, (base, change))): (base, change) for base in SIZES for change in ("", "wide")}
     if variant not in variants:
         raise ValueError(
             f"expected configs/hierarchical.py with one of {sorted(variants)} behind a colon; found {variant!r}"
         )
     base, change = variants[variant]
-    chosen = dict(sizes[base])
+    chosen = dict(SIZES[base])
     if change:
         chosen |= dict(name=f"{chosen['name']}-wide", student_width=10 * chosen["student_width"])
     return _experiment(**chosen)

@@ -22,6 +22,100 @@ from pdjax.config.building import comparison, optional, placement, selection, st
 STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
+LAPTOP = dict(
+    name="parity_mlp",
+    dimension=50,
+    degree=5,
+    teacher_width=2000,
+    student_width=100,
+    rate=1e-2,
+    teacher_seeds=(0, 1, 2, 3, 4),
+    student_seeds=(0, 1, 2, 3, 4),
+    teacher_steps=240_000,
+    steps=180_000,
+    checkpoint_every=5_000,
+    progressive=12,
+    duration=60_000,
+    saturated_after=20_000,
+    chunk=2_500,
+    evaluate_every=2_500,
+    max_degree=4,
+    monomial_inputs=20_480,
+    widths=(100, 300, 1000, 2000),
+    shared_batches=False,
+    temperatures=TEMPERATURES,
+    adaptive=True,
+)
+SIZES = {
+    "": LAPTOP,
+    "smoke": LAPTOP
+    | dict(
+        name="parity_mlp-smoke",
+        dimension=10,
+        degree=2,
+        teacher_width=100,
+        student_width=20,
+        rate=2e-2,
+        teacher_seeds=(0, 1),
+        student_seeds=(0, 1),
+        teacher_steps=8_000,
+        steps=8_000,
+        checkpoint_every=500,
+        progressive=8,
+        duration=2_000,
+        saturated_after=2_000,
+        chunk=250,
+        evaluate_every=250,
+        max_degree=1,
+        monomial_inputs=4096,
+        widths=(20, 100),
+    ),
+    "large": LAPTOP
+    | dict(
+        name="parity_mlp-large",
+        dimension=100,
+        degree=5,
+        teacher_width=20_000,
+        teacher_seeds=(0, 1, 2),
+        student_seeds=(0, 1, 2),
+        teacher_steps=2_500_000,
+        steps=2_500_000,
+        checkpoint_every=20_000,
+        progressive=25,
+        duration=400_000,
+        saturated_after=200_000,
+        chunk=5_000,
+        evaluate_every=20_000,
+        max_degree=3,
+        widths=(),
+        shared_batches=True,
+        temperatures=(),
+        adaptive=False,  # which would ask three teachers
+    ),
+    "paper": LAPTOP
+    | dict(
+        name="parity_mlp-paper",
+        dimension=100,
+        degree=6,
+        teacher_width=50_000,
+        rate=5e-3,
+        teacher_seeds=(0,),
+        student_seeds=(0, 1, 2),
+        teacher_steps=20_000_000,
+        steps=20_000_000,
+        checkpoint_every=100_000,
+        progressive=200,
+        duration=1_000_000,
+        saturated_after=2_000_000,  # the released code's limit
+        chunk=10_000,
+        evaluate_every=100_000,
+        max_degree=5,
+        monomial_inputs=102_400,
+        widths=(100, 1000, 10_000, 50_000),
+        shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
+    ),
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
@@ -31,108 +125,15 @@ def get_config(variant: str = "") -> ConfigDict:
     times as wide (figure 8). ``slow``: half the learning rate for twice the steps. ``fast``: twice the learning rate;
     at the paper's size that is figure 9, where its default is figure 2.
     """
-    laptop = dict(
-        name="parity_mlp",
-        dimension=50,
-        degree=5,
-        teacher_width=2000,
-        student_width=100,
-        rate=1e-2,
-        teacher_seeds=(0, 1, 2, 3, 4),
-        student_seeds=(0, 1, 2, 3, 4),
-        teacher_steps=240_000,
-        steps=180_000,
-        checkpoint_every=5_000,
-        progressive=12,
-        duration=60_000,
-        saturated_after=20_000,
-        chunk=2_500,
-        evaluate_every=2_500,
-        max_degree=4,
-        monomial_inputs=20_480,
-        widths=(100, 300, 1000, 2000),
-        shared_batches=False,
-        temperatures=TEMPERATURES,
-        adaptive=True,
-    )
-    sizes = {
-        "": laptop,
-        "smoke": laptop
-        | dict(
-            name="parity_mlp-smoke",
-            dimension=10,
-            degree=2,
-            teacher_width=100,
-            student_width=20,
-            rate=2e-2,
-            teacher_seeds=(0, 1),
-            student_seeds=(0, 1),
-            teacher_steps=8_000,
-            steps=8_000,
-            checkpoint_every=500,
-            progressive=8,
-            duration=2_000,
-            saturated_after=2_000,
-            chunk=250,
-            evaluate_every=250,
-            max_degree=1,
-            monomial_inputs=4096,
-            widths=(20, 100),
-        ),
-        "large": laptop
-        | dict(
-            name="parity_mlp-large",
-            dimension=100,
-            degree=5,
-            teacher_width=20_000,
-            teacher_seeds=(0, 1, 2),
-            student_seeds=(0, 1, 2),
-            teacher_steps=2_500_000,
-            steps=2_500_000,
-            checkpoint_every=20_000,
-            progressive=25,
-            duration=400_000,
-            saturated_after=200_000,
-            chunk=5_000,
-            evaluate_every=20_000,
-            max_degree=3,
-            widths=(),
-            shared_batches=True,
-            temperatures=(),
-            adaptive=False,  # which would ask three teachers
-        ),
-        "paper": laptop
-        | dict(
-            name="parity_mlp-paper",
-            dimension=100,
-            degree=6,
-            teacher_width=50_000,
-            rate=5e-3,
-            teacher_seeds=(0,),
-            student_seeds=(0, 1, 2),
-            teacher_steps=20_000_000,
-            steps=20_000_000,
-            checkpoint_every=100_000,
-            progressive=200,
-            duration=1_000_000,
-            saturated_after=2_000_000,  # the released code's limit
-            chunk=10_000,
-            evaluate_every=100_000,
-            max_degree=5,
-            monomial_inputs=102_400,
-            widths=(100, 1000, 10_000, 50_000),
-            shared_batches=True,  # the teacher's forward pass is what a student's step costs: once for all seeds
-        ),
-    }
     slow = dict(rate=0.5) | dict.fromkeys(STEPS, 2)
     changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": dict(rate=2)}
-    variants = {"-".join(filter(None, (base, change))): (base, change) for base in sizes for change in changes}
+    variants = {"-".join(filter(None, (base, change))): (base, change) for base in SIZES for change in changes}
     if variant not in variants:
         raise ValueError(
             f"expected configs/parity_mlp.py with one of {sorted(variants)} behind a colon; found {variant!r}"
         )
     base, change = variants[variant]
-    chosen = dict(sizes[base])
+    chosen = dict(SIZES[base])
     chosen |= {key: chosen[key] * factor for key, factor in changes[change].items()}
     chosen["name"] += f"-{change}" if change else ""
     return _experiment(**chosen)
