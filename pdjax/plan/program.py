@@ -55,7 +55,6 @@ class ProgramPlan:
     refusal: str | None
     teacher_products: float  # floating-point operations a step in matrix products, on all devices together
     student_products: float
-    traffic: float  # bytes a step to and from memory, at least, on one device
     work: Work  # a step's, on one device
     seconds: float  # of a step
     bound: str  # by what: compute, memory, links, kernels, or measured
@@ -98,7 +97,7 @@ def plan_program(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         refusal = str(error).splitlines()[0][:300]
-        return plan(memory=None, refusal=refusal, traffic=0.0, work=Work(), seconds=float("nan"), bound="memory")
+        return plan(memory=None, refusal=refusal, work=Work(), seconds=float("nan"), bound="memory")
     analysis = program.memory_analysis()
     peak = (
         analysis.argument_size_in_bytes
@@ -110,21 +109,19 @@ def plan_program(
     limit = chip.memory if chip is not None else _memory_here(devices)
     memory = Memory(state, teachers, analysis.temp_size_in_bytes, peak, limit)
     work = count_work(program.as_text()).times(1 / steps)
-    # A step reads its teacher, reads parameters forward and backward, and reads and writes the whole state.
-    traffic = 3.0 * state + teachers / max(held or 2, 1)
     if chip is None:
         seconds, bound = measure(sweep, training, arguments, steps), "measured"
     else:
         platform = "tpu" if devices[0].platform == "tpu" else "cuda"
-        seconds, bound = roofline(sum(products.values()) / steps / used, traffic, work, chip, platform, "float32")
-    return plan(memory=memory, refusal=None, traffic=traffic, work=work, seconds=seconds, bound=bound)
+        seconds, bound = roofline(sum(products.values()) / steps / used, work, chip, platform, "float32")
+    return plan(memory=memory, refusal=None, work=work, seconds=seconds, bound=bound)
 
 
-def roofline(products: float, traffic: float, work: Work, chip: Chip, platform: str, kind: str) -> tuple[float, str]:
+def roofline(products: float, work: Work, chip: Chip, platform: str, kind: str) -> tuple[float, str]:
     """Returns a step's seconds on one device and what bounds them: the slowest of its parts, as if all overlapped."""
     parts = {
         "compute": products / (chip.products[kind] * EFFICIENCY["compute"]),
-        "memory": traffic / (chip.bandwidth * EFFICIENCY["memory"]),
+        "memory": work.traffic / (chip.bandwidth * EFFICIENCY["memory"]),
         "links": work.collective_bytes / (chip.links * EFFICIENCY["links"]),
         "kernels": work.kernels * SECONDS_PER_KERNEL[platform],
     }

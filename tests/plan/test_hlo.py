@@ -14,6 +14,11 @@ TEXT = """HloModule jit_chunk, is_scheduled=true
   ROOT %sum = f32[] add(%a, %b)
 }
 
+%fused (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  ROOT %y = f32[8]{0} negate(%x)
+}
+
 %inner (p: (s32[], f32[8])) -> (s32[], f32[8]) {
   %p = (s32[], f32[8]{0}) parameter(0)
   %x = f32[8]{0} get-tuple-element(%p), index=1
@@ -59,7 +64,62 @@ ENTRY %main (p: f32[8]) -> f32[8] {
 
 def test_loops_branches_and_halves_of_collectives():
     """10 x (3 fusions + 2 collectives), the branch of 2 fusions, and a copy; a start counts, its done does not."""
-    assert count_work(TEXT) == Work(kernels=10 * 5 + 2 + 1, collectives=20, collective_bytes=10 * (16 + 64))
+    expected = Work(
+        kernels=10 * 5 + 2 + 1,
+        collectives=20,
+        collective_bytes=10 * (16 + 64),
+        traffic=10 * (3 * 64 + 2 * (16 + 64)) + 2 * 64 + 64,  # each kernel reads and writes 8 floats
+    )
+    assert count_work(TEXT) == expected
+
+
+MEMORY = """HloModule jit_step, is_scheduled=true
+
+%pick (all: f32[100,16], i: s32[]) -> f32[16] {
+  %all = f32[100,16]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %row = f32[1,16]{1,0} dynamic-slice(%all, %i, %i), dynamic_slice_sizes={1,16}
+  ROOT %flat = f32[16]{0} bitcast(%row)
+}
+
+%log (kept: f32[100,16], new: f32[1,16]) -> f32[100,16] {
+  %kept = f32[100,16]{1,0} parameter(0)
+  %new = f32[1,16]{1,0} parameter(1)
+  ROOT %put = f32[100,16]{1,0} dynamic-update-slice(%kept, %new, %zero, %zero)
+}
+
+%double (x: f32[16]) -> f32[16] {
+  %x = f32[16]{0} parameter(0)
+  ROOT %twice = f32[16]{0} add(%x, %x)
+}
+
+ENTRY %main (stack: f32[100,16], i: s32[]) -> f32[100,16] {
+  %stack = f32[100,16]{1,0:T(8,128)} parameter(0)
+  %i = s32[] parameter(1)
+  %one = f32[16]{0:T(128)} fusion(%stack, %i), kind=kLoop, calls=%pick
+  %fast = f32[16]{0:T(128)S(1)} fusion(%one), kind=kLoop, calls=%double
+  %two = f32[1,16]{1,0:T(128)} fusion(%fast), kind=kLoop, calls=%double
+  %hidden = f32[16]{0} custom-call(%two), custom_call_target="ConcatBitcast"
+  ROOT %out = f32[100,16]{1,0:T(8,128)} fusion(%stack, %two), kind=kLoop, calls=%log
+}
+"""
+
+
+def test_memory_that_kernels_touch():
+    """A row read and written, in two kernels once on the chip, and a row that another array's row is replaced by."""
+    row, index = 64, 4
+    picked = row + row  # `index` is used by the slice alone, as a place
+    doubled = row + 0 + 0 + row
+    logged = row + row
+    assert count_work(MEMORY).traffic == picked + index + doubled + logged
+
+
+def test_memory_of_a_real_product():
+    """The arguments and the result of a product, which fit no cache that XLA would know of."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((512, 256), (256, 1024))]
+    text = jax.jit(jnp.dot).lower(*shapes).compile().as_text()
+    least = 4 * (512 * 256 + 256 * 1024 + 512 * 1024)
+    assert least <= count_work(text).traffic <= 1.5 * least
 
 
 def test_a_real_program_on_a_mesh():
