@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from pdjax.config import Config
-from pdjax.flops import count_products
-from pdjax.plan.hardware import Chip, Topology
-from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program, teacher_shape
+from pdjax.plan.hardware import Topology
+from pdjax.plan.program import ProgramPlan, plan_program, teacher_shape
 from pdjax.residency import SHARE, memory_of
 from pdjax.selection import Evidence, select
-from pdjax.stages.programs import Training, size_program, student_program, teacher_program
-from pdjax.step import evaluate, init_state
+from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.store import SAFETY, tree_bytes
 from pdjax.train import KEPT_STATES
 
@@ -62,21 +59,16 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     stacked = config.placement.residency == "stacked" or (
         config.placement.residency == "auto" and checkpoints * size <= SHARE * memory
     )
-    programs = {
-        "teacher": (plan("teacher", teaching, held=1), teaching),
-        "students with a teacher": (
-            plan("students with a teacher", learning, held=checkpoints if stacked else None),
-            learning,
-        ),
-    }
+    programs = [
+        plan("teacher", teaching, held=1),
+        plan("students with a teacher", learning, held=checkpoints if stacked else None),
+    ]
     if any(strategy.schedule == "labels" for strategy in config.strategies.values()):
-        alone = student_program(config, guided=False)
-        programs["students of labels"] = (plan("students of labels", alone, held=1), alone)
+        programs.append(plan("students of labels", student_program(config, guided=False), held=1))
     sizes = config.sizes
     if sizes is not None:
-        for name, model in [(f"{p}/{label}", m) for p, models in sizes.panels.items() for label, m in models.items()]:
-            training = size_program(config, sizes, model)
-            programs[f"size {name}"] = (plan(f"size {name}", training, held=1), training)
+        models = [(f"size {p}/{label}", m) for p, panel in sizes.panels.items() for label, m in panel.items()]
+        programs += [plan(name, size_program(config, sizes, model), held=1) for name, model in models]
     how = "stacked" if stacked else "streamed"
     return ExperimentPlan(
         config=config.name,
@@ -84,8 +76,8 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
         devices=len(devices),
         residency=f"{how} ({checkpoints} checkpoints stacked {checkpoints * size / 1e6:.0f} MB, "
         f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)",
-        programs=tuple(program for program, _ in programs.values()),
-        stages=_stages(config, programs, chip, size),
+        programs=tuple(programs),
+        stages=_stages(config, {program.name: program for program in programs}, size),
     )
 
 
@@ -109,58 +101,28 @@ def known_checkpoints(config: Config) -> Sequence[int]:
     return sorted(known | set(others))
 
 
-def _stages(
-    config: Config, programs: dict[str, tuple[ProgramPlan, Training]], chip: Chip | None, size: int
-) -> tuple[StagePlan, ...]:
+def _stages(config: Config, programs: dict[str, ProgramPlan], size: int) -> tuple[StagePlan, ...]:
     training = config.teacher_training
+    stage = functools.partial(_stage, evaluate_every=config.evaluation.every)
     teachers = 1 + len(training.extra_seeds)
     kept = int(SAFETY * teachers * size * (training.steps // training.checkpoint_every))
-    found = [_stage("teacher", training.steps, programs["teacher"], 1, config, chip, kept)]
+    found = [stage(programs["teacher"], training.steps, runs=1, kept=kept)]
     budgets = config.student_training.budgets
     for labels in (False, True):
         name = "students of labels" if labels else "students with a teacher"
         runs = sum((s.schedule == "labels") == labels for s in config.strategies.values())
         if runs:
-            found.append(_stage(name, runs * sum(budgets), programs[name], runs * len(budgets), config, chip, 0))
+            found.append(stage(programs[name], runs * sum(budgets), runs=runs * len(budgets)))
     if config.sizes is not None:
-        for name, program in programs.items():
-            if name.startswith("size "):
-                found.append(_stage(name, config.sizes.steps, program, 1, config, chip, 0))
+        of_sizes = (program for name, program in programs.items() if name.startswith("size "))
+        found += [stage(program, config.sizes.steps, runs=1) for program in of_sizes]
     return tuple(found)
 
 
-def _stage(
-    name: str,
-    steps: int,
-    program: tuple[ProgramPlan, Training],
-    runs: int,
-    config: Config,
-    chip: Chip | None,
-    kept: int,
-) -> StagePlan:
-    plan, training = program
-    seeds = jax.ShapeDtypeStruct((training.num_replicas,), jnp.int32)
-    state = jax.eval_shape(functools.partial(init_state, training.program), seeds)
-    rate = 1 / plan.seconds if plan.seconds > 0 else float("nan")
-    products = count_products(
-        functools.partial(evaluate, training.program, config.evaluation.num_batches, config.evaluation.batch_size),
-        state.params,
-        jax.ShapeDtypeStruct((), jnp.int32),
-    ).total()
-    if chip is None:  # as fast as the step's own products
-        speed = (plan.teacher_products + plan.student_products) * rate
-    else:
-        speed = chip.products["float32"] * EFFICIENCY["compute"] * _devices(plan)
-    evaluating = steps / config.evaluation.every * products / speed
-    disk = kept + int(SAFETY * runs * KEPT_STATES * tree_bytes(state))
-    return StagePlan(name, steps, (steps * plan.seconds + evaluating) / 3600, disk)
-
-
-def _devices(plan: ProgramPlan) -> int:
-    count = 1
-    for size in plan.mesh.values():
-        count *= size
-    return count
+def _stage(program: ProgramPlan, steps: int, runs: int, evaluate_every: int, kept: int = 0) -> StagePlan:
+    """Plans runs of so many steps together, which ``kept`` bytes of checkpoints stay from."""
+    seconds = steps * (program.seconds + program.evaluation_seconds / evaluate_every)
+    return StagePlan(program.name, steps, seconds / 3600, kept + int(SAFETY * runs * KEPT_STATES * program.saved))
 
 
 def as_json(plan: ExperimentPlan) -> dict[str, Any]:

@@ -10,8 +10,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from pdjax.errors import UserError
 
 TPU_ENVIRONMENT = {
@@ -30,16 +28,17 @@ class Chip:
     bandwidth: float  # bytes per second to its memory
     products: dict[str, float]  # floating-point operations per second in matrix products, by type
     links: float  # bytes per second to other chips, all links together
+    kernel: float  # seconds that a kernel takes at least, however little it does; not published, but a guess
 
 
 GIB = 2**30
 CHIPS = {
-    "v4": Chip(32 * GIB, 1.228e12, {"bfloat16": 275e12, "float32": 275e12}, 3.0e11),
-    "v5e": Chip(16 * GIB, 8.19e11, {"bfloat16": 197e12, "float32": 197e12}, 2.0e11),
-    "v5p": Chip(95 * GIB, 2.765e12, {"bfloat16": 459e12, "float32": 459e12}, 6.0e11),
-    "v6e": Chip(32 * GIB, 1.64e12, {"bfloat16": 918e12, "float32": 918e12}, 4.48e11),
-    "a100": Chip(80 * 10**9, 2.039e12, {"bfloat16": 312e12, "float32": 156e12}, 6.0e11),
-    "h100": Chip(80 * 10**9, 3.35e12, {"bfloat16": 989e12, "float32": 494e12}, 9.0e11),
+    "v4": Chip(32 * GIB, 1.228e12, {"bfloat16": 275e12, "float32": 275e12}, 3.0e11, 1e-6),
+    "v5e": Chip(16 * GIB, 8.19e11, {"bfloat16": 197e12, "float32": 197e12}, 2.0e11, 1e-6),
+    "v5p": Chip(95 * GIB, 2.765e12, {"bfloat16": 459e12, "float32": 459e12}, 6.0e11, 1e-6),
+    "v6e": Chip(32 * GIB, 1.64e12, {"bfloat16": 918e12, "float32": 918e12}, 4.48e11, 1e-6),
+    "a100": Chip(80 * 10**9, 2.039e12, {"bfloat16": 312e12, "float32": 156e12}, 6.0e11, 3e-6),
+    "h100": Chip(80 * 10**9, 3.35e12, {"bfloat16": 989e12, "float32": 494e12}, 9.0e11, 3e-6),
 }
 
 _LIMITS = """
@@ -118,13 +117,3 @@ def _gpus(kind: str, count: int) -> Sequence[Any]:
     return topologies.get_topology_desc(
         platform="cuda", topology_name=kind, target_config=GPUS[kind], topology=f"1x1x{count}"
     ).devices
-
-
-def platform_of(devices: Sequence[Any]) -> str:
-    """Returns the name that ``jax.export`` and lowering use for devices."""
-    return {"tpu": "tpu", "gpu": "cuda", "cuda": "cuda", "cpu": "cpu"}[devices[0].platform.lower()]
-
-
-def is_here(devices: Sequence[Any]) -> bool:
-    """Whether devices are of this machine."""
-    return devices[0] in jax.devices()

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,16 +17,15 @@ from pdjax.config import Config
 from pdjax.flops import count_products
 from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
+from pdjax.residency import memory_of
 from pdjax.stages.programs import Training, compiled
 from pdjax.step import Guide, Replicas, TrainState
+from pdjax.store import tree_bytes
 from pdjax.sweep import Sweep
 from pdjax.types import Params
 
 EFFICIENCY = {"compute": 0.4, "memory": 0.7, "links": 0.7}
 """Shares of the published peaks that a step is taken to reach."""
-
-SECONDS_PER_KERNEL = {"tpu": 1e-6, "cuda": 3e-6}
-"""What a kernel costs at least, however little it does: starting it, and draining it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,8 @@ class ProgramPlan:
     work: Work  # a step's, on one device
     seconds: float  # of a step
     bound: str  # by what: compute, memory, links, kernels, or measured
+    evaluation_seconds: float  # of one evaluation of all replicas
+    saved: int  # bytes of a saved training state of all replicas
 
 
 def plan_program(
@@ -78,11 +80,9 @@ def plan_program(
     """
     sweep = compiled(config, training, devices)
     arguments = abstract_arguments(training, sweep, held)
+    state, teachers = bytes_on_a_device(arguments[0]), bytes_on_a_device(arguments[2])
     steps = config.loop.chunk_steps
     products = count_products(functools.partial(train_chunk, training.program, steps), *arguments)
-    used = sweep.mesh.size
-    chunk: Any = sweep.chunk  # what jax.jit returns can be lowered
-    state, teachers = bytes_on_a_device(arguments[0]), bytes_on_a_device(arguments[2])
     plan = functools.partial(
         ProgramPlan,
         name=name,
@@ -90,40 +90,65 @@ def plan_program(
         replicas=training.num_replicas,
         teacher_products=products["teacher"] / steps,
         student_products=products["student"] / steps,
+        saved=tree_bytes(arguments[0]),
     )
+    unknown = float("nan")
     try:
-        program = chunk.lower(*arguments).compile()
+        program, evaluator = _compile(sweep.chunk, *arguments), _compile(sweep.evaluate, *_evaluated(arguments))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         refusal = str(error).splitlines()[0][:300]
-        return plan(memory=None, refusal=refusal, work=Work(), seconds=float("nan"), bound="memory")
-    analysis = program.memory_analysis()
-    peak = (
-        analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-        - analysis.alias_size_in_bytes
-        + analysis.temp_size_in_bytes
-        + analysis.generated_code_size_in_bytes
-    )
-    limit = chip.memory if chip is not None else _memory_here(devices)
-    memory = Memory(state, teachers, analysis.temp_size_in_bytes, peak, limit)
+        return plan(
+            memory=None, refusal=refusal, work=Work(), seconds=unknown, bound="memory", evaluation_seconds=unknown
+        )
+    temporaries, peak = _compiled_memory(program)
+    limit = chip.memory if chip is not None else memory_of(devices[0])
+    plan = functools.partial(plan, memory=Memory(state, teachers, temporaries, peak, limit), refusal=None)
     work = count_work(program.as_text()).times(1 / steps)
     if chip is None:
-        seconds, bound = measure(sweep, training, arguments, steps), "measured"
-    else:
-        platform = "tpu" if devices[0].platform == "tpu" else "cuda"
-        seconds, bound = roofline(sum(products.values()) / steps / used, work, chip, platform, "float32")
-    return plan(memory=memory, refusal=None, work=work, seconds=seconds, bound=bound)
+        seconds, evaluation = measure(sweep, arguments, steps)
+        return plan(work=work, seconds=seconds, bound="measured", evaluation_seconds=evaluation)
+    used = sweep.mesh.size
+    kinds = {"teacher": config.teacher.compute, "student": training.model.compute}
+    each = [(kinds[part], count / steps / used) for part, count in products.items()]
+    seconds, bound = roofline(each, work, chip)
+    evaluated = count_products(sweep.evaluate, *_evaluated(arguments)).total() / used
+    evaluation, _ = roofline([(kinds["student"], evaluated)], count_work(evaluator.as_text()), chip)
+    return plan(work=work, seconds=seconds, bound=bound, evaluation_seconds=evaluation)
 
 
-def roofline(products: float, work: Work, chip: Chip, platform: str, kind: str) -> tuple[float, str]:
-    """Returns a step's seconds on one device and what bounds them: the slowest of its parts, as if all overlapped."""
+def _compile(function: Any, *arguments: Any) -> Any:
+    return function.lower(*arguments).compile()
+
+
+def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Returns the arguments of an evaluation, from those of a chunk."""
+    state, _, _, data_seed, _ = arguments
+    return state.params, data_seed
+
+
+def _compiled_memory(program: Any) -> tuple[int, int]:
+    """Returns the bytes of temporaries and of everything, on each device."""
+    found = program.memory_analysis()
+    results = found.output_size_in_bytes - found.alias_size_in_bytes
+    temporaries = found.temp_size_in_bytes
+    return temporaries, found.argument_size_in_bytes + results + temporaries + found.generated_code_size_in_bytes
+
+
+def roofline(products: Sequence[tuple[str, float]], work: Work, chip: Chip) -> tuple[float, str]:
+    """Returns a step's seconds on one device and what bounds them: the slowest of its parts, as if all overlapped.
+
+    Args:
+      products: floating-point operations in matrix products, by the type of their operands.
+      work: of the step.
+      chip: the device.
+    """
     parts = {
-        "compute": products / (chip.products[kind] * EFFICIENCY["compute"]),
+        "compute": sum(count / (chip.products[kind] * EFFICIENCY["compute"]) for kind, count in products),
         "memory": work.traffic / (chip.bandwidth * EFFICIENCY["memory"]),
         "links": work.collective_bytes / (chip.links * EFFICIENCY["links"]),
-        "kernels": work.kernels * SECONDS_PER_KERNEL[platform],
+        "kernels": work.kernels * chip.kernel,
     }
     bound = max(parts, key=lambda part: parts[part])
     return parts[bound], bound
@@ -148,19 +173,22 @@ def bytes_on_a_device(tree: Any) -> int:
     )
 
 
-def measure(sweep: Sweep, training: Training, arguments: tuple[Any, ...], steps: int) -> float:
-    """Returns the median seconds of a step, from three chunks after the first."""
+def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float, float]:
+    """Returns the median seconds of a step and of an evaluation, from three of each after the first."""
     values = [
         jax.tree.map(lambda leaf: jax.device_put(jnp.ones(leaf.shape, leaf.dtype), leaf.sharding), a)
         for a in arguments[1:]
     ]
     state = sweep.init(values[0].seed)
-    seconds = []
+    chunks, evaluations = [], []
     for _ in range(4):
         began = time.monotonic()
         state, _ = jax.block_until_ready(sweep.chunk(state, *values))
-        seconds.append((time.monotonic() - began) / steps)
-    return statistics.median(seconds[1:])
+        trained = time.monotonic()
+        jax.block_until_ready(sweep.evaluate(state.params, values[2]))
+        chunks.append((trained - began) / steps)
+        evaluations.append(time.monotonic() - trained)
+    return statistics.median(chunks[1:]), statistics.median(evaluations[1:])
 
 
 def _abstract_guide(training: Training, sweep: Sweep, held: int | None) -> Guide:
@@ -188,9 +216,3 @@ def _shaped(tree: Any, shardings: Any) -> Any:
         tree,
         jax.tree.broadcast(shardings, tree),
     )
-
-
-def _memory_here(devices: Any) -> int:
-    from pdjax.residency import memory_of
-
-    return memory_of(devices[0])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pdjax.plan.experiment import ExperimentPlan
-from pdjax.plan.program import EFFICIENCY, SECONDS_PER_KERNEL, ProgramPlan
+from pdjax.plan.program import EFFICIENCY, ProgramPlan
 
 ADVICE = (
     "split the model (placement.teacher or placement.student 'sharded' over mesh.data and mesh.model), stream the "
@@ -57,8 +57,9 @@ def as_text(plan: ExperimentPlan) -> str:
         lines.append("A step's time was measured. Memory is per device; products are of all devices together.")
     else:
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in EFFICIENCY.items())
-        starts = ", ".join(f"{1e6 * seconds:g} µs on {name}" for name, seconds in SECONDS_PER_KERNEL.items())
-        lines.append(f"A step's time is a roofline: {shares}, and at least {starts} a kernel. It was not measured.")
+        lines.append(
+            f"A step's time is a roofline, not measured: {shares}, and at least 1 µs (TPUs) or 3 µs (GPUs) a kernel."
+        )
     if not plan.fits:
         lines.append(
             f"DOES NOT FIT: {', '.join(p.name for p in plan.programs if not _fits(p))}. To make it fit, {ADVICE}."
@@ -89,7 +90,7 @@ def _work_row(program: ProgramPlan) -> tuple[str, ...]:
         f"{program.work.traffic / 1e9:.3g}",
         f"{program.work.collectives:.3g}",
         f"{program.work.collective_bytes / 1e6:.3g}",
-        f"{1e6 * program.seconds:.4g}",
+        f"{1e6 * program.seconds:,.0f}",
         program.bound,
     )
 

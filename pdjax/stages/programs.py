@@ -13,9 +13,10 @@ from pdjax.tasks import build_task
 
 
 class Training(NamedTuple):
-    """A program, with how many replicas it trains and where they live."""
+    """A program, with the model it trains, how many replicas of it, and where they live."""
 
     program: Program
+    model: ModelConfig
     num_replicas: int
     placement: PlacementConfig
 
@@ -43,7 +44,7 @@ def teacher_program(config: Config) -> Training:
         data_name="teacher batches",
     )
     placement = dataclasses.replace(config.placement, student=config.placement.teacher)  # it is what learns here
-    return Training(program, len(teacher_seeds(config)), placement)
+    return Training(program, config.teacher, len(teacher_seeds(config)), placement)
 
 
 def student_program(config: Config, guided: bool) -> Training:
@@ -58,7 +59,7 @@ def student_program(config: Config, guided: bool) -> Training:
         shared_batches=training.shared_batches,
         data_name="student batches",
     )
-    return Training(program, len(student_replicas(config)), config.placement)
+    return Training(program, config.student, len(student_replicas(config)), config.placement)
 
 
 def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Training:
@@ -73,10 +74,11 @@ def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Trai
         shared_batches=sizes.shared_batches,
         data_name="size batches",
     )
-    return Training(program, len(product_of_replicas(sizes.seeds, sizes.learning_rates)), config.placement)
+    count = len(product_of_replicas(sizes.seeds, sizes.learning_rates))
+    return Training(program, model, count, config.placement)
 
 
 def compiled(config: Config, training: Training, devices: Sequence[Any] | None = None) -> Sweep:
     """Returns a program's functions, for all devices of this machine or for others to compile for."""
-    program, count, placement = training
-    return build_sweep(program, config.loop.chunk_steps, count, config.evaluation, placement, devices)
+    program, chunk = training.program, config.loop.chunk_steps
+    return build_sweep(program, chunk, training.num_replicas, config.evaluation, training.placement, devices)

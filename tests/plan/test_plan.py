@@ -94,10 +94,10 @@ class _Pretended(Topology):
 
 def test_a_step_is_as_slow_as_its_slowest_part():
     chip = CHIPS["v5e"]
-    assert roofline(197e12 * 0.4, Work(), chip, "tpu", "float32") == pytest.approx((1.0, "compute"))
-    assert roofline(0.0, Work(traffic=8.19e11 * 0.7), chip, "tpu", "float32") == pytest.approx((1.0, "memory"))
-    assert roofline(0.0, Work(0, 1, 2e11 * 0.7), chip, "tpu", "float32") == pytest.approx((1.0, "links"))
-    assert roofline(0.0, Work(1e6), chip, "tpu", "float32") == pytest.approx((1.0, "kernels"))
+    assert roofline([("float32", 197e12 * 0.4)], Work(), chip) == pytest.approx((1.0, "compute"))
+    assert roofline([], Work(traffic=8.19e11 * 0.7), chip) == pytest.approx((1.0, "memory"))
+    assert roofline([], Work(0, 1, 2e11 * 0.7), chip) == pytest.approx((1.0, "links"))
+    assert roofline([], Work(1e6), chip) == pytest.approx((1.0, "kernels"))
 
 
 @pytest.mark.parametrize("name", ["v5e", "v9:2x2", "h100", "rtx9000x1", "v5e:axb"])
