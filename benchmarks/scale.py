@@ -2,23 +2,43 @@
 
     JAX_PLATFORMS=cpu python benchmarks/scale.py > tables.md
 
-Needs the aot extra. Each plan compiles in a process of its own, minutes for all of them.
+Needs the aot extra. Each plan compiles in a process of its own; all take most of an hour on two cores.
 """
 
 import functools
 import json
+import math
+import runpy
 import subprocess
 import sys
 from typing import Any
 
 CONFIGS = ("pcfg", "parity_mlp", "parity_transformer", "hierarchical")
-TOPOLOGIES = ("v5e:1x1", "v5e:2x4", "v4:2x2x2", "v5p:2x2x1", "h100x1", "h100x8")
-GROWTH = {  # of the PCFG experiment on one v5e chip
+FIGURES = (  # of the paper: what it draws beside its teachers, as a comparison of a configuration or its sizes
+    ("1 (right), 4 (left)", "pcfg", "all"),
+    ("1 (left)", "parity_mlp", "strategies"),
+    ("2, 8, 9", "parity_mlp", "two_shot"),
+    ("7 (left)", "parity_mlp", "sizes"),
+    ("1 (middle)", "parity_transformer", "strategies"),
+    ("7 (right), 10, 11", "parity_transformer", "sizes"),
+    ("12", "parity_transformer", None),
+    ("13", "parity_transformer", "two_shot"),
+    ("14", "parity_transformer", "temperatures"),
+    ("15, 17", "hierarchical", "strategies"),
+    ("18 (b), 19", "hierarchical", "few_shot"),
+    ("18 (c)", "hierarchical", "temperatures"),
+)
+FIGURES_ON = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "h100x8")
+TOPOLOGIES = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "v4:2x2x2", "h100x8")
+MANY = ("--config.teacher_training.checkpoint_every=100", "--config.strategies.progressive.selection.count=80")
+GROWTH = {  # of the PCFG experiment on one v5p chip
     "as it is": (),
     "twice the seeds": ("--config.student_training.seeds=(0, 1, 2, 3, 4, 5)",),
     "twice the width": ("--config.teacher.num_heads=64", "--config.student.num_heads=16"),
     "twice the batch": ("--config.teacher_training.batch_size=1024", "--config.student_training.batch_size=1024"),
-    "ten times the checkpoints": ("--config.teacher_training.checkpoint_every=100",),
+    "twice the length": ("--config.task.length=866",),
+    "80 checkpoints for 9, stacked": (*MANY, "--config.placement.residency=stacked"),
+    "80 checkpoints for 9, streamed": (*MANY, "--config.placement.residency=streamed"),
 }
 
 
@@ -29,14 +49,19 @@ def main() -> None:
     for config in CONFIGS:
         for topology in TOPOLOGIES:
             print(_experiment_row(config, topology), flush=True)
+    print(f"\n| figure | experiment | {' | '.join(FIGURES_ON)} |")
+    print("|---|---|" + "---|" * len(FIGURES_ON))
+    for figure, config, part in FIGURES:
+        hours = (_hours(_figure_hours(config, topology, part)) for topology in FIGURES_ON)
+        print(f"| {figure} | {config} | {' | '.join(hours)} |", flush=True)
     print("\n| program | on | state | teachers | temporaries | GFLOP a step | collectives, MB | µs a step | bound by |")
     print("|---|---|---|---|---|---|---|---|---|")
     for config in CONFIGS:
         for topology in ("v5e:2x4", "h100x8"):
             for row in _program_rows(config, topology):
                 print(row, flush=True)
-    print("\n| PCFG on one v5e | peak a device | GFLOP a step | µs a step | hours | disk |")
-    print("|---|---|---|---|---|---|")
+    print("\n| PCFG on one v5p | students’ state | teachers | peak | GFLOP a step | µs a step | all | disk |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, flags in GROWTH.items():
         print(_growth_row(name, flags), flush=True)
 
@@ -53,15 +78,41 @@ def plan(config: str, topology: str, *flags: str) -> dict[str, Any]:
 
 def _experiment_row(config: str, topology: str) -> str:
     found = plan(config, topology)
-    peaks = [p["memory"]["peak"] for p in found["programs"] if p["memory"] is not None]
     hours = {"teacher": 0.0, "students": 0.0, "size": 0.0}
     for stage in found["stages"]:
         hours[stage["name"].split()[0]] += stage["hours"]
     mesh = " x ".join(str(size) for size in found["programs"][1]["mesh"].values())
     disk = sum(stage["disk"] for stage in found["stages"])
     fits = "yes" if found["fits"] else "no"
-    cells = [config, topology, mesh, _bytes(max(peaks, default=0)), fits, *(f"{h:.2f} h" for h in hours.values())]
-    return "| " + " | ".join([*cells, f"{sum(hours.values()):.2f} h", _bytes(disk)]) + " |"
+    cells = [config, topology, mesh, _peak(found["programs"]), fits, *(_hours(h) for h in hours.values())]
+    return "| " + " | ".join([*cells, _hours(sum(hours.values())), _bytes(disk)]) + " |"
+
+
+def _peak(programs: list[dict[str, Any]]) -> str:
+    """Returns the largest peak on a device, where the compiler gave one for all."""
+    if any(program["memory"] is None for program in programs):
+        return "more than it has"
+    return _bytes(max(program["memory"]["peak"] for program in programs))
+
+
+def _hours(hours: float) -> str:
+    return "does not fit" if math.isnan(hours) else f"{hours:.2f} h"
+
+
+def _figure_hours(config: str, topology: str, part: str | None) -> float:
+    """Returns the hours of a figure alone: its teachers, and its share of the students or the sizes."""
+    stages = {stage["name"]: stage["hours"] for stage in plan(config, topology)["stages"]}
+    if part == "sizes":
+        return sum(hours for name, hours in stages.items() if name.startswith("size "))
+    experiment = runpy.run_path(f"configs/{config}.py")["get_config"]("paper")
+    strategies = experiment.strategies
+    drawn = () if part is None else experiment.comparisons[part].strategies
+    total = stages["teacher"]
+    for name in drawn:
+        kind = strategies[name].schedule == "labels"
+        alike = sum((strategy.schedule == "labels") == kind for strategy in strategies.values())
+        total += stages["students of labels" if kind else "students with a teacher"] / alike
+    return total
 
 
 def _program_rows(config: str, topology: str) -> list[str]:
@@ -74,18 +125,20 @@ def _program_rows(config: str, topology: str) -> list[str]:
         cells = [f"{config}, {program['name']}", topology]
         cells += [_bytes(memory[name]) for name in ("state", "teachers", "temporaries")]
         cells += [f"{products:.3g}", f"{work['collectives']:.3g}, {work['collective_bytes'] / 1e6:.3g}"]
-        rows.append("| " + " | ".join([*cells, f"{1e6 * program['seconds']:.4g}", program["bound"]]) + " |")
+        rows.append("| " + " | ".join([*cells, f"{1e6 * program['seconds']:,.0f}", program["bound"]]) + " |")
     return rows
 
 
 def _growth_row(name: str, flags: tuple[str, ...]) -> str:
-    found = plan("pcfg", "v5e:1x1", *flags)
+    found = plan("pcfg", "v5p:1x1x1", *flags)
     program = found["programs"][1]
-    memory = program["memory"]
-    peak = "does not fit" if memory is None else _bytes(memory["peak"])
     products = (program["teacher_products"] + program["student_products"]) / 1e9
     hours, disk = (sum(stage[key] for stage in found["stages"]) for key in ("hours", "disk"))
-    cells = [name, peak, f"{products:.4g}", f"{1e6 * program['seconds']:.4g}", f"{hours:.2f}", _bytes(disk)]
+    state, teachers = (
+        "" if program["memory"] is None else _bytes(program["memory"][of]) for of in ("state", "teachers")
+    )
+    step = f"{1e6 * program['seconds']:,.0f}"
+    cells = [name, state, teachers, _peak(found["programs"]), f"{products:.4g}", step, _hours(hours), _bytes(disk)]
     return "| " + " | ".join(cells) + " |"
 
 
