@@ -31,7 +31,7 @@ FIGURES = (  # of the paper: what it draws beside its teachers, as a comparison 
 FIGURES_ON = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "h100x8")
 TOPOLOGIES = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "v4:2x2x2", "h100x8")
 MANY = ("--config.teacher_training.checkpoint_every=100", "--config.strategies.progressive.selection.count=80")
-GROWTH = {  # of the PCFG experiment on one v5p chip
+GROWTH = {  # of the PCFG experiment on 8 v4 chips
     "as it is": (),
     "twice the seeds": ("--config.student_training.seeds=(0, 1, 2, 3, 4, 5)",),
     "twice the width": ("--config.teacher.num_heads=64", "--config.student.num_heads=16"),
@@ -60,7 +60,7 @@ def main() -> None:
         for topology in ("v5e:2x4", "h100x8"):
             for row in _program_rows(config, topology):
                 print(row, flush=True)
-    print("\n| PCFG on one v5p | students’ state | teachers | peak | GFLOP a step | µs a step | all | disk |")
+    print("\n| PCFG on v4:2x2x2 | students’ state | teachers | peak | GFLOP a step | µs a step | all | disk |")
     print("|---|---|---|---|---|---|---|---|")
     for name, flags in GROWTH.items():
         print(_growth_row(name, flags), flush=True)
@@ -130,7 +130,7 @@ def _program_rows(config: str, topology: str) -> list[str]:
 
 
 def _growth_row(name: str, flags: tuple[str, ...]) -> str:
-    found = plan("pcfg", "v5p:1x1x1", *flags)
+    found = plan("pcfg", "v4:2x2x2", *flags)
     program = found["programs"][1]
     products = (program["teacher_products"] + program["student_products"]) / 1e9
     hours, disk = (sum(stage[key] for stage in found["stages"]) for key in ("hours", "disk"))
