@@ -90,7 +90,7 @@ def _experiment_row(config: str, topology: str) -> str:
 
 def _peak(programs: list[dict[str, Any]]) -> str:
     """Returns the largest peak on a device, where the compiler gave one for all."""
-    if any(program["memory"] is None for program in programs):
+    if any(program["memory"]["peak"] is None for program in programs):
         return "more than it has"
     return _bytes(max(program["memory"]["peak"] for program in programs))
 
@@ -118,7 +118,7 @@ def _figure_hours(config: str, topology: str, part: str | None) -> float:
 def _program_rows(config: str, topology: str) -> list[str]:
     rows = []
     for program in plan(config, topology)["programs"]:
-        if program["name"].startswith("size") or program["memory"] is None:
+        if program["name"].startswith("size") or program["memory"]["peak"] is None:
             continue
         memory, work = program["memory"], program["work"]
         products = (program["teacher_products"] + program["student_products"]) / 1e9
@@ -134,9 +134,7 @@ def _growth_row(name: str, flags: tuple[str, ...]) -> str:
     program = found["programs"][1]
     products = (program["teacher_products"] + program["student_products"]) / 1e9
     hours, disk = (sum(stage[key] for stage in found["stages"]) for key in ("hours", "disk"))
-    state, teachers = (
-        "" if program["memory"] is None else _bytes(program["memory"][of]) for of in ("state", "teachers")
-    )
+    state, teachers = (_bytes(program["memory"][of]) for of in ("state", "teachers"))
     step = f"{1e6 * program['seconds']:,.0f}"
     cells = [name, state, teachers, _peak(found["programs"]), f"{products:.4g}", step, _hours(hours), _bytes(disk)]
     return "| " + " | ".join(cells) + " |"

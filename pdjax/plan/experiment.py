@@ -41,7 +41,7 @@ class ExperimentPlan:
     @property
     def fits(self) -> bool:
         """Whether all programs do."""
-        return all(p.memory is not None and p.memory.fits for p in self.programs)
+        return all(program.memory.fits for program in self.programs)
 
 
 def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan:

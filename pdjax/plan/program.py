@@ -30,18 +30,18 @@ EFFICIENCY = {"compute": 0.4, "memory": 0.7, "links": 0.7}
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes on one device."""
+    """Bytes on one device; None where the compiler refused the program, as no schedule of it fits."""
 
     state: int  # parameters and optimizer state of its replicas
     teachers: int
-    temporaries: int
-    peak: int
+    temporaries: int | None
+    peak: int | None
     limit: int  # of the device
 
     @property
     def fits(self) -> bool:
         """Whether the program runs."""
-        return self.peak <= self.limit
+        return self.peak is not None and self.peak <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,8 @@ class ProgramPlan:
     name: str
     mesh: dict[str, int]
     replicas: int
-    memory: Memory | None  # None: the compiler refused, see ``refusal``
-    refusal: str | None
+    memory: Memory
+    refusal: str | None  # the compiler's words
     teacher_products: float  # floating-point operations a step in matrix products, on all devices together
     student_products: float
     work: Work  # a step's, on one device
@@ -92,18 +92,16 @@ def plan_program(
         student_products=products["student"] / steps,
         saved=tree_bytes(arguments[0]),
     )
-    unknown = float("nan")
+    limit = chip.memory if chip is not None else memory_of(devices[0])
     try:
         program, evaluator = _compile(sweep.chunk, *arguments), _compile(sweep.evaluate, *_evaluated(arguments))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        refusal = str(error).splitlines()[0][:300]
-        return plan(
-            memory=None, refusal=refusal, work=Work(), seconds=unknown, bound="memory", evaluation_seconds=unknown
-        )
+        refusal, unknown = str(error).splitlines()[0][:300], float("nan")
+        memory = Memory(state, teachers, None, None, limit)
+        return plan(memory=memory, refusal=refusal, work=Work(), seconds=unknown, bound="", evaluation_seconds=unknown)
     temporaries, peak = _compiled_memory(program)
-    limit = chip.memory if chip is not None else memory_of(devices[0])
     plan = functools.partial(plan, memory=Memory(state, teachers, temporaries, peak, limit), refusal=None)
     work = count_work(program.as_text()).times(1 / steps)
     if chip is None:

@@ -1,14 +1,20 @@
 """A plan as text."""
 
+import math
 from collections.abc import Sequence
 
 from pdjax.plan.experiment import ExperimentPlan
 from pdjax.plan.program import EFFICIENCY, ProgramPlan
 
-ADVICE = (
-    "split the model (placement.teacher or placement.student 'sharded' over mesh.data and mesh.model), stream the "
-    "checkpoints (placement.residency 'streamed'), lower the batch or the number of seeds, or take larger chips"
-)
+ADVICE = {
+    "temporaries": "share the batch among more devices (placement.mesh.data), compute in bfloat16, or lower the "
+    "batch_size or the number of seeds",
+    "teachers": "stream the checkpoints (placement.residency 'streamed'), or split the teacher (placement.teacher "
+    "'sharded')",
+    "state": "split the model (placement.teacher or placement.student 'sharded', with placement.mesh.data or .model), "
+    "or train fewer seeds at once",
+}
+"""What to change, by what takes most of the memory."""
 
 
 def as_text(plan: ExperimentPlan) -> str:
@@ -48,8 +54,8 @@ def as_text(plan: ExperimentPlan) -> str:
         "",
         *_table(
             ("stage", "steps", "hours", "disk"),
-            [(s.name, f"{s.steps:,}", f"{s.hours:.2f}", _size(s.disk)) for s in plan.stages]
-            + [("all", "", f"{sum(s.hours for s in plan.stages):.2f}", _size(sum(s.disk for s in plan.stages)))],
+            [(s.name, f"{s.steps:,}", _number(s.hours, ".2f"), _size(s.disk)) for s in plan.stages]
+            + [("all", "", _number(sum(s.hours for s in plan.stages), ".2f"), _size(sum(s.disk for s in plan.stages)))],
         ),
         "",
     ]
@@ -60,23 +66,24 @@ def as_text(plan: ExperimentPlan) -> str:
         lines.append(
             f"A step's time is a roofline, not measured: {shares}, and at least 1 µs (TPUs) or 3 µs (GPUs) a kernel."
         )
-    if not plan.fits:
-        lines.append(
-            f"DOES NOT FIT: {', '.join(p.name for p in plan.programs if not _fits(p))}. To make it fit, {ADVICE}."
-        )
+    lines += [_complaint(program) for program in plan.programs if not program.memory.fits]
     return "\n".join(lines)
 
 
-def _fits(program: ProgramPlan) -> bool:
-    return program.memory is not None and program.memory.fits
+def _complaint(program: ProgramPlan) -> str:
+    """Says what does not fit, and what to change."""
+    memory = program.memory
+    # Where the compiler refused, it is for temporaries, unless what stays on the device is most of it already.
+    parts = {"state": memory.state, "teachers": memory.teachers, "temporaries": memory.temporaries or memory.limit / 2}
+    largest = max(parts, key=lambda part: parts[part])
+    words = "" if program.refusal is None else f" ({program.refusal})"
+    return f"{program.name.upper()} DOES NOT FIT: mostly its {largest}{words}. To change it, {ADVICE[largest]}."
 
 
 def _memory_row(program: ProgramPlan) -> tuple[str, ...]:
     mesh = " x ".join(str(size) for size in program.mesh.values())
     start = (program.name, mesh, str(program.replicas))
     memory = program.memory
-    if memory is None:
-        return (*start, "", "", "", "", "", f"does not fit: {program.refusal}")
     sizes = (memory.state, memory.teachers, memory.temporaries, memory.peak, memory.limit)
     return (*start, *(_size(value) for value in sizes), "" if memory.fits else "does not fit")
 
@@ -90,12 +97,18 @@ def _work_row(program: ProgramPlan) -> tuple[str, ...]:
         f"{program.work.traffic / 1e9:.3g}",
         f"{program.work.collectives:.3g}",
         f"{program.work.collective_bytes / 1e6:.3g}",
-        f"{1e6 * program.seconds:,.0f}",
+        _number(1e6 * program.seconds, ",.0f"),
         program.bound,
     )
 
 
-def _size(count: int) -> str:
+def _number(value: float, form: str) -> str:
+    return "?" if math.isnan(value) else format(value, form)
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "?"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
@@ -108,4 +121,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         ]
         return "  ".join(cells).rstrip()
 
-    return [line(head), "  ".join("-" * width for width in widths), *(line(row) for row in rows)]
+    return [line(head), line(["-" * width for width in widths]), *(line(row) for row in rows)]

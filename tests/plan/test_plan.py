@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from pdjax.errors import UserError
 from pdjax.plan.experiment import known_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
-from pdjax.plan.program import abstract_arguments, bytes_on_a_device, roofline
+from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
 from pdjax.plan.table import as_text
 from pdjax.stages.programs import compiled, student_program, teacher_program
 
@@ -25,9 +26,15 @@ aot = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def smoke(load_config_file):
     return from_config_dict(load_config_file("parity_mlp").get_config("smoke"))
+
+
+@pytest.fixture(scope="module")
+def measured(smoke):
+    """The plan of this machine."""
+    return plan_experiment(smoke, None)
 
 
 def placed(config, mesh, split):
@@ -54,8 +61,8 @@ def test_known_checkpoints_are_counted_and_found_ones_added(smoke):
     assert len(known_checkpoints(smoke)) == 8 + 3
 
 
-def test_a_plan_of_this_machine_measures_its_steps(smoke):
-    plan = plan_experiment(smoke, None)
+def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
+    plan = measured
     assert [p.name for p in plan.programs][:3] == ["teacher", "students with a teacher", "students of labels"]
     assert all(p.bound == "measured" and p.seconds > 0 for p in plan.programs)
     assert plan.fits
@@ -76,8 +83,25 @@ def test_what_does_not_fit_is_said_with_what_to_change(smoke):
     plan = plan_experiment(smoke, _Pretended(small))
     assert not plan.fits
     assert "streamed (11 checkpoints" in plan.residency
-    assert "DOES NOT FIT: teacher" in as_text(plan)
-    assert "placement.residency 'streamed'" in as_text(plan)
+    text = as_text(plan)
+    assert "TEACHER DOES NOT FIT: mostly its" in text
+    assert re.search(r"STUDENTS WITH A TEACHER DOES NOT FIT: mostly its \w+. To change it, \w+", text)
+
+
+def test_advice_is_about_what_takes_the_memory(measured):
+    parts = {"state": "split the model", "teachers": "stream the checkpoints", "temporaries": "share the batch"}
+    for part, advice in parts.items():
+        memory = dataclasses.replace(Memory(1, 1, 1, 10, 5), **{part: 8})
+        program = dataclasses.replace(measured.programs[0], memory=memory)
+        assert f"mostly its {part}. To change it, {advice}" in as_text(
+            dataclasses.replace(measured, programs=(program,))
+        )
+    refused = dataclasses.replace(
+        program, memory=Memory(1, 1, None, None, 5), refusal="OUT OF IT", seconds=float("nan")
+    )
+    text = as_text(dataclasses.replace(measured, programs=(refused,)))
+    assert "mostly its temporaries (OUT OF IT). To change it, share the batch" in text
+    assert "nan" not in text
 
 
 class _Pretended(Topology):
