@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from pdjax.errors import UserError
 
 TPU_ENVIRONMENT = {
@@ -83,21 +85,23 @@ def open_topology(name: str) -> Topology:
     """
     tpu = re.fullmatch(r"(v4|v5e|v5p|v6e):(\d+(?:x\d+){1,2})", name)
     gpu = re.fullmatch(r"(a100|h100)x(\d+)", name)
+    if tpu is None and gpu is None:
+        known = ", ".join(sorted({*CHIPS} - {*GPUS}))
+        raise UserError(
+            f"--topology like v5e:2x4 (TPUs of {known}, and their shape) or h100x8 (of {', '.join(GPUS)}, and how many)",
+            repr(name),
+            "leave it out to plan for the devices that are here",
+        )
+    jax.config.update("jax_enable_compilation_cache", False)  # it cannot read back programs for absent devices
     try:
         if tpu is not None:
             return Topology(name, tpu[1], _tpus(tpu[1], tpu[2]))
-        if gpu is not None:
-            return Topology(name, gpu[1], _gpus(gpu[1], int(gpu[2])))
+        assert gpu is not None
+        return Topology(name, gpu[1], _gpus(gpu[1], int(gpu[2])))
     except (RuntimeError, ValueError, ImportError) as error:  # what jax raises where the plugin or the shape is missing
         first = str(error).splitlines()[0][:300]
         remedy = "install the compilers (pip install -e '.[aot]') and see docs/scale.md for shapes that exist"
         raise UserError(f"the topology {name}", f"{type(error).__name__}: {first}", remedy) from error
-    known = ", ".join(sorted({*CHIPS} - {*GPUS}))
-    raise UserError(
-        f"--topology like v5e:2x4 (TPUs of {known}, and their shape) or h100x8 (of {', '.join(GPUS)}, and how many)",
-        repr(name),
-        "leave it out to plan for the devices that are here",
-    )
 
 
 def _tpus(kind: str, shape: str) -> Sequence[Any]:
