@@ -86,9 +86,9 @@ def open_topology(name: str) -> Topology:
     tpu = re.fullmatch(r"(v4|v5e|v5p|v6e):(\d+(?:x\d+){1,2})", name)
     gpu = re.fullmatch(r"(a100|h100)x(\d+)", name)
     if tpu is None and gpu is None:
-        known = ", ".join(sorted({*CHIPS} - {*GPUS}))
+        tpus, gpus = ", ".join(sorted({*CHIPS} - {*GPUS})), ", ".join(GPUS)
         raise UserError(
-            f"--topology like v5e:2x4 (TPUs of {known}, and their shape) or h100x8 (of {', '.join(GPUS)}, and how many)",
+            f"--topology like v5e:2x4 (TPUs of {tpus}, and their shape) or h100x8 (of {gpus}, and how many)",
             repr(name),
             "leave it out to plan for the devices that are here",
         )
