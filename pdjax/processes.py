@@ -46,6 +46,8 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
         jax.config.update("jax_num_cpu_devices", devices)
     if mode == "off" or not (all(given) or mode == "on" or several_started()):
         return
+    # It would take SIGTERM for itself, and nobody would save: pdjax.interrupt is who listens.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
