@@ -129,6 +129,14 @@ class Streamed:
         return place_teacher(self._sweep, self._load(self._teacher_steps[row]), stacked=False)
 
 
+def are_stacked(residency: str, num_bytes: int, memory: int) -> bool:
+    """Whether stacked checkpoints of so many bytes are to be on a device, as ``placement.residency`` asks.
+
+    ``auto`` leaves the rest of the device's memory to the students.
+    """
+    return residency == "stacked" or (residency == "auto" and num_bytes <= SHARE * memory)
+
+
 def memory_of(device: Any) -> int:
     """Returns the bytes of memory of a device; a CPU's is the machine's."""
     stats: dict[str, Any] | None = device.memory_stats()

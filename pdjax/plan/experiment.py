@@ -9,8 +9,8 @@ import jax
 
 from pdjax.config import Config
 from pdjax.plan.hardware import Topology
-from pdjax.plan.program import ProgramPlan, plan_program, teacher_shape
-from pdjax.residency import SHARE, memory_of
+from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program, teacher_shape
+from pdjax.residency import are_stacked, memory_of
 from pdjax.selection import Evidence, select
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.store import SAFETY, tree_bytes
@@ -35,6 +35,7 @@ class ExperimentPlan:
     topology: str
     devices: int
     residency: str  # stacked or streamed, with the bytes of both
+    assumed: dict[str, float] | None  # shares of the peaks, and seconds a kernel, of the roofline; None: measured
     programs: tuple[ProgramPlan, ...]
     stages: tuple[StagePlan, ...]
 
@@ -56,9 +57,7 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     teaching, learning = teacher_program(config), student_program(config, guided=True)
     checkpoints, size = len(known_checkpoints(config)), tree_bytes(teacher_shape(learning))
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
-    stacked = config.placement.residency == "stacked" or (
-        config.placement.residency == "auto" and checkpoints * size <= SHARE * memory
-    )
+    stacked = are_stacked(config.placement.residency, checkpoints * size, memory)
     programs = [
         plan("teacher", teaching, held=1),
         plan("students with a teacher", learning, held=checkpoints if stacked else None),
@@ -76,6 +75,7 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
         devices=len(devices),
         residency=f"{how} ({checkpoints} checkpoints stacked {checkpoints * size / 1e6:.0f} MB, "
         f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)",
+        assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
         stages=_stages(config, {program.name: program for program in programs}, size),
     )

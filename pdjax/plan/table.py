@@ -59,13 +59,12 @@ def as_text(plan: ExperimentPlan) -> str:
         ),
         "",
     ]
-    if plan.topology == "this machine":
+    if plan.assumed is None:
         lines.append("A step's time was measured. Memory is per device; products are of all devices together.")
     else:
-        shares = ", ".join(f"{share:.0%} of {name}" for name, share in EFFICIENCY.items())
-        lines.append(
-            f"A step's time is a roofline, not measured: {shares}, and at least 1 µs (TPUs) or 3 µs (GPUs) a kernel."
-        )
+        shares = ", ".join(f"{share:.0%} of {name}" for name, share in plan.assumed.items() if name in EFFICIENCY)
+        kernel = f"{1e6 * plan.assumed['seconds_a_kernel']:g} µs a kernel"
+        lines.append(f"A step's time is a roofline, not measured: {shares}, and at least {kernel}.")
     lines += [_complaint(program) for program in plan.programs if not program.memory.fits]
     return "\n".join(lines)
 
@@ -89,17 +88,13 @@ def _memory_row(program: ProgramPlan) -> tuple[str, ...]:
 
 
 def _work_row(program: ProgramPlan) -> tuple[str, ...]:
-    return (
-        program.name,
-        f"{program.teacher_products / 1e9:.4g}",
-        f"{program.student_products / 1e9:.4g}",
-        f"{program.work.kernels:.0f}",
-        f"{program.work.traffic / 1e9:.3g}",
-        f"{program.work.collectives:.3g}",
-        f"{program.work.collective_bytes / 1e6:.3g}",
-        _number(1e6 * program.seconds, ",.0f"),
-        program.bound,
-    )
+    products = (f"{program.teacher_products / 1e9:.4g}", f"{program.student_products / 1e9:.4g}")
+    if program.refusal is not None:
+        return (program.name, *products, *["?"] * 5, "")
+    work = program.work
+    counted = (f"{work.kernels:.0f}", f"{work.traffic / 1e9:.3g}")
+    sent = (f"{work.collectives:.3g}", f"{work.collective_bytes / 1e6:.3g}")
+    return (program.name, *products, *counted, *sent, f"{1e6 * program.seconds:,.0f}", program.bound)
 
 
 def _number(value: float, form: str) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from pdjax.config import Config
 from pdjax.curriculum import padded
 from pdjax.records import RunDescription
-from pdjax.residency import SHARE, Lessons, Stacked, Streamed, memory_of
+from pdjax.residency import Lessons, Stacked, Streamed, are_stacked, memory_of
 from pdjax.stages.teacher import teacher_shape
 from pdjax.step import Guide
 from pdjax.store import CheckpointStore, stack, tree_bytes
@@ -34,9 +34,8 @@ def plan_lessons(
     guided = [d for d in descriptions if d.starts]
     used = tuple(sorted({step for d in guided for step in d.teacher_steps}))
     rows = max((len(d.teacher_steps) for d in guided), default=0)
-    stacked = config.placement.residency == "stacked" or (
-        config.placement.residency == "auto" and _fits(len(used) * tree_bytes(like))
-    )
+    memory = min(memory_of(device) for device in jax.local_devices())
+    stacked = are_stacked(config.placement.residency, len(used) * tree_bytes(like), memory)
     if guided:
         logger.info(
             "students: %d checkpoints of %.1f MB, %s", len(used), tree_bytes(like) / 1e6,
@@ -71,8 +70,3 @@ def _starts(description: RunDescription, rows: int) -> Int[np.ndarray, "S"] | In
 def _entries(description: RunDescription, steps: Sequence[int], rows: int) -> Int[np.ndarray, "S"]:
     entries = [steps.index(step) for step in description.teacher_steps]
     return np.array(entries + [0] * (rows - len(entries)), np.int32)
-
-
-def _fits(num_bytes: int) -> bool:
-    """Whether stacked checkpoints leave the smallest device the rest of its memory."""
-    return num_bytes <= SHARE * min(memory_of(device) for device in jax.local_devices())

@@ -66,6 +66,7 @@ def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
     assert [p.name for p in plan.programs][:3] == ["teacher", "students with a teacher", "students of labels"]
     assert all(p.bound == "measured" and p.seconds > 0 for p in plan.programs)
     assert plan.fits
+    assert plan.assumed is None
     guided = plan.programs[1]
     assert guided.teacher_products == 2 * 2 * (10 * 100 + 100 * 2)  # two replicas, each with an example of its own
     assert plan.programs[2].teacher_products == 0
@@ -84,6 +85,7 @@ def test_what_does_not_fit_is_said_with_what_to_change(smoke):
     assert not plan.fits
     assert "streamed (11 checkpoints" in plan.residency
     text = as_text(plan)
+    assert "40% of compute, 70% of memory, 70% of links, and at least 3 µs a kernel" in text
     assert "TEACHER DOES NOT FIT: mostly its" in text
     assert re.search(r"STUDENTS WITH A TEACHER DOES NOT FIT: mostly its \w+. To change it, \w+", text)
 
@@ -102,6 +104,7 @@ def test_advice_is_about_what_takes_the_memory(measured):
     text = as_text(dataclasses.replace(measured, programs=(refused,)))
     assert "mostly its temporaries (OUT OF IT). To change it, share the batch" in text
     assert "nan" not in text
+    assert text.count("?") >= 7  # what nobody can know of a program that was not compiled
 
 
 class _Pretended(Topology):
