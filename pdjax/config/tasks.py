@@ -22,6 +22,22 @@ class PcfgTaskConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PcfgLanguageTaskConfig:
+    """Prediction of the next token on strings of a probabilistic context-free grammar (appendix E)."""
+
+    kind: Literal["pcfg_language"]
+    grammar: str
+    root: int | None  # a symbol of the grammar; None is the grammar's own root
+    length: int | None  # positions, [BOS] included; None is the longest string that can occur
+    # l of C^(l), the tokens that count, from the bottom: 1 takes every token, 2 those that end a symbol just above the
+    # terminals, 3 those that end a symbol above these, and so on
+    level: int
+
+    def __post_init__(self):
+        require(self.level >= 1, "task.level of at least 1", self.level, "level 1 counts every token")
+
+
+@dataclasses.dataclass(frozen=True)
 class ParityTaskConfig:
     """Sparse parity (definition 3.1): the class is the sign of the product of ``degree`` coordinates."""
 
@@ -65,4 +81,4 @@ class HierarchicalTaskConfig:
         )
 
 
-TaskConfig = PcfgTaskConfig | ParityTaskConfig | HierarchicalTaskConfig
+TaskConfig = PcfgTaskConfig | PcfgLanguageTaskConfig | ParityTaskConfig | HierarchicalTaskConfig

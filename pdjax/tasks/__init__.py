@@ -1,11 +1,17 @@
 """Tasks: distributions of batches, sampled on the device."""
 
-from pdjax.config import PcfgTaskConfig, TaskConfig
+from pdjax.config import HierarchicalTaskConfig, ParityTaskConfig, PcfgLanguageTaskConfig, PcfgTaskConfig, TaskConfig
 from pdjax.tasks.parity import ParityTask
-from pdjax.tasks.pcfg import PcfgTask
+from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.types import Task
 
 
 def build_task(config: TaskConfig) -> Task:
     """Builds the task a configuration describes."""
-    return PcfgTask(config) if isinstance(config, PcfgTaskConfig) else ParityTask(config)
+    match config:
+        case PcfgTaskConfig():
+            return PcfgTask(config)
+        case PcfgLanguageTaskConfig():
+            return PcfgLanguageTask(config)
+        case ParityTaskConfig() | HierarchicalTaskConfig():
+            return ParityTask(config)

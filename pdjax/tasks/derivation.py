@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from pdjax.tasks.grammar import Grammar
 
@@ -96,3 +96,15 @@ def _expand(tables: _Tables, symbols: Array, valid: Array, uniform: Array, width
     within = jnp.where(child_valid, place - of_parent(ends - count), 0)
     children = tables.children[of_parent(symbols), of_parent(rule), within]
     return jnp.where(child_valid, children, 0), child_valid, parent
+
+
+def span_ends(indices: Int[Array, "B L depth"], terminal: Bool[Array, "B L"]) -> Bool[Array, "B L depth"]:
+    """Returns where the spans of the ancestors of each depth end: their right boundaries (definition 4.3).
+
+    Args:
+      indices: as in ``Derivations``, possibly with other tokens in front or behind.
+      terminal: which positions are the strings'.
+    """
+    following = jnp.pad(indices[:, 1:], ((0, 0), (0, 1), (0, 0)))
+    goes_on = jnp.pad(terminal[:, 1:], ((0, 0), (0, 1)))[..., None] & (following == indices)
+    return terminal[..., None] & ~goes_on

@@ -11,8 +11,10 @@ import functools
 import importlib.resources
 import json
 from collections.abc import Mapping
+from typing import Protocol
 
 from pdjax.errors import UserError
+from pdjax.types import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,16 @@ class Grammar:
             return max(sum(most(child, depth - 1) for child in rule) for rule in self.rules[symbol])
 
         return [most(self.root, depth) for depth in range(self.depth + 1)]
+
+
+class GrammarTask(Task, Protocol):
+    """A task on strings of a grammar.
+
+    The ``extras`` of its batches hold the strings' ``tokens``, and their ``ancestors`` and ``indices`` (see
+    ``pdjax.tasks.pcfg``).
+    """
+
+    grammar: Grammar
 
 
 def load_grammar(name: str, root: int | None = None) -> Grammar:
