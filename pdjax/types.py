@@ -10,6 +10,7 @@ Dimension glossary, used in jaxtyping annotations and in suffixes such as ``x_Dx
     T  tokens of a batch, B * L           U  tokens that ask, where only some positions do
     M  monomials                          E  evaluations or checkpoints of a recorded run
     W  width of an MLP's hidden layer     S  seeds, or rows of a curriculum
+    P  places: positions of strings       J  levels of a grammar
 
 Activations inside the Transformers are *feature-major* (``x_DxT``): the features lead and all tokens of the
 batch are one contiguous row. Layer norms and biases of a narrow student then run along long rows instead of

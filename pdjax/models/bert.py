@@ -10,11 +10,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from pdjax.config import BertConfig
 from pdjax.models.attention import HIDDEN
-from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention, gelu
+from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention, at_positions, gelu
 from pdjax.types import Inputs
 
 EPSILON = 1e-12
@@ -28,20 +28,28 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_DxT: Float[Array, "D T"], bias: Float[Array, "#B #L L"], deterministic: bool
-    ) -> tuple[Float[Array, "D T"], Float[Array, "B H L L"]]:
+        self,
+        x_DxT: Float[Array, "D T"],
+        bias: Float[Array, "#B #L L"],
+        deterministic: bool,
+        asked: Int[Array, "B Q"] | None = None,
+    ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
+        """Encodes all positions, or only the ``asked`` ones; the others are then keys and values alone."""
         config, width = self.config, x_DxT.shape[0]
+        queries_DxU = x_DxT
+        if asked is not None:
+            queries_DxU = at_positions(x_DxT, asked, self.batch_and_length)
 
         def dropped(y_DxT: Array) -> Array:
             return nn.Dropout(config.dropout)(y_DxT, deterministic=deterministic)
 
         attended, weights = SelfAttention(config.num_heads, config.dropout, self.batch_and_length, name="attention")(
-            x_DxT, bias, deterministic
+            x_DxT, bias, deterministic, queries_DxU
         )
-        x_DxT = LayerNorm(EPSILON, name="attention_norm")(x_DxT + dropped(attended))
-        hidden_FxT = Dense(config.feed_forward_multiple * width, name="expand")(x_DxT)
-        contracted = Dense(width, name="contract")(gelu(hidden_FxT))
-        return LayerNorm(EPSILON, name="output_norm")(x_DxT + dropped(contracted)), weights
+        x_DxU = LayerNorm(EPSILON, name="attention_norm")(queries_DxU + dropped(attended))
+        hidden_FxU = Dense(config.feed_forward_multiple * width, name="expand")(x_DxU)
+        contracted = Dense(width, name="contract")(gelu(hidden_FxU))
+        return LayerNorm(EPSILON, name="output_norm")(x_DxU + dropped(contracted)), weights
 
 
 class Bert(nn.Module):
@@ -52,11 +60,12 @@ class Bert(nn.Module):
     length: int
 
     @nn.compact
-    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Float[Array, "B L V"], Mapping[str, Any]]:
+    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Float[Array, "B Q V"], Mapping[str, Any]]:
         """Returns logits, and the hidden states ([B, L, D], embeddings first) and attention weights of the layers.
 
         ``inputs`` holds ``tokens`` (integers), ``valid`` (not padding) and ``selected`` (positions to
-        predict, hidden as keys when ``attend_to_selected`` is off), all [B, L].
+        predict, hidden as keys when ``attend_to_selected`` is off), all [B, L]. With ``asked`` positions [B, Q],
+        logits and the last layer's states and weights are of these alone: [B, Q, ...].
         """
         config, width = self.config, self.config.model_width
         batch, length = inputs["tokens"].shape
@@ -69,7 +78,8 @@ class Bert(nn.Module):
         hidden, attention = [x_DxT], []
         for i in range(config.num_layers):
             layer = EncoderLayer(config, (batch, length), name=f"layers_{i}")
-            x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic)
+            asked = inputs.get("asked") if i == config.num_layers - 1 else None
+            x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic, asked)
             hidden.append(x_DxT)
             attention.append(weights)
         y_DxT = gelu(Dense(width, name="transform")(x_DxT))
@@ -77,10 +87,10 @@ class Bert(nn.Module):
         decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (self.vocabulary,))
         logits_VxT = tokens.table @ y_DxT + decoder_bias[:, None]
         intermediates = {
-            "hidden": tuple(h.T.reshape(batch, length, width) for h in hidden),
+            "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
             "attention": tuple(attention),
         }
-        return logits_VxT.T.reshape(batch, length, self.vocabulary), intermediates
+        return logits_VxT.T.reshape(batch, -1, self.vocabulary), intermediates
 
 
 def key_bias(

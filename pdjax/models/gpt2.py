@@ -10,12 +10,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from pdjax.config import Gpt2Config
 from pdjax.errors import require
 from pdjax.models.attention import HIDDEN
-from pdjax.models.layers import INITIAL_SCALE, Dense, Embedding, LayerNorm, SelfAttention, normal_init
+from pdjax.models.layers import INITIAL_SCALE, Dense, Embedding, LayerNorm, SelfAttention, at_positions, normal_init
 from pdjax.types import Inputs
 
 EPSILON = 1e-5
@@ -30,8 +30,13 @@ class DecoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_DxT: Float[Array, "D T"], bias: Float[Array, "#B L L"], deterministic: bool
+        self,
+        x_DxT: Float[Array, "D T"],
+        bias: Float[Array, "#B L L"],
+        deterministic: bool,
+        asked: Int[Array, "B Q"] | None = None,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
+        """Decodes all positions, the last one, or the ``asked`` ones; the others are then keys and values alone."""
         config, width = self.config, x_DxT.shape[0]
         residual_scale = INITIAL_SCALE * (2 * config.num_layers) ** -0.5
 
@@ -43,6 +48,9 @@ class DecoderLayer(nn.Module):
         if self.last_only:
             x_DxT, queries_DxU = (y.reshape(width, *self.batch_and_length)[:, :, -1] for y in (x_DxT, keys_DxT))
             bias = bias[:, -1:]
+        elif asked is not None:
+            x_DxT, queries_DxU = (at_positions(y, asked, self.batch_and_length) for y in (x_DxT, keys_DxT))
+            bias = jnp.take_along_axis(bias, asked[:, :, None], axis=1)
         attended, weights = SelfAttention(
             config.num_heads,
             config.dropout,
@@ -76,7 +84,8 @@ class Gpt2(nn.Module):
 
         ``inputs`` holds ``tokens`` (integers) and, where sequences are padded, ``valid`` (not padding), both
         [B, L]. ``hidden`` has [B, L, D], embeddings first, without the final layer norm; ``attention`` has
-        [B, H, L, L]. With ``last_only`` the last layer's are [B, 1, D] and [B, H, 1, L].
+        [B, H, L, L]. With ``last_only`` the last layer's are [B, 1, D] and [B, H, 1, L]. With ``asked`` positions
+        [B, Q], logits and the last layer's states and weights are of these alone: [B, Q, ...].
         """
         config, width = self.config, self.config.model_width
         require(
@@ -93,9 +102,9 @@ class Gpt2(nn.Module):
         x_DxT = nn.Dropout(config.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []
         for i in range(config.num_layers):
-            last_only = self.last_only and i == config.num_layers - 1
-            layer = DecoderLayer(config, (batch, length), last_only, name=f"layers_{i}")
-            x_DxT, weights = layer(x_DxT, bias, deterministic)
+            last = i == config.num_layers - 1
+            layer = DecoderLayer(config, (batch, length), self.last_only and last, name=f"layers_{i}")
+            x_DxT, weights = layer(x_DxT, bias, deterministic, inputs.get("asked") if last else None)
             hidden.append(x_DxT)
             attention.append(weights)
         y_DxT = LayerNorm(EPSILON, name="final_norm")(x_DxT)
@@ -107,7 +116,7 @@ class Gpt2(nn.Module):
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
             "attention": tuple(attention),
         }
-        places = (batch,) if self.last_only else (batch, length)
+        places = (batch,) if self.last_only else (batch, -1)
         return logits_VxT.T.reshape(*places, self.num_classes), intermediates
 
 

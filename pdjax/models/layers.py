@@ -34,6 +34,14 @@ def _gelu_forward(x):
 gelu.defvjp(_gelu_forward, lambda derivative, dy: (derivative * dy,))
 
 
+def at_positions(
+    x_DxT: Float[Array, "D T"], asked: Int[Array, "B Q"], batch_and_length: tuple[int, int]
+) -> Float[Array, "D U"]:
+    """Returns the tokens at the asked positions of each sequence."""
+    x_DxBxL = x_DxT.reshape(-1, *batch_and_length)
+    return jnp.take_along_axis(x_DxBxL, asked[None], axis=2).reshape(len(x_DxT), -1)
+
+
 class Dense(nn.Module):
     """``W^T x + b`` on the leading axis, for each token; the kernel is stored (in, out)."""
 

@@ -266,6 +266,20 @@ def test_hidden_states_lead_to_the_logits(params, inputs):
     np.testing.assert_allclose(model().apply(moved, inputs)[0], logits + 1.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_asked_positions_get_the_logits_and_states_of_all(params, inputs, variant):
+    """Every sequence is asked at other positions, one of them twice."""
+    asked = jnp.array([[3, 0], [7, 7], [11, 2], [0, 5]])
+    logits, intermediates = model(VARIANTS[variant]).apply(params, inputs)
+    some, of_asked = jax.jit(model(VARIANTS[variant]).apply)(params, {**inputs, "asked": asked})
+    last = (intermediates["hidden"][-1], intermediates["attention"][-1].swapaxes(1, 2))
+    last_of_asked = (of_asked["hidden"][-1], of_asked["attention"][-1].swapaxes(1, 2))
+    for everywhere, there in zip((logits, *last), (some, *last_of_asked), strict=True):
+        rows = jnp.arange(len(asked))[:, None]
+        np.testing.assert_allclose(there, everywhere[rows, asked], atol=1e-5)
+    np.testing.assert_allclose(of_asked["hidden"][1], intermediates["hidden"][1], atol=1e-5)
+
+
 # Dropout
 
 DROPOUT = dataclasses.replace(GOLDEN, dropout=0.3)

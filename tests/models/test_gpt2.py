@@ -207,6 +207,20 @@ def test_last_position_only_saves_the_others(params, inputs):
 # Attention
 
 
+@pytest.mark.parametrize("padded", [True, False])
+def test_asked_positions_get_the_logits_and_states_of_all(params, inputs, full, padded):
+    """Every sequence is asked at other positions, one of them twice."""
+    asked = jnp.array([[3, 0], [7, 7], [11, 2], [LENGTH - 1, 5]])
+    inputs = inputs if padded else {"tokens": inputs["tokens"]}
+    logits, intermediates = full[:2] if padded else jax.jit(model().apply)(params, inputs)
+    some, of_asked = jax.jit(model().apply)(params, {**inputs, "asked": asked})
+    last = (intermediates["hidden"][-1], intermediates["attention"][-1].swapaxes(1, 2))
+    last_of_asked = (of_asked["hidden"][-1], of_asked["attention"][-1].swapaxes(1, 2))
+    for everywhere, there in zip((logits, *last), (some, *last_of_asked), strict=True):
+        np.testing.assert_allclose(there, everywhere[jnp.arange(4)[:, None], asked], atol=1e-5)
+    np.testing.assert_allclose(of_asked["hidden"][1], intermediates["hidden"][1], atol=1e-5)
+
+
 def test_attention_weights_are_causal_distributions(inputs, full):
     visible = np.tri(LENGTH, dtype=bool) & np.asarray(inputs["valid"])[:, None, :]
     sees_something = visible.any(-1)

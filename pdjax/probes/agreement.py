@@ -1,0 +1,90 @@
+"""Agreement of students with a teacher on held-out inputs: the same most likely class, and the distance of the rest."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pdjax import losses
+from pdjax.config import AgreementConfig
+from pdjax.step import over_replicas
+from pdjax.types import Batch, Mean, Model, Params, Task, mean_of, named_key
+
+
+class Agreement(NamedTuple):
+    """Means over the places that count, one for each model."""
+
+    same: Mean  # where both find the same class most likely
+    divergence: Mean  # KL(teacher || model) at temperature 1, in nats
+
+
+def agreement(
+    task: Task,
+    model: Model,
+    teacher: Model,
+    config: AgreementConfig,
+    params: Params,
+    teacher_params: Params,
+    seed: Int[Array, ""],
+) -> Agreement:
+    """Returns the agreement of R models with one teacher, which runs once for all of them.
+
+    Args:
+      task: which held-out batches are drawn from, the same for every model.
+      model: of the R students.
+      teacher: their teacher.
+      config: how many batches of which size.
+      params: of the students, stacked.
+      teacher_params: of the one teacher.
+      seed: of the batches.
+    """
+
+    def measure(batch: Batch) -> Agreement:
+        teacher_logits = teacher.apply(teacher_params, batch.inputs)[0]
+        return over_replicas(lambda params: _compare(model, params, teacher_logits, batch))(params)
+
+    return _total(task, config, seed, measure, params)
+
+
+def agreement_with_own(
+    task: Task,
+    model: Model,
+    teacher: Model,
+    config: AgreementConfig,
+    params: Params,
+    teacher_params: Params,
+    seed: Int[Array, ""],
+) -> Agreement:
+    """Returns the same as ``agreement`` for R models each of which has its own teacher: both are stacked."""
+
+    def measure(batch: Batch) -> Agreement:
+        def one(params: Params, teacher_params: Params) -> Agreement:
+            return _compare(model, params, teacher.apply(teacher_params, batch.inputs)[0], batch)
+
+        return over_replicas(one)(params, teacher_params)
+
+    return _total(task, config, seed, measure, params)
+
+
+def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places V"], batch: Batch) -> Agreement:
+    """Returns the agreement of one model on one batch."""
+    logits = model.apply(params, batch.inputs)[0]
+    same = (jnp.argmax(logits, axis=-1) == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
+    divergence = losses.distillation(logits, teacher_logits, 1.0)
+    return Agreement(mean_of(same, batch.weights), mean_of(divergence, batch.weights))
+
+
+def _total(
+    task: Task, config: AgreementConfig, seed: Int[Array, ""], measure: Callable[[Batch], Agreement], params: Params
+) -> Agreement:
+    """Returns the sum over the batches of what is measured on each."""
+
+    def body(total: Agreement, index: Int[Array, ""]) -> tuple[Agreement, None]:
+        batch = task.sample(named_key(seed, "agreement", index), config.batch_size)
+        return jax.tree.map(jnp.add, total, measure(batch)), None
+
+    replicas = jax.tree.leaves(params)[0].shape[0]
+    zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
+    return jax.lax.scan(body, Agreement(zeros, zeros), jnp.arange(config.num_batches))[0]

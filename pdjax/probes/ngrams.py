@@ -1,0 +1,111 @@
+"""How far a model's predictions depend on the tokens near a position.
+
+At a position i of a string x, with the n-gram around it from ``i - ceil((n - 1) / 2)`` to ``i + floor((n - 1) / 2)``,
+for masked language models (equations 5 and 6, figures 4, 5 and 22):
+
+    M_robust(n) = TV(p(x without i), p(x without its n-gram)),
+    M_close(n)  = TV(p(x without i), p(nothing but the n-gram without i)),
+
+where TV is half of the L1 distance between two predictions of the token at i. What is taken away becomes [MASK], and is
+hidden to attention where the model hides selected positions.
+
+For next-token models (equations 11 and 12, figure 29), with the n-gram from ``i - n + 1`` to ``i - 1``:
+
+    M_robust(n) = TV(p(x before i), p(x before i without i - n + 1 ... i - 2)),
+    M_close(n)  = TV(p(x before i), p(nothing but the n-gram)),
+
+where what is taken away is hidden to attention. [BOS] always stays: the equations are about strings over the
+terminals, and [BOS], which is none and says nothing, comes in front of every one of them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pdjax.config import NgramsConfig
+from pdjax.probes.contexts import Distinct, Places, contexts, distinct, draw_places, model_inputs, num_tokens
+from pdjax.probes.lengths import at_length, padded_lengths
+from pdjax.step import over_replicas
+from pdjax.tasks.grammar import Grammar, GrammarTask
+from pdjax.types import Model, Params, named_key
+
+MEASURES = ("robust", "close")
+
+NUM_LENGTHS = 6
+"""Padded lengths: two fewer cost 3 % of the time and save a third of the compilation (BERT, cfg3b under 16)."""
+
+
+def ngram_percentiles(
+    task: GrammarTask, model: Model, config: NgramsConfig, params: Params, seed: Int[Array, ""]
+) -> Float[Array, "R M N Q"]:
+    """Returns the configured percentiles over all places of M_robust and M_close; see ``ngram_distances``."""
+    distances = ngram_distances(task, model, config, params, seed)
+    return jnp.moveaxis(jnp.percentile(distances, jnp.array(config.percentiles), axis=-1), 0, -1)
+
+
+def ngram_distances(
+    task: GrammarTask, model: Model, config: NgramsConfig, params: Params, seed: Int[Array, ""]
+) -> Float[Array, "R M N P"]:
+    """Returns M_robust and M_close of R models at once, their parameters stacked, for each n and place.
+
+    Args:
+      task: which strings are drawn from. With ``selected`` among its inputs the models are masked language models,
+        otherwise they predict the next token.
+      model: answers at ``asked`` positions alone.
+      config: how many strings and positions, and which n.
+      params: of R models.
+      seed: of the strings and positions, the same for every model.
+    """
+    places, masked = ngram_places(task, config, seed)
+    rows_CxPxL = contexts(places, config.n, masked)
+    num_contexts, num_places, length = rows_CxPxL.shape
+    rows_QxL = rows_CxPxL.reshape(-1, length)
+    different = distinct(rows_QxL, num_tokens(rows_QxL, masked))
+    lengths = padded_lengths(_context_lengths(task.grammar, masked), NUM_LENGTHS)
+    p_RxQxV = _predictions(model, params, rows_QxL, different, masked, lengths, config.batch_size)
+    p_RxCxPxV = p_RxQxV[:, different.slot].reshape(-1, num_contexts, num_places, p_RxQxV.shape[-1])
+    apart_RxCxP = 0.5 * jnp.sum(jnp.abs(p_RxCxPxV[:, 1:] - p_RxCxPxV[:, :1]), axis=-1)
+    return apart_RxCxP.reshape(-1, len(MEASURES), len(config.n), num_places)
+
+
+def ngram_places(task: GrammarTask, config: NgramsConfig, seed: Int[Array, ""]) -> tuple[Places, bool]:
+    """Returns the places that are measured, and whether a masked language model predicts them."""
+    string_key, position_key = jax.random.split(named_key(seed, "ngrams"))
+    batch = task.sample(string_key, config.num_sentences)
+    return draw_places(position_key, batch, config.num_positions), "selected" in batch.inputs
+
+
+def _predictions(
+    model: Model,
+    params: Params,
+    rows: Int[Array, "Q L"],
+    different: Distinct,
+    masked: bool,
+    lengths: tuple[int, ...],
+    batch_size: int,
+) -> Float[Array, "R K V"]:
+    """Returns what R models predict in each of the different contexts; behind their number stand zeros."""
+
+    def ask(length: int, params: Params, rows: Int[Array, "B L"]) -> Float[Array, "R B V"]:
+        inputs = model_inputs(rows, masked, length)
+        return over_replicas(lambda params: jax.nn.softmax(model.apply(params, inputs)[0][:, 0]))(params)
+
+    def block(index: Int[Array, ""], found: Float[Array, "R K V"]) -> Float[Array, "R K V"]:
+        # The last block repeats the last context. Contexts come shortest first: the last one says what all need.
+        chosen = jnp.minimum(index * batch_size + jnp.arange(batch_size), different.total - 1)
+        asked = rows[different.row[chosen]]
+        answers = at_length(lengths, num_tokens(asked[-1:], masked)[0], ask, params, asked)
+        return jax.lax.dynamic_update_slice_in_dim(found, answers, index * batch_size, axis=1)
+
+    replicas, _, classes = jax.eval_shape(lambda: ask(lengths[-1], params, rows[:1])).shape
+    zeros = jnp.zeros((replicas, -(-len(rows) // batch_size) * batch_size, classes))
+    return jax.lax.fori_loop(0, -(-different.total // batch_size), block, zeros)
+
+
+def _context_lengths(grammar: Grammar, masked: bool) -> dict[int, float]:
+    """Returns how probable each number of tokens is, [BOS] included, that a model needs at a place."""
+    strings = grammar.length_distribution()
+    if masked:
+        return {length + 1: p for length, p in strings.items()}
+    longest = max(strings)
+    return {i: sum(strings.get(length, 0) / length for length in range(i, longest + 1)) for i in range(1, longest + 1)}

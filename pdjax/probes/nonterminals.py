@@ -1,0 +1,161 @@
+"""How well hidden states tell the non-terminals above them (definition 4.3 and section D.3, figure 5 right).
+
+For each level, a probe predicts the level's non-terminal at the right end of its span from the frozen states e_k of
+all positions of a string:
+
+    G(i) = sum over heads r and positions k of w_r(i, k) f_r(e_k) + b,   w_r(i, .) = softmax over k of <P_ir, P_kr>,
+
+with linear f_r and an attention of positions alone, those of the string: padding is no key. It is trained by logistic
+regression with Adam, for the states of several models at once, on the same strings.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from pdjax.config import NonterminalsConfig
+from pdjax.step import over_replicas
+from pdjax.tasks.derivation import span_ends
+from pdjax.tasks.grammar import GrammarTask
+from pdjax.types import Batch, Inputs, Model, Params, named_key
+
+SMALLEST_SUM = 1e-30
+"""Of exponentials of scores, the largest of which is 1."""
+
+
+class ProbeParams(NamedTuple):
+    """What is trained, for J levels, H heads, L positions, states of D dimensions, and N symbols a level."""
+
+    positions: Float[Array, "J L H D"]
+    kernel: Float[Array, "J H D N"]
+    bias: Float[Array, "J N"]
+
+
+class Targets(NamedTuple):
+    """The non-terminals of a batch, by level."""
+
+    symbol: Int[Array, "J B L"]
+    weight: Float[Array, "J B L"]  # 1 where a span of the level ends
+
+
+def probed_levels(task: GrammarTask) -> tuple[int, ...]:
+    """Returns the depths of the non-terminals below the root (0)."""
+    return tuple(range(1, task.grammar.depth))
+
+
+def targets_of(task: GrammarTask, batch: Batch) -> Targets:
+    """Returns what the probes of all levels predict, and where."""
+    levels = task.grammar.levels
+    terminal = batch.inputs["valid"] & (jnp.arange(task.length) > 0)[None]
+    ends = span_ends(batch.extras["indices"], terminal)
+    symbols, weights = [], []
+    for depth in probed_levels(task):
+        known = jnp.asarray(np.array(sorted(levels[depth])))
+        symbols.append(jnp.searchsorted(known, batch.extras["ancestors"][..., depth]))
+        weights.append(ends[..., depth].astype(jnp.float32))
+    return Targets(jnp.stack(symbols), jnp.stack(weights))
+
+
+def whole_strings(batch: Batch) -> Inputs:
+    """Returns the inputs of a masked or a next-token model that show every token."""
+    shown = {"tokens": batch.extras["tokens"], "valid": batch.inputs["valid"]}
+    if "selected" in batch.inputs:
+        return {**shown, "selected": jnp.zeros_like(batch.inputs["selected"])}
+    return shown
+
+
+def init_probe(task: GrammarTask, num_heads: int, width: int, key: PRNGKeyArray) -> ProbeParams:
+    """Draws positions of standard normals over sqrt(width), and linear functions of zero."""
+    depths = probed_levels(task)
+    symbols = max(len(task.grammar.levels[depth]) for depth in depths)
+    positions = jax.random.normal(key, (len(depths), task.length, num_heads, width)) * width**-0.5
+    return ProbeParams(
+        positions, jnp.zeros((len(depths), num_heads, width, symbols)), jnp.zeros((len(depths), symbols))
+    )
+
+
+def predict(probe: ProbeParams, states: Float[Array, "B L D"], valid: Bool[Array, "B L"]) -> Float[Array, "J B L N"]:
+    """Returns the logits of every level at every position of the strings.
+
+    Scores are of positions alone, so their exponentials are the same for all strings of a batch. What differs is the
+    sum that divides them: it goes over a string's own positions.
+    """
+    scores_JxHxLxL = jnp.einsum("jihd,jkhd->jhik", probe.positions, probe.positions)
+    largest = jnp.max(jax.lax.stop_gradient(scores_JxHxLxL), axis=-1, keepdims=True)
+    e_JxHxLxL = jnp.exp(scores_JxHxLxL - largest)
+    sums_JxHxLxB = jnp.einsum("jhik,bk->jhib", e_JxHxLxL, valid.astype(states.dtype))
+    values_JxHxLxBxN = jnp.einsum("bkd,jhdn->jhkbn", states * valid[..., None], probe.kernel)
+    mixed_JxHxLxBxN = jnp.einsum("jhik,jhkbn->jhibn", e_JxHxLxL, values_JxHxLxBxN)
+    # Positions behind all strings may outweigh those of a string so far that its sum vanishes, but never make it NaN.
+    logits_JxLxBxN = jnp.sum(mixed_JxHxLxBxN / jnp.maximum(sums_JxHxLxB, SMALLEST_SUM)[..., None], axis=1)
+    return logits_JxLxBxN.swapaxes(1, 2) + probe.bias[:, None, None]
+
+
+def nonterminal_accuracy(
+    task: GrammarTask, model: Model, config: NonterminalsConfig, params: Params, seed: Int[Array, ""]
+) -> Float[Array, "R J"]:
+    """Returns the accuracy of probes, trained here, on the last hidden states of R models, by level from the root.
+
+    Args:
+      task: which strings are drawn from; nothing of them is masked.
+      model: whose intermediates hold ``hidden`` states.
+      config: of the probes and their training.
+      params: of R models, stacked.
+      seed: of the strings and of the probes, the same for every model.
+    """
+    optimizer = optax.adam(config.learning_rate)
+
+    def draw(name: str, index: Int[Array, ""]) -> Batch:
+        return task.sample(named_key(seed, name, index), config.batch_size)
+
+    def states_of(params: Params, batch: Batch) -> Float[Array, "B L D"]:
+        return model.apply(params, whole_strings(batch))[1]["hidden"][-1]
+
+    def step(carry: tuple[ProbeParams, optax.OptState], index: Int[Array, ""]) -> tuple[Any, None]:
+        batch = draw("nonterminals", index)
+        targets = targets_of(task, batch)
+
+        def one(params: Params, probe: ProbeParams, opt_state: optax.OptState) -> Any:
+            states = states_of(params, batch)
+            gradient = jax.grad(_loss)(probe, states, batch.inputs["valid"], targets)
+            updates, opt_state = optimizer.update(gradient, opt_state)
+            return optax.apply_updates(probe, updates), opt_state
+
+        return over_replicas(one)(params, *carry), None
+
+    def test(total: Any, index: Int[Array, ""]) -> tuple[Any, None]:
+        batch = draw("nonterminals held out", index)
+        targets = targets_of(task, batch)
+
+        def one(params: Params, probe: ProbeParams) -> Float[Array, "J"]:
+            logits = predict(probe, states_of(params, batch), batch.inputs["valid"])
+            right = jnp.argmax(logits, axis=-1) == targets.symbol
+            return jnp.sum(right * targets.weight, axis=(1, 2))
+
+        right, count = total
+        return (right + over_replicas(one)(params, probes), count + targets.weight.sum((1, 2))), None
+
+    def fresh(params: Params) -> tuple[ProbeParams, optax.OptState]:
+        width = jax.eval_shape(states_of, params, draw("nonterminals", jnp.int32(0))).shape[-1]
+        probe = init_probe(task, config.num_heads, width, named_key(seed, "nonterminal probe"))
+        return probe, optimizer.init(probe)
+
+    carry = over_replicas(fresh)(params)
+    (probes, _), _ = jax.lax.scan(step, carry, jnp.arange(config.num_train // config.batch_size))
+    replicas, levels = jax.tree.leaves(params)[0].shape[0], len(probed_levels(task))
+    zeros = (jnp.zeros((replicas, levels)), jnp.zeros(levels))
+    (right, count), _ = jax.lax.scan(test, zeros, jnp.arange(config.num_test // config.batch_size))
+    return right / count[None]
+
+
+def _loss(
+    probe: ProbeParams, states: Float[Array, "B L D"], valid: Bool[Array, "B L"], targets: Targets
+) -> Float[Array, ""]:
+    """Returns the cross-entropy at the ends of spans: the mean of each level, summed over the levels."""
+    entropy = optax.softmax_cross_entropy_with_integer_labels(predict(probe, states, valid), targets.symbol)
+    sums = jnp.sum(entropy * targets.weight, axis=(1, 2)) / jnp.maximum(targets.weight.sum((1, 2)), 1)
+    return jnp.sum(sums)
