@@ -21,6 +21,8 @@ def build(kind: Any, value: Any, path: str) -> Any:
       UserError: an unknown or missing key, a wrong type, or what a dataclass refuses; it names the path.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build_dataclass(kind, value, path)
     if origin in (typing.Union, types.UnionType):

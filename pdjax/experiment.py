@@ -1,6 +1,7 @@
 """An experiment: its stages in order, each resumable and skipped when it is done."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,14 +9,15 @@ from pdjax.config import Config
 from pdjax.interrupt import Interrupt
 from pdjax.processes import is_first, meet
 from pdjax.report import write_report
-from pdjax.stages.probes import probe_teachers
+from pdjax.stages.probes import probe_students, probe_teachers
+from pdjax.stages.runs import check_curricula
 from pdjax.stages.sizes import train_sizes
-from pdjax.stages.students import check_curricula, train_students
-from pdjax.stages.teacher import stored_steps, train_teacher
+from pdjax.stages.students import train_students
+from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
 from pdjax.stages.workdir import open_workdir
 from pdjax.tasks import build_task
 
-STAGES = ("teacher", "probes", "students", "sizes", "report")
+STAGES = ("teacher", "probes", "students", "student_probes", "sizes", "ablations", "report")
 
 logger = logging.getLogger("pdjax")
 
@@ -29,8 +31,9 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
       TrainingError: a run cannot go on.
     """
     # What can be wrong with the input is found before anything is written.
-    build_task(config.task)
-    check_curricula(config, stored_steps(config, workdir))
+    for experiment in (config, *settings_of(config).values()):
+        build_task(experiment.task)
+        check_curricula(experiment, stored_steps(experiment, workdir))
     if is_first():
         open_workdir(config, workdir)
     meet("the working directory is open")
@@ -40,7 +43,43 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
         probe_teachers(config, workdir, interrupt)
     if "students" in stages:
         train_students(config, workdir, interrupt)
+    if "student_probes" in stages:
+        probe_students(config, workdir, interrupt)
     if "sizes" in stages:
         train_sizes(config, workdir, interrupt)
+    if "ablations" in stages:
+        run_ablations(config, workdir, interrupt)
     if "report" in stages and is_first():
         logger.info("report: %s", write_report(workdir))
+
+
+def settings_of(config: Config) -> dict[str, Config]:
+    """Returns the experiment of every setting of every ablation, by its directory."""
+    return {
+        f"{key}/{setting}": config.in_setting(key, setting)
+        for key, ablation in config.ablations.items()
+        for setting in ablation.settings
+    }
+
+
+def run_ablations(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+    """Runs the experiment of every setting in a directory of its own; the same teacher is not trained again."""
+    for name, experiment in settings_of(config).items():
+        logger.info("ablation %s", name)
+        directory = workdir / "ablations" / name
+        if is_first():
+            open_workdir(experiment, directory)
+            if teacher_identity(experiment) == teacher_identity(config):
+                _share_teacher(workdir, directory)
+        meet(f"ablation {name} is open")
+        train_teacher(experiment, directory, interrupt)
+        probe_teachers(experiment, directory, interrupt)
+        train_students(experiment, directory, interrupt)
+        train_sizes(experiment, directory, interrupt)
+
+
+def _share_teacher(workdir: Path, directory: Path) -> None:
+    """Makes the experiment's teacher that of a setting, by a link that survives when both are moved together."""
+    link = directory / "teacher"
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(workdir / "teacher", directory), target_is_directory=True)

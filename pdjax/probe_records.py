@@ -1,22 +1,27 @@
-"""What the probe stage has measured on the teachers' checkpoints, and how to read it back.
+"""What the probe stages have measured on checkpoints of teachers and students, and how to read it back.
 
-::
+One line for each model and checkpoint; a teacher is named by its ``seed``, a student by the number of its ``replica``::
 
     probes/monomials.json      {"members": [[coordinates], ...], "groups": [...]}, see ``pdjax.probes.monomials``
-    probes/monomials.jsonl     one line per teacher and checkpoint: {"seed", "step", "correlations": [...]}
-    probes/attention.jsonl     one line per teacher and checkpoint: {"seed", "step", "positions": [...], "support"}
-    probes/result.json         its presence means that all of it is there
+    probes/monomials.jsonl     {"seed", "step", "correlations": [...]}
+    probes/attention.jsonl     {"seed", "step", "positions": [...], "support"}
+    probes/ngrams.jsonl        {..., "step", "distances": [measure][n][percentile]}, see ``pdjax.probes.ngrams``
+    probes/nonterminals.jsonl  {..., "step", "accuracy": [level]}
+    probes/agreement.jsonl     {..., "step", "top1", "divergence"} with the final teacher
+    probes/result.json         its presence means that all of it is there; n, percentiles and levels
+    students/<run>/probes/     the same of a run's students
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from pdjax.probes.ngrams import MEASURES
 from pdjax.records import read_json, read_jsonl
 
 
@@ -65,15 +70,87 @@ class AttentionRecord:
     support: Float[np.ndarray, "E S"]  # to all positions of the support together
 
 
+@dataclasses.dataclass(frozen=True)
+class NgramRecord:
+    """How much predictions depend on n-grams: M_robust and M_close of R models at E checkpoints."""
+
+    steps: Int[np.ndarray, "E"]
+    n: tuple[int, ...]  # N sizes of n-grams
+    percentiles: tuple[int, ...]  # Q of them, over strings and positions
+    values: Float[np.ndarray, "E R M N Q"]  # by measure, in the order of ``MEASURES``
+
+    def median(self, measure: Literal["robust", "close"]) -> Float[np.ndarray, "E R N"]:
+        """Returns the medians of a measure."""
+        return self.percentile(measure, 50)
+
+    def percentile(self, measure: Literal["robust", "close"], percentile: int) -> Float[np.ndarray, "E R N"]:
+        """Returns a recorded percentile of a measure."""
+        return self.values[:, :, MEASURES.index(measure), :, self.percentiles.index(percentile)]
+
+
+@dataclasses.dataclass(frozen=True)
+class NonterminalRecord:
+    """Accuracy of probes for the non-terminals of J levels in the hidden states of R models at E checkpoints."""
+
+    steps: Int[np.ndarray, "E"]
+    levels: tuple[int, ...]  # depths, the root is 0
+    accuracy: Float[np.ndarray, "E R J"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AgreementRecord:
+    """Agreement of R models at E checkpoints with the final teacher on held-out examples."""
+
+    steps: Int[np.ndarray, "E"]
+    top1: Float[np.ndarray, "E R"]  # share of places with the same most likely class
+    divergence: Float[np.ndarray, "E R"]  # KL(teacher || model), nats
+
+
+class StringProbes(NamedTuple):
+    """What was measured on a directory's models of strings; None where nothing was."""
+
+    ngrams: NgramRecord | None
+    nonterminals: NonterminalRecord | None
+    agreement: AgreementRecord | None
+
+
+def read_string_probes(directory: Path) -> StringProbes:
+    """Reads what was measured on the teachers (of a working directory) or the students (of a run's)."""
+    return StringProbes(read_ngrams(directory), _read_nonterminals(directory), _read_agreement(directory))
+
+
+def read_ngrams(directory: Path) -> NgramRecord | None:
+    """Reads the dependence on n-grams; None if it was not measured (yet)."""
+    found, listed = _read_lines(directory, "ngrams"), _listed(directory)
+    if found is None:
+        return None
+    values = _table(found, "distances")
+    return NgramRecord(np.array(found[1]), tuple(listed["n"]), tuple(listed["percentiles"]), values)
+
+
+def _read_nonterminals(directory: Path) -> NonterminalRecord | None:
+    found, listed = _read_lines(directory, "nonterminals"), _listed(directory)
+    if found is None:
+        return None
+    return NonterminalRecord(np.array(found[1]), tuple(listed["levels"]), _table(found, "accuracy"))
+
+
+def _read_agreement(directory: Path) -> AgreementRecord | None:
+    found = _read_lines(directory, "agreement")
+    if found is None:
+        return None
+    return AgreementRecord(np.array(found[1]), _table(found, "top1"), _table(found, "divergence"))
+
+
 def read_monomials(workdir: Path) -> MonomialRecord | None:
     """Reads the measured correlations; None if there are none (yet)."""
     found = _read_lines(workdir, "monomials")
     if found is None:
         return None
-    seeds, steps, rows = found
+    seeds, steps, _ = found
     listed = read_json(workdir / "probes" / "monomials.json")
     members = tuple(tuple(member) for member in listed["members"])
-    values = np.array([[rows[step, seed]["correlations"] for seed in seeds] for step in steps])
+    values = _table(found, "correlations")
     return MonomialRecord(seeds, np.array(steps), members, np.array(listed["groups"]), values)
 
 
@@ -82,18 +159,29 @@ def read_attention(workdir: Path) -> AttentionRecord | None:
     found = _read_lines(workdir, "attention")
     if found is None:
         return None
-    seeds, steps, rows = found
-    positions = np.array([[rows[step, seed]["positions"] for seed in seeds] for step in steps])
-    support = np.array([[rows[step, seed]["support"] for seed in seeds] for step in steps])
-    return AttentionRecord(seeds, np.array(steps), positions, support)
+    seeds, steps, _ = found
+    return AttentionRecord(seeds, np.array(steps), _table(found, "positions"), _table(found, "support"))
 
 
-def _read_lines(
-    workdir: Path, name: str
-) -> tuple[tuple[int, ...], Sequence[int], dict[tuple[int, int], dict[str, Any]]] | None:
+Lines = tuple[tuple[int, ...], Sequence[int], Mapping[tuple[int, int], Mapping[str, Any]]]
+"""Names of the models, steps, and the record of each step and model."""
+
+
+def _read_lines(workdir: Path, name: str) -> Lines | None:
     records = read_jsonl(workdir / "probes" / f"{name}.jsonl")
     if not records or not (workdir / "probes" / "result.json").exists():
         return None
-    seeds = tuple(dict.fromkeys(record["seed"] for record in records))
+    key = "seed" if "seed" in records[0] else "replica"
+    models = tuple(dict.fromkeys(record[key] for record in records))
     steps = sorted({record["step"] for record in records})
-    return seeds, steps, {(record["step"], record["seed"]): record for record in records}
+    return models, steps, {(record["step"], record[key]): record for record in records}
+
+
+def _table(lines: Lines, field: str) -> Float[np.ndarray, "E R *rest"]:
+    models, steps, rows = lines
+    return np.array([[rows[step, model][field] for model in models] for step in steps])
+
+
+def _listed(directory: Path) -> Mapping[str, Any]:
+    path = directory / "probes" / "result.json"
+    return read_json(path) if path.exists() else {}

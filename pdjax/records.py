@@ -6,12 +6,15 @@
     environment.json               versions, device, command, date of the first start
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
     probes/                        what was measured on the teachers' checkpoints (``pdjax.stages.probes``)
+    ablations/<key>/<setting>/     the same again for an experiment in another setting; its teacher/ may be a link
     teacher/, students/<name>/, sizes/<panel>/<label>/   one directory per run:
         run.json                   what the run is (``RunDescription``)
         metrics.jsonl              one record per split, step and replica; the same bits however often resumed
         progress.jsonl             wall-clock seconds, which are not
         curriculum.json            of an adaptive curriculum: the starts of every replica so far
         result.json                the last evaluation; its presence means the run is complete
+        trajectory/                checkpoints of all replicas, where they are kept
+        probes/                    what was measured on them
     report/                        written from the files above and nothing else
 """
 
@@ -35,20 +38,33 @@ class Replica:
 
     seed: int
     learning_rate: float
+    temperature: float = 0.0  # of its teacher
+    label_weight: float = 1.0
+
+    @property
+    def loss(self) -> tuple[float, float]:
+        """Temperature and label weight."""
+        return self.temperature, self.label_weight
 
 
-def product_of_replicas(seeds: Sequence[int], learning_rates: Sequence[float]) -> tuple[Replica, ...]:
-    """Returns a replica for every pair, those of one learning rate together."""
-    return tuple(Replica(seed, rate) for rate, seed in itertools.product(learning_rates, seeds))
+def product_of_replicas(
+    seeds: Sequence[int], learning_rates: Sequence[float], losses: Sequence[tuple[float, float]] = ((0.0, 1.0),)
+) -> tuple[Replica, ...]:
+    """Returns a replica for every combination, those of one loss together, in them those of one learning rate."""
+    return tuple(Replica(seed, rate, *loss) for loss, rate, seed in itertools.product(losses, learning_rates, seeds))
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDescription:
-    """What a run is: a teacher, or the students of one strategy and budget."""
+    """What a run is: a teacher, or the students of one budget and curriculum.
+
+    Strategies that have the same curriculum and differ in the loss alone are one run: its students share the teacher's
+    forward pass. Strategies that differ in nothing are the same students.
+    """
 
     role: str  # "teacher", "student" or "size"
     name: str  # the directory's name
-    strategy: str | None  # key of the strategy in the config; None for a teacher
+    strategies: tuple[str, ...]  # keys of the strategies in the config; none for a teacher
     budget: int  # training steps
     replicas: tuple[Replica, ...]
     starts: tuple[int, ...]  # student steps from which the curriculum uses ...; of an adaptive one the first alone
@@ -112,8 +128,8 @@ def read_description(directory: Path) -> RunDescription:
     """Reads what the run in a directory is."""
     value = read_json(directory / "run.json")
     replicas = tuple(Replica(**r) for r in value["replicas"])
-    starts, teacher_steps = tuple(value["starts"]), tuple(value["teacher_steps"])
-    return RunDescription(**{**value, "replicas": replicas, "starts": starts, "teacher_steps": teacher_steps})
+    lists = {name: tuple(value[name]) for name in ("strategies", "starts", "teacher_steps")}
+    return RunDescription(**{**value, **lists, "replicas": replicas})
 
 
 def read_run(directory: Path) -> RunRecord:
@@ -131,6 +147,15 @@ def read_run(directory: Path) -> RunRecord:
         seconds=sum(r["seconds"] for r in read_jsonl(directory / "progress.jsonl")),
         complete=(directory / "result.json").exists(),
     )
+
+
+def read_lessons(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R K"]]]:
+    """Reads how far each student of an adaptive run was with each of its teachers: steps, and values by step."""
+    rows = [record for record in read_jsonl(directory / "metrics.jsonl") if record["split"] == "lessons"]
+    by_step: dict[int, list[list[float]]] = {}
+    for record in rows:
+        by_step.setdefault(record["step"], []).append(record["values"])
+    return list(by_step), [np.array(values) for values in by_step.values()]
 
 
 def read_students(workdir: Path) -> list[RunRecord]:

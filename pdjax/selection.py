@@ -44,12 +44,22 @@ class Spike:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class RobustPeak:
+    """Where a training turns from the n-grams around a position to longer contexts (figure 4 middle)."""
+
+    step: int
+    peaked: bool  # M_robust falls after it; otherwise it is where M_robust rises fastest
+    reason: str
+
+
 class Evidence(NamedTuple):
     """What is known about a teacher's training; None where it shows no such thing."""
 
-    phases: Phases | None
-    transition: Transition | None
-    spikes: tuple[Spike, ...] | None  # one for each level of the task, the root first
+    phases: Phases | None = None
+    transition: Transition | None = None
+    spikes: tuple[Spike, ...] | None = None  # one for each level of the task, the root first
+    robust_peak: RobustPeak | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +166,46 @@ def find_spikes(
     )
 
 
+FALLEN = 0.9
+"""Share of its peak below which M_robust has to fall until the end to have had one."""
+
+
+def find_robust_peak(
+    steps: Int[np.ndarray, "E"], robust: Float[np.ndarray, "E N"], n: Sequence[int]
+) -> RobustPeak | None:
+    """Finds the peak of M_robust over a training, the inflection from n-grams to longer contexts (section 4.1.1).
+
+    It is the peak of the mean over n. A training that ends before M_robust falls shows no peak: then it is the fastest
+    rise between neighbouring checkpoints, the speed averaged over three of these intervals, and the later of the two.
+    None where M_robust does not rise at all.
+
+    Args:
+      steps: of the checkpoints, increasing.
+      robust: median M_robust of each checkpoint, for each n.
+      n: sizes of the n-grams.
+    """
+    mean = robust.mean(axis=1)
+    peak = int(np.argmax(mean))
+    if peak == 0:
+        return None
+    names = ", ".join(str(size) for size in n)
+    what = f"median M_robust, averaged over n = {names},"
+    if mean[-1] < FALLEN * mean[peak]:
+        reason = (
+            f"{what} rises from {mean[0]:.3f} at step {steps[0]} to its peak of {mean[peak]:.3f} at step {steps[peak]} "
+            f"and falls to {mean[-1]:.3f} at step {steps[-1]}"
+        )
+        return RobustPeak(int(steps[peak]), True, reason)
+    window = np.ones(3)
+    speed = np.convolve(np.diff(mean), window, mode="same") / np.convolve(np.diff(steps), window, mode="same")
+    fastest = int(np.argmax(speed))
+    reason = (
+        f"{what} has no peak before the training ends with {mean[-1]:.3f} at step {steps[-1]}; it rises fastest "
+        f"from {mean[fastest]:.3f} at step {steps[fastest]} to {mean[fastest + 1]:.3f} at step {steps[fastest + 1]}"
+    )
+    return RobustPeak(int(steps[fastest + 1]), False, reason)
+
+
 def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
     """Returns the checkpoints a selection names, among the stored ones.
 
@@ -177,18 +227,60 @@ def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence
             count = config.count or 1
             steps = equally_spaced(count, final, available[0])
             return Selection(steps, f"{count} equally spaced checkpoints, {final // count} steps apart")
+        case "multiples" if config.steps is not None:
+            return _select_multiples(config, config.steps[0], final, "the first is given in the configuration")
         case "phase" | "multiples":
             phases = _require_shown(evidence.phases, "phase transition in the teacher's loss", config.kind)
             first = _nearest(available, phases.middle)
             why = f"step {first} is the stored checkpoint nearest to the middle of the loss drop: {phases.reason}"
             if config.kind == "phase":
                 return Selection((first, final), f"{why}; then the final teacher")
-            multiples = tuple(range(first, final, first))[: None if config.count is None else config.count - 1]
-            return Selection((*multiples, final), f"{why}; then its multiples and the final teacher")
+            return _select_multiples(config, first, final, why)
+        case "robust_peak":
+            peak = _require_shown(evidence.robust_peak, "rise of the teacher's M_robust", config.kind)
+            first = _nearest(available, peak.step)
+            return Selection((first, final), f"step {first}: {peak.reason}; then the final teacher")
+        case "auto":
+            return _select_automatically(available, evidence)
         case "transition":
             return _select_transition(config, available, evidence)
         case "levels":
             return _select_levels(config, available, evidence)
+
+
+def _select_multiples(config: SelectionConfig, first: int, final: int, why: str) -> Selection:
+    multiples = tuple(range(first, final, first))[: None if config.count is None else config.count - 1]
+    return Selection((*multiples, final), f"{why}; then its multiples and the final teacher")
+
+
+def _select_automatically(available: Sequence[int], evidence: Evidence) -> Selection:
+    """Chooses one intermediate checkpoint by the loss and by M_robust together.
+
+    A student gains from the time in which the teacher turns from short n-grams to longer contexts. The loss shows it
+    as its drop, M_robust as its rise up to the peak. Where the two find different checkpoints within the drop, the
+    one between them is the choice: neither is exact, and their errors are different. Where M_robust turns outside the
+    drop, or only one of them shows anything, the drop decides before M_robust does.
+
+    Raises:
+      UserError: the training shows neither.
+    """
+    phases, peak = evidence.phases, evidence.robust_peak
+    if phases is None and peak is None:
+        _require_shown(None, "drop of the teacher's loss or rise of its M_robust", "auto")
+    if phases is None:
+        assert peak is not None
+        wanted, why = peak.step, f"the loss shows no phases; {peak.reason}"
+    elif peak is None or not phases.start <= peak.step <= phases.end:
+        other = "M_robust was not measured or never rises" if peak is None else f"M_robust turns outside: {peak.reason}"
+        wanted, why = phases.middle, f"the middle of the loss drop: {phases.reason}; {other}"
+    else:
+        wanted = (phases.middle + peak.step) // 2
+        why = (
+            f"halfway between step {phases.middle}, the middle of the loss drop, and step {peak.step}, where M_robust "
+            f"turns: {phases.reason}; {peak.reason}"
+        )
+    first, final = _nearest(available, wanted), available[-1]
+    return Selection((first, final), f"step {first} is the stored checkpoint nearest to {why}; then the final teacher")
 
 
 def _select_transition(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from pdjax.errors import TrainingError
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.processes import agree, fetch, is_first, meet
 from pdjax.progress import Progress
-from pdjax.records import RunDescription, read_run, write_json
+from pdjax.records import RunDescription, read_lessons, read_run, write_json
 from pdjax.residency import Lessons
 from pdjax.step import Guide, Replicas, TrainState
 from pdjax.store import CheckpointStore
@@ -30,13 +31,23 @@ KEPT_STATES = 2
 """Training states that stay on disk: the newest, and one before it."""
 
 
-Keep = Callable[[int, int, Params, Mapping[str, float]], None]
-"""``keep(step, replica, params, means)`` receives a replica's parameters and its held-out means."""
-
 ByReplica = Float[np.ndarray, "R"]
+ByTeacher = Float[np.ndarray, "R K"]
 
-Adapt = Callable[[Sequence[int], Sequence[ByReplica]], list[tuple[int, ...]]]
-"""``adapt(steps, accuracies)`` returns the starts of each replica's curriculum so far, from all evaluations so far."""
+Keep = Callable[[int, Params, Mapping[str, ByReplica]], None]
+"""``keep(step, params, means)`` receives the parameters of all replicas, stacked, and their held-out means."""
+
+
+class Adapt(NamedTuple):
+    """How an adaptive curriculum goes on.
+
+    ``decide(steps, accuracies, lessons)`` returns the starts of each replica's curriculum so far, from all evaluations
+    so far. ``measure(params)`` gives the lessons: how far each replica is with each of its K teachers; None if the
+    accuracy alone decides, and there are no lessons.
+    """
+
+    decide: Callable[[Sequence[int], Sequence[ByReplica], Sequence[ByTeacher]], list[tuple[int, ...]]]
+    measure: Callable[[Params], ByTeacher] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Job:
     evaluate_every: int
     keep_every: int | None = None  # steps between calls of ``keep``, each after an evaluation
     keep: Keep | None = None
-    adapt: Adapt | None = None  # of an adaptive curriculum
+    adapt: Adapt | None = None  # None: the curriculum is fixed
 
 
 def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, progress: Progress) -> None:
@@ -71,11 +82,11 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     meet("records are those of the state")
     progress.skip(done or 0)
     lessons = job.open_lessons()
-    history = _History(job, lessons, directory, done)
+    history = _History(job, lessons, writer, directory, done)
     try:
         state = _first_state(job, store, done)
         if done is None:
-            history.add(0, _evaluate(job, state, 0, store, writer, progress))
+            history.add(0, _evaluate(job, state, 0, store, writer, progress), state.params)
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
             state = _run_chunk(job, state, lessons.guide(before, step), step, loop.chunk_steps, store, writer)
@@ -83,9 +94,9 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
                 means = _evaluate(job, state, step, store, writer, progress)
-                history.add(step, means)
-                if kept:
-                    _keep(job, step, state, means)
+                history.add(step, means, state.params)
+                if kept and job.keep is not None:
+                    job.keep(step, state.params, means)
             stopping = agree(interrupt.signal_number or 0) or None
             if stopping is not None or step == budget or step % loop.save_every == 0:
                 _save(state, step, store, writer)
@@ -114,38 +125,36 @@ class _History:
     Nothing of it is saved: a resumed run reads its own records and decides the same again.
     """
 
-    def __init__(self, job: Job, lessons: Lessons, directory: Path, done: int | None):
-        self._job, self._lessons, self._directory = job, lessons, directory
+    def __init__(self, job: Job, lessons: Lessons, writer: Writer, directory: Path, done: int | None):
+        self._job, self._lessons, self._writer, self._directory = job, lessons, writer, directory
         self._steps: list[int] = []
         self._accuracy: list[ByReplica] = []
+        self._measured: list[ByTeacher] = []
         self._starts: list[tuple[int, ...]] = []
         if done is not None and job.adapt is not None:
             curves = read_run(directory).evaluation
             self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
-            self._decide()
+            self._measured = read_lessons(directory)[1]
+            self._decide(job.adapt)
 
-    def add(self, step: int, means: Mapping[str, ByReplica]) -> None:
-        """Takes an evaluation's means."""
+    def add(self, step: int, means: Mapping[str, ByReplica], params: Params) -> None:
+        """Takes an evaluation's means, and measures what else the curriculum goes on by."""
+        adapt = self._job.adapt
+        if adapt is None:
+            return
         self._steps.append(step)
         self._accuracy.append(means["accuracy"])
-        if self._job.adapt is not None:
-            self._decide()
+        if adapt.measure is not None:
+            self._measured.append(fetch(adapt.measure(params)))
+            self._writer.write_lessons(step, self._measured[-1])
+        self._decide(adapt)
 
-    def _decide(self) -> None:
-        assert self._job.adapt is not None
-        starts = self._job.adapt(self._steps, self._accuracy)
+    def _decide(self, adapt: Adapt) -> None:
+        starts = adapt.decide(self._steps, self._accuracy, self._measured)
         if starts != self._starts:
             self._starts = starts
             write_json(self._directory / "curriculum.json", {"starts": starts})
             self._lessons.restart(starts)
-
-
-def _keep(job: Job, step: int, state: TrainState, means: Mapping[str, ByReplica]) -> None:
-    """Hands every replica's parameters over."""
-    assert job.keep is not None
-    for replica in range(len(job.description.replicas)):
-        params = jax.tree.map(lambda leaf, r=replica: leaf[r], state.params)
-        job.keep(step, replica, params, {name: float(values[replica]) for name, values in means.items()})
 
 
 def _run_chunk(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float
 
 from pdjax.errors import UserError
 from pdjax.processes import is_first
@@ -35,6 +36,10 @@ class Writer(Protocol):
         """Takes the metrics of all replicas at a step; the arrays have shape [R]."""
         ...
 
+    def write_lessons(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
+        """Takes how far each replica of an adaptive run is with each of its teachers."""
+        ...
+
     def flush(self) -> None:
         """Makes all records durable."""
         ...
@@ -49,6 +54,9 @@ class NoWriter:
 
     def write(self, split: str, step: int, metrics: StepMetrics) -> None:
         """Drops the metrics."""
+
+    def write_lessons(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
+        """Drops them too."""
 
     def flush(self) -> None:
         """There is nothing to flush."""
@@ -95,6 +103,11 @@ class MetricsWriter:
             self._file.write(json.dumps({"split": split, "step": step, "replica": replica, **pairs}) + "\n")
             for sink in self._sinks:
                 sink.write(split, step, replica, {n: s / c if c else float("nan") for n, (s, c) in pairs.items()})
+
+    def write_lessons(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
+        """Writes how far each replica of an adaptive run is with each of its teachers; to JSONL alone."""
+        for replica, row in enumerate(values.tolist()):
+            self._file.write(json.dumps({"split": "lessons", "step": step, "replica": replica, "values": row}) + "\n")
 
     def flush(self) -> None:
         """Makes all records durable; called before the training state of their step is saved."""

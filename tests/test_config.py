@@ -38,7 +38,7 @@ def valid():
     """A whole configuration as plain nested data, one strategy for every schedule."""
     final = {"kind": "final", "count": None, "steps": None, "points": None, "levels": None}
     taught = {"selection": final, "duration": None, "kappa": None, "saturation": None}
-    taught |= {"temperature": 1e-4, "label_weight": 0.0}
+    taught |= {"crossing": None, "temperature": 1e-4, "label_weight": 0.0, "budgets": None}
     return copy.deepcopy(
         {
             "name": "small",
@@ -69,6 +69,7 @@ def valid():
                 "budgets": (200, 400),
                 "batch_size": 32,
                 "shared_batches": True,
+                "checkpoint_every": 100,
                 "optimizer": OPTIMIZER | {"clip_norm": None},
             },
             "strategies": {
@@ -84,8 +85,46 @@ def valid():
                 | {"schedule": "teacher_split", "label": "T0/2", "kappa": 0.5}
                 | {"selection": final | {"kind": "multiples", "count": 3}},
             },
-            "comparisons": {"all": {"title": "All", "figure": "figure 1", "strategies": ("one_shot", "fixed")}},
-            "probes": {"seed": 0, "monomials": None, "attention": None},
+            "comparisons": {
+                "all": {
+                    "kind": "training",
+                    "title": "All",
+                    "figure": "figure 1",
+                    "strategies": ("one_shot", "fixed"),
+                }
+            },
+            "ablations": {
+                "mask_rate": {
+                    "title": "Mask rate",
+                    "figure": "figure 26",
+                    "base": "30%",
+                    "settings": {"15%": {"task": {"mask_rate": 0.15}}, "wide": {"student": {"width": 32}}},
+                    "strategies": ("one_shot", "equal"),
+                    "budgets": (200,),
+                    "sizes": False,
+                }
+            },
+            "probes": {
+                "seed": 0,
+                "monomials": None,
+                "attention": None,
+                "ngrams": {
+                    "n": (2, 3),
+                    "num_sentences": 8,
+                    "num_positions": 2,
+                    "percentiles": (50, 75),
+                    "batch_size": 4,
+                },
+                "nonterminals": {
+                    "num_heads": 2,
+                    "num_train": 8,
+                    "num_test": 8,
+                    "batch_size": 4,
+                    "learning_rate": 0.01,
+                },
+                "agreement": {"num_batches": 1, "batch_size": 8},
+                "students": ("one_shot",),
+            },
             "sizes": {
                 "panels": {"heads": {"2": BERT | {"num_heads": 2}, "4": dict(BERT)}},
                 "seeds": (0, 1),
@@ -114,6 +153,18 @@ GPT2 = {
     "heads": "concatenate",
     "compute": "float32",
 }
+
+
+def language():
+    """A valid configuration of the next token's prediction on a grammar."""
+    plain = valid()
+    plain["task"] = {"kind": "pcfg_language", "grammar": "cfg3f", "root": 18, "length": None, "level": 3}
+    plain["teacher"], plain["student"] = copy.deepcopy(GPT2), copy.deepcopy(GPT2)
+    plain["sizes"]["panels"] = {"heads": {"2": copy.deepcopy(GPT2)}}
+    plain["ablations"]["mask_rate"]["settings"] = {"level 2": {"task": {"level": 2}}}
+    return plain
+
+
 MONOMIALS = {"max_degree": 3, "off_support": 100, "num_inputs": 4096, "batch_size": 1024}
 
 
@@ -122,8 +173,9 @@ def parity():
     plain = valid()
     plain["task"] = {"kind": "parity", "dimension": 10, "degree": 3, "support": "first", "support_seed": 0}
     plain["teacher"], plain["student"] = copy.deepcopy(GPT2), {"kind": "mlp", "widths": (20,), "compute": "float32"}
-    plain["probes"] = {"seed": 0, "monomials": dict(MONOMIALS), "attention": {"num_inputs": 64}}
-    plain["sizes"] = None
+    plain["probes"] |= {"monomials": dict(MONOMIALS), "attention": {"num_inputs": 64}}
+    plain["probes"] |= {"ngrams": None, "nonterminals": None, "agreement": None, "students": ()}
+    plain["ablations"], plain["sizes"] = {}, None
     return plain
 
 
@@ -182,6 +234,28 @@ def test_the_configuration_cannot_change():
         config.task.mask_rate = 0.5
 
 
+def test_a_strategy_may_have_budgets_of_its_own():
+    config = from_config_dict(changed(strategies__fixed__budgets=(300, 200)))
+    assert config.budgets == (200, 300, 400)
+    asked = {key: [budget for budget in config.budgets if config.asks(key, budget)] for key in ("labels", "fixed")}
+    assert asked == {"labels": [200, 400], "fixed": [200, 300]}
+
+
+def test_a_setting_is_the_experiment_with_fields_replaced_and_without_probes():
+    config = from_config_dict(valid())
+    setting = config.in_setting("mask_rate", "15%")
+    assert setting.name == "small/mask_rate/15%"
+    assert setting.task == dataclasses.replace(config.task, mask_rate=0.15)
+    assert (setting.teacher, setting.student, setting.loop) == (config.teacher, config.student, config.loop)
+    assert list(setting.strategies) == ["one_shot", "equal"]
+    assert setting.student_training.budgets == (200,)
+    assert (setting.probes.ngrams, setting.probes.nonterminals, setting.probes.students) == (None, None, ())
+    assert setting.sizes is None
+    assert not setting.ablations
+    wide = config.in_setting("mask_rate", "wide")
+    assert (wide.student.model_width, wide.task) == (32, config.task)
+
+
 def test_lists_are_taken_for_tuples():
     assert from_config_dict(changed(student_training__seeds=[0, 1, 2])) == from_config_dict(valid())
 
@@ -215,7 +289,7 @@ WRONG_VALUES = [
     ({"teacher": {}}, r"config\.teacher\.kind; found no such key; choose one of \['bert', 'gpt2', 'mlp'\]"),
     ({"strategies__labels": "ce"}, r"config\.strategies\.labels to hold the fields of StrategyConfig; found 'ce'"),
     # Choices.
-    ({"task__kind": "cfg"}, r"config\.task\.kind among 'pcfg', 'parity', 'hierarchical'; found 'cfg'; choose one"),
+    ({"task__kind": "cfg"}, r"config\.task\.kind among 'pcfg', 'pcfg_language', 'parity', .*; found 'cfg'; choose one"),
     ({"task__kind": "parity"}, r"config\.task with the keys \[.*'support'.*\]; found unknown \['grammar', .*\]"),
     ({"student__kind": None}, r"config\.student\.kind among 'bert', 'gpt2', 'mlp'; found None"),
     (
@@ -405,7 +479,100 @@ WRONG_PARITIES = [
         {"sizes__panels__heads__2": GPT2},
         r"a model for the task 'pcfg' as sizes\.panels\.heads\.2: bert; found gpt2",
     ),
+    (
+        valid,
+        {"strategies__fixed__selection__kind": "auto", "probes__ngrams": None},
+        r"probes\.ngrams for strategies\.fixed with selection\.kind 'auto'; found None",
+    ),
+    (
+        valid,
+        {"strategies__fixed__schedule": "till_robust"},
+        r"in config\.strategies\.fixed: expected crossing with schedule 'till_robust'; found None",
+    ),
+    (
+        valid,
+        {"strategies__teacher__selection__steps": (100, 200)},
+        r"one selection\.steps with selection\.kind 'multiples'; found \(100, 200\)",
+    ),
+    (
+        valid,
+        {"strategies__fixed__budgets": (200, 310)},
+        r"strategies\.fixed\.budgets to be a multiple of loop\.chunk_steps = 20; found 310",
+    ),
+    (valid, {"strategies__fixed__budgets": (0,)}, r"budgets of at least 1 step, or None; found \(0,\)"),
+    (valid, {"strategies__fixed__budgets": ()}, r"at least one entry in budgets, or None; found none"),
+    (valid, {"probes__students": ("one_shot", "best")}, r"probes\.students among \[.*\]; found \['best'\]"),
+    (
+        valid,
+        {"student_training__checkpoint_every": None},
+        r"student_training\.checkpoint_every with probes\.students; found None",
+    ),
+    (
+        valid,
+        {"student_training__checkpoint_every": 80},
+        r"student_training\.checkpoint_every that divides the budget 200, or None; found 80",
+    ),
+    (
+        valid,
+        {"student_training__checkpoint_every": 50},
+        r"student_training\.checkpoint_every to be a multiple of loop\.chunk_steps = 20; found 50",
+    ),
+    (valid, {"probes__ngrams__percentiles": (25, 75)}, r"ngrams\.percentiles between 0 and 100, 50 among them; found"),
+    (valid, {"probes__ngrams__percentiles": (50, 101)}, r"ngrams\.percentiles between 0 and 100, 50 among them; found"),
+    (valid, {"probes__ngrams__n": (1, 2)}, r"ngrams\.n of at least 2; found \(1, 2\)"),
+    (valid, {"probes__ngrams__batch_size": 0}, r"ngrams\.batch_size of at least 1; found 0"),
+    (valid, {"ablations__mask_rate__settings": {}}, r"at least one entry in settings; found none"),
+    (
+        valid,
+        {"ablations__mask_rate__settings__15%__task__mask_rat": 0.2},
+        r"in ablations\.mask_rate\.settings\.15%: expected config\.task with the keys .*; found unknown \['mask_rat'\]",
+    ),
+    (
+        valid,
+        {"ablations__mask_rate__settings__wide": {"student": {"width": 33}}},
+        r"in ablations\.mask_rate\.settings\.wide: .*expected a width that 2 heads divide; found width 33",
+    ),
+    (valid, {"ablations__mask_rate__budgets": (210,)}, r"in ablations\.mask_rate\..*multiple of .* = 20; found 210"),
+    (
+        valid,
+        {"ablations__mask_rate__strategies": ("best",)},
+        r"ablations\.mask_rate\.strategies among \[.*\]; found \['best'\]",
+    ),
+    (valid, {"ablations__mask_rate__base": "15%"}, r"another name for base than those of settings; found 15%"),
+    (valid, {"ablations__mask_rate__settings": {"a/b": {}}}, r"names of settings that can be directories; found"),
+    (
+        parity,
+        {"probes__ngrams": {"n": (2,), "num_sentences": 1, "num_positions": 1, "percentiles": (50,), "batch_size": 1}},
+        r"no probes of strings for the task 'parity'; found \['ngrams'\]",
+    ),
     (valid, {"probes__monomials": MONOMIALS}, r"no probes of a support for the task 'pcfg'; found \['monomials'\]"),
+    (
+        language,
+        {"task__level": 0},
+        r"in config\.task: expected task\.level of at least 1; found 0; level 1 counts every",
+    ),
+    (language, {"task__mask_rate": 0.3}, r"config\.task with the keys \[.*'level'.*\]; found unknown \['mask_rate'\]"),
+    (language, {"student": BERT}, r"a model for the task 'pcfg_language' as student: gpt2; found bert"),
+    (
+        language,
+        {"teacher": {"kind": "mlp", "widths": (20,), "compute": "float32"}},
+        r"a model for the task 'pcfg_language' as teacher: gpt2; found mlp",
+    ),
+    (
+        language,
+        {"sizes__panels__heads__2": BERT},
+        r"a model for the task 'pcfg_language' as sizes\.panels\.heads\.2: gpt2; found bert",
+    ),
+    (
+        language,
+        {"probes__attention": {"num_inputs": 64}},
+        r"no probes of a support for the task 'pcfg_language'; found \['attention'\]",
+    ),
+    (
+        language,
+        {"strategies__fixed__selection__kind": "transition", "strategies__fixed__selection__points": ("start",)},
+        r"a task of one class per input for strategies\.fixed .*found task 'pcfg_language'; use 'phase'",
+    ),
     (
         parity,
         {"teacher__num_layers": 1},
@@ -434,7 +601,7 @@ WRONG_PARITIES = [
     ),
     (
         parity,
-        {"strategies__fixed__saturation": {"window": 0, "min_gain": 0.01, "max_steps": 10}},
+        {"strategies__fixed__saturation": {"score": "accuracy", "window": 0, "min_gain": 0.01, "max_steps": 10}},
         r"in config\.strategies\.fixed\.saturation: expected saturation\.window of at least 1; found 0",
     ),
     (
@@ -454,7 +621,7 @@ WRONG_PARITIES = [
     ),
     (
         parity,
-        {"strategies__fixed__saturation": {"window": 5, "min_gain": 0.01, "max_steps": 500}},
+        {"strategies__fixed__saturation": {"score": "accuracy", "window": 5, "min_gain": 0.01, "max_steps": 500}},
         r"strategies\.fixed\.saturation\.max_steps above window \* evaluation\.every = 500 steps; found 500",
     ),
     (
@@ -499,6 +666,9 @@ RIGHT_PARITIES = {
         {"teacher__heads": "average", "teacher__num_heads": 3, "teacher__width": 20},
     ),
     "tied head with as many classes as tokens": (parity, {"teacher__tied_head": True}),
+    "tied head where classes are tokens": (language, {"teacher__tied_head": True}),
+    "every token": (language, {"task__level": 1}),
+    "the whole grammar": (language, {"task__root": None}),
     "tied head at depth 1": (hierarchical, {"task__depth": 1, "teacher__tied_head": True}),
     "one layer without the attention probe": (parity, {"teacher__num_layers": 1, "probes__attention": None}),
     "mlp teacher without the attention probe": (
@@ -552,7 +722,7 @@ def test_right_parities_convert_and_come_back_the_same(base, changes):
         ("probes__monomials__num_inputs", 2048),
         ("probes__monomials__batch_size", 512),
         ("probes__attention__num_inputs", 65),
-        ("strategies__fixed__saturation", {"window": 3, "min_gain": 0.01, "max_steps": 400}),
+        ("strategies__fixed__saturation", {"score": "accuracy", "window": 3, "min_gain": 0.01, "max_steps": 400}),
         ("strategies__fixed__selection__points", ("end",)),
         ("strategies__fixed__selection__levels", (0,)),
     ],
@@ -572,7 +742,11 @@ PLACES = [
     ("placement",),
     ("placement", "mesh"),
     ("comparisons", "all"),
+    ("ablations", "mask_rate"),
     ("probes",),
+    ("probes", "ngrams"),
+    ("probes", "nonterminals"),
+    ("probes", "agreement"),
     ("sizes",),
 ]
 
@@ -649,7 +823,7 @@ def other(value):
 def test_digest_changes_with_every_value():
     before = from_config_dict(valid()).digest
     # Choices, and what other values have to agree with.
-    tied = {"kind", "schedule", "label_weight", "chunk_steps", "compute"}
+    tied = {"kind", "schedule", "label_weight", "chunk_steps", "compute", "students"}
     seen, digests = 0, {before}
     for path in leaves(valid()):
         value = at(valid(), path)

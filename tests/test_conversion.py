@@ -118,7 +118,7 @@ def strategies():
                 "till_saturate",
                 "A",
                 building.selection("levels", levels=(0, 2)),
-                saturation={"window": 3, "min_gain": 0.01, "max_steps": 100},
+                saturation={"score": "accuracy", "window": 3, "min_gain": 0.01, "max_steps": 100},
             ),
         }
     ).lock()
@@ -130,31 +130,25 @@ def convert(config):
 
 def test_what_building_writes_converts():
     final = SelectionConfig("final", None, None, None, None)
+    steps = SelectionConfig("steps", None, (1, 3), None, None)
+    multiples = SelectionConfig("multiples", 3, None, None, None)
+    points = SelectionConfig("transition", None, None, ("end",), None)
+    levels = SelectionConfig("levels", None, None, None, (0, 2))
+    saturation = SaturationConfig("accuracy", 3, 0.01, 100)
+    nothing = (None, None, None, None)  # duration, kappa, saturation, crossing
+    taught = (1e-4, 0.0, None)
     assert convert(strategies()) == {
-        "labels": StrategyConfig("labels", "Labels", final, None, None, None, 1e-4, 1.0),
-        "soft": StrategyConfig("one_shot", "Soft", final, None, None, None, 1.0, 0.0),
-        "fixed": StrategyConfig(
-            "fixed_duration", "F", SelectionConfig("steps", None, (1, 3), None, None), 50, None, None, 1e-4, 0.0
-        ),
-        "split": StrategyConfig(
-            "teacher_split", "T", SelectionConfig("multiples", 3, None, None, None), None, 0.5, None, 1e-4, 0.0
-        ),
-        "points": StrategyConfig(
-            "fixed_duration", "P", SelectionConfig("transition", None, None, ("end",), None), 5, None, None, 1e-4, 0.0
-        ),
-        "adaptive": StrategyConfig(
-            "till_saturate",
-            "A",
-            SelectionConfig("levels", None, None, None, (0, 2)),
-            None,
-            None,
-            SaturationConfig(3, 0.01, 100),
-            1e-4,
-            0.0,
-        ),
+        "labels": StrategyConfig("labels", "Labels", final, *nothing, 1e-4, 1.0, None),
+        "soft": StrategyConfig("one_shot", "Soft", final, *nothing, 1.0, 0.0, None),
+        "fixed": StrategyConfig("fixed_duration", "F", steps, 50, None, None, None, *taught),
+        "split": StrategyConfig("teacher_split", "T", multiples, None, 0.5, None, None, *taught),
+        "points": StrategyConfig("fixed_duration", "P", points, 5, None, None, None, *taught),
+        "adaptive": StrategyConfig("till_saturate", "A", levels, None, None, saturation, None, *taught),
     }
     comparison = ml_collections.ConfigDict(building.comparison("Two", "figure 3", "soft", "fixed"))
-    assert build(ComparisonConfig, comparison.to_dict(), "it") == ComparisonConfig("Two", "figure 3", ("soft", "fixed"))
+    assert build(ComparisonConfig, comparison.to_dict(), "it") == ComparisonConfig(
+        "training", "Two", "figure 3", ("soft", "fixed")
+    )
 
 
 # A field at None, values of its type, and one of another type.

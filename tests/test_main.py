@@ -30,7 +30,7 @@ def results(workdir):
     contents = {name: (workdir / name).read_text() for name in names}
     for path in sorted((workdir / "teacher" / "trajectory" / "checkpoints").glob("*/record/metadata")):
         contents[str(path.relative_to(workdir))] = path.read_text()
-    assert len(contents) == 1 + 5 + 8  # teacher and four strategies; checkpoints every 4 of 32 steps
+    assert len(contents) == 1 + 7 + 8  # teacher and six runs of students; checkpoints every 4 of 32 steps
     return contents
 
 
@@ -40,7 +40,7 @@ def test_second_call_does_nothing_again(finish, undisturbed):
     before = results(workdir)
     code, log = finish(*SMALL, f"--workdir={workdir}")
     assert code == 0
-    assert "0 of 4 runs to do" in log
+    assert "0 of 6 runs to do" in log
     assert "32/32" not in log
     assert results(workdir) == before
 
@@ -93,7 +93,7 @@ def test_stages_run_one_by_one(finish, undisturbed, tmp_path):
     code, log = finish(*SMALL, f"--workdir={workdir}", "--stage=students")
     assert code == 2
     assert "--stage=teacher first" in log
-    for stage in ("teacher", "students", "report"):
+    for stage in ("teacher", "probes", "students", "report"):
         code, log = finish(*SMALL, f"--workdir={workdir}", f"--stage={stage}")
         assert code == 0, log
         assert (workdir / "report").exists() == (stage == "report")

@@ -27,10 +27,10 @@ from pdjax.saturation import saturation_starts
 from pdjax.step import Guide, Program, init_state
 from pdjax.sweep import build_sweep, place_guide, place_replicas
 from pdjax.tasks import build_task
-from pdjax.train import Job, train
+from pdjax.train import Adapt, Job, train
 
 BUDGET = 120
-RULE = SaturationConfig(window=2, min_gain=0.02, max_steps=40)
+RULE = SaturationConfig(score="accuracy", window=2, min_gain=0.02, max_steps=40)
 KINDS = {
     "mlp": (MlpConfig("mlp", (24,)), OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8), 1, 0.05),
     "gpt2": (
@@ -40,6 +40,11 @@ KINDS = {
         5e-3,
     ),
 }
+
+
+def decide(steps, accuracy):
+    """The rule on the accuracy, whoever of three is the teacher."""
+    return saturation_starts(RULE, steps, np.repeat(accuracy[:, None], 3, axis=1))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -54,16 +59,14 @@ def job(request):
     guide = Guide(teachers, jnp.tile(jnp.array([0, BUDGET * 9, BUDGET * 9]), (2, 1)), jnp.arange(3))
     replicas = (Replica(0, rate), Replica(1, rate))
     return Job(
-        description=RunDescription("student", "adaptive-120", "adaptive", BUDGET, replicas, (0,), (1, 2, 3), "abc"),
+        description=RunDescription("student", "adaptive-120", ("adaptive",), BUDGET, replicas, (0,), (1, 2, 3), "abc"),
         sweep=sweep,
         replicas=place_replicas(sweep.mesh, [0, 1], [rate] * 2, [1.0] * 2, [0.0] * 2),
         open_lessons=lambda: Stacked(sweep, place_guide(sweep, guide)),
         data_seed=0,
         evaluation_seed=0,
         evaluate_every=20,
-        adapt=lambda steps, accuracy: [
-            saturation_starts(RULE, 3, steps, column) for column in np.stack(accuracy, axis=1).tolist()
-        ],
+        adapt=Adapt(lambda steps, accuracy, _: [decide(steps, column) for column in np.stack(accuracy, axis=1)], None),
     )
 
 
@@ -92,8 +95,7 @@ def undisturbed(job, tmp_path_factory):
 def test_every_replica_moves_on_by_its_own_accuracy(job, undisturbed):
     run = read_run(undisturbed)
     for replica, starts in enumerate(run.starts):
-        column = run.evaluation.accuracy[:, replica].tolist()
-        assert starts == saturation_starts(RULE, 3, run.evaluation.steps.tolist(), column)
+        assert starts == decide(run.evaluation.steps.tolist(), run.evaluation.accuracy[:, replica])
         assert len(starts) > 1
 
 

@@ -12,9 +12,12 @@ from pdjax.records import Replica, RunDescription
 DESCRIPTION = {
     "role": "student",
     "name": "progressive_40",
-    "strategy": "progressive",
+    "strategies": ["progressive", "soft"],
     "budget": 40,
-    "replicas": [{"seed": 0, "learning_rate": 0.01}, {"seed": 1, "learning_rate": 0.01}],
+    "replicas": [
+        {"seed": 0, "learning_rate": 0.01, "temperature": 0.0, "label_weight": 0.0},
+        {"seed": 0, "learning_rate": 0.01, "temperature": 2.0, "label_weight": 0.0},
+    ],
     "starts": [0, 20],
     "teacher_steps": [100, 800],
     "identity": "5e1f",
@@ -42,9 +45,9 @@ def test_read_run_describes_it(directory):
     assert records.read_run(directory).description == RunDescription(
         role="student",
         name="progressive_40",
-        strategy="progressive",
+        strategies=("progressive", "soft"),
         budget=40,
-        replicas=(Replica(0, 0.01), Replica(1, 0.01)),
+        replicas=(Replica(0, 0.01, 0.0, 0.0), Replica(0, 0.01, 2.0, 0.0)),
         starts=(0, 20),
         teacher_steps=(100, 800),
         identity="5e1f",
@@ -84,6 +87,9 @@ def test_the_curriculum_of_an_adaptive_run_is_what_each_replica_has_reached(dire
 def test_replicas_of_one_learning_rate_stand_together():
     found = records.product_of_replicas((3, 1), (0.1, 0.2))
     assert found == (Replica(3, 0.1), Replica(1, 0.1), Replica(3, 0.2), Replica(1, 0.2))
+    soft, hard = (1.0, 0.0), (0.0, 0.0)
+    found = records.product_of_replicas((3,), (0.1, 0.2), (soft, hard))
+    assert found == tuple(Replica(3, rate, *loss) for loss in (soft, hard) for rate in (0.1, 0.2))
 
 
 def test_a_run_is_complete_once_it_has_a_result(directory):

@@ -1,15 +1,18 @@
-"""The adaptive curriculum's rule, on accuracies written by hand."""
+"""The adaptive curricula's rules, on scores written by hand."""
 
+import numpy as np
 import pytest
 
-from pdjax.config import SaturationConfig
-from pdjax.saturation import saturation_starts
+from pdjax.config import CrossingConfig, NgramsConfig, SaturationConfig
+from pdjax.saturation import crossing_starts, saturation_starts
 
-RULE = SaturationConfig(window=3, min_gain=0.01, max_steps=1000)
+RULE = SaturationConfig(score="accuracy", window=3, min_gain=0.01, max_steps=1000)
 
 
 def starts(accuracy, rule=RULE, checkpoints=3):
-    return saturation_starts(rule, checkpoints, [10 * i for i in range(len(accuracy))], accuracy)
+    """The rule on a score that is the same whoever the teacher is."""
+    scores = np.repeat(np.array(accuracy)[:, None], checkpoints, axis=1)
+    return saturation_starts(rule, [10 * i for i in range(len(accuracy))], scores)
 
 
 def test_moves_on_where_the_gain_ends():
@@ -33,12 +36,12 @@ def test_the_window_does_not_reach_back_before_the_last_move():
 
 
 def test_moves_on_in_any_case_after_so_many_steps():
-    rule = SaturationConfig(window=3, min_gain=0.01, max_steps=40)
+    rule = SaturationConfig(score="accuracy", window=3, min_gain=0.01, max_steps=40)
     assert starts([0.5] * 10, rule) == (0, 40, 80)
 
 
 def test_the_last_checkpoint_is_kept():
-    rule = SaturationConfig(window=3, min_gain=0.01, max_steps=10)
+    rule = SaturationConfig(score="accuracy", window=3, min_gain=0.01, max_steps=10)
     assert starts([0.5] * 10, rule, checkpoints=3) == (0, 10, 20)
     assert starts([0.5] * 10, rule, checkpoints=1) == (0,)
 
@@ -48,3 +51,44 @@ def test_decisions_never_change_later(length):
     accuracy = [0.5, 0.6, 0.6, 0.6, 0.6, 0.7, 0.7, 0.7, 0.7]
     sofar, whole = starts(accuracy[:length]), starts(accuracy)
     assert whole[: len(sofar)] == sofar
+
+
+def test_every_teacher_has_a_score_of_its_own():
+    """The agreement with the first teacher saturates at 50; that with the second rises from another level."""
+    first = [0.1, 0.3, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    second = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3, 0.4, 0.4, 0.4, 0.4]
+    scores = np.stack([first, second, second], axis=1)
+    #  at 50 the three before average 0.567; at 60 all three are 0.6
+    assert saturation_starts(RULE, [10 * i for i in range(11)], scores) == (0, 60, 100)
+
+
+CROSSING = CrossingConfig(NgramsConfig((2,), 1, 1, (50,), 1), max_steps=1000)
+
+
+def crossings(surplus, rule=CROSSING):
+    return crossing_starts(rule, [10 * i for i in range(len(surplus))], np.array(surplus))
+
+
+def test_moves_on_where_the_difference_to_its_teacher_changes_sign():
+    """It starts below its first teacher and comes above it at 20; it is above its second one by then, and below at 40;
+    the third is the last."""
+    surplus = [
+        [-0.3, -0.1, 0.2],
+        [-0.1, 0.1, 0.2],
+        [0.05, 0.2, 0.2],
+        [0.1, 0.1, 0.2],
+        [0.2, -0.1, 0.2],
+        [0.2, -0.1, -1],
+    ]
+    assert crossings(surplus) == (0, 20, 40)
+    assert crossings(surplus[:4]) == (0, 20)
+
+
+def test_reaching_its_teacher_exactly_is_enough():
+    assert crossings([[-0.1, 0.1], [0.0, 0.1]]) == (0, 10)
+
+
+def test_a_student_that_never_crosses_moves_on_after_so_many_steps():
+    rule = CrossingConfig(CROSSING.ngrams, max_steps=30)
+    assert crossings([[-0.1] * 3] * 8, rule) == (0, 30, 60)
+    assert crossings([[-0.1] * 3] * 8) == (0,)

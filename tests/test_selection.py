@@ -3,7 +3,18 @@ import pytest
 
 from pdjax.config import SelectionConfig
 from pdjax.errors import UserError
-from pdjax.selection import Evidence, Phases, Spike, Transition, find_phases, find_spikes, find_transition, select
+from pdjax.selection import (
+    Evidence,
+    Phases,
+    RobustPeak,
+    Spike,
+    Transition,
+    find_phases,
+    find_robust_peak,
+    find_spikes,
+    find_transition,
+    select,
+)
 
 STEPS = np.arange(0, 1601, 50)
 PHASES = Phases(400, 510, 600, "because")
@@ -19,7 +30,7 @@ def selection(kind, count=None, steps=None, points=None, levels=None):
     return SelectionConfig(kind, count, steps, points, levels)
 
 
-NOTHING = Evidence(None, None, None)
+NOTHING = Evidence()
 
 
 def shown(**evidence):
@@ -168,3 +179,72 @@ def test_what_the_training_did_not_show_cannot_be_selected():
         select(selection("levels"), AVAILABLE, NOTHING)
     with pytest.raises(UserError, match=r"selection\.levels from 0 to 0; found \[1\]"):
         select(selection("levels", levels=(1,)), AVAILABLE, shown(spikes=(Spike(500, "root"),)))
+
+
+def test_the_peak_of_robustness_is_that_of_the_mean_over_n():
+    """n = 2 peaks at 200 and n = 3 at 400; their means are 0.2, 0.35, 0.3, 0.4, 0.1."""
+    steps = np.array([100, 200, 300, 400, 500])
+    robust = np.array([[0.2, 0.2], [0.5, 0.2], [0.3, 0.3], [0.3, 0.5], [0.1, 0.1]])
+    peak = find_robust_peak(steps, robust, (2, 3))
+    assert peak is not None
+    assert peak.step == 400
+    for part in ("n = 2, 3", "0.200 at step 100", "0.400 at step 400", "0.100 at step 500"):
+        assert part in peak.reason
+
+
+def test_without_a_fall_it_is_the_fastest_rise():
+    """From 300 to 400 the mean rises by 0.2, more than anywhere else; at the end it is 95 % of its peak."""
+    steps = np.array([100, 200, 300, 400, 500, 600, 700])
+    mean = np.array([0.0, 0.0, 0.1, 0.3, 0.4, 0.4, 0.38])
+    peak = find_robust_peak(steps, mean[:, None], (2,))
+    assert peak is not None
+    assert (peak.step, peak.peaked) == (400, False)
+    assert "no peak before the training ends with 0.380 at step 700" in peak.reason
+    fallen = find_robust_peak(steps, np.append(mean[:-1], 0.35)[:, None], (2,))
+    assert fallen is not None
+    assert (fallen.step, fallen.peaked) == (500, True)
+
+
+def test_without_a_rise_there_is_none():
+    assert find_robust_peak(np.array([1, 2, 3]), np.array([[0.5], [0.4], [0.3]]), (2,)) is None
+
+
+# Phases are 400 to 600 with the middle 510. A row: where M_robust turns, the choice, and what the reason says.
+TURNS = {
+    "both": (530, 500, "halfway between step 510, the middle of the loss drop, and step 530"),
+    "halfway": (600, 600, "halfway between step 510"),
+    "outside": (700, 500, "M_robust turns outside: there"),
+    "loss alone": (None, 500, "M_robust was not measured"),
+}
+
+
+@pytest.mark.parametrize("row", TURNS.values(), ids=TURNS)
+def test_automatic_choice_is_between_loss_and_robustness_within_the_drop(row):
+    turn, first, words = row
+    peak = None if turn is None else RobustPeak(turn, True, "there")
+    found = select(selection("auto"), AVAILABLE, shown(phases=PHASES, robust_peak=peak))
+    assert found.teacher_steps == (first, 1600)
+    assert words in found.reason
+
+
+def test_automatic_choice_by_robustness_alone():
+    found = select(selection("auto"), AVAILABLE, shown(robust_peak=RobustPeak(280, True, "there")))
+    assert found.teacher_steps == (300, 1600)
+    assert "no phases; there" in found.reason
+
+
+def test_the_robust_peak_selects_the_nearest_stored_checkpoint_and_the_final_one():
+    found = select(selection("robust_peak"), AVAILABLE, shown(robust_peak=RobustPeak(540, True, "it peaks there")))
+    assert found.teacher_steps == (500, 1600)
+    assert "step 500: it peaks there" in found.reason
+
+
+def test_multiples_of_a_given_first_need_no_evidence():
+    assert select(selection("multiples", steps=(500,)), AVAILABLE, NOTHING).teacher_steps == (500, 1000, 1500, 1600)
+    assert select(selection("multiples", count=2, steps=(500,)), AVAILABLE, NOTHING).teacher_steps == (500, 1600)
+
+
+@pytest.mark.parametrize("kind", ["robust_peak", "auto"])
+def test_what_a_training_does_not_show_cannot_select(kind):
+    with pytest.raises(UserError, match=kind):
+        select(selection(kind), AVAILABLE, NOTHING)

@@ -1,34 +1,58 @@
 """Every configuration's ``:smoke``, as a user starts it, to the report."""
 
+import json
+
 import pytest
 
+from pdjax.config import from_config_dict
 
-def test_smoke_runs_every_stage_of_the_config_as_it_is(finish, tmp_path):
-    code, log = finish("--config=configs/pcfg.py:smoke", f"--workdir={tmp_path / 'run'}")
-    assert code == 0, log
-    assert "MB on disk" in log
-    page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "F1" in page
-    for strategy in ("labels", "one_shot", "progressive", "two_shot"):
-        assert (tmp_path / "run" / "students" / f"{strategy}-16" / "result.json").exists()
+NAMES = ["parity_mlp", "parity_transformer", "hierarchical", "pcfg", "pcfg_gpt"]
 
 
-@pytest.mark.parametrize("name", ["parity_mlp", "parity_transformer", "hierarchical"])
-def test_smoke_of_the_parities_runs_every_stage_to_the_report(load_config_file, finish, tmp_path, name):
+def names_of_runs(workdir):
+    """Returns the student runs of a working directory that are complete, with the strategies of each."""
+    found = {}
+    for path in workdir.glob("students/*/result.json"):
+        run = json.loads((path.parent / "run.json").read_text())
+        found[run["name"]] = {(strategy, run["budget"]) for strategy in run["strategies"]}
+    return found
+
+
+def asked(config):
+    """Returns the strategies that a configuration asks for, with their budgets."""
+    return {(key, budget) for key in config.strategies for budget in config.budgets if config.asks(key, budget)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_runs_every_stage_to_the_report(load_config_file, finish, tmp_path, name):
     workdir = tmp_path / "run"
     code, log = finish(f"--config=configs/{name}.py:smoke", f"--workdir={workdir}")
     assert code == 0, log
     assert "Traceback" not in log
-    config = load_config_file(name).get_config("smoke")
-    (budget,) = config.student_training.budgets
-    done = {str(path.parent.relative_to(workdir)) for path in workdir.glob("**/result.json")}
-    expected = {"teacher", "probes"} | {f"students/{strategy}-{budget}" for strategy in config.strategies}
+    assert "MB on disk" in log
+    config = from_config_dict(load_config_file(name).get_config("smoke"))
+    runs = names_of_runs(workdir)
+    assert set().union(*runs.values()) == asked(config)
+    assert len(runs) <= len(asked(config))
+    for stage in ("teacher", "probes"):
+        assert (workdir / stage / "result.json").exists()
     if config.sizes is not None:
-        expected |= {f"sizes/{panel}/{label}" for panel, models in config.sizes.panels.items() for label in models}
-    assert done == expected
-    assert (workdir / "students" / f"adaptive-{budget}" / "curriculum.json").exists()
+        expected = {f"{panel}/{label}" for panel, models in config.sizes.panels.items() for label in models}
+        assert {str(p.parent.relative_to(workdir / "sizes")) for p in workdir.glob("sizes/*/*/result.json")} == expected
+    for run, members in runs.items():
+        if any(config.strategies[key].is_adaptive for key, _ in members):
+            assert (workdir / "students" / run / "curriculum.json").exists()
+        if any(key in config.probes.students for key, _ in members):
+            assert (workdir / "students" / run / "probes" / "result.json").exists()
     for seed in config.teacher_training.extra_seeds:
         assert (workdir / "teacher" / f"trajectory-seed{seed}" / "store.json").exists()
     page = (workdir / "report" / "index.html").read_text()
-    for comparison in config.comparisons.values():
-        assert comparison.title in page
+    for part in (*config.comparisons.values(), *config.ablations.values()):
+        assert part.title in page
+    for key, ablation in config.ablations.items():
+        for setting in ablation.settings:
+            there = workdir / "ablations" / key / setting
+            assert set().union(*names_of_runs(there).values()) == asked(config.in_setting(key, setting))
+            # A setting of the student alone has the teacher of the experiment.
+            assert (there / "teacher").is_symlink() == (set(ablation.settings[setting]) == {"student"})
+            assert (there / "teacher" / "result.json").exists()

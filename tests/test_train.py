@@ -30,7 +30,7 @@ def make_job(tiny):
 
     def make(learning_rates=(5e-3, 1e-3), **changes):
         replicas = tuple(Replica(seed, rate) for seed, rate in zip((0, 1), learning_rates, strict=True))
-        description = RunDescription("student", "labels-12", "labels", BUDGET, replicas, (), (), identity="abc")
+        description = RunDescription("student", "labels-12", ("labels",), BUDGET, replicas, (), (), identity="abc")
         job = Job(
             description=description,
             sweep=sweep,
@@ -118,17 +118,15 @@ def test_records_behind_the_saved_state_are_dropped(make_job, loop, undisturbed,
 def test_kept_parameters_of_every_replica_come_with_their_step_and_metrics(make_job, loop, undisturbed, tmp_path):
     kept = {}
 
-    def keep(step, replica, params, metrics):
-        kept[step, replica] = (jax.tree.map(np.asarray, params), dict(metrics))
+    def keep(step, params, metrics):
+        kept[step] = (jax.tree.map(np.asarray, params), dict(metrics))
 
     job = make_job(keep_every=6, keep=keep)
     train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
-    assert sorted(kept) == [(6, 0), (6, 1), (12, 0), (12, 1)]
+    assert sorted(kept) == [6, 12]
     final, recorded = final_state(job, undisturbed), read_run(tmp_path).evaluation
-    for replica in (0, 1):
-        jax.tree.map(lambda a, b, r=replica: np.testing.assert_array_equal(a, b[r]), kept[12, replica][0], final.params)
-        expected = recorded.loss[recorded.steps.tolist().index(6), replica]
-        assert kept[6, replica][1]["loss"] == pytest.approx(expected)
+    jax.tree.map(np.testing.assert_array_equal, kept[12][0], final.params)
+    np.testing.assert_allclose(kept[6][1]["loss"], recorded.loss[recorded.steps.tolist().index(6)])
 
 
 def test_a_loss_that_is_not_finite_names_step_replica_and_last_good_state(make_job, loop, tmp_path):

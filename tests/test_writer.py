@@ -50,7 +50,7 @@ def test_starting_afresh_forgets_everything(tmp_path):
 
 
 def test_tensorboard_gets_the_means(tmp_path):
-    description = RunDescription("student", "x", "labels", 4, (Replica(0, 0.1), Replica(1, 0.1)), (), (), "id")
+    description = RunDescription("student", "x", ("labels",), 4, (Replica(0, 0.1), Replica(1, 0.1)), (), (), "id")
     writer = MetricsWriter(tmp_path, None, build_sinks(("tensorboard",), tmp_path, description))
     writer.write("evaluation", 3, metrics([0.25, 0.75]))
     writer.close()

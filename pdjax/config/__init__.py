@@ -9,9 +9,29 @@ contradiction is a ``UserError`` that names the key.
 from pdjax.config.experiment import Config, digest_of, digest_of_results, from_config_dict
 from pdjax.config.models import BertConfig, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.config.placement import MeshConfig, PlacementConfig
-from pdjax.config.probes import AttentionConfig, MonomialsConfig, ProbesConfig
-from pdjax.config.strategies import ComparisonConfig, SaturationConfig, SelectionConfig, StrategyConfig
-from pdjax.config.tasks import HierarchicalTaskConfig, ParityTaskConfig, PcfgTaskConfig, TaskConfig
+from pdjax.config.probes import (
+    AgreementConfig,
+    AttentionConfig,
+    MonomialsConfig,
+    NgramsConfig,
+    NonterminalsConfig,
+    ProbesConfig,
+)
+from pdjax.config.strategies import (
+    AblationConfig,
+    ComparisonConfig,
+    CrossingConfig,
+    SaturationConfig,
+    SelectionConfig,
+    StrategyConfig,
+)
+from pdjax.config.tasks import (
+    HierarchicalTaskConfig,
+    ParityTaskConfig,
+    PcfgLanguageTaskConfig,
+    PcfgTaskConfig,
+    TaskConfig,
+)
 from pdjax.config.training import (
     EvaluationConfig,
     LoopConfig,
@@ -22,10 +42,13 @@ from pdjax.config.training import (
 )
 
 __all__ = [
+    "AblationConfig",
+    "AgreementConfig",
     "AttentionConfig",
     "BertConfig",
     "ComparisonConfig",
     "Config",
+    "CrossingConfig",
     "EvaluationConfig",
     "Gpt2Config",
     "HierarchicalTaskConfig",
@@ -34,8 +57,11 @@ __all__ = [
     "MlpConfig",
     "ModelConfig",
     "MonomialsConfig",
+    "NgramsConfig",
+    "NonterminalsConfig",
     "OptimizerConfig",
     "ParityTaskConfig",
+    "PcfgLanguageTaskConfig",
     "PcfgTaskConfig",
     "PlacementConfig",
     "ProbesConfig",

@@ -14,6 +14,19 @@ def optional(kind: type, value: object = None) -> Any:
     return config_dict.placeholder(kind) if value is None else value
 
 
+def adam(*, clip_norm: float | None = None, beta2: float = 0.999) -> dict[str, Any]:
+    """Returns the fields of an ``OptimizerConfig``: Adam with 6 % warm-up and half a cosine to 0 (section D.6)."""
+    return dict(
+        kind="adam",
+        schedule="cosine",
+        warmup_fraction=0.06,
+        clip_norm=optional(float, clip_norm),
+        beta1=0.9,
+        beta2=beta2,
+        epsilon=1e-8,
+    )
+
+
 def selection(
     kind: str,
     *,
@@ -40,7 +53,9 @@ def strategy(
     duration: int | None = None,
     kappa: float | None = None,
     saturation: Mapping[str, Any] | None = None,
+    crossing: Mapping[str, Any] | None = None,
     temperature: float = 1e-4,
+    budgets: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Returns the fields of a ``StrategyConfig`` that learns from a teacher alone, or from the labels alone."""
     return dict(
@@ -50,9 +65,26 @@ def strategy(
         duration=optional(int, duration),
         kappa=optional(float, kappa),
         saturation=optional(dict, saturation),
+        crossing=optional(dict, crossing),
         temperature=temperature,
         label_weight=1.0 if schedule == "labels" else 0.0,
+        budgets=optional(tuple, budgets),
     )
+
+
+def search(firsts: Sequence[int], durations: Sequence[int], budget: int) -> dict[str, dict[str, Any]]:
+    """Returns the strategies of an exhaustive search over (2, T): every first checkpoint with every T."""
+    return {
+        f"first_{first}_{duration}": strategy(
+            "fixed_duration",
+            f"(2, {duration}), step {first}",
+            selection("steps", steps=(first,)),
+            duration=duration,
+            budgets=(budget,),
+        )
+        for duration in durations
+        for first in firsts
+    }
 
 
 def placement(
@@ -69,9 +101,47 @@ def placement(
     return dict(mesh=mesh, teacher=teacher, student=student, residency=residency)
 
 
-def comparison(title: str, figure: str, *strategies: str) -> dict[str, Any]:
+def comparison(title: str, figure: str, *strategies: str, kind: str = "training") -> dict[str, Any]:
     """Returns the fields of a ``ComparisonConfig``."""
-    return dict(title=title, figure=figure, strategies=strategies)
+    return dict(kind=kind, title=title, figure=figure, strategies=strategies)
+
+
+def ablation(
+    title: str,
+    figure: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    strategies: Sequence[str],
+    budgets: Sequence[int],
+    *,
+    base: str | None = None,
+    sizes: bool = False,
+) -> dict[str, Any]:
+    """Returns the fields of an ``AblationConfig``."""
+    return dict(
+        title=title,
+        figure=figure,
+        base=optional(str, base),
+        settings=settings,
+        strategies=tuple(strategies),
+        budgets=tuple(budgets),
+        sizes=sizes,
+    )
+
+
+def probes(
+    *,
+    monomials: Mapping[str, Any] | None = None,
+    attention: Mapping[str, Any] | None = None,
+    ngrams: Mapping[str, Any] | None = None,
+    nonterminals: Mapping[str, Any] | None = None,
+    agreement: Mapping[str, Any] | None = None,
+    students: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns the fields of a ``ProbesConfig``."""
+    found = dict(
+        monomials=monomials, attention=attention, ngrams=ngrams, nonterminals=nonterminals, agreement=agreement
+    )
+    return dict(seed=0, students=tuple(students), **{name: optional(dict, value) for name, value in found.items()})
 
 
 def temperature_name(temperature: float) -> str:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pdjax.config.models import BertConfig, Gpt2Config, ModelConfig
+from pdjax.config.models import Gpt2Config, ModelConfig
 from pdjax.config.placement import PlacementConfig
 from pdjax.config.probes import ProbesConfig
-from pdjax.config.strategies import ComparisonConfig, StrategyConfig
-from pdjax.config.tasks import HierarchicalTaskConfig, PcfgTaskConfig, TaskConfig
+from pdjax.config.strategies import AblationConfig, ComparisonConfig, StrategyConfig
+from pdjax.config.tasks import HierarchicalTaskConfig, ParityTaskConfig, TaskConfig
 from pdjax.config.training import (
     EvaluationConfig,
     LoopConfig,
@@ -20,7 +20,7 @@ from pdjax.config.training import (
     require_seed,
 )
 from pdjax.conversion import build
-from pdjax.errors import require
+from pdjax.errors import UserError, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Config:
     student_training: StudentTrainingConfig
     strategies: Mapping[str, StrategyConfig]
     comparisons: Mapping[str, ComparisonConfig]  # by the name of the figure's files
+    ablations: Mapping[str, AblationConfig]  # by the name of their directory
     probes: ProbesConfig
     sizes: SizesConfig | None  # further models trained from the labels; None trains none
     evaluation: EvaluationConfig
@@ -52,27 +53,43 @@ class Config:
         for place, model in models.items():
             _check_model(place, model, self.task)
         _check_probes(self)
-        for name, comparison in self.comparisons.items():
-            unknown = [key for key in comparison.strategies if key not in self.strategies]
-            place = f"comparisons.{name}.strategies"
-            require(not unknown, f"{place} among {sorted(self.strategies)}", unknown, "rename or remove them")
-            require(len(comparison.strategies) > 0, f"at least one entry in {place}", "none", "add one")
-        chunk = self.loop.chunk_steps
-        lengths = {
-            "loop.save_every": self.loop.save_every,
-            "evaluation.every": self.evaluation.every,
-            "teacher_training.steps": self.teacher_training.steps,
-            "teacher_training.checkpoint_every": self.teacher_training.checkpoint_every,
-            **{f"student_training.budgets[{i}]": b for i, b in enumerate(self.student_training.budgets)},
-            **({} if self.sizes is None else {"sizes.steps": self.sizes.steps}),
-        }
-        for name, length in lengths.items():
-            require(
-                length % chunk == 0,
-                f"{name} to be a multiple of loop.chunk_steps = {chunk}",
-                length,
-                "the loop evaluates and saves between chunks; change one of the two",
-            )
+        _check_names(self)
+        _check_lengths(self)
+        for key, ablation in self.ablations.items():
+            for setting in ablation.settings:
+                self.in_setting(key, setting)  # what it refuses, this refuses
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """All training lengths of students in steps, increasing: those of all strategies, and strategies' own."""
+        own = {budget for strategy in self.strategies.values() for budget in strategy.budgets or ()}
+        return tuple(sorted(own | set(self.student_training.budgets)))
+
+    def asks(self, strategy: str, budget: int) -> bool:
+        """Whether students of a strategy are to be trained for so many steps."""
+        own = self.strategies[strategy].budgets
+        return budget in (self.student_training.budgets if own is None else own)
+
+    def in_setting(self, ablation: str, setting: str) -> "Config":
+        """Returns the experiment of one setting of an ablation.
+
+        Raises:
+          UserError: the setting's fields do not exist or do not fit.
+        """
+        asked = self.ablations[ablation]
+        whole = _replaced(self.as_dict(), asked.settings[setting])
+        whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}}
+        by_probes = any(self.strategies[key].selection.kind in ("robust_peak", "auto") for key in asked.strategies)
+        kept = ("seed", "ngrams") if by_probes else ("seed",)
+        whole["probes"] = {key: value if key in kept else None for key, value in whole["probes"].items()}
+        whole["probes"]["students"] = []
+        whole["student_training"] |= {"budgets": asked.budgets, "checkpoint_every": None}
+        whole["strategies"] = {key: whole["strategies"][key] | {"budgets": None} for key in asked.strategies}
+        whole["sizes"] = whole["sizes"] if asked.sizes else None
+        try:
+            return from_config_dict(whole)
+        except UserError as error:
+            raise error.within(f"ablations.{ablation}.settings.{setting}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns nested plain dicts and lists, as JSON holds them."""
@@ -84,12 +101,66 @@ class Config:
         return digest_of_results(self.as_dict())
 
 
+def _check_lengths(config: "Config") -> None:
+    """Requires that everything happens between chunks, and that the last step is a checkpoint."""
+    chunk, kept = config.loop.chunk_steps, config.student_training.checkpoint_every
+    lengths = {
+        "loop.save_every": config.loop.save_every,
+        "evaluation.every": config.evaluation.every,
+        "teacher_training.steps": config.teacher_training.steps,
+        "teacher_training.checkpoint_every": config.teacher_training.checkpoint_every,
+        **{f"student_training.budgets[{i}]": b for i, b in enumerate(config.student_training.budgets)},
+        **{f"strategies.{name}.budgets": b for name, s in config.strategies.items() for b in s.budgets or ()},
+        **({} if config.sizes is None else {"sizes.steps": config.sizes.steps}),
+        **({} if kept is None else {"student_training.checkpoint_every": kept}),
+    }
+    for name, length in lengths.items():
+        require(
+            length % chunk == 0,
+            f"{name} to be a multiple of loop.chunk_steps = {chunk}",
+            length,
+            "the loop evaluates and saves between chunks; change one of the two",
+        )
+    for budget in config.budgets:
+        expected = f"student_training.checkpoint_every that divides the budget {budget}, or None"
+        require(kept is None or budget % kept == 0, expected, kept, "the last checkpoint is the final student")
+
+
+def _check_names(config: "Config") -> None:
+    """Requires that strategies that are named elsewhere exist."""
+    places = {f"comparisons.{name}.strategies": c.strategies for name, c in config.comparisons.items()}
+    places |= {f"ablations.{name}.strategies": a.strategies for name, a in config.ablations.items()}
+    for place, names in places.items():
+        require(len(names) > 0, f"at least one entry in {place}", "none", "add one")
+    for place, names in (places | {"probes.students": config.probes.students}).items():
+        unknown = [key for key in names if key not in config.strategies]
+        require(not unknown, f"{place} among {sorted(config.strategies)}", unknown, "rename or remove them")
+    require(
+        not config.probes.students or config.student_training.checkpoint_every is not None,
+        "student_training.checkpoint_every with probes.students",
+        "None",
+        "set it: probes look at kept checkpoints",
+    )
+    split = [name for name in config.ablations if "/" in name or name in ("", ".", "..")]
+    require(not split, "names of ablations that can be directories", split, "leave out the slash")
+
+
+def _replaced(whole: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested plain data with some fields replaced; a mapping replaces what it names in a mapping."""
+    found = dict(whole)
+    for key, value in fields.items():
+        old = found.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        found[key] = _replaced(old, value) if both else value  # pyright: ignore[reportArgumentType]
+    return found
+
+
 def _check_model(place: str, model: ModelConfig, task: TaskConfig) -> None:
     """Requires a model that reads and predicts what the task gives."""
-    masked = isinstance(task, PcfgTaskConfig)
+    fitting = {"pcfg": ("bert",), "pcfg_language": ("gpt2",)}.get(task.kind, ("mlp", "gpt2"))
     require(
-        isinstance(model, BertConfig) == masked,
-        f"a model for the task {task.kind!r} as {place}: {'bert' if masked else 'mlp or gpt2'}",
+        model.kind in fitting,
+        f"a model for the task {task.kind!r} as {place}: {' or '.join(fitting)}",
         model.kind,
         "change the model's kind or the task",
     )
@@ -105,8 +176,11 @@ def _check_model(place: str, model: ModelConfig, task: TaskConfig) -> None:
 def _check_probes(config: "Config") -> None:
     """Requires probes and selections that the task and the teacher have."""
     probes, kind = config.probes, config.task.kind
+    has_support = isinstance(config.task, ParityTaskConfig | HierarchicalTaskConfig)
     wanted = [name for name in ("monomials", "attention") if getattr(probes, name) is not None]
-    require(not wanted or kind != "pcfg", "no probes of a support for the task 'pcfg'", wanted, "set them to None")
+    require(not wanted or has_support, f"no probes of a support for the task {kind!r}", wanted, "set them to None")
+    wanted = [name for name in ("ngrams", "nonterminals") if getattr(probes, name) is not None]
+    require(not wanted or not has_support, f"no probes of strings for the task {kind!r}", wanted, "set them to None")
     if probes.attention is not None:
         found = f"{config.teacher.kind} with {getattr(config.teacher, 'num_layers', 0)} layers"
         expected = "a gpt2 teacher of 2 layers for probes.attention"
@@ -115,10 +189,22 @@ def _check_probes(config: "Config") -> None:
     depth = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
     for name, strategy in config.strategies.items():
         require(
-            strategy.selection.kind != "transition" or kind != "pcfg",
+            strategy.selection.kind != "transition" or has_support,
             f"a task of one class per input for strategies.{name} with selection.kind 'transition'",
-            "task 'pcfg'",
+            f"task {kind!r}",
             "use 'phase', the drop of the loss",
+        )
+        require(
+            strategy.selection.kind not in ("robust_peak", "auto") or probes.ngrams is not None,
+            f"probes.ngrams for strategies.{name} with selection.kind {strategy.selection.kind!r}",
+            "None",
+            "the peak of M_robust is what it selects by",
+        )
+        require(
+            strategy.crossing is None or not has_support,
+            f"a task of strings for strategies.{name}.crossing",
+            f"task {kind!r}",
+            "use schedule 'till_saturate'",
         )
         beyond = [level for level in strategy.selection.levels or () if not 0 <= level < depth]
         require(not beyond, f"strategies.{name}.selection.levels from 0 to {depth - 1}", beyond, "the root is level 0")
@@ -133,14 +219,14 @@ def _check_probes(config: "Config") -> None:
 def _check_saturation(config: "Config") -> None:
     """Requires adaptive rules that can decide anything before their limit of steps does."""
     for name, strategy in config.strategies.items():
+        require(
+            not strategy.is_adaptive or config.placement.residency != "streamed",
+            f"placement.residency 'auto' or 'stacked' for the adaptive strategies.{name}",
+            "streamed",
+            "every replica may be at another checkpoint: they are stacked",
+        )
         rule = strategy.saturation
         if rule is not None:
-            require(
-                config.placement.residency != "streamed",
-                f"placement.residency 'auto' or 'stacked' for the adaptive strategies.{name}",
-                "streamed",
-                "every replica may be at another checkpoint: they are stacked",
-            )
             window = rule.window * config.evaluation.every
             require(
                 rule.max_steps > window,

@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from pdjax.config.probes import NgramsConfig
 from pdjax.errors import require
 
 
@@ -11,9 +13,10 @@ from pdjax.errors import require
 class SelectionConfig:
     """Which checkpoints of the trajectory a strategy uses; the final one always comes last."""
 
-    kind: Literal["final", "equal", "steps", "phase", "multiples", "transition", "levels"]
+    kind: Literal["final", "equal", "steps", "phase", "multiples", "robust_peak", "auto", "transition", "levels"]
     count: int | None  # how many checkpoints, the final one included; None with multiples takes all
-    steps: tuple[int, ...] | None  # steps: the intermediate teacher steps, in order
+    # steps: the intermediate teacher steps, in order. multiples: the first alone; None is the middle of the phase
+    steps: tuple[int, ...] | None
     points: tuple[Literal["start", "middle", "end"], ...] | None  # transition: where the checkpoints lie
     levels: tuple[int, ...] | None  # levels: of which levels of the task, the root is 0; None takes all
 
@@ -25,6 +28,10 @@ class SelectionConfig:
         for name in ("points", "levels"):
             place = f"at least one entry in selection.{name}, or None"
             require(getattr(self, name) != (), place, "none", "an empty list chooses no checkpoint")
+        if self.kind == "multiples" and self.steps is not None:
+            require(
+                len(self.steps) == 1, "one selection.steps with selection.kind 'multiples'", self.steps, "the first"
+            )
         if self.count is not None:
             require(self.count >= 1, "selection.count of at least 1", self.count, "raise it")
         if self.steps is not None:
@@ -40,13 +47,15 @@ class SelectionConfig:
 class SaturationConfig:
     """When a student has learned what its teacher of the moment has to give (the authors' adaptive schedule).
 
-    It moves on at an evaluation where its accuracy is less than ``min_gain`` above the mean of the last
+    It moves on at an evaluation where its score is less than ``min_gain`` above the mean of the last
     ``window`` evaluations, while it has gained more than ``min_gain`` since it last moved on; and in any case
-    ``max_steps`` steps after it last did.
+    ``max_steps`` steps after it last did. The score is its held-out accuracy, or how often its most likely class
+    there is that of its teacher of the moment.
     """
 
+    score: Literal["accuracy", "agreement"]
     window: int  # evaluations
-    min_gain: float  # of accuracy
+    min_gain: float  # of the score
     max_steps: int  # student steps
 
     def __post_init__(self):
@@ -56,23 +65,44 @@ class SaturationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CrossingConfig:
+    """When a student depends on short n-grams as much as its teacher of the moment.
+
+    It moves on at an evaluation where its median M_robust (equation 5; over the places of ``ngrams``, the mean of its
+    n) has come to the other side of its teacher's, compared with when it last moved on; and in any case ``max_steps``
+    steps after it last did.
+    """
+
+    ngrams: NgramsConfig
+    max_steps: int  # student steps
+
+    def __post_init__(self):
+        require(self.max_steps >= 1, "crossing.max_steps of at least 1", self.max_steps, "raise it")
+
+
+@dataclasses.dataclass(frozen=True)
 class StrategyConfig:
     """A way to train a student: which checkpoints, when, how soft, and how much of the labels.
 
     ``schedule`` says when the student moves on (see ``pdjax.curriculum``): ``labels`` never asks a teacher;
     ``one_shot`` uses the final one; ``fixed_duration`` spends ``duration`` steps on each (definition 2.2);
     ``equal_split`` splits the student's length; ``teacher_split`` splits ``kappa`` times the teacher's;
-    ``till_saturate`` lets each student move on when it has stopped gaining.
+    ``till_saturate`` lets each student move on when it has stopped gaining; ``till_robust`` when its M_robust has
+    crossed its teacher's.
     """
 
-    schedule: Literal["labels", "one_shot", "fixed_duration", "equal_split", "teacher_split", "till_saturate"]
+    schedule: Literal[
+        "labels", "one_shot", "fixed_duration", "equal_split", "teacher_split", "till_saturate", "till_robust"
+    ]
     label: str  # how the report names it
     selection: SelectionConfig
     duration: int | None  # fixed_duration: student steps per checkpoint
     kappa: float | None  # teacher_split
     saturation: SaturationConfig | None  # till_saturate
+    crossing: CrossingConfig | None  # till_robust
     temperature: float  # of the teacher; 0 is its most likely class
     label_weight: float  # alpha: loss = alpha * cross-entropy + (1 - alpha) * distillation
+    budgets: tuple[int, ...] | None  # training lengths in steps; None is those of student_training
 
     def __post_init__(self):
         needs = {"fixed_duration": "duration", "teacher_split": "kappa"}.get(self.schedule)
@@ -81,12 +111,14 @@ class StrategyConfig:
             require(
                 value is not None and value > 0, f"a positive {needs} with schedule {self.schedule!r}", value, "set it"
             )
+        rule = {"till_saturate": "saturation", "till_robust": "crossing"}.get(self.schedule)
+        if rule is not None:
+            found = getattr(self, rule)
+            require(found is not None, f"{rule} with schedule {self.schedule!r}", "None", "set it")
         require(
-            self.schedule != "till_saturate" or self.saturation is not None,
-            "saturation with schedule 'till_saturate'",
-            "None",
-            "set it",
+            self.budgets != (), "at least one entry in budgets, or None", "none", "None is those of student_training"
         )
+        require(min(self.budgets or (1,)) >= 1, "budgets of at least 1 step, or None", self.budgets, "raise them")
         require(self.temperature >= 0, "a temperature of at least 0", self.temperature, "0 means the most likely class")
         require(0 <= self.label_weight <= 1, "label_weight in [0, 1]", self.label_weight, "change it")
         require(
@@ -101,11 +133,52 @@ class StrategyConfig:
         """Whether the student meets more than one checkpoint."""
         return self.schedule not in ("labels", "one_shot")
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether each student moves on by what it has learned."""
+        return self.schedule in ("till_saturate", "till_robust")
+
+    @property
+    def loss(self) -> tuple[float, float]:
+        """Temperature and label weight; without a teacher there is no temperature."""
+        return (0.0, 1.0) if self.schedule == "labels" else (self.temperature, self.label_weight)
+
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonConfig:
-    """Strategies that a figure of the report draws together."""
+    """Strategies that a figure of the report draws together.
 
+    ``training`` draws their accuracy over training, one figure for each budget; ``budgets`` the final accuracy against
+    the budget; ``first_checkpoints`` bars of the final accuracy by the first checkpoint of (2, T) strategies, grouped
+    by T (figure 4 right).
+    """
+
+    kind: Literal["training", "budgets", "first_checkpoints"]
     title: str
     figure: str  # of the paper, as the caption names it: "figure 1 (right)"
     strategies: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationConfig:
+    """The experiment again in other settings: other tasks, teachers or students (figures 23 to 28, 30 to 32).
+
+    Every setting is an experiment of its own, under ``ablations/<key>/<setting>`` in the working directory: the
+    experiment's configuration with some fields replaced, without probes but for those that its strategies select by. It
+    has the teacher of the experiment where it
+    changes nothing that the teacher depends on.
+    """
+
+    title: str
+    figure: str  # of the paper
+    base: str | None  # what the experiment's own setting is called beside the others; None leaves it out
+    settings: Mapping[str, Mapping[str, Any]]  # fields to replace, nested like the configuration
+    strategies: tuple[str, ...]  # trained in every setting
+    budgets: tuple[int, ...]
+    sizes: bool  # whether every setting also trains the models of ``sizes``
+
+    def __post_init__(self):
+        require(len(self.settings) > 0, "at least one entry in settings", "none", "add one or remove the ablation")
+        split = [name for name in self.settings if "/" in name or name in ("", ".", "..")]
+        require(not split, "names of settings that can be directories", split, "leave out the slash")
+        require(self.base not in self.settings, "another name for base than those of settings", self.base, "rename it")

@@ -83,12 +83,17 @@ class StudentTrainingConfig:
 
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
-    budgets: tuple[int, ...]  # training lengths in steps, one run of every strategy for each
+    budgets: tuple[int, ...]  # training lengths in steps, of every strategy without budgets of its own
     batch_size: int
     shared_batches: bool  # all replicas see the same batches, and the teacher runs once for all of them
+    checkpoint_every: int | None  # steps between checkpoints that are kept for probes; None keeps none
     optimizer: OptimizerConfig
 
     def __post_init__(self):
+        every = self.checkpoint_every
+        require(
+            every is None or every >= 1, "student_training.checkpoint_every of at least 1, or None", every, "raise it"
+        )
         _check_replicas("student_training", self.seeds, self.learning_rates)
         _check_distinct("student_training.budgets", self.budgets)
         require(min(self.budgets) >= 1, "budgets of at least 1 step", self.budgets, "raise them")

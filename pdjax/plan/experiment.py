@@ -13,6 +13,7 @@ from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program, teacher_sh
 from pdjax.residency import are_stacked, memory_of
 from pdjax.selection import Evidence, select
 from pdjax.stages.programs import size_program, student_program, teacher_program
+from pdjax.stages.runs import asked_runs
 from pdjax.store import SAFETY, tree_bytes
 from pdjax.train import KEPT_STATES
 
@@ -38,6 +39,7 @@ class ExperimentPlan:
     assumed: dict[str, float] | None  # shares of the peaks, and seconds a kernel, of the roofline; None: measured
     programs: tuple[ProgramPlan, ...]
     stages: tuple[StagePlan, ...]
+    left_out: tuple[str, ...]  # what the experiment does besides
 
     @property
     def fits(self) -> bool:
@@ -78,6 +80,16 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
         assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
         stages=_stages(config, {program.name: program for program in programs}, size),
+        left_out=_left_out(config),
+    )
+
+
+def _left_out(config: Config) -> tuple[str, ...]:
+    """Names what no plan is made of: probes, and experiments in other settings, each of which has a plan of its own."""
+    probes = [name for name, value in vars(config.probes).items() if name != "seed" and value]
+    settings = [f"{key}/{setting}" for key, ablation in config.ablations.items() for setting in ablation.settings]
+    return tuple(
+        f"{what} ({', '.join(names)})" for what, names in (("probes", probes), ("ablations", settings)) if names
     )
 
 
@@ -94,7 +106,7 @@ def known_checkpoints(config: Config) -> Sequence[int]:
         if strategy.schedule == "labels":
             continue
         if strategy.selection.kind in ("final", "equal", "steps"):
-            known |= set(select(strategy.selection, stored, Evidence(None, None, None)).teacher_steps)
+            known |= set(select(strategy.selection, stored, Evidence()).teacher_steps)
         else:
             found += len(strategy.selection.points or strategy.selection.levels or (1,))
     others = [step for step in stored if step not in known][:found]
@@ -107,12 +119,11 @@ def _stages(config: Config, programs: dict[str, ProgramPlan], size: int) -> tupl
     teachers = 1 + len(training.extra_seeds)
     kept = int(SAFETY * teachers * size * (training.steps // training.checkpoint_every))
     found = [stage(programs["teacher"], training.steps, runs=1, kept=kept)]
-    budgets = config.student_training.budgets
     for labels in (False, True):
         name = "students of labels" if labels else "students with a teacher"
-        runs = sum((s.schedule == "labels") == labels for s in config.strategies.values())
+        runs = [budget for budget, (_, s) in asked_runs(config) if (s.schedule == "labels") == labels]
         if runs:
-            found.append(stage(programs[name], runs * sum(budgets), runs=runs * len(budgets)))
+            found.append(stage(programs[name], sum(runs), runs=len(runs)))
     if config.sizes is not None:
         of_sizes = (program for name, program in programs.items() if name.startswith("size "))
         found += [stage(program, config.sizes.steps, runs=1) for program in of_sizes]

@@ -65,6 +65,8 @@ def as_text(plan: ExperimentPlan) -> str:
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in plan.assumed.items() if name in EFFICIENCY)
         kernel = f"{1e6 * plan.assumed['seconds_a_kernel']:g} µs a kernel"
         lines.append(f"A step's time is a roofline, not measured: {shares}, and at least {kernel}.")
+    if plan.left_out:
+        lines.append(f"Not counted: {'; '.join(plan.left_out)}.")
     lines += [_complaint(program) for program in plan.programs if not program.memory.fits]
     return "\n".join(lines)
 

@@ -1,36 +1,32 @@
-"""The probe stage: measures the checkpoints of every teacher and keeps the numbers (see ``pdjax.probe_records``)."""
+"""The probe stages: measure the checkpoints of teachers and of students (see ``pdjax.probe_records``)."""
 
 import functools
-import json
-import logging
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt, Interrupted
-from pdjax.models import build_model
-from pdjax.probes.attention import attention_probe
-from pdjax.probes.monomials import choose_monomials, correlations
-from pdjax.processes import is_first, meet
+from pdjax.interrupt import Interrupt
 from pdjax.progress import Progress
-from pdjax.records import read_json, write_json
+from pdjax.records import RunDescription
+from pdjax.stages.probing import (
+    MOST_AT_ONCE,
+    Probe,
+    finish,
+    is_measured,
+    listing,
+    measure_checkpoints,
+    parity_probes,
+    string_probes,
+)
 from pdjax.stages.programs import teacher_seeds
+from pdjax.stages.runs import plan_runs
+from pdjax.stages.students import open_checkpoints, run_directory, students_shape
 from pdjax.stages.teacher import open_trajectory, teacher_shape
-from pdjax.tasks import build_task
-from pdjax.tasks.parity import ParityTask
+from pdjax.store import CheckpointStore
 from pdjax.types import Params
-
-logger = logging.getLogger("pdjax")
-
-Probe = Callable[[Params], list[dict[str, Any]]]
-"""From the stacked parameters of several teachers to what is recorded of each."""
 
 
 def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
@@ -39,87 +35,96 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     Raises:
       UserError: there is no finished teacher, or the directory holds probes of another one.
     """
-    directory = workdir / "probes"
-    probes = _build_probes(config, directory)
-    if not probes:
+    directory, like = workdir / "probes", teacher_shape(config)
+    if not _wanted(config):
         return
-    if not (workdir / "teacher" / "result.json").exists():
-        raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
-    stores = [open_trajectory(config, workdir, seed) for seed in teacher_seeds(config)]
+    stores = [_teacher(config, workdir, seed) for seed in teacher_seeds(config)]
     try:
         steps = stores[0].steps()
         digests = [[store.digest(step) for step in steps] for store in stores]
-        identity = digest_of({"probes": config.as_dict()["probes"], "teachers": digests})
-        if _is_done(directory, identity):
+        identity = digest_of({"probes": _settings(config), "teachers": digests})
+        if is_measured(directory, identity):
             return
-        lines: dict[str, list[str]] = {name: [] for name in probes}
-        like = teacher_shape(config)
-        progress = Progress("probes", len(steps), unit="checkpoint")
-        for step in steps:
+
+        def load(step: int) -> Params:
             trees = [store.restore(step, like) for store in stores]
-            params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-            for name, probe in probes.items():
-                for seed, record in zip(teacher_seeds(config), probe(params), strict=True):
-                    lines[name].append(json.dumps({"seed": seed, "step": step, **record}) + "\n")
-            progress.advance(1)
-            if interrupt.signal_number is not None:
-                raise Interrupted(interrupt.signal_number, "the probe stage begins again")
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+        strings = string_probes(config, config.teacher, stores[0].restore(steps[-1], like))
+        probes = strings or parity_probes(config, directory)
+        names = [{"seed": seed} for seed in teacher_seeds(config)]
+        progress = Progress("probes", len(steps), unit="checkpoint")
+        at_once = MOST_AT_ONCE if strings else len(names)  # wide MLPs: a checkpoint of every teacher is enough
+        measure_checkpoints(directory, probes, steps, load, names, at_once, interrupt, progress)
         progress.close()
     finally:
         for store in stores:
             store.close()
-    if is_first():
-        for name, content in lines.items():
-            _write_lines(directory / f"{name}.jsonl", content)
-    write_json(directory / "result.json", {"identity": identity})
-    meet("the probes are done")
+    finish(directory, identity, listing(config))
 
 
-def _is_done(directory: Path, identity: str) -> bool:
-    path = directory / "result.json"
-    if not path.exists():
-        return False
-    if read_json(path)["identity"] != identity:
-        raise UserError(
-            "probes of this experiment's teachers",
-            f"those of others in {directory}",
-            "the teacher changed: remove the directory to evaluate them again",
-        )
-    return True
+def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+    """Evaluates the probes on the kept checkpoints of the students that ``probes.students`` names.
+
+    Raises:
+      UserError: a student is not finished, or a directory holds probes of others.
+    """
+    asked = set(config.probes.students)
+    if not asked or not _wanted(config):
+        return
+    trajectory = _teacher(config, workdir, config.teacher_training.seed)
+    try:
+        runs = [run for _, run in plan_runs(config, workdir, trajectory) if asked & set(run.strategies)]
+        teacher = trajectory.restore(trajectory.steps()[-1], teacher_shape(config))
+    finally:
+        trajectory.close()
+    every = config.student_training.checkpoint_every
+    assert every is not None  # the config requires it
+    probes = string_probes(config, config.student, teacher)
+    progress = Progress("student probes", sum(run.budget // every for run in runs), unit="checkpoint")
+    for run in runs:
+        _probe_run(config, workdir, run, probes, interrupt, progress)
+    progress.close()
 
 
-def _build_probes(config: Config, directory: Path) -> dict[str, Probe]:
-    """Returns the configured probes by name, compiled on first use."""
-    task = build_task(config.task)
-    probes: dict[str, Probe] = {}
-    if not isinstance(task, ParityTask):
-        return probes
-    model, seed = build_model(config.teacher, task), jnp.int32(config.probes.seed)
-    support = tuple(sorted(j for feature in task.features for j in feature))
-    monomials, attention = config.probes.monomials, config.probes.attention
-    if monomials is not None:
-        chosen = choose_monomials(task.levels, support, task.length, monomials, config.probes.seed)
-        write_json(directory / "monomials.json", chosen._asdict())
-        measure = jax.jit(functools.partial(correlations, task, model, monomials))
-        membership = jnp.asarray(chosen.membership(task.length))
+def _probe_run(
+    config: Config,
+    workdir: Path,
+    run: RunDescription,
+    probes: dict[str, Probe],
+    interrupt: Interrupt,
+    progress: Progress,
+) -> None:
+    if not (run_directory(workdir, run) / "result.json").exists():
+        raise UserError(f"a finished run {run.name}", "none", "run --stage=students first")
+    store, directory = open_checkpoints(workdir, run), run_directory(workdir, run) / "probes"
+    try:
+        steps = store.steps()
+        identity = digest_of({"probes": _settings(config), "students": [store.digest(step) for step in steps]})
+        if is_measured(directory, identity):
+            progress.skip(len(steps))
+            return
+        like = students_shape(config, len(run.replicas))
+        names = [{"replica": replica} for replica in range(len(run.replicas))]
 
-        def correlate(params: Params) -> list[dict[str, Any]]:
-            return [{"correlations": row.tolist()} for row in np.asarray(measure(membership, params, seed))]
-
-        probes["monomials"] = correlate
-    if attention is not None:
-        look = jax.jit(functools.partial(attention_probe, task, model, attention.num_inputs, support))
-
-        def attend(params: Params) -> list[dict[str, Any]]:
-            positions, total = (np.asarray(part) for part in look(params, seed))
-            return [{"positions": p.tolist(), "support": float(t)} for p, t in zip(positions, total, strict=True)]
-
-        probes["attention"] = attend
-    return probes
+        load = functools.partial(store.restore, like=like)
+        measure_checkpoints(directory, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
+    finally:
+        store.close()
+    finish(directory, identity, listing(config))
 
 
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(lines))
-    os.replace(partial, path)
+def _teacher(config: Config, workdir: Path, seed: int) -> CheckpointStore:
+    if not (workdir / "teacher" / "result.json").exists():
+        raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
+    return open_trajectory(config, workdir, seed)
+
+
+def _wanted(config: Config) -> bool:
+    """Whether there is any probe to evaluate."""
+    return any(value is not None for name, value in _settings(config).items() if name != "seed")
+
+
+def _settings(config: Config) -> dict[str, object]:
+    """Returns what the numbers depend on: the probes, whichever students they are evaluated on."""
+    return {key: value for key, value in config.as_dict()["probes"].items() if key != "students"}

@@ -26,9 +26,9 @@ def teacher_seeds(config: Config) -> tuple[int, ...]:
     return (config.teacher_training.seed, *config.teacher_training.extra_seeds)
 
 
-def student_replicas(config: Config) -> tuple[Replica, ...]:
-    """Returns the replicas of every student run."""
-    return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates)
+def student_replicas(config: Config, losses: Sequence[tuple[float, float]] = ((0.0, 1.0),)) -> tuple[Replica, ...]:
+    """Returns the replicas of a student run with so many losses, each a temperature and a label weight."""
+    return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates, losses)
 
 
 def teacher_program(config: Config) -> Training:
@@ -47,8 +47,11 @@ def teacher_program(config: Config) -> Training:
     return Training(program, config.teacher, len(teacher_seeds(config)), placement)
 
 
-def student_program(config: Config, guided: bool) -> Training:
-    """Returns the program of all strategies with a teacher (``guided``), or of those without."""
+def student_program(config: Config, guided: bool, num_replicas: int | None = None) -> Training:
+    """Returns the program of strategies with a teacher (``guided``), or of those without.
+
+    ``num_replicas`` is that of the run; None is a run of one strategy.
+    """
     task, training = build_task(config.task), config.student_training
     program = Program(
         task=task,
@@ -59,7 +62,8 @@ def student_program(config: Config, guided: bool) -> Training:
         shared_batches=training.shared_batches,
         data_name="student batches",
     )
-    return Training(program, config.student, len(student_replicas(config)), config.placement)
+    count = len(student_replicas(config)) if num_replicas is None else num_replicas
+    return Training(program, config.student, count, config.placement)
 
 
 def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Training:

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from pdjax.config import Config
-from pdjax.probe_records import read_monomials
+from pdjax.probe_records import read_monomials, read_ngrams
 from pdjax.records import read_run, write_json
 from pdjax.selection import (
     Evidence,
+    RobustPeak,
     Selection,
     Spike,
     Transition,
     find_phases,
+    find_robust_peak,
     find_spikes,
     find_transition,
     select,
@@ -37,6 +39,7 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
         "transition": None if evidence.transition is None else dataclasses.asdict(evidence.transition),
         "transitions": [None if t is None else dataclasses.asdict(t) for t in transitions],  # of all teachers
         "spikes": None if spikes is None else [dataclasses.asdict(spike) for spike in spikes],
+        "robust_peak": None if evidence.robust_peak is None else dataclasses.asdict(evidence.robust_peak),
         "strategies": {
             name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
             for name, strategy in config.strategies.items()
@@ -50,7 +53,8 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
 def gather_evidence(workdir: Path, transition: Transition | None) -> Evidence:
     """Reads the curves of the teacher that students learn from, and its probes if there are any."""
     curves = read_run(workdir / "teacher").evaluation
-    return Evidence(find_phases(curves.steps, curves.loss[:, 0]), transition, _find_spikes(workdir))
+    phases = find_phases(curves.steps, curves.loss[:, 0])
+    return Evidence(phases, transition, _find_spikes(workdir), _find_robust_peak(workdir))
 
 
 def _find_transitions(config: Config, workdir: Path, available: Sequence[int]) -> list[Transition | None]:
@@ -76,3 +80,8 @@ def _find_spikes(workdir: Path) -> tuple[Spike, ...] | None:
     inside = np.stack([np.mean([record.mean(d, g)[:, 0] for d in degrees], axis=0) for g in levels], axis=1)
     outside = np.mean([record.mean(degree, -1)[:, 0] for degree in degrees], axis=0)
     return find_spikes(record.steps, inside, outside)
+
+
+def _find_robust_peak(workdir: Path) -> RobustPeak | None:
+    record = read_ngrams(workdir)
+    return None if record is None else find_robust_peak(record.steps, record.median("robust")[:, 0], record.n)

@@ -1,32 +1,31 @@
-"""The student stage: for every budget and strategy one run, whose replicas are seeds x learning rates."""
+"""The student stage: trains the students of every run (see ``pdjax.stages.runs``) and keeps their checkpoints."""
 
 import dataclasses
 import functools
-import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from pdjax import curriculum as curricula
-from pdjax.config import Config, StrategyConfig, digest_of
-from pdjax.curriculum import Curriculum
+from pdjax.config import Config
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.progress import Progress
 from pdjax.records import RunDescription
 from pdjax.residency import Lessons
-from pdjax.saturation import saturation_starts
-from pdjax.selection import Evidence, select
+from pdjax.stages.adaptive import adaptation
 from pdjax.stages.lessons import plan_lessons
-from pdjax.stages.programs import compiled, student_program, student_replicas
-from pdjax.stages.selection import select_checkpoints
-from pdjax.stages.teacher import open_trajectory
+from pdjax.stages.programs import compiled, student_program
+from pdjax.stages.runs import plan_runs
+from pdjax.stages.teacher import open_trajectory, teacher_shape
 from pdjax.stages.workdir import is_done
-from pdjax.store import CheckpointStore
+from pdjax.step import init_state
+from pdjax.store import SAFETY, CheckpointStore, require_space, stack, tree_bytes
 from pdjax.sweep import Sweep, place_replicas
-from pdjax.train import Adapt, Job, train
+from pdjax.train import Adapt, ByReplica, Job, train
+from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
 
@@ -40,119 +39,88 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     if not (workdir / "teacher" / "result.json").exists():
         raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
     trajectory = open_trajectory(config, workdir)
-    progress = Progress("students", sum(config.student_training.budgets) * len(config.strategies))
     try:
         runs = plan_runs(config, workdir, trajectory)
-        pending = [run for run in runs if not is_done(_directory(workdir, run[1]), run[1])]
-        logger.info(
-            "students: %d of %d runs to do, %d replicas each", len(pending), len(runs), len(student_replicas(config))
-        )
-        sweep_of = functools.cache(lambda guided: compiled(config, student_program(config, guided)))
+        pending = [run for run in runs if not is_done(run_directory(workdir, run[1]), run[1])]
+        replicas = sum(len(description.replicas) for _, description in runs)
+        logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
+        sweep_of = functools.cache(lambda guided, count: compiled(config, student_program(config, guided, count)))
         lessons_of = plan_lessons(config, trajectory, [description for _, description in runs])
+        _announce_disk(config, workdir, [description for _, description in pending])
+        progress = Progress("students", sum(description.budget for _, description in runs))
         progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
         for strategy, description in pending:
-            sweep = sweep_of(strategy.schedule != "labels")
+            sweep = sweep_of(strategy.schedule != "labels", len(description.replicas))
             open_lessons = functools.partial(lessons_of, description, sweep)
-            job = _job(config, strategy, description, sweep, open_lessons)
-            train(job, _directory(workdir, description), config.loop, interrupt, progress)
-    finally:
+            teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(config))
+            adapt = adaptation(config, strategy, teachers, len(description.teacher_steps))
+            _train(config, workdir, description, sweep, open_lessons, adapt, interrupt, progress)
         progress.close()
+    finally:
         trajectory.close()
 
 
-def check_curricula(config: Config, stored: Sequence[int]) -> None:
-    """Checks all curricula that can be known before the teacher is trained, which may take days.
-
-    Args:
-      config: of the experiment.
-      stored: the teacher steps that the trajectory holds, or will hold.
-
-    Raises:
-      UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
-    """
-    for strategy, budget in itertools.product(config.strategies.values(), config.student_training.budgets):
-        if strategy.selection.kind in ("final", "equal", "steps"):
-            steps = select(strategy.selection, stored, Evidence(None, None, None)).teacher_steps
-            table = build_curriculum(strategy, steps, stored[-1], budget)
-            if table is not None:
-                table.check_available(stored)
+def run_directory(workdir: Path, description: RunDescription) -> Path:
+    """Returns the directory of a student run."""
+    return workdir / "students" / description.name
 
 
-def plan_runs(
-    config: Config, workdir: Path, trajectory: CheckpointStore
-) -> list[tuple[StrategyConfig, RunDescription]]:
-    """Chooses the checkpoints (writing ``selection.json``) and describes all runs, in their order.
-
-    Raises:
-      UserError: a curriculum asks for a checkpoint that is not stored, or does not fit the student's length.
-    """
-    selections = select_checkpoints(config, workdir, trajectory.steps())
-    teacher_length = trajectory.steps()[-1]
-    runs = []
-    for budget, (name, strategy) in itertools.product(
-        sorted(config.student_training.budgets), config.strategies.items()
-    ):
-        steps = selections[name].teacher_steps
-        table = build_curriculum(strategy, steps, teacher_length, budget)
-        if table is not None:
-            table.check_available(trajectory.steps())
-        adaptive = strategy.schedule == "till_saturate"
-        description = RunDescription(
-            role="student",
-            name=f"{name}-{budget}",
-            strategy=name,
-            budget=budget,
-            replicas=student_replicas(config),
-            starts=table.starts if table is not None else (),
-            teacher_steps=tuple(steps) if adaptive else table.teacher_steps if table is not None else (),
-            identity="",
-        )
-        identity = _identity(config, strategy, description, trajectory)
-        runs.append((strategy, dataclasses.replace(description, identity=identity)))
-    return runs
+def open_checkpoints(workdir: Path, description: RunDescription) -> CheckpointStore:
+    """Opens the kept checkpoints of a student run; each holds the parameters of all replicas, stacked."""
+    return CheckpointStore(run_directory(workdir, description) / "trajectory", {"run": description.identity})
 
 
-def build_curriculum(
-    strategy: StrategyConfig, teacher_steps: Sequence[int], teacher_length: int, budget: int
-) -> Curriculum | None:
-    """Returns the table of a strategy for a student of ``budget`` steps; None for labels only."""
-    match strategy.schedule:
-        case "labels":
-            return None
-        case "one_shot":
-            return curricula.one_shot(teacher_length)
-        case "fixed_duration":
-            assert strategy.duration is not None  # the config requires it
-            return curricula.fixed_duration(teacher_steps, strategy.duration)
-        case "equal_split":
-            return curricula.equal_split(teacher_steps, budget)
-        case "teacher_split":
-            assert strategy.kappa is not None  # the config requires it
-            return curricula.teacher_split(teacher_steps, teacher_length, strategy.kappa, budget)
-        case "till_saturate":
-            return Curriculum((0,), (teacher_steps[0],))  # its first row; the others follow from the evaluations
+def students_shape(config: Config, count: int) -> Params:
+    """Returns the stacked parameters of so many students as shapes."""
+    program = student_program(config, guided=False).program
+    return jax.eval_shape(functools.partial(init_state, program), jax.ShapeDtypeStruct((count,), jnp.int32)).params
 
 
-def _identity(
-    config: Config, strategy: StrategyConfig, description: RunDescription, trajectory: CheckpointStore
-) -> str:
-    """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
-    whole = config.as_dict()
-    settings = {key: whole[key] for key in ("seed", "task", "student", "evaluation")}
-    training = {k: v for k, v in whole["student_training"].items() if k != "budgets"}
-    teachers = [trajectory.digest(step) for step in description.teacher_steps]
-    return digest_of(
-        {**settings, "training": training, "teachers": teachers, "run": dataclasses.asdict(description)}
-        | {key: dataclasses.asdict(strategy)[key] for key in ("temperature", "label_weight", "saturation")}
-    )
+def _announce_disk(config: Config, workdir: Path, pending: Sequence[RunDescription]) -> None:
+    """Says how much disk the kept checkpoints take, and refuses when it is not there."""
+    every = config.student_training.checkpoint_every
+    if every is None:
+        return
+    one = tree_bytes(students_shape(config, 1))
+    needed = int(SAFETY * sum(run.budget // every * len(run.replicas) * one for run in pending))
+    logger.info("students: their checkpoints take %.1f MB on disk", needed / 1e6)
+    require_space(workdir, needed, "the students' checkpoints")
+
+
+def _train(
+    config: Config,
+    workdir: Path,
+    description: RunDescription,
+    sweep: Sweep,
+    open_lessons: Callable[[], Lessons],
+    adapt: Adapt | None,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> None:
+    """Trains a run, keeping its checkpoints if the configuration says so."""
+    job = _job(config, description, sweep, open_lessons, adapt)
+    directory = run_directory(workdir, description)
+    if config.student_training.checkpoint_every is None:
+        train(job, directory, config.loop, interrupt, progress)
+        return
+    store = open_checkpoints(workdir, description)
+
+    def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
+        store.save(step, params, {name: float(values.mean()) for name, values in means.items()})
+
+    job = dataclasses.replace(job, keep_every=config.student_training.checkpoint_every, keep=keep)
+    try:
+        train(job, directory, config.loop, interrupt, progress)
+    finally:
+        store.close()
 
 
 def _job(
     config: Config,
-    strategy: StrategyConfig,
     description: RunDescription,
     sweep: Sweep,
     open_lessons: Callable[[], Lessons],
+    adapt: Adapt | None,
 ) -> Job:
     replicas = description.replicas
     return Job(
@@ -162,26 +130,12 @@ def _job(
             sweep.mesh,
             seeds=[replica.seed for replica in replicas],
             learning_rates=[replica.learning_rate for replica in replicas],
-            temperatures=[strategy.temperature] * len(replicas),
-            label_weights=[strategy.label_weight] * len(replicas),
+            temperatures=[replica.temperature for replica in replicas],
+            label_weights=[replica.label_weight for replica in replicas],
         ),
         open_lessons=open_lessons,
         data_seed=config.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,
-        adapt=_policy(strategy, len(description.teacher_steps)),
+        adapt=adapt,
     )
-
-
-def _policy(strategy: StrategyConfig, num_checkpoints: int) -> Adapt | None:
-    """Returns how an adaptive strategy goes on; None for one whose curriculum is fixed."""
-    rule = strategy.saturation
-    if strategy.schedule != "till_saturate" or rule is None:
-        return None
-    return lambda steps, accuracy: [
-        saturation_starts(rule, num_checkpoints, steps, column) for column in np.stack(accuracy, axis=1).tolist()
-    ]
-
-
-def _directory(workdir: Path, description: RunDescription) -> Path:
-    return workdir / "students" / description.name

@@ -21,7 +21,7 @@ from pdjax.stages.workdir import is_done
 from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.sweep import Sweep, place_replicas
 from pdjax.tasks import build_task
-from pdjax.train import KEPT_STATES, Job, train
+from pdjax.train import KEPT_STATES, ByReplica, Job, train
 from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
@@ -39,7 +39,7 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     description = RunDescription(
         role="teacher",
         name="teacher",
-        strategy=None,
+        strategies=(),
         budget=training.steps,
         replicas=tuple(Replica(seed, training.learning_rate) for seed in teacher_seeds(config)),
         starts=(),
@@ -52,8 +52,10 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     _announce_disk(config, workdir, sweep)
     trajectories = [open_trajectory(config, workdir, seed) for seed in seeds]
 
-    def keep(step: int, replica: int, params: Params, means: Mapping[str, float]) -> None:
-        trajectories[replica].save(step, params, means)
+    def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
+        for replica, trajectory in enumerate(trajectories):
+            own = jax.tree.map(lambda leaf, r=replica: leaf[r], params)
+            trajectory.save(step, own, {name: float(values[replica]) for name, values in means.items()})
 
     count = len(seeds)
     job = Job(

@@ -20,7 +20,13 @@ from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, ro
 from pdjax.plan.table import as_text
 from pdjax.stages.programs import compiled, student_program, teacher_program
 
-PAPER = [("pcfg", "paper"), ("parity_mlp", "paper"), ("parity_transformer", "paper"), ("hierarchical", "paper")]
+PAPER = [
+    ("pcfg", "paper"),
+    ("pcfg_gpt", "paper"),
+    ("parity_mlp", "paper"),
+    ("parity_transformer", "paper"),
+    ("hierarchical", "paper"),
+]
 aot = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs the compilers of the aot extra: pip install -e '.[aot]'"
 )

@@ -19,7 +19,7 @@ def smoke(load_config_file):
 def workdir(tmp_path):
     """The records of two teachers whose accuracy rises evenly from step 2350 to 4200 and from 3350 to 5200."""
     replicas = [{"seed": seed, "learning_rate": 0.02} for seed in (0, 1)]
-    run = {"role": "teacher", "name": "teacher", "strategy": None, "budget": 8000, "identity": "0"}
+    run = {"role": "teacher", "name": "teacher", "strategies": [], "budget": 8000, "identity": "0"}
     write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
     with open(tmp_path / "teacher" / "metrics.jsonl", "w") as file:
         for step in range(0, 8001, 50):

@@ -1,0 +1,171 @@
+"""The experiment in other settings, and adaptive curricula, on models of one layer and strings of at most 10 tokens."""
+
+import dataclasses
+import itertools
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from pdjax.config import (
+    AblationConfig,
+    AgreementConfig,
+    CrossingConfig,
+    NgramsConfig,
+    SaturationConfig,
+    SelectionConfig,
+    StrategyConfig,
+)
+from pdjax.errors import UserError
+from pdjax.experiment import run_experiment
+from pdjax.interrupt import Interrupt
+from pdjax.probe_records import read_string_probes
+from pdjax.probes.agreement import agreement
+from pdjax.records import read_json, read_lessons, read_run
+from pdjax.saturation import crossing_starts, saturation_starts
+from pdjax.stages.adaptive import adaptation
+from pdjax.stages.students import train_students
+
+FINAL = SelectionConfig("final", None, None, None, None)
+EARLY = SelectionConfig("steps", None, (8, 16), None, None)
+PEAK = SelectionConfig("robust_peak", None, None, None, None)
+NGRAMS = NgramsConfig((2, 3), 8, 2, (50,), 16)
+AGREES = SaturationConfig("agreement", 1, 1e-4, 12)
+CROSSES = CrossingConfig(NGRAMS, 12)
+STRATEGIES = {
+    "hard": StrategyConfig("one_shot", "H", FINAL, None, None, None, None, 0.0, 0.0, None),
+    "soft": StrategyConfig("one_shot", "S", FINAL, None, None, None, None, 1.0, 0.0, None),
+    "peak": StrategyConfig("fixed_duration", "P", PEAK, 4, None, None, None, 0.0, 0.0, None),
+    "agree": StrategyConfig("till_saturate", "A", EARLY, None, None, AGREES, None, 0.0, 0.0, None),
+    "cross": StrategyConfig("till_robust", "C", EARLY, None, None, None, CROSSES, 0.0, 0.0, None),
+}
+
+
+@pytest.fixture(scope="module")
+def config(tiny):
+    """Two students of every strategy for 24 steps; the ablation has other masks, and wider students."""
+    settings = {"masks": {"task": {"mask_rate": 0.5}}, "wide": {"student": {"num_heads": 2}}}
+    ablation = AblationConfig("Other settings", "none", "as it is", settings, ("hard", "peak"), (16,), False)
+    training = dataclasses.replace(tiny.student_training, budgets=(24,), seeds=(0, 1), checkpoint_every=12)
+    probes = dataclasses.replace(
+        tiny.probes, ngrams=NGRAMS, nonterminals=None, agreement=AgreementConfig(1, 16), students=("soft",)
+    )
+    return dataclasses.replace(
+        tiny,
+        strategies=STRATEGIES,
+        comparisons={},
+        ablations={"other": ablation},
+        student_training=training,
+        probes=probes,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    """All stages but the report, done."""
+    path = tmp_path_factory.mktemp("run") / "work"
+    run_experiment(config, path, ("teacher", "probes", "students", "student_probes", "ablations"), Interrupt())
+    return path
+
+
+def test_strategies_of_one_curriculum_share_a_run_whose_students_learned_apart(workdir):
+    run = read_run(workdir / "students" / "hard-24")
+    assert run.description.strategies == ("hard", "soft")
+    assert [replica.temperature for replica in run.description.replicas] == [0.0, 0.0, 1.0, 1.0]
+    final = run.evaluation.loss[-1]
+    assert len(set(final.tolist())) == 4
+    assert not (workdir / "students" / "soft-24").exists()
+
+
+def test_a_setting_of_the_student_has_the_same_teacher_and_one_of_the_task_its_own(workdir):
+    wide, masks = (workdir / "ablations" / "other" / name for name in ("wide", "masks"))
+    assert (wide / "teacher").resolve() == (workdir / "teacher").resolve()
+    assert not (masks / "teacher").is_symlink()
+    identity = [read_json(path / "teacher" / "result.json")["identity"] for path in (workdir, wide, masks)]
+    assert identity[0] == identity[1] != identity[2]
+    for path in (wide, masks):
+        assert {p.name for p in (path / "students").iterdir()} == {"hard-16", "peak-16"}
+        assert read_string_probes(path).ngrams is not None  # what the strategy 'peak' selects by
+        assert read_string_probes(path).agreement is None
+
+
+def test_a_finished_experiment_does_nothing_again(config, workdir):
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("metrics.jsonl")}
+    run_experiment(config, workdir, ("teacher", "probes", "students", "student_probes", "ablations"), Interrupt())
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("metrics.jsonl")} == before
+
+
+def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
+    teacher = read_string_probes(workdir)
+    assert teacher.ngrams is not None
+    assert teacher.agreement is not None
+    assert teacher.ngrams.values.shape == (8, 1, 2, 2, 1)
+    assert teacher.ngrams.steps.tolist() == list(range(4, 33, 4))
+    assert np.all((teacher.ngrams.values >= 0) & (teacher.ngrams.values <= 1))
+    assert teacher.agreement.top1[-1, 0] == 1  # the final teacher with itself
+    assert teacher.agreement.divergence[-1, 0] == pytest.approx(0, abs=1e-6)
+    students = read_string_probes(workdir / "students" / "hard-24")
+    assert students.ngrams is not None
+    assert students.ngrams.values.shape == (2, 4, 2, 2, 1)
+    assert students.ngrams.steps.tolist() == [12, 24]
+    assert not (workdir / "students" / "peak-24" / "probes").exists()
+
+
+@pytest.mark.parametrize("name", ["agree", "cross"])
+def test_adaptive_students_decide_by_what_is_recorded(workdir, name):
+    run = read_run(workdir / "students" / f"{name}-24")
+    steps, lessons = read_lessons(workdir / "students" / f"{name}-24")
+    assert steps == run.evaluation.steps.tolist()
+    values = np.stack(lessons)
+    assert values.shape == (len(steps), 2, 3)
+    for replica, starts in enumerate(run.starts):
+        if name == "agree":
+            assert starts == saturation_starts(AGREES, steps, values[:, replica])
+        else:
+            assert starts == crossing_starts(CROSSES, steps, values[:, replica])
+        assert all(b - a <= 12 for a, b in itertools.pairwise(starts))
+        assert len(starts) > 1
+
+
+def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
+    """Students that are the teacher's checkpoints agree with themselves alone, or wholly by chance."""
+    from pdjax.models import build_model
+    from pdjax.stages.teacher import open_trajectory, teacher_shape
+    from pdjax.store import stack
+    from pdjax.tasks import build_task
+
+    same = dataclasses.replace(config, student=config.teacher)
+    store = open_trajectory(config, workdir)
+    checkpoints = stack(store, [8, 16, 32], teacher_shape(config))
+    store.close()
+    adapt = adaptation(same, STRATEGIES["agree"], lambda: checkpoints, 3)
+    assert adapt is not None
+    assert adapt.measure is not None
+    found = adapt.measure(checkpoints)
+    np.testing.assert_array_equal(np.diag(found), 1)
+    task = build_task(config.task)
+    model = build_model(config.teacher, task)
+    last = jax.tree.map(lambda leaf: leaf[2], checkpoints)
+    held_out = AgreementConfig(config.evaluation.num_batches, config.evaluation.batch_size)
+    one = agreement(task, model, model, held_out, checkpoints, last, np.int32(config.seed))
+    np.testing.assert_allclose(found[:, 2], one.same.sum / one.same.count)
+    crossing = adaptation(same, STRATEGIES["cross"], lambda: checkpoints, 3)
+    assert crossing is not None
+    assert crossing.measure is not None
+    surplus = crossing.measure(checkpoints)
+    np.testing.assert_allclose(surplus, -surplus.T, atol=1e-6)  # M_robust of one minus that of the other
+
+
+def test_students_are_refused_without_the_disk_their_checkpoints_need(config, workdir, monkeypatch):
+    longer = dataclasses.replace(
+        config,
+        strategies={"hard": STRATEGIES["hard"]},
+        student_training=dataclasses.replace(config.student_training, budgets=(48,)),
+        probes=dataclasses.replace(config.probes, students=()),
+        ablations={},
+    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(UserError, match=r"MB of free disk for the students' checkpoints; found 0\.0 MB free"):
+        train_students(longer, workdir, Interrupt())
+    assert not (workdir / "students" / "hard-48").exists()

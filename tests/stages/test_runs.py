@@ -1,0 +1,90 @@
+"""Which runs there are: one for each budget and curriculum, whatever the losses."""
+
+import dataclasses
+import json
+
+import pytest
+
+from pdjax.config import SaturationConfig, SelectionConfig, StrategyConfig
+from pdjax.records import Replica, write_json
+from pdjax.stages.runs import asked_runs, plan_runs
+
+FINAL = SelectionConfig("final", None, None, None, None)
+EARLY = SelectionConfig("steps", None, (8,), None, None)
+RULE = SaturationConfig("accuracy", 2, 0.01, 400)
+STRATEGIES = {
+    "labels": StrategyConfig("labels", "L", FINAL, None, None, None, None, 1e-4, 1.0, None),
+    "hard": StrategyConfig("one_shot", "H", FINAL, None, None, None, None, 0.0, 0.0, None),
+    "early": StrategyConfig("fixed_duration", "E", EARLY, 4, None, None, None, 0.0, 0.0, None),
+    "soft": StrategyConfig("one_shot", "S", FINAL, None, None, None, None, 1.0, 0.0, (8,)),
+    "same": StrategyConfig("fixed_duration", "E again", EARLY, 4, None, None, None, 0.0, 0.0, (16,)),
+    "patient": StrategyConfig("till_saturate", "P", EARLY, None, None, RULE, None, 0.0, 0.0, (16,)),
+    "soft labels": StrategyConfig("labels", "L again", FINAL, None, None, None, None, 2.0, 1.0, (16,)),
+}
+
+
+class Trajectory:
+    """Stands for a store with two checkpoints."""
+
+    def steps(self):
+        return [8, 32]
+
+    def digest(self, step):
+        return f"digest of {step}"
+
+
+@pytest.fixture
+def config(tiny):
+    training = dataclasses.replace(tiny.student_training, budgets=(16, 8), seeds=(5, 6), learning_rates=(0.1,))
+    probes = dataclasses.replace(tiny.probes, students=())
+    return dataclasses.replace(tiny, strategies=STRATEGIES, comparisons={}, student_training=training, probes=probes)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """The records of a teacher that shows nothing."""
+    run = {"role": "teacher", "name": "teacher", "strategies": [], "budget": 32, "identity": "0"}
+    replicas = [{"seed": 0, "learning_rate": 0.1}]
+    write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
+    record = {"split": "evaluation", "step": 0, "replica": 0, "loss": [1, 1], "accuracy": [0, 1]}
+    (tmp_path / "teacher" / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    return tmp_path
+
+
+def test_a_strategy_may_be_for_some_budgets_only(config):
+    assert [(budget, name) for budget, (name, _) in asked_runs(config)] == [
+        *[(8, name) for name in ("labels", "hard", "early", "soft")],
+        *[(16, name) for name in ("labels", "hard", "early", "same", "patient", "soft labels")],
+    ]
+
+
+def test_strategies_of_one_curriculum_are_one_run_with_a_block_of_replicas_for_each_loss(config, workdir):
+    runs = {run.name: run for _, run in plan_runs(config, workdir, Trajectory())}
+    assert {name: run.strategies for name, run in runs.items()} == {
+        "labels-8": ("labels",),
+        "hard-8": ("hard", "soft"),
+        "early-8": ("early",),
+        "labels-16": ("labels", "soft labels"),  # without a teacher there is no temperature
+        "hard-16": ("hard",),
+        "early-16": ("early", "same"),
+        "patient-16": ("patient",),  # its first row is that of no other; and it may move on at another step
+    }
+    assert runs["hard-8"].replicas == (
+        Replica(5, 0.1, 0.0, 0.0),
+        Replica(6, 0.1, 0.0, 0.0),
+        Replica(5, 0.1, 1.0, 0.0),
+        Replica(6, 0.1, 1.0, 0.0),
+    )
+    assert runs["early-16"].replicas == runs["hard-16"].replicas  # two strategies, the same students
+    assert runs["labels-16"].replicas == (Replica(5, 0.1, 0.0, 1.0), Replica(6, 0.1, 0.0, 1.0))
+    assert runs["early-16"].starts == (0, 4)
+    assert (runs["patient-16"].starts, runs["patient-16"].teacher_steps) == ((0,), (8, 32))
+
+
+def test_runs_differ_in_identity(config, workdir):
+    identities = [run.identity for _, run in plan_runs(config, workdir, Trajectory())]
+    assert len(set(identities)) == len(identities)
+    other = dataclasses.replace(config.strategies["patient"], saturation=dataclasses.replace(RULE, min_gain=0.02))
+    changed = dataclasses.replace(config, strategies=config.strategies | {"patient": other})
+    found = [run.identity for _, run in plan_runs(changed, workdir, Trajectory())]
+    assert [a == b for a, b in zip(identities, found, strict=True)] == [True] * 6 + [False]
