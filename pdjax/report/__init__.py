@@ -7,7 +7,7 @@ from pathlib import Path
 from pdjax.report.claims import evaluate_claims
 from pdjax.report.figures import all_figures
 from pdjax.report.page import render_page
-from pdjax.report.results import read_results
+from pdjax.report.reading import read_results
 from pdjax.report.tables import all_tables
 
 

@@ -2,81 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from pathlib import Path
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, Int
-
-from pdjax.config import Config, MlpConfig, ModelConfig, SizesConfig, StudentTrainingConfig, from_config_dict
-from pdjax.errors import UserError
-from pdjax.probe_records import AttentionRecord, MonomialRecord, read_attention, read_monomials
-from pdjax.records import Replica, RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """The models that differ in nothing but the seed: one strategy (or size), learning rate and budget."""
-
-    strategy: str
-    learning_rate: float
-    budget: int  # steps
-    run: RunRecord
-    columns: tuple[int, ...]  # which replicas of the run
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of the R replicas."""
-        return tuple(self.run.description.replicas[c].seed for c in self.columns)
-
-    @property
-    def steps(self) -> Int[np.ndarray, "E"]:
-        """The student steps of the held-out evaluations."""
-        return self.run.evaluation.steps
-
-    @property
-    def accuracy(self) -> Float[np.ndarray, "E R"]:
-        """Held-out accuracy, a fraction."""
-        return self.run.evaluation.accuracy[:, self.columns]
-
-    @property
-    def loss(self) -> Float[np.ndarray, "E R"]:
-        """Held-out loss in nats per selected position, or per input."""
-        return self.run.evaluation.loss[:, self.columns]
-
-    @property
-    def final_accuracy(self) -> Float[np.ndarray, "R"]:
-        """Held-out accuracy after the last step; only of a complete run."""
-        return self.accuracy[-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunState:
-    """How far a run that the configuration asks for has come."""
-
-    name: str
-    budget: int  # steps
-    record: RunRecord | None  # None: not started
-    peak_memory_bytes: int
-
-    @property
-    def evaluated_step(self) -> int:
-        """The last evaluated step."""
-        return int(max(self.record.evaluation.steps, default=0)) if self.record is not None else 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run is done."""
-        return self.record is not None and self.record.complete
-
-    @property
-    def text(self) -> str:
-        """The state in words."""
-        if self.record is None:
-            return "not started"
-        step = f"{self.evaluated_step:,} of {self.budget:,}"
-        return "complete" if self.complete else f"unfinished: evaluated to step {step}"
+from pdjax.config import Config, MlpConfig, ModelConfig
+from pdjax.probe_records import AttentionRecord, MonomialRecord, StringProbes
+from pdjax.records import RunRecord
+from pdjax.report.arms import Arm, RunState, columns_by_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +24,11 @@ class Results:
     sizes: tuple[RunRecord, ...]  # models of other sizes, each named <panel>/<label>
     monomials: MonomialRecord | None
     attention: AttentionRecord | None
+    teacher_probes: StringProbes
+    student_probes: Mapping[str, StringProbes]  # by the name of the run
+    ablations: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and setting; never nested further
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
+    shares_teacher: bool  # whether the teacher is that of the experiment of which this is a setting
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
@@ -101,7 +38,7 @@ class Results:
     @property
     def budgets(self) -> tuple[int, ...]:
         """The students' budgets in steps, in increasing order."""
-        return tuple(sorted(self.config.student_training.budgets))
+        return self.config.budgets
 
     @functools.cached_property
     def labels(self) -> Mapping[str, str]:
@@ -115,21 +52,58 @@ class Results:
         label = self.labels[strategy]
         return label if len(self.learning_rates) == 1 else f"{label}, learning rate {learning_rate}"
 
+    def joined_name(self, alike: Sequence[str], learning_rate: float) -> str:
+        """Returns the labels of strategies whose students are the same, with the learning rate as ``name`` does."""
+        return " = ".join([*(self.labels[key] for key in alike[:-1]), self.name(alike[-1], learning_rate)])
+
     @functools.cached_property
     def runs(self) -> Mapping[tuple[str, int], RunRecord]:
         """The started student runs that the configuration asks for, by (strategy, budget), in its order."""
-        started = {(run.description.strategy, run.description.budget): run for run in self.students}
-        asked = [(strategy, budget) for strategy in self.config.strategies for budget in self.budgets]
-        return {key: started[key] for key in asked if key in started}
+        started = {
+            (strategy, run.description.budget): run for run in self.students for strategy in run.description.strategies
+        }
+        return {key: started[key] for key in self.asked if key in started}
+
+    @property
+    def asked(self) -> list[tuple[str, int]]:
+        """The pairs of strategy and budget that the configuration asks for, in its order."""
+        return [
+            (key, budget)
+            for key, strategy in self.config.strategies.items()
+            for budget in self.budgets
+            if self.config.asks(key, budget)
+        ]
+
+    def asks(self, strategy: str, budget: int) -> bool:
+        """Whether the configuration asks for students of a strategy with a budget."""
+        return (strategy, budget) in self.asked
+
+    @functools.cached_property
+    def compared(self) -> tuple[str, ...]:
+        """The strategies that comparisons draw over training, in the order of the config; without comparisons all."""
+        comparisons = self.config.comparisons.values()
+        drawn = {key for comparison in comparisons if comparison.kind == "training" for key in comparison.strategies}
+        return tuple(key for key in self.config.strategies if key in drawn or not comparisons)
+
+    @functools.cached_property
+    def prominent(self) -> tuple[str, ...]:
+        """All strategies but those that nothing but a search for the best first checkpoint has.
+
+        Those that comparisons draw over training come first, then those that others draw.
+        """
+        comparisons = sorted(self.config.comparisons.values(), key=lambda comparison: comparison.kind != "training")
+        searched = {key for c in comparisons if c.kind == "first_checkpoints" for key in c.strategies}
+        drawn = [key for c in comparisons if c.kind != "first_checkpoints" for key in c.strategies]
+        return tuple(dict.fromkeys([*drawn, *(key for key in self.config.strategies if key not in searched)]))
 
     @functools.cached_property
     def arms(self) -> Mapping[tuple[str, float, int], Arm]:
         """The arms of all started runs by (strategy, learning rate, budget), in the order of the config."""
         arms = {}
         for (strategy, budget), run in self.runs.items():
-            columns = _columns_by_rate(run)
+            columns = columns_by_rate(run, self.config.strategies[strategy].loss)
             for rate in self.learning_rates:
-                if rate in columns:
+                if columns.get(rate):
                     arms[strategy, rate, budget] = Arm(strategy, rate, budget, run, columns[rate])
         return arms
 
@@ -137,6 +111,25 @@ class Results:
         """Returns an arm if its run is complete, otherwise None."""
         arm = self.arms.get((strategy, learning_rate, budget))
         return arm if arm is not None and arm.run.complete else None
+
+    def alike(self, strategy: str, learning_rate: float, budget: int) -> list[str]:
+        """Returns the strategies whose students are those of a strategy, which is among them: they are one evidence."""
+        own = self.arms.get((strategy, learning_rate, budget))
+        if own is None:
+            return [strategy]
+        return [key for (key, _, _), arm in self.arms.items() if arm.is_same(own)]
+
+    def cases(self, strategies: Sequence[str]) -> list[tuple[list[str], float, int]]:
+        """Returns what a claim about strategies is decided for: strategy, learning rate and budget.
+
+        Strategies whose students are the same are one case.
+        """
+        found = []
+        for key, rate, budget in itertools.product(strategies, self.learning_rates, self.budgets):
+            alike = [k for k in self.alike(key, rate, budget) if k in strategies]
+            if self.asks(key, budget) and alike[0] == key:
+                found.append((alike, rate, budget))
+        return found
 
     @property
     def teacher_accuracy(self) -> float | None:
@@ -147,16 +140,17 @@ class Results:
 
     @property
     def states(self) -> list[RunState]:
-        """The state of the teacher, where one is trained or recorded, and of every student run in the config."""
+        """The state of the teacher, where one is trained or recorded for this, and of every run in the config."""
         states = []
-        if self.teacher is not None or self.config.teacher_training.trajectory is None:
+        if not self.shares_teacher and (self.teacher is not None or self.config.teacher_training.trajectory is None):
             steps = self.config.teacher_training.steps if self.teacher is None else self.teacher.description.budget
             states.append(RunState("teacher", steps, self.teacher, self.peak_memory_bytes.get("teacher", 0)))
-        for strategy in self.config.strategies:
-            for budget in self.budgets:
-                run = self.runs.get((strategy, budget))
-                name = f"{strategy}-{budget}" if run is None else run.description.name
-                states.append(RunState(name, budget, run, self.peak_memory_bytes.get(name, 0)))
+        for strategy, budget in self.asked:
+            run = self.runs.get((strategy, budget))
+            name = f"{strategy}-{budget}" if run is None else run.description.name
+            state = RunState(name, budget, run, self.peak_memory_bytes.get(name, 0))
+            if all(state.name != other.name for other in states):  # strategies with the same curriculum are one run
+                states.append(state)
         for (panel, label), run in self.size_runs.items():
             assert self.config.sizes is not None
             name = f"{panel}/{label}"
@@ -187,7 +181,7 @@ class Results:
         arms = {}
         for (panel, label), run in self.size_runs.items():
             if run is not None and run.evaluation.steps.size:
-                for rate, columns in _columns_by_rate(run).items():
+                for rate, columns in columns_by_rate(run, (0.0, 1.0)).items():
                     arms[panel, label, rate] = Arm(f"{panel}/{label}", rate, run.description.budget, run, columns)
         return arms
 
@@ -205,9 +199,20 @@ class Results:
         return tuple(sorted(set(range(count)) - off))
 
     @property
+    def has_strings(self) -> bool:
+        """Whether the task is one of strings of a grammar."""
+        return self.config.task.kind in ("pcfg", "pcfg_language")
+
+    @property
     def counted(self) -> str:
         """What an accuracy is a share of."""
-        return "selected positions" if self.config.task.kind == "pcfg" else "inputs"
+        places = {"pcfg": "selected positions", "pcfg_language": "counted tokens"}
+        return places.get(self.config.task.kind, "inputs")
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all runs, without that of ablations."""
+        return sum(state.record.seconds for state in self.states if state.record is not None)
 
     @property
     def unfinished(self) -> list[str]:
@@ -228,90 +233,3 @@ def _size(model: ModelConfig) -> tuple[int, ...]:
     if isinstance(model, MlpConfig):
         return (len(model.widths), *model.widths)
     return (model.num_layers, model.model_width, model.num_heads, model.head_dim or 0, model.feed_forward_multiple)
-
-
-def _columns_by_rate(run: RunRecord) -> dict[float, tuple[int, ...]]:
-    """Returns the replicas of every learning rate, in increasing order of their seeds."""
-    replicas = run.description.replicas
-    rates = dict.fromkeys(replica.learning_rate for replica in replicas)
-    in_order = sorted(range(len(replicas)), key=lambda c: replicas[c].seed)
-    return {rate: tuple(c for c in in_order if replicas[c].learning_rate == rate) for rate in rates}
-
-
-def read_results(workdir: Path) -> Results:
-    """Reads an experiment's working directory.
-
-    Raises:
-      UserError: there is no configuration, or a complete run lacks its last evaluation.
-    """
-    if not (workdir / "config.json").exists():
-        raise UserError(
-            "an experiment's working directory, with config.json in it",
-            str(workdir),
-            "give the directory that the experiment was started with",
-        )
-    config = from_config_dict(read_json(workdir / "config.json"))
-    teacher = _read_teacher(config, workdir / "teacher")
-    students = tuple(read_students(workdir))
-    sizes = tuple(read_sizes(workdir))
-    memory = {run.description.name: _peak_memory(workdir / "students" / run.description.name) for run in students}
-    memory |= {run.description.name: _peak_memory(workdir / "sizes" / run.description.name) for run in sizes}
-    for run in students:
-        _check_replicas(config.student_training, run, f"students/{run.description.name}")
-        _check_end(run)
-    for run in sizes:
-        if config.sizes is not None:
-            _check_replicas(config.sizes, run, f"sizes/{run.description.name}")
-        _check_end(run)
-    return Results(
-        config=config,
-        environment=_read_optional(workdir / "environment.json"),
-        selection=_read_optional(workdir / "selection.json"),
-        teacher=teacher,
-        students=students,
-        sizes=sizes,
-        monomials=read_monomials(workdir),
-        attention=read_attention(workdir),
-        peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
-    )
-
-
-def _read_teacher(config: Config, directory: Path) -> RunRecord | None:
-    if not (directory / "run.json").exists():
-        return None
-    run = read_run(directory)
-    if config.teacher_training.trajectory is None:
-        return run
-    # A curve copied from an existing trajectory is complete when it reaches the end; nothing ran here.
-    return dataclasses.replace(run, complete=run.complete or run.description.budget in run.evaluation.steps)
-
-
-def _read_optional(path: Path) -> Mapping[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def _peak_memory(directory: Path) -> int:
-    records = read_jsonl(directory / "progress.jsonl")
-    return max((record.get("peak_memory_bytes", 0) for record in records), default=0)
-
-
-def _check_replicas(training: StudentTrainingConfig | SizesConfig, run: RunRecord, place: str) -> None:
-    asked = {Replica(seed, rate) for seed in training.seeds for rate in training.learning_rates}
-    surplus = set(run.description.replicas) - asked
-    if surplus:
-        raise UserError(
-            "runs with seeds and learning rates of config.json",
-            f"{sorted(surplus, key=str)} in {place}",
-            "the run belongs to another configuration; move it out of the working directory",
-        )
-
-
-def _check_end(run: RunRecord) -> None:
-    description, evaluation = run.description, run.evaluation
-    final = evaluation.accuracy[evaluation.steps == description.budget]
-    if run.complete and not (final.size and np.all(np.isfinite(final))):
-        raise UserError(
-            f"held-out results of every replica at step {description.budget} of the complete run {description.name}",
-            f"those of {int(np.isfinite(final).sum())} of {len(description.replicas)}",
-            "metrics.jsonl is damaged; remove the run's directory and start the experiment again",
-        )

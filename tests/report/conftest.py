@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pdjax.config import from_config_dict
 from pdjax.config.building import placement
 from pdjax.report import write_report
 
@@ -45,8 +46,10 @@ def strategy(schedule: str, label: str, **changes: Any) -> dict[str, Any]:
         "duration": 100 if schedule == "fixed_duration" else None,
         "kappa": None,
         "saturation": None,
+        "crossing": None,
         "temperature": 1.0,
         "label_weight": 1.0 if schedule == "labels" else 0.0,
+        "budgets": None,
         **changes,
     }
 
@@ -80,6 +83,7 @@ BASE = {
         "budgets": [100, 200],
         "batch_size": 8,
         "shared_batches": True,
+        "checkpoint_every": None,
         "optimizer": _OPTIMIZER,
     },
     "strategies": {
@@ -87,15 +91,35 @@ BASE = {
         "one_shot": strategy("one_shot", "one-shot"),
         "two": strategy("fixed_duration", "(2, T)"),
     },
-    "comparisons": {"all": {"title": "All", "figure": "figure 1", "strategies": ["labels", "one_shot", "two"]}},
-    "probes": {"seed": 0, "monomials": None, "attention": None},
+    "comparisons": {
+        "all": {
+            "kind": "training",
+            "title": "All",
+            "figure": "figure 1",
+            "strategies": ["labels", "one_shot", "two"],
+        }
+    },
+    "ablations": {},
+    "probes": {
+        "seed": 0,
+        "monomials": None,
+        "attention": None,
+        "ngrams": None,
+        "nonterminals": None,
+        "agreement": None,
+        "students": [],
+    },
     "sizes": None,
     "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},
     "loop": {"chunk_steps": 50, "save_every": 50, "writers": []},
     "placement": placement(),
 }
 
-Replicas = Sequence[tuple[int, float]]
+Replicas = Sequence[tuple[float, ...]]
+"""Seed and learning rate, and temperature and label weight where they are not those of the run's first strategy."""
+
+ByStep = Mapping[int, Sequence[Any]]
+"""What was measured on every model, by step."""
 
 
 class Workdir:
@@ -143,7 +167,7 @@ class Workdir:
         training = self.config["teacher_training"]
         seeds = [training["seed"], *training["extra_seeds"]]
         records = [(s, r, loss, a - 0.01 * r) for s, (loss, a) in curve.items() for r in range(len(seeds))]
-        description = {"role": "teacher", "name": "teacher", "strategy": None, "budget": training["steps"]}
+        description = {"role": "teacher", "name": "teacher", "strategies": [], "budget": training["steps"]}
         self.run("teacher", description, [(seed, 1e-3) for seed in seeds], records, complete)
 
     def student(
@@ -162,18 +186,101 @@ class Workdir:
         """
         name = f"{key}-{budget}"
         records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
-        description = {"role": "student", "name": name, "strategy": key, "budget": budget}
+        description = {"role": "student", "name": name, "strategies": [key], "budget": budget}
         description |= {"starts": [start for start, _ in table], "teacher_steps": [step for _, step in table]}
         if starts:
             description["starts"] = [0]
             self.write(f"students/{name}/curriculum.json", {"starts": starts})
         self.run(f"students/{name}", description, replicas, records, complete)
 
+    def shared(self, keys: Sequence[str], budget: int, finals: Mapping[str, Sequence[float]]) -> None:
+        """Writes one complete run of strategies with one curriculum; those with the same loss have the same students.
+
+        Args:
+          keys: of the strategies; the first names the run.
+          budget: in steps.
+          finals: the final accuracy of every seed, by the first strategy of each loss.
+        """
+        losses = [[self.config["strategies"][key][f] for f in ("temperature", "label_weight")] for key in finals]
+        seeds = range(len(next(iter(finals.values()))))
+        replicas = [(seed, 1e-3, *loss) for loss in losses for seed in seeds]
+        finals_in_order = [accuracy for final in finals.values() for accuracy in final]
+        records = [(budget, replica, 2 - a, a) for replica, a in enumerate(finals_in_order)]
+        description = {"role": "student", "name": f"{keys[0]}-{budget}", "strategies": list(keys), "budget": budget}
+        description |= {"starts": [0], "teacher_steps": [400]}
+        self.run(f"students/{keys[0]}-{budget}", description, replicas, records, True)
+
     def size(self, name: str, curves: Mapping[int, Sequence[float]], replicas: Replicas, complete: bool = True) -> None:
         """Writes the run of a model of another size, named <panel>/<label>."""
         records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
-        description = {"role": "size", "name": name, "strategy": None, "budget": self.config["sizes"]["steps"]}
+        description = {"role": "size", "name": name, "strategies": [], "budget": self.config["sizes"]["steps"]}
         self.run(f"sizes/{name}", description, replicas, records, complete)
+
+    def measure(
+        self,
+        run: str | None,
+        ngrams: ByStep | None = None,
+        nonterminals: ByStep | None = None,
+        agreement: ByStep | None = None,
+    ) -> None:
+        """Writes what probes of strings measured on the teachers (None) or a run's students: of every model, by step.
+
+        N-grams have [measure][n][percentile] with the n and percentiles of the configuration, M_robust first;
+        non-terminals an accuracy for each of the levels 1, 2, ...; agreement the pair of share and divergence.
+        """
+        directory, key = ("probes", "seed") if run is None else (f"students/{run}/probes", "replica")
+        training = self.config["teacher_training"]
+        names = [training["seed"], *training["extra_seeds"]] if run is None else list(range(99))
+        listed: dict[str, Any] = {"identity": "0"}
+        if ngrams is not None:
+            listed |= {name: self.config["probes"]["ngrams"][name] for name in ("n", "percentiles")}
+        if nonterminals is not None:
+            listed["levels"] = [1 + place for place, _ in enumerate(next(iter(nonterminals.values()))[0])]
+        self.write(f"{directory}/result.json", listed)
+        for name, table in {"ngrams": ngrams, "nonterminals": nonterminals, "agreement": agreement}.items():
+            rows = [
+                (step, model, value) for step, by_model in (table or {}).items() for model, value in enumerate(by_model)
+            ]
+            found = [{key: names[model], "step": step, **_measured(name, value)} for step, model, value in rows]
+            if found:
+                lines = "".join(json.dumps(record) + "\n" for record in found)
+                (self.path / directory / f"{name}.jsonl").write_text(lines)
+
+    def strings(self, n: Sequence[int] = (2, 4), students: Sequence[str] = ()) -> None:
+        """Asks for all probes of strings, and for medians of M_robust and M_close."""
+        ngrams = {"n": list(n), "num_sentences": 8, "num_positions": 2, "percentiles": [50], "batch_size": 8}
+        nonterminals = {"num_heads": 2, "num_train": 16, "num_test": 16, "batch_size": 8, "learning_rate": 0.01}
+        probes = {"ngrams": ngrams, "nonterminals": nonterminals, "students": list(students)}
+        self.config["probes"] |= {**probes, "agreement": {"num_batches": 1, "batch_size": 8}}
+        self.config["student_training"]["checkpoint_every"] = 50 if students else None
+
+    def search(self, firsts: Sequence[int], durations: Sequence[int], **also: dict[str, Any]) -> None:
+        """Asks for (2, T) strategies with every first checkpoint and T, named c<first>_<T>, and others besides."""
+        chosen = {"kind": "steps", "count": None, "points": None, "levels": None}
+        grid = {
+            f"c{first}_{t}": strategy(
+                "fixed_duration", f"{first}, {t}", duration=t, selection={**chosen, "steps": [first]}, temperature=0.0
+            )
+            for first in firsts
+            for t in durations
+        }
+        self.config["strategies"] |= {**grid, **also}
+        search = {"kind": "first_checkpoints", "title": "First checkpoints", "figure": "figure 4 (right)"}
+        self.config["comparisons"]["search"] = {**search, "strategies": [*grid, *also]}
+
+    def ablation(self, key: str, settings: Mapping[str, Any], budgets: Sequence[int], **fields: Any) -> None:
+        """Asks for an ablation, by default of all strategies and without a name for the experiment's own setting."""
+        base = {"title": key.title(), "figure": "figure 26", "base": None, "sizes": False}
+        strategies = list(self.config["strategies"])
+        asked = {**base, "strategies": strategies, **fields, "settings": dict(settings), "budgets": list(budgets)}
+        self.config["ablations"][key] = asked
+
+    def setting(self, key: str, setting: str) -> "Workdir":
+        """Begins the experiment of a setting, and returns its working directory."""
+        found = Workdir(self.path / "ablations" / key / setting)
+        found.config = from_config_dict(self.config).in_setting(key, setting).as_dict()
+        found.start()
+        return found
 
     def probe(self, name: str, records: Sequence[Mapping[str, Any]], **listed: Any) -> None:
         """Writes what a probe measured, and what it lists besides (the monomials)."""
@@ -190,6 +297,11 @@ class Workdir:
         model |= {"dropout": 0.0, "tied_head": False, "heads": "concatenate", "compute": "float32"}
         self.config |= {"task": {**base, **task}}
         self.config |= {"teacher": {**model, "num_heads": 2}, "student": {**model, "num_heads": 1}}
+
+    def language(self) -> None:
+        """Makes the task the prediction of next tokens on a grammar, and the models GPT-2s."""
+        self.parity()
+        self.config["task"] = {"kind": "pcfg_language", "grammar": "cfg3f", "root": None, "length": None, "level": 3}
 
     def sizes(self, labels: Sequence[str], learning_rates: Sequence[float]) -> None:
         """Asks for MLPs of the widths that the labels say, 100 steps each, in a task for them."""
@@ -209,7 +321,15 @@ class Workdir:
     ) -> None:
         """Writes the files of one run."""
         description = {"starts": [], "teacher_steps": [], "identity": "0", **description}
-        description["replicas"] = [{"seed": seed, "learning_rate": rate} for seed, rate in replicas]
+        keys = [key for key in description["strategies"] if key in self.config["strategies"]]
+        chosen = self.config["strategies"][keys[0]] if keys else {"schedule": "labels"}
+        taught = chosen["schedule"] != "labels"
+        loss = {name: chosen[name] for name in ("temperature", "label_weight")} if taught else {}
+        names = ("temperature", "label_weight")
+        description["replicas"] = [
+            {"seed": seed, "learning_rate": rate, **loss, **dict(zip(names, own, strict=False))}
+            for seed, rate, *own in replicas
+        ]
         self.write(f"{directory}/run.json", description)
         lines = [
             {"split": "evaluation", "step": step, "replica": replica, "loss": [loss, 1.0], "accuracy": [accuracy, 1.0]}
@@ -229,6 +349,13 @@ class Workdir:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
+
+
+def _measured(name: str, value: Any) -> dict[str, Any]:
+    """Returns the fields of a record of a probe of strings."""
+    if name == "agreement":
+        return {"top1": value[0], "divergence": value[1]}
+    return {{"ngrams": "distances", "nonterminals": "accuracy"}[name]: value}
 
 
 @pytest.fixture

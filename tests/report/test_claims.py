@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pdjax.report.claims import ClaimResult, evaluate_claims
-from pdjax.report.results import read_results
+from pdjax.report.reading import read_results
 
 LABELS = (0.40, 0.42, 0.44)
 
@@ -162,7 +162,7 @@ def test_sizes_are_compared_in_their_order_and_not_in_that_of_their_names(workdi
     workdir.start()
     for place, width in enumerate(widths):
         records = [(100, seed, 1.0, 0.6 + 0.1 * place + 0.001 * seed * place) for seed in range(3)]
-        description = {"role": "size", "name": f"width/{width}", "strategy": None, "budget": 100}
+        description = {"role": "size", "name": f"width/{width}", "strategies": [], "budget": 100}
         workdir.run(f"sizes/width/{width}", description, [(seed, 1e-3) for seed in range(3)], records, True)
     (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R6"]
     assert result.verdict == "holds"
@@ -172,3 +172,75 @@ def test_sizes_are_compared_in_their_order_and_not_in_that_of_their_names(workdi
         "1000 minus 300",
         "2000 minus 1000",
     ]
+
+
+def test_strategies_of_a_search_are_no_cases(workdir: Any):
+    workdir.search((100, 200), (25, 50))
+    result = decide(workdir, labels=LABELS, one_shot=LABELS, two=(0.50, 0.51, 0.55))
+    assert result.case == "(2, T), 100 steps"
+
+
+def test_strategies_are_cases_at_their_own_budgets(finished: Any):
+    finished.config["strategies"]["two"]["budgets"] = [200]
+    finished.start()
+    assert [claim.case for claim in evaluate_claims(read_results(finished.path))] == ["(2, T), 200 steps"]
+
+
+def test_the_same_students_as_a_baseline_test_nothing(workdir: Any):
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("labels", 100, {100: LABELS})
+    workdir.shared(["one_shot", "two"], 100, {"one_shot": (0.50, 0.51, 0.55)})
+    (result,) = evaluate_claims(read_results(workdir.path))
+    assert (result.verdict, result.note) == ("not tested", "the same students")
+    assert result.measurements[1].interval == (0.0, 0.0, 0.0, 3)
+
+
+def test_strategies_with_the_same_students_are_one_case(workdir: Any):
+    workdir.config["strategies"]["again"] = workdir.strategy("fixed_duration", "again")
+    workdir.config["comparisons"]["all"]["strategies"] = ["labels", "one_shot", "two", "again"]
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("labels", 100, {100: LABELS})
+    workdir.student("one_shot", 100, {100: LABELS}, table=((0, 400),))
+    workdir.shared(["two", "again"], 100, {"two": (0.50, 0.51, 0.55)})
+    (result,) = evaluate_claims(read_results(workdir.path))
+    assert (result.case, result.verdict) == ("(2, T) = again, 100 steps", "holds")
+
+
+def test_one_run_holds_students_of_several_losses(workdir: Any):
+    workdir.config["strategies"]["soft"] = workdir.strategy("one_shot", "soft", temperature=2.0)
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.shared(["one_shot", "soft"], 100, {"one_shot": (0.1, 0.2, 0.3), "soft": (0.4, 0.5, 0.6)})
+    arms = read_results(workdir.path).arms
+    assert arms["one_shot", 1e-3, 100].final_accuracy.tolist() == [0.1, 0.2, 0.3]
+    assert arms["soft", 1e-3, 100].final_accuracy.tolist() == [0.4, 0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("final", "verdict"),
+    [((0.60, 0.62, 0.64), "holds"), ((0.40, 0.42, 0.44), "fails"), ((0.50, 0.53, 0.53), "undecided")],
+)
+def test_adaptive_students_are_compared_with_fixed_schedules(workdir: Any, final: Sequence[float], verdict: str):
+    rule = {"score": "accuracy", "window": 1, "min_gain": 0.01, "max_steps": 100}
+    adaptive = workdir.strategy("till_saturate", "adaptive", saturation=rule)
+    adaptive["selection"] = {**adaptive["selection"], "kind": "equal", "count": 4}
+    workdir.config["strategies"]["adaptive"] = adaptive
+    workdir.config["comparisons"]["all"]["strategies"] = ["one_shot", "two", "adaptive"]
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.start()
+    workdir.student("one_shot", 100, {100: (0.7, 0.7, 0.7)})
+    workdir.student("two", 100, {100: (0.51, 0.52, 0.53)})
+    workdir.student("adaptive", 100, {100: final})
+    (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "adaptive"]
+    assert (result.case, result.verdict) == ("adaptive, 100 steps", verdict)
+    assert [m.quantity for m in result.measurements] == ["margin over (2, T)"]  # one-shot has no schedule
+
+
+def test_nothing_is_compared_with_what_no_comparison_draws_beside_it(workdir: Any):
+    rule = {"score": "accuracy", "window": 1, "min_gain": 0.01, "max_steps": 100}
+    workdir.config["strategies"]["adaptive"] = workdir.strategy("till_saturate", "adaptive", saturation=rule)
+    workdir.start()
+    names = {claim.statement.name for claim in evaluate_claims(read_results(workdir.path))}
+    assert names == {"F1"}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pdjax.report import style
 from pdjax.report.figures import all_figures, draw_budgets, draw_teacher, draw_training, looks
 from pdjax.report.figures.drawing import step_text
-from pdjax.report.results import read_results
+from pdjax.report.reading import read_results
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -118,8 +118,8 @@ def test_strategies_with_the_same_checkpoints_share_triangles(finished: Any):
 
 def test_a_comparison_names_its_figure_and_its_strategies_in_order(finished: Any):
     finished.config["comparisons"] = {
-        "b": {"title": "Some", "figure": "figure 99", "strategies": ["two", "labels"]},
-        "c": {"title": "Others", "figure": "figure 98", "strategies": ["one_shot"]},
+        "b": {"kind": "training", "title": "Some", "figure": "figure 99", "strategies": ["two", "labels"]},
+        "c": {"kind": "training", "title": "Others", "figure": "figure 98", "strategies": ["one_shot"]},
     }
     finished.start()
     figures = {figure.name: figure for figure in all_figures(read_results(finished.path))}
@@ -129,6 +129,18 @@ def test_a_comparison_names_its_figure_and_its_strategies_in_order(finished: Any
     results = read_results(finished.path)
     drawn = draw_training(results, [results.arms[key, 1e-3, 100] for key in ("two", "labels")])
     assert legend_of(drawn)[:2] == ["(2, T)", "labels"]
+
+
+def test_figures_of_next_tokens_name_what_counts_and_their_figures(finished: Any):
+    finished.language()
+    finished.start()
+    results = read_results(finished.path)
+    captions = {figure.name: figure.caption for figure in all_figures(results)}
+    assert captions["teacher"].endswith("Corresponds to figure 29 (left) of the paper.")
+    assert captions["accuracy_by_budget"].endswith("Corresponds to figure 30 of the paper.")
+    loss_axes, accuracy_axes = draw_teacher(results).axes
+    assert loss_axes.get_ylabel() == "held-out loss\n(nats per counted token)"
+    assert accuracy_axes.get_ylabel() == "held-out accuracy\n(top 1, counted tokens)"
 
 
 def test_one_budget_has_no_figure_by_budget(workdir: Any):
@@ -162,7 +174,7 @@ def test_strategies_of_a_comparison_differ_in_colour(workdir: Any):
     workdir.config["strategies"] = {key: workdir.strategy("one_shot", key) for key in keys}
     groups = (keys[6:], keys[:5], [keys[0], keys[7], keys[11]])
     workdir.config["comparisons"] = {
-        f"c{i}": {"title": "", "figure": "", "strategies": group} for i, group in enumerate(groups)
+        f"c{i}": {"kind": "training", "title": "", "figure": "", "strategies": group} for i, group in enumerate(groups)
     }
     workdir.start()
     found = looks(read_results(workdir.path))

@@ -16,7 +16,7 @@ from pdjax.report.figures import (
     draw_sizes,
     draw_teacher_seeds,
 )
-from pdjax.report.results import read_results
+from pdjax.report.reading import read_results
 
 STEPS = (100, 200, 300, 400)
 MEMBERS = [[0], [1], [0, 1], [2], [3], [4], [5], [0, 2], [3, 4]]

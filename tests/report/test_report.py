@@ -113,7 +113,9 @@ def test_a_new_report_replaces_the_old_one_entirely(workdir: Any):
 
 def test_a_title_with_quotes_and_a_name_with_slashes_break_nothing(finished: Any):
     title = 'a "quoted" <title> & more'
-    finished.config["comparisons"] = {"a/b c": {"title": title, "figure": "figure 0", "strategies": ["labels"]}}
+    finished.config["comparisons"] = {
+        "a/b c": {"kind": "training", "title": title, "figure": "figure 0", "strategies": ["labels"]}
+    }
     finished.start()
     index = write_report(finished.path)
     page = Page(index.read_text())
@@ -293,3 +295,55 @@ def test_hostile_text_stays_text(finished: Any):
 def test_no_experiment_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match=r"config\.json"):
         write_report(tmp_path)
+
+
+def test_the_peak_of_m_robust_is_explained(finished: Any):
+    finished.select({}, robust_peak={"step": 1500, "reason": "median M_robust peaks"})
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "Peak of the teacher’s M_robust, step 1,500: median M_robust peaks" in text
+
+
+def test_shared_students_are_named(finished: Any):
+    finished.config["strategies"]["again"] = finished.strategy("one_shot", "again")
+    finished.start()
+    for budget in (100, 200):
+        finished.shared(["one_shot", "again"], budget, {"one_shot": finished.FINAL["one_shot", budget]})
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "They agree by definition and count once: one-shot = again: with 100, 200 steps" in text
+    assert "one-shotthe same students as again" in text
+    assert "17.5 s" in text  # seven runs of 2.5 s
+    assert "not finished" not in text.lower()
+
+
+def test_a_margin_over_the_same_students_says_so(finished: Any):
+    finished.shared(["one_shot", "two"], 100, {"one_shot": (0.5, 0.6, 0.7)})
+    (finished.path / "students" / "two-100" / "run.json").unlink()
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "margin over one-shot (the same students) +0.000 [+0.000, +0.000] 3" in text
+    assert "the highest mean is 0.600 (95% interval [0.352, 0.848]) over 3 seeds, by one-shot = (2, T)." in text
+    assert "Of 2 cases, claim F1 is undecided in 1 and is not tested in 1." in text
+
+
+def test_a_claim_of_ours_is_not_put_into_the_papers_mouth(finished: Any):
+    rule = {"score": "accuracy", "window": 1, "min_gain": 0.01, "max_steps": 100}
+    finished.config["strategies"]["adaptive"] = finished.strategy("till_saturate", "adaptive", saturation=rule)
+    finished.config["comparisons"]["all"]["strategies"] = ["two", "adaptive"]
+    finished.start()
+    text = words(Page(write_report(finished.path).read_text()).text)
+    assert "at equal student steps. Not the paper’s claim but ours. Students of an adaptive strategy" in text
+    assert "From the paper’s figure 1." in text
+    assert "paper’s ours" not in text
+
+
+def test_strategies_of_a_search_are_folded_and_not_called_the_best(finished: Any):
+    finished.search((100, 200), (25,))
+    finished.start()
+    chosen = {key: [step for _, step in table] for key, table in finished.TABLES.items()}
+    finished.select({**chosen, "c100_25": (100, 400), "c200_25": (200, 400)})
+    for first in (100, 200):
+        finished.student(f"c{first}_25", 100, {100: (0.9, 0.9, 0.9)}, table=((0, first), (25, 400)))
+    page = Page(write_report(finished.path).read_text())
+    text = words(page.text)
+    assert "highest mean outside of searches for the first checkpoint is 0.520" in text
+    assert "Searches for the first checkpoint: 2 curricula" in text
+    assert page.tags.count("details") == 2  # and the configuration

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pdjax.errors import UserError
-from pdjax.report.results import read_results
+from pdjax.report.reading import read_results
 
 
 def test_arms_hold_the_recorded_accuracies(finished: Any):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pdjax.report.claims import evaluate_claims
-from pdjax.report.results import read_results
+from pdjax.report.reading import read_results
 from pdjax.report.tables import Table, all_tables
 
 

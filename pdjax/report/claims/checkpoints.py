@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from pdjax.report.claims.statement import ClaimResult, Measurement, Statement, decide, measured, paired_margin
-from pdjax.report.results import Arm, Results
+from pdjax.report.arms import Arm
+from pdjax.report.claims.statement import ClaimResult, Statement, decide, margin, measured
+from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
 
 R2 = Statement(
@@ -48,21 +49,14 @@ def one_checkpoint_of_the_transition(results: Results) -> list[ClaimResult]:
         for budget in results.budgets:
             middle = results.finished(by_point["middle"], rate, budget)
             arms = {name: results.finished(key, rate, budget) for name, key in others.items()}
-            final = [_margin(f"final accuracy, middle minus {name}", middle, arm, False) for name, arm in arms.items()]
+            final = [margin(f"final accuracy, middle minus {name}", middle, arm) for name, arm in arms.items()]
             speed = [
-                _margin(f"mean over training, middle minus {name}", middle, arm, True) for name, arm in arms.items()
+                margin(f"mean over training, middle minus {name}", middle, arm, True) for name, arm in arms.items()
             ]
             verdict, note = decide(final)
             case = f"{results.name(by_point['middle'], rate)}, {budget:,} steps"
             cases.append(ClaimResult(R2, case, (*final, *speed), verdict, note))
     return cases
-
-
-def _margin(quantity: str, first: Arm | None, second: Arm | None, over_training: bool) -> Measurement:
-    if first is None or second is None:
-        return Measurement(quantity, None, "unfinished")
-    interval = paired_margin(first, second, over_training)
-    return Measurement(quantity, interval, "needs 2 seeds" if interval is None or interval.size < 2 else "")
 
 
 def two_checkpoints_of_a_hierarchy(results: Results) -> list[ClaimResult]:
@@ -103,7 +97,7 @@ def _decide_hierarchy(
     name = results.labels
     suffices = measured(f"{name[best.strategy]}: accuracy over what suffices", surplus[id(best)])
     singles = [measured(f"{name[arm.strategy]}: accuracy over what suffices", surplus[id(arm)]) for arm in one]
-    margins = [_margin(f"best of two minus {name[arm.strategy]}", best, arm, False) for arm in one]
+    margins = [margin(f"best of two minus {name[arm.strategy]}", best, arm) for arm in one]
     verdict, note = decide((suffices, *margins))
     too_few = mean_interval(best.final_accuracy).mean < teacher - TOLERANCE
     one_does = any(single.interval is not None and single.interval.low > 0 for single in singles)

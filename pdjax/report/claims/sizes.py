@@ -12,7 +12,7 @@ from pdjax.report.results import Results
 R6 = Statement(
     name="R6",
     text="Models with more heads (wider MLPs) learn faster, in each way of counting.",
-    source="figures 7 and 10",
+    source="figures 7, 10, 23 and 28",
     rule="How fast a model learns is its held-out accuracy averaged over training, with the learning rate of the "
     "highest mean final accuracy (ties: of the faster). Sizes are paired by seed. The claim holds in a panel if the "
     "95% Student t interval of the largest minus the smallest lies above 0 and no interval of neighbouring sizes lies "
@@ -21,14 +21,21 @@ R6 = Statement(
 
 
 def larger_models_learn_faster(results: Results) -> list[ClaimResult]:
-    """Claim R6 (figures 7 and 10): for every panel of sizes."""
+    """Claim R6 (figures 7, 10, 23 and 28): for every panel of sizes, of ablations with sizes in every setting."""
+    cases = _cases(results, "")
+    for (key, setting), found in results.ablations.items():
+        cases += _cases(found, f"{results.config.ablations[key].title}: {setting}, ")
+    return cases
+
+
+def _cases(results: Results, place: str) -> list[ClaimResult]:
     cases = []
     for panel, models in results.panels.items():  # in increasing size
         runs = {label: results.size_runs[panel, label] for label in models}
         unfinished = [label for label, run in runs.items() if run is None or not run.complete]
         if unfinished or len(models) < 2:
             note = f"unfinished: {', '.join(unfinished)}" if unfinished else "one size alone"
-            cases.append(ClaimResult(R6, panel, (), "not tested", note))
+            cases.append(ClaimResult(R6, place + panel, (), "not tested", note))
             continue
         speeds = {label: speed_by_seed(run) for label, run in runs.items() if run is not None}
         labels = list(speeds)
@@ -37,7 +44,7 @@ def larger_models_learn_faster(results: Results) -> list[ClaimResult]:
         verdict, note = decide((whole,))
         if any(pair.interval is not None and pair.interval.high < 0 for pair in pairs):
             verdict = "fails"
-        cases.append(ClaimResult(R6, panel, (whole, *(pairs if len(pairs) > 1 else ())), verdict, note))
+        cases.append(ClaimResult(R6, place + panel, (whole, *(pairs if len(pairs) > 1 else ())), verdict, note))
     return cases
 
 

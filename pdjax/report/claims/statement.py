@@ -6,19 +6,31 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pdjax.report.results import Arm
+from pdjax.report.arms import Arm
 from pdjax.report.stats import Interval, mean_interval
 
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
 
 
+OURS = "ours"
+"""Source of a statement that the paper does not make."""
+
+SAME_STUDENTS = "the same students"
+"""Why two strategies with the same curriculum and loss cannot be compared: the margin is 0 by definition."""
+
+
 class Statement(NamedTuple):
-    """What the paper says, and how the report decides whether it is so."""
+    """What the paper says (or this project), and how the report decides whether it is so."""
 
     name: str
     text: str
-    source: str  # place in the paper
+    source: str  # place in the paper; or ``OURS``
     rule: str  # how measurements become a verdict
+
+    @property
+    def origin(self) -> str:
+        """Whose statement it is, as a sentence."""
+        return "Not the paper’s claim but ours." if self.source == OURS else f"From the paper’s {self.source}."
 
 
 class Measurement(NamedTuple):
@@ -26,7 +38,7 @@ class Measurement(NamedTuple):
 
     quantity: str
     interval: Interval | None  # None: could not be measured
-    note: str  # why it could not be measured
+    note: str  # why it could not be measured, or decides nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +66,30 @@ def paired_margin(first: Arm, second: Arm, over_training: bool = False) -> Inter
         accuracy = arm.accuracy.mean(axis=0) if over_training else arm.final_accuracy
         values.append(np.array([accuracy[arm.seeds.index(seed)] for seed in common]))
     return mean_interval(values[0] - values[1])
+
+
+def margin(
+    quantity: str,
+    first: Arm | None,
+    second: Arm | None,
+    over_training: bool = False,
+    missing: str = "unfinished",
+) -> Measurement:
+    """Returns the paired margin of two arms as a measurement; what has none, or says nothing, notes why.
+
+    Args:
+      quantity: what it is called.
+      first: None if it is not finished.
+      second: which is subtracted.
+      over_training: see ``paired_margin``.
+      missing: the note where an arm is None.
+    """
+    if first is None or second is None:
+        return Measurement(quantity, None, missing)
+    interval = paired_margin(first, second, over_training)
+    if first.is_same(second):
+        return Measurement(quantity, interval, SAME_STUDENTS)
+    return Measurement(quantity, interval, "needs 2 seeds" if interval is None or interval.size < 2 else "")
 
 
 def decide(measurements: Sequence[Measurement], missing: str = "") -> tuple[Verdict, str]:

@@ -1,5 +1,6 @@
 """What the figures share: files, looks of strategies, axes of steps, legends, and the teacher's transition."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,13 @@ from matplotlib.ticker import Formatter, MaxNLocator
 
 from pdjax.records import Curves
 from pdjax.report import style
+from pdjax.report.arms import Arm
 from pdjax.report.results import Results
 
 POINT = 1 / 72  # inches
 SMALL = 9  # points, the text of small panels
+
+_PHASE_COLORS = ("#f6f6f6", style.SHADE_COLOR, "#f6f6f6")
 
 
 class ReportFigure(NamedTuple):
@@ -41,11 +45,14 @@ def drawn(name: str, title: str, caption: str, draw: Callable[..., Figure], *arg
 
 
 def looks(results: Results) -> Mapping[str, style.StrategyStyle]:
-    """Returns every strategy's look, the same in all figures; those of one comparison differ in colour if they can."""
-    comparisons = [comparison.strategies for comparison in results.config.comparisons.values()]
+    """Returns every strategy's look, the same in all figures; those drawn together differ in colour if they can."""
+    kinds = ("training", "budgets", "first_checkpoints")  # the bars of the last have colours of their own
+    comparisons = sorted(results.config.comparisons.values(), key=lambda comparison: kinds.index(comparison.kind))
     found: dict[str, style.StrategyStyle] = {}
     free = [style.strategy_style(place) for place in range(style.NUM_STYLES + len(results.labels))]
-    for members in (*comparisons, tuple(results.labels)):
+    together = [comparison.strategies for comparison in comparisons]
+    together += [ablation.strategies for ablation in results.config.ablations.values()]
+    for members in (*together, results.config.probes.students, tuple(results.labels)):
         taken = {found[key].color for key in members if key in found}
         for key in members:
             if key not in found:
@@ -113,6 +120,50 @@ def shade_transition(results: Results, axes: Axes, teacher: int = 0) -> list[Art
     axes.axvspan(transition["start"], transition["end"], color=style.SHADE_COLOR, linewidth=0, zorder=0)
     axes.axvline(transition["middle"], color="#888888", linestyle=":", linewidth=1)
     return [Patch(color=style.SHADE_COLOR, linewidth=0, label="transition (its middle dotted)")]
+
+
+def shade_phases(results: Results, panels: Sequence[Axes], places: Callable[[float], float] = float) -> None:
+    """Shades the phases of the teacher's training with their numbers above the first panel, and dots the middle.
+
+    Args:
+      results: with phases.
+      panels: below each other, against the teacher's steps.
+      places: where a step lies on the x axis, if that is not one of steps.
+    """
+    phases, teacher = results.selection["phases"], results.teacher
+    last = results.config.teacher_training.steps
+    if teacher is not None:
+        last = max(teacher.description.budget, *teacher.evaluation.steps.tolist())
+    edges = [places(step) for step in (0, phases["start"], phases["end"], last)]
+    for axes in panels:
+        for (left, right), color in zip(itertools.pairwise(edges), _PHASE_COLORS, strict=True):
+            axes.axvspan(left, right, color=color, linewidth=0, zorder=0)
+        axes.axvline(places(phases["middle"]), color="#888888", linestyle=":", linewidth=1)
+    first = panels[0]
+    first.text(-0.01, 1.01, "phase", transform=first.transAxes, ha="right", va="bottom")
+    for number, (left, right) in zip("123", itertools.pairwise(edges), strict=True):
+        place = {"transform": first.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        first.text((left + right) / 2, 1.01, number, **place)
+
+
+def of_the_paper(figure: str | None, what: str = "Corresponds to") -> str:
+    """Returns the sentence of a caption that names a figure of the paper; nothing where there is none."""
+    return f" {what} {figure} of the paper." if figure else ""
+
+
+def count_seeds(arms: Sequence[Arm]) -> str:
+    """Says over how many seeds means are: "3 seeds"."""
+    counts = sorted({len(arm.seeds) for arm in arms})
+    if counts[:1] == [1] and len(counts) == 1:
+        return "1 seed"
+    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+
+
+def by_rate(results: Results) -> list[tuple[float, str, str]]:
+    """Returns the students' learning rates, each with what figures of it add to their names and titles."""
+    if len(results.learning_rates) == 1:
+        return [(results.learning_rates[0], "", "")]
+    return [(rate, f"_lr{rate}", f", learning rate {rate}") for rate in results.learning_rates]
 
 
 def add_accuracy(axes: Axes, curves: Curves, column: int, label: str = "accuracy", ticks: bool = True) -> list[Artist]:

@@ -1,86 +1,156 @@
-"""Models of several sizes trained from labels: larger ones learn faster (figures 7 and 10)."""
+"""Models of several sizes trained from labels: larger ones learn faster (figures 7, 10, 23 and 28)."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from pdjax.report import style
 from pdjax.report.claims.sizes import best_columns
-from pdjax.report.figures.drawing import SMALL, ReportFigure, accuracy_label, drawn, grid, set_step_axis, shown
+from pdjax.report.figures.drawing import (
+    SMALL,
+    ReportFigure,
+    accuracy_label,
+    drawn,
+    grid,
+    of_the_paper,
+    set_step_axis,
+    shown,
+    step_text,
+)
 from pdjax.report.results import Results
 from pdjax.report.stats import half_width
+
+MOST = 0.8
+"""Share of the final accuracy at which the curves of models of strings are marked, as in the paper."""
+
+
+class SizePanel(NamedTuple):
+    """A panel of models of several sizes."""
+
+    title: str
+    results: Results
+    panel: str  # of ``config.sizes``
 
 
 def size_figures(results: Results) -> list[ReportFigure]:
     """Draws the accuracy of models of several sizes during training, if any of it is recorded."""
-    if not results.size_arms or results.config.sizes is None:
+    panels = _panels(results)
+    if not panels:
         return []
-    several = len(results.config.sizes.learning_rates) > 1
+    place = "figure 23" if results.has_strings else "figures 7 and 10"
+    return [drawn("sizes", "Model sizes", size_caption(panels, place), draw_sizes, results)]
+
+
+def size_caption(panels: Sequence[SizePanel], place: str) -> str:
+    """Returns the caption of a figure of sizes; ``place`` is that of the paper."""
+    several = any(p.results.config.sizes is not None and len(p.results.config.sizes.learning_rates) > 1 for p in panels)
     rates = (
         "Each size is drawn with the learning rate (lr) of its highest mean final accuracy; ties are broken by the "
         "mean accuracy over training. "
         if several
         else ""
     )
-    caption = (
-        "Held-out accuracy of models trained from labels, from small (light) to large (dark): mean over seeds with 95% "
-        f"Student t confidence bands. {rates}Corresponds to figures 7 and 10 of the paper."
+    marks = (
+        f"The x axis is logarithmic. Dots, and steps in the legend: the first evaluation at which the mean has reached "
+        f"{MOST:.0%} of what it is in the end. "
+        if panels[0].results.has_strings
+        else ""
     )
-    return [drawn("sizes", "Model sizes", caption, draw_sizes, results)]
+    return (
+        "Held-out accuracy of models trained from labels, from small (light) to large (dark): mean over seeds with 95% "
+        f"Student t confidence bands. {rates}{marks}{of_the_paper(place).strip()}"
+    )
 
 
 def draw_sizes(results: Results) -> Figure:
     """Draws held-out accuracy during training, one panel for each way of counting size and one line for each size."""
-    panels = list(dict.fromkeys(panel for panel, _, _ in results.size_arms))
-    lines = max(len(results.panels[panel]) for panel in panels)
+    return draw_size_panels(_panels(results))
+
+
+def _panels(results: Results) -> list[SizePanel]:
+    evaluated = dict.fromkeys(panel for panel, _, _ in results.size_arms)
+    return [SizePanel(panel, results, panel) for panel in evaluated]
+
+
+def draw_size_panels(panels: Sequence[SizePanel]) -> Figure:
+    """Draws held-out accuracy during training, one line for each size of a panel."""
+    texts = [_texts(panel) for panel in panels]
+    lines = max(len(labels) for labels in texts)
     across = min(len(panels), 2)
-    entry = 45 + 5 * max(len(text) for panel in panels for text in _texts(results, panel).values())  # points, about
+    entry = 45 + 5 * max(len(text) for labels in texts for text in labels.values())  # points, about
     columns = max(1, min(lines, int(72 * (style.WIDTH / across - 0.6) / entry)))
     figure, grid_of_axes = grid(len(panels), across, height=3.2 + 0.18 * math.ceil(lines / columns))
     for place, (axes, panel) in enumerate(zip(grid_of_axes, panels, strict=True)):
-        _draw_panel(results, axes, panel)
+        _draw_panel(axes, panel)
         axes.legend(
-            title=panel,
+            title=panel.title,
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
             ncols=columns,
             fontsize=SMALL,
         )
-        axes.set_ylabel(accuracy_label(results) if place % 2 == 0 else "", fontsize=10)
-        set_step_axis(axes, "training steps", ticks=5, size=10)
-    for axes in grid_of_axes:
-        axes.set_ylim(min(axes.get_ylim()[0] for axes in grid_of_axes), 1.01)
+        axes.set_ylabel(accuracy_label(panel.results) if place % 2 == 0 else "", fontsize=10)
+    lowest, highest = (pick(axes.get_ylim()[end] for axes in grid_of_axes) for end, pick in enumerate((min, max)))
+    for axes, panel in zip(grid_of_axes, panels, strict=True):
+        axes.set_ylim(lowest, highest if panel.results.has_strings else 1.01)
     return figure
 
 
-def _draw_panel(results: Results, axes: Axes, panel: str) -> None:
+def _draw_panel(axes: Axes, panel: SizePanel) -> None:
+    results = panel.results
     assert results.config.sizes is not None
-    labels, texts = results.panels[panel], _texts(results, panel)
-    lowest = 1.0
-    for label, color in zip(labels, style.sequential_colors(len(labels)), strict=True):
-        run = results.size_runs[panel, label]
+    texts = _texts(panel)
+    colors = style.sequential_colors(len(results.panels[panel.panel]))
+    lowest, highest, first = 1.0, 0.0, results.config.sizes.steps
+    for label, color in zip(results.panels[panel.panel], colors, strict=True):
+        run = results.size_runs[panel.panel, label]
         if run is None or not run.evaluation.steps.size:
             continue
-        columns = best_columns(run)
-        accuracy, steps = run.evaluation.accuracy[:, columns], run.evaluation.steps
+        accuracy, steps = run.evaluation.accuracy[:, best_columns(run)], run.evaluation.steps
         mean, half = np.mean(accuracy, axis=1), half_width(accuracy)
         axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
         axes.plot(steps, mean, color=color, label=shown(texts[label]))
-        lowest = min(lowest, float(np.nanmin(accuracy)))
-    axes.set_ylim(bottom=max(lowest - 0.03, 0))
-    axes.set_xlim(-0.02 * results.config.sizes.steps, 1.02 * results.config.sizes.steps)
+        if results.has_strings and run.complete:
+            place = _mostly_learned(mean)
+            axes.plot(steps[[place]], mean[[place]], "o", color=color, markeredgecolor="white", markersize=8)
+        lowest, highest = min(lowest, float(np.nanmin(accuracy))), max(highest, float(np.nanmax(accuracy)))
+        first = int(steps[steps > 0].min(initial=first))
+    axes.set_ylim(bottom=max(lowest - 0.03, 0), top=highest + 0.03)
+    last = results.config.sizes.steps
+    set_step_axis(axes, "training steps", ticks=5, size=10)
+    axes.set_xlim(-0.02 * last, 1.02 * last)
+    if results.has_strings:
+        axes.set_xscale("log")
+        axes.set_xlim(0.9 * first, 1.1 * last)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        set_step_axis(axes, "training steps", size=10)  # a scale has a format of its own
 
 
-def _texts(results: Results, panel: str) -> dict[str, str]:
+def _mostly_learned(mean: Float[np.ndarray, "E"]) -> int:
+    """Returns the place of the first evaluation at which most of the final accuracy is reached."""
+    return int(np.argmax(mean >= MOST * mean[-1]))
+
+
+def _texts(panel: SizePanel) -> dict[str, str]:
     """Returns how the legend names the evaluated sizes of a panel."""
+    results = panel.results
     assert results.config.sizes is not None
     texts = {}
-    for label in results.panels[panel]:
-        run = results.size_runs[panel, label]
+    for label in results.panels[panel.panel]:
+        run = results.size_runs[panel.panel, label]
         if run is not None and run.evaluation.steps.size:
-            rate = run.description.replicas[best_columns(run)[0]].learning_rate
+            columns = best_columns(run)
+            rate = run.description.replicas[columns[0]].learning_rate
             text = f"{label}, lr {rate:g}" if len(results.config.sizes.learning_rates) > 1 else label
+            if results.has_strings and run.complete:
+                step = run.evaluation.steps[_mostly_learned(run.evaluation.accuracy[:, columns].mean(axis=1))]
+                text += f" ({MOST:.0%} at {step_text(int(step), results.config.sizes.steps)})"
             texts[label] = text if run.complete else f"{text} (unfinished)"
     return texts

@@ -10,36 +10,42 @@ from matplotlib.transforms import ScaledTranslation
 
 from pdjax.config import ComparisonConfig
 from pdjax.report import style
+from pdjax.report.arms import Arm
 from pdjax.report.figures.drawing import (
     POINT,
     ReportFigure,
     accuracy_label,
     add_legend,
+    by_rate,
     drawn,
     looks,
+    of_the_paper,
     set_levels,
     set_step_axis,
     shown,
     step_text,
 )
-from pdjax.report.results import Arm, Results
+from pdjax.report.results import Results
 from pdjax.report.stats import half_width, mean_interval
 
 
 def student_figures(results: Results) -> list[ReportFigure]:
     """Draws for every learning rate the accuracy by budget and, for every comparison and budget, during training."""
     figures = []
-    for rate in results.learning_rates:
-        several = len(results.learning_rates) > 1
-        suffix, place = (f"_lr{rate}", f", learning rate {rate}") if several else ("", "")
+    for rate, suffix, place in by_rate(results):
         arms = [arm for arm in results.arms.values() if arm.learning_rate == rate and arm.steps.size]
         finished = [arm for arm in arms if arm.run.complete]
-        if finished and len(results.budgets) > 1:
+        overview = [arm for arm in finished if arm.strategy in results.compared]
+        if overview and len(results.budgets) > 1:
             name, title = f"accuracy_by_budget{suffix}", f"Accuracy by budget{place}"
-            caption = _budget_caption(results) + (" Unfinished runs are left out." if results.unfinished else "")
-            figures.append(drawn(name, title, caption, draw_budgets, results, finished))
+            figures.append(drawn(name, title, _budget_caption(results, None), draw_budgets, results, overview))
         for key, comparison in _comparisons(results).items():
-            for budget in results.budgets:
+            chosen = [arm for arm in finished if arm.strategy in comparison.strategies]
+            if comparison.kind == "budgets" and chosen:
+                name, title = f"budgets_{key}{suffix}", f"{comparison.title}{place}"
+                caption = _budget_caption(results, comparison)
+                figures.append(drawn(name, title, caption, draw_budgets, results, chosen))
+            for budget in results.budgets if comparison.kind == "training" else ():
                 by_strategy = {arm.strategy: arm for arm in arms if arm.budget == budget}
                 chosen = [by_strategy[strategy] for strategy in comparison.strategies if strategy in by_strategy]
                 if chosen:
@@ -51,16 +57,19 @@ def student_figures(results: Results) -> list[ReportFigure]:
 
 def _comparisons(results: Results) -> Mapping[str, ComparisonConfig]:
     """Returns the configured comparisons; without any, one of all strategies."""
-    everything = ComparisonConfig("All strategies", "figure 1", tuple(results.config.strategies))
+    everything = ComparisonConfig("training", "All strategies", "figure 1", tuple(results.config.strategies))
     return results.config.comparisons or {"all": everything}
 
 
-def _budget_caption(results: Results) -> str:
-    place = " Corresponds to figure 1 (right) of the paper." if results.config.task.kind == "pcfg" else ""
+def _budget_caption(results: Results, comparison: ComparisonConfig | None) -> str:
+    """Returns the caption of a comparison by budget, or of the overview of what is drawn over training."""
+    figure = {"pcfg": "figure 1 (right)", "pcfg_language": "figure 30"}.get(results.config.task.kind)
+    figure = figure if comparison is None else comparison.figure
+    left_out = " Unfinished runs are left out." if results.unfinished else ""
     return (
         "Final held-out accuracy of the students against their training budget: mean over seeds with 95% Student t "
         "confidence intervals (moved sideways so that they do not cover each other), single seeds as faint points, "
-        f"the teacher's final accuracy as a dashed line.{place}"
+        f"the teacher's final accuracy as a dashed line.{of_the_paper(figure)}{left_out}"
     )
 
 
@@ -73,11 +82,11 @@ def _training_caption(arms: Sequence[Arm], comparison: ComparisonConfig) -> str:
         if switches
         else ""
     )
+    place = of_the_paper(comparison.figure, "The training curves of")
     return (
         "Held-out accuracy during training: mean over seeds, shaded 95% Student t confidence interval at each step "
         f"(cut off where it leaves the range of the single runs). {ticks}"
-        "The thin grey line is the teacher over its own steps. "
-        f"The training curves of {comparison.figure} of the paper."
+        f"The thin grey line is the teacher over its own steps.{place}"
     )
 
 

@@ -1,6 +1,5 @@
-"""The teacher's training: loss, accuracy, phases or transition, and the checkpoints chosen (figures 2 and 4, left)."""
+"""The teacher's training: loss, accuracy, phases or transition, and the checkpoints chosen (figures 2, 4, 29, left)."""
 
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,12 +19,12 @@ from pdjax.report.figures.drawing import (
     drawn,
     looks,
     set_step_axis,
+    shade_phases,
     shade_transition,
     shown,
 )
 from pdjax.report.results import Results
 
-_PHASE_COLORS = ("#f6f6f6", style.SHADE_COLOR, "#f6f6f6")
 _LEGEND_WIDTH = 80  # letters
 _CROWDED = 40  # checkpoints whose triangles would touch
 
@@ -49,7 +48,12 @@ def _caption(results: Results) -> str:
     triangles = "Triangles mark the checkpoints that each strategy learns from. " if chosen else ""
     others = results.config.teacher_training.extra_seeds
     lines = f"Thin grey lines are the {len(others)} other teachers, of further seeds. " if others else ""
-    places = {"pcfg": "figure 4 (left)", "parity": "figure 2 (left)", "hierarchical": "figure 18 (left)"}
+    places = {
+        "pcfg": "figure 4 (left)",
+        "pcfg_language": "figure 29 (left)",
+        "parity": "figure 2 (left)",
+        "hierarchical": "figure 18 (left)",
+    }
     return (
         f"Held-out loss and accuracy of the teacher against its training steps. {spans}{triangles}{lines}"
         f"Corresponds to {places[results.config.task.kind]} of the paper."
@@ -75,26 +79,11 @@ def draw_teacher(results: Results) -> Figure:
         for axes in (loss_axes, accuracy_axes):
             shade_transition(results, axes)
     elif results.selection.get("phases"):
-        _shade_phases(results, loss_axes, accuracy_axes)
+        shade_phases(results, (loss_axes, accuracy_axes))
     handles = _mark_checkpoints(results, figure, loss_axes)
     if handles:
         add_legend(figure, handles, title="checkpoints chosen for", handlelength=1)
     return figure
-
-
-def _shade_phases(results: Results, loss_axes: Axes, accuracy_axes: Axes) -> None:
-    assert results.teacher is not None
-    phases = results.selection["phases"]
-    last = max(results.teacher.description.budget, *results.teacher.evaluation.steps)
-    edges = (0, phases["start"], phases["end"], last)
-    for axes in (loss_axes, accuracy_axes):
-        for (left, right), color in zip(itertools.pairwise(edges), _PHASE_COLORS, strict=True):
-            axes.axvspan(left, right, color=color, linewidth=0, zorder=0)
-        axes.axvline(phases["middle"], color="#888888", linestyle=":", linewidth=1)
-    loss_axes.text(-0.01, 1.01, "phase", transform=loss_axes.transAxes, ha="right", va="bottom")
-    for number, (left, right) in zip("123", itertools.pairwise(edges), strict=True):
-        place = {"transform": loss_axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
-        loss_axes.text((left + right) / 2, 1.01, number, **place)
 
 
 def _mark_checkpoints(results: Results, figure: Figure, axes: Axes) -> list[Line2D]:
@@ -130,7 +119,7 @@ def _choices(results: Results) -> dict[tuple[int, ...], Sequence[str]]:
     """Returns the strategies by the checkpoints they chose."""
     chosen = results.selection.get("strategies", {})
     groups: dict[tuple[int, ...], list[str]] = {}
-    for key in looks(results):
+    for key in results.prominent:
         steps = tuple(chosen.get(key, {}).get("teacher_steps", ()))
         if steps:
             groups.setdefault(steps, []).append(key)

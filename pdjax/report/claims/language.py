@@ -1,0 +1,145 @@
+"""Claim R7: progressive distillation on the next token of strings, by budget and by how many tokens count."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from pdjax.config import AblationConfig
+from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
+from pdjax.report.results import Results
+from pdjax.report.settings import (
+    Setting,
+    arm_in,
+    changes_nothing_else,
+    settings_of,
+    strategies_by_kind,
+    varies_alone,
+)
+
+R7 = Statement(
+    name="R7",
+    text="On the next token, progressive distillation is more accurate than one-shot distillation; the gap shrinks "
+    "with the budget, and with more tokens in the loss.",
+    source="figures 30 and 31",
+    rule="The gap is the final held-out accuracy of a progressive strategy’s students minus that of a one-shot "
+    "strategy’s, paired by seed; the loss is over the tokens of C^(l), which are fewer the higher l is. Cases are: all "
+    "gaps at one l; the gap at the shortest budget minus that at the longest, at one l; the gap at the highest l minus "
+    "that at the lowest, at one budget. Each holds if all of its 95% Student t intervals lie above 0, fails if one "
+    "lies below 0, and is undecided otherwise. Teachers differ between l and do not between budgets.",
+)
+
+
+Gaps = dict[int, float]
+"""Differences in final accuracy by seed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Contest:
+    """A progressive strategy against the one-shot strategies, with one learning rate."""
+
+    results: Results
+    progressive: str
+    one_shot: Sequence[str]
+    learning_rate: float
+
+    @property
+    def name(self) -> str:
+        return self.results.name(self.progressive, self.learning_rate)
+
+    def rivals(self, setting: Setting, budget: int) -> list[str]:
+        """Returns the one-shot strategies that a setting has with a budget; none where it lacks the progressive one."""
+        asks = (lambda *_: True) if setting.results is None else setting.results.asks
+        return [key for key in self.one_shot if asks(key, budget) and asks(self.progressive, budget)]
+
+    def gaps(self, setting: Setting, baseline: str, budget: int) -> Gaps | str:
+        """Returns the gap to a one-shot strategy by seed, or why there is none."""
+        keys = (self.progressive, baseline)
+        first, second = (arm_in(self.results, setting, key, self.learning_rate, budget) for key in keys)
+        if first is None or second is None:
+            return "unfinished"
+        if first.is_same(second):
+            return SAME_STUDENTS
+        behind = dict(zip(second.seeds, second.final_accuracy.tolist(), strict=True))
+        ahead = zip(first.seeds, first.final_accuracy.tolist(), strict=True)
+        return {seed: accuracy - behind[seed] for seed, accuracy in ahead if seed in behind}
+
+
+def next_tokens_show_a_shrinking_gap(results: Results) -> list[ClaimResult]:
+    """Claim R7 (figures 30 and 31): at each l by budget, and between the l of an ablation."""
+    if results.config.task.kind != "pcfg_language":
+        return []
+    own = Setting("", {}, results)
+    cases = []
+    for contest in _contests(results, results.compared):
+        cases += _cases_at_one_level(contest, own, results.budgets)
+    for key, ablation in results.config.ablations.items():
+        if varies_alone(ablation, "task", "level"):
+            cases += _cases_of_ablation(results, key, ablation, own)
+    return cases
+
+
+def _contests(results: Results, keys: tuple[str, ...]) -> list[_Contest]:
+    progressive, one_shot = strategies_by_kind(results, keys)
+    return [_Contest(results, key, one_shot, rate) for key in progressive for rate in results.learning_rates]
+
+
+def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, own: Setting) -> list[ClaimResult]:
+    settings = [setting for setting in settings_of(results, key) if not setting.is_base]
+    budgets, contests = tuple(sorted(ablation.budgets)), _contests(results, ablation.strategies)
+    cases = [case for s in settings for contest in contests for case in _cases_at_one_level(contest, s, budgets)]
+    if ablation.base is not None and changes_nothing_else(ablation, "task", "level"):
+        settings.append(own)
+    settings.sort(key=lambda setting: _level(results, setting))
+    if _level(results, settings[0]) < _level(results, settings[-1]):
+        for contest in contests:
+            for budget in budgets:
+                cases += _case_between_levels(contest, ablation.title, settings[0], settings[-1], budget)
+    return cases
+
+
+def _level(results: Results, setting: Setting) -> int:
+    """Returns the l of a setting."""
+    return setting.fields.get("task", {}).get("level", getattr(results.config.task, "level", 0))
+
+
+def _cases_at_one_level(contest: _Contest, setting: Setting, budgets: tuple[int, ...]) -> list[ClaimResult]:
+    """Returns the verdicts on all gaps of a setting, and on whether they shrink with the budget."""
+    labels = contest.results.labels
+    pairs = [(baseline, budget) for budget in budgets for baseline in contest.rivals(setting, budget)]
+    gaps = {pair: contest.gaps(setting, *pair) for pair in pairs}
+    whole = [_difference(f"gap to {labels[key]}, {budget:,} steps", gap, None) for (key, budget), gap in gaps.items()]
+    shrink = []
+    for baseline in contest.one_shot:
+        ends = [budget for key, budget in pairs if key == baseline]
+        if len(ends) > 1:
+            text = f"gap to {labels[baseline]}, {ends[0]:,} minus {ends[-1]:,} steps"
+            shrink.append(_difference(text, gaps[baseline, ends[0]], gaps[baseline, ends[-1]]))
+    place = f"l = {_level(contest.results, setting)}" + ("" if setting.is_base else f" ({setting.name})")
+    found = {"all gaps": whole, "gap by budget": shrink}
+    return [
+        ClaimResult(R7, f"{place}, {contest.name}: {what}", tuple(measurements), *decide(measurements))
+        for what, measurements in found.items()
+        if measurements
+    ]
+
+
+def _case_between_levels(contest: _Contest, title: str, low: Setting, high: Setting, budget: int) -> list[ClaimResult]:
+    """Returns the verdict on whether the gap is smaller where more tokens count, if both levels have the strategies."""
+    results, found = contest.results, []
+    for baseline in contest.rivals(high, budget):
+        if baseline in contest.rivals(low, budget):
+            text = f"gap to {results.labels[baseline]}, l = {_level(results, high)} minus l = {_level(results, low)}"
+            ends = [contest.gaps(setting, baseline, budget) for setting in (high, low)]
+            found.append(_difference(text, ends[0], ends[1]))
+    case = f"{title}, {contest.name}, {budget:,} steps: gap by l"
+    return [ClaimResult(R7, case, tuple(found), *decide(found))] if found else []
+
+
+def _difference(quantity: str, first: Gaps | str, second: Gaps | str | None) -> Measurement:
+    """Returns a gap minus another, paired by seed; without another the gap itself."""
+    if isinstance(first, str):
+        return Measurement(quantity, None, first)
+    if isinstance(second, str):
+        return Measurement(quantity, None, second)
+    if second is None:
+        return measured(quantity, list(first.values()))
+    return measured(quantity, [gap - second[seed] for seed, gap in first.items() if seed in second])

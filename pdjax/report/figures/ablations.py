@@ -1,0 +1,128 @@
+"""Other settings beside each other: final accuracy with relative gaps, and sizes (figures 26 to 28, 30 to 32)."""
+
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pdjax.report.arms import Arm
+from pdjax.report.figures.bars import Bar, draw_bars
+from pdjax.report.figures.drawing import (
+    SMALL,
+    ReportFigure,
+    accuracy_label,
+    add_legend,
+    by_rate,
+    count_seeds,
+    drawn,
+    grid,
+    looks,
+    of_the_paper,
+    shown,
+)
+from pdjax.report.figures.sizes import SizePanel, draw_size_panels, size_caption
+from pdjax.report.results import Results
+from pdjax.report.settings import Setting, arm_in, relative_gap, settings_of, strategies_by_kind
+
+_LETTERS = 84  # of the names of all settings beside each other
+
+
+def ablation_figures(results: Results) -> list[ReportFigure]:
+    """Draws every ablation of which anything is finished, for every learning rate."""
+    figures = []
+    for key, ablation in results.config.ablations.items():
+        for rate, suffix, place in by_rate(results):
+            arms = [arm for budget in ablation.budgets for arm in _arms(results, key, rate, budget)]
+            if arms:
+                caption = _caption(results, key, arms)
+                title = f"{ablation.title}{place}"
+                figures.append(drawn(f"ablation_{key}{suffix}", title, caption, draw_ablation, results, key, rate))
+        panels = size_panels(results, key)
+        if panels:
+            title, name = f"{ablation.title}: model sizes", f"ablation_{key}_sizes"
+            figures.append(drawn(name, title, size_caption(panels, ablation.figure), draw_size_panels, panels))
+    return figures
+
+
+def _caption(results: Results, key: str, arms: Sequence[Arm]) -> str:
+    ablation = results.config.ablations[key]
+    progressive, one_shot = strategies_by_kind(results, ablation.strategies)
+    several = "the better of the one-shot strategies (by its mean)" if len(one_shot) > 1 else "one-shot distillation"
+    gaps = (
+        f" Above progressive strategies: how much more accurate they are than {several}, relative to it."
+        if progressive and one_shot
+        else ""
+    )
+    base = f" {ablation.base} is the experiment's own setting." if ablation.base is not None else ""
+    return (
+        f"Final held-out accuracy in each setting: means over {count_seeds(arms)} with 95% Student t confidence "
+        f"intervals, single seeds as points.{gaps} The axes do not begin at 0.{base} What is not finished is left out."
+        f"{of_the_paper(ablation.figure)}"
+    )
+
+
+def _arms(results: Results, key: str, rate: float, budget: int) -> list[Arm]:
+    """Returns all finished arms of an ablation with a budget."""
+    keys, settings = results.config.ablations[key].strategies, settings_of(results, key)
+    arms = [arm_in(results, setting, strategy, rate, budget) for setting in settings for strategy in keys]
+    return [arm for arm in arms if arm is not None]
+
+
+def draw_ablation(results: Results, key: str, rate: float) -> Figure:
+    """Draws for each budget a panel of bars, grouped by setting, a bar for each strategy."""
+    ablation = results.config.ablations[key]
+    budgets = [budget for budget in sorted(ablation.budgets) if _arms(results, key, rate, budget)]
+    figure, panels = grid(len(budgets), columns=1, height=2.7)
+    for axes, budget in zip(panels, budgets, strict=True):
+        _draw_panel(results, axes, key, rate, budget)
+        axes.set_title(f"{budget:,} steps", fontsize=10)
+        axes.set_ylabel(accuracy_label(results, "final held-out accuracy"), fontsize=SMALL)
+    handles: list[Artist] = [
+        Patch(color=looks(results)[strategy].color, label=shown(results.labels[strategy]))
+        for strategy in ablation.strategies
+    ]
+    add_legend(figure, handles)
+    return figure
+
+
+def _draw_panel(results: Results, axes: Axes, key: str, rate: float, budget: int) -> None:
+    strategies = results.config.ablations[key].strategies
+    names, groups = [], []
+    for setting in settings_of(results, key):
+        arms = {strategy: arm_in(results, setting, strategy, rate, budget) for strategy in strategies}
+        if any(arm is not None for arm in arms.values()):
+            names.append(setting.name)
+            groups.append([_bar(results, arms, strategy) for strategy in strategies])
+    draw_bars(axes, groups)
+    width = max(_LETTERS // len(names), 6)
+    axes.set_xticks(range(len(names)), [textwrap.fill(name, width) for name in names], fontsize=SMALL)
+
+
+def _bar(results: Results, arms: dict[str, Arm | None], strategy: str) -> Bar | None:
+    arm = arms[strategy]
+    if arm is None:
+        return None
+    gap = relative_gap(results, arms, strategy)
+    text = "" if gap is None else f"{100 * gap:+.1f}%".replace("-", "−")
+    return Bar(arm.final_accuracy, looks(results)[strategy].color, text)
+
+
+def size_panels(results: Results, key: str) -> list[SizePanel]:
+    """Returns the evaluated panels of sizes of an ablation's settings; none where it trains no sizes."""
+    if not results.config.ablations[key].sizes:
+        return []
+    panels = []
+    for setting in settings_of(results, key):
+        if setting.results is not None:
+            evaluated = list(dict.fromkeys(panel for panel, _, _ in setting.results.size_arms))
+            panels += [
+                SizePanel(_panel_title(setting, panel, evaluated), setting.results, panel) for panel in evaluated
+            ]
+    return panels
+
+
+def _panel_title(setting: Setting, panel: str, panels: Sequence[str]) -> str:
+    return setting.name if len(panels) == 1 else f"{setting.name}: {panel}"

@@ -1,0 +1,109 @@
+"""Reads a working directory, and refuses records that contradict each other."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdjax.config import Config, SizesConfig, StudentTrainingConfig, from_config_dict
+from pdjax.errors import UserError
+from pdjax.probe_records import read_attention, read_monomials, read_string_probes
+from pdjax.records import RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
+from pdjax.report.results import Results
+
+
+def read_results(workdir: Path) -> Results:
+    """Reads an experiment's working directory.
+
+    Raises:
+      UserError: there is no configuration, or a complete run lacks its last evaluation.
+    """
+    if not (workdir / "config.json").exists():
+        raise UserError(
+            "an experiment's working directory, with config.json in it",
+            str(workdir),
+            "give the directory that the experiment was started with",
+        )
+    config = from_config_dict(read_json(workdir / "config.json"))
+    teacher = _read_teacher(config, workdir / "teacher")
+    students = tuple(read_students(workdir))
+    sizes = tuple(read_sizes(workdir))
+    memory = {run.description.name: _peak_memory(workdir / "students" / run.description.name) for run in students}
+    memory |= {run.description.name: _peak_memory(workdir / "sizes" / run.description.name) for run in sizes}
+    for run in students:
+        _check_replicas(config.student_training, run, f"students/{run.description.name}")
+        _check_end(run)
+    for run in sizes:
+        if config.sizes is not None:
+            _check_replicas(config.sizes, run, f"sizes/{run.description.name}")
+        _check_end(run)
+    return Results(
+        config=config,
+        environment=_read_optional(workdir / "environment.json"),
+        selection=_read_optional(workdir / "selection.json"),
+        teacher=teacher,
+        students=students,
+        sizes=sizes,
+        monomials=read_monomials(workdir),
+        attention=read_attention(workdir),
+        teacher_probes=read_string_probes(workdir),
+        student_probes={
+            run.description.name: read_string_probes(workdir / "students" / run.description.name) for run in students
+        },
+        ablations=_read_ablations(config, workdir),
+        peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
+        shares_teacher=(workdir / "teacher").is_symlink(),
+    )
+
+
+def _read_ablations(config: Config, workdir: Path) -> dict[tuple[str, str], Results]:
+    found = {}
+    for key, ablation in config.ablations.items():
+        for setting in ablation.settings:
+            directory = workdir / "ablations" / key / setting
+            if (directory / "config.json").exists():
+                found[key, setting] = read_results(directory)
+    return found
+
+
+def _read_teacher(config: Config, directory: Path) -> RunRecord | None:
+    if not (directory / "run.json").exists():
+        return None
+    run = read_run(directory)
+    if config.teacher_training.trajectory is None:
+        return run
+    # A curve copied from an existing trajectory is complete when it reaches the end; nothing ran here.
+    return dataclasses.replace(run, complete=run.complete or run.description.budget in run.evaluation.steps)
+
+
+def _read_optional(path: Path) -> Mapping[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _peak_memory(directory: Path) -> int:
+    records = read_jsonl(directory / "progress.jsonl")
+    return max((record.get("peak_memory_bytes", 0) for record in records), default=0)
+
+
+def _check_replicas(training: StudentTrainingConfig | SizesConfig, run: RunRecord, place: str) -> None:
+    asked = {(seed, rate) for seed in training.seeds for rate in training.learning_rates}
+    surplus = {replica for replica in run.description.replicas if (replica.seed, replica.learning_rate) not in asked}
+    if surplus:
+        raise UserError(
+            "runs with seeds and learning rates of config.json",
+            f"{sorted(surplus, key=str)} in {place}",
+            "the run belongs to another configuration; move it out of the working directory",
+        )
+
+
+def _check_end(run: RunRecord) -> None:
+    description, evaluation = run.description, run.evaluation
+    final = evaluation.accuracy[evaluation.steps == description.budget]
+    if run.complete and not (final.size and np.all(np.isfinite(final))):
+        raise UserError(
+            f"held-out results of every replica at step {description.budget} of the complete run {description.name}",
+            f"those of {int(np.isfinite(final).sum())} of {len(description.replicas)}",
+            "metrics.jsonl is damaged; remove the run's directory and start the experiment again",
+        )

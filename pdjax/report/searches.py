@@ -1,0 +1,113 @@
+"""Exhaustive searches for the best first checkpoint of (2, T) distillation (figure 4 right)."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pdjax.config import ComparisonConfig
+from pdjax.report.arms import Arm
+from pdjax.report.results import Results
+
+
+class Series(NamedTuple):
+    """What strategies of a search differ in besides the first checkpoint."""
+
+    duration: int  # T, student steps
+    loss: tuple[float, float]  # temperature and label weight
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Students of (2, T) strategies that differ in the first checkpoint and in T, with one budget and learning rate."""
+
+    key: str  # of the comparison
+    comparison: ComparisonConfig
+    learning_rate: float
+    budget: int  # steps
+    arms: Mapping[tuple[int, Series], Arm | None]  # by first checkpoint (teacher step), increasing; None: unfinished
+    grid: tuple[int, ...]  # the first checkpoints that were given; others are chosen by what the training shows
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """All first checkpoints, increasing."""
+        return tuple(dict.fromkeys(first for first, _ in self.arms))
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """All series, in increasing order of T."""
+        return tuple(sorted({series for _, series in self.arms}))
+
+    @functools.cached_property
+    def best(self) -> Mapping[int, Arm | None]:
+        """The arm of the best T by mean final accuracy of each first checkpoint; None if one of them is unfinished."""
+        found: dict[int, Arm | None] = {}
+        for first in self.firsts:
+            arms = [arm for (step, _), arm in self.arms.items() if step == first]
+            finished = [arm for arm in arms if arm is not None]
+            whole = len(finished) == len(arms)
+            found[first] = max(finished, key=lambda arm: float(arm.final_accuracy.mean())) if whole else None
+        return found
+
+    @property
+    def winner(self) -> int | None:
+        """The first checkpoint of the grid with the highest mean final accuracy; None while one is unfinished."""
+        best = {first: self.best[first] for first in self.grid}
+        means = {first: float(arm.final_accuracy.mean()) for first, arm in best.items() if arm is not None}
+        return max(means, key=lambda first: means[first]) if means and len(means) == len(best) else None
+
+    def places_apart(self, a: int, b: int) -> int:
+        """Returns how many places of the grid lie from one teacher step to another, which may lie between places.
+
+        Neighbours are one place apart, and so are a checkpoint between two places and each of these.
+        """
+        low, high = sorted((a, b))
+        return max(sum(low < g <= high for g in self.grid), sum(low <= g < high for g in self.grid))
+
+
+def searches(results: Results) -> list[Search]:
+    """Returns the searches that the configuration asks for and whose checkpoints are chosen."""
+    found = []
+    for key, comparison in results.config.comparisons.items():
+        members = _members(results, comparison) if comparison.kind == "first_checkpoints" else {}
+        given = {key: place for key, place in members.items() if _kind(results, key) == "steps"}
+        for rate in results.learning_rates:
+            for budget in results.budgets:
+                arms: dict[tuple[int, Series], Arm | None] = {}
+                for strategy, place in sorted(members.items(), key=lambda item: item[1]):
+                    if results.asks(strategy, budget) and arms.get(place) is None:
+                        arms[place] = results.finished(strategy, rate, budget)
+                grid = tuple(sorted({first for k, (first, _) in given.items() if results.asks(k, budget)}))
+                if grid:
+                    found.append(Search(key, comparison, rate, budget, arms, grid))
+    return found
+
+
+def chosen_steps(results: Results, strategy: str) -> Sequence[int]:
+    """Returns the teacher steps that were chosen for a strategy; none are while nothing is recorded."""
+    return results.selection.get("strategies", {}).get(strategy, {}).get("teacher_steps", ())
+
+
+def automatic_strategies(results: Results) -> list[str]:
+    """Returns the strategies with one checkpoint, and the final one, that the automatic selection chose."""
+    return [k for k in results.config.strategies if _kind(results, k) == "auto" and len(chosen_steps(results, k)) == 2]
+
+
+def _kind(results: Results, key: str) -> str:
+    return results.config.strategies[key].selection.kind
+
+
+def _members(results: Results, comparison: ComparisonConfig) -> dict[str, tuple[int, Series]]:
+    """Returns the place of every strategy of a comparison that has one intermediate checkpoint for T steps."""
+    found = {}
+    for key in comparison.strategies:
+        strategy, steps = results.config.strategies[key], chosen_steps(results, key)
+        if strategy.schedule == "fixed_duration" and strategy.duration is not None and len(steps) == 2:
+            found[key] = steps[0], Series(strategy.duration, strategy.loss)
+    return found
+
+
+def turn_name(results: Results) -> str:
+    """Names what was found of M_robust: a peak, or its fastest rise where it never falls; empty if nothing was."""
+    found = results.selection.get("robust_peak")
+    return "" if not found else "peak" if found.get("peaked", True) else "fastest rise"

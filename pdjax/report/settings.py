@@ -1,0 +1,100 @@
+"""The settings of an ablation beside each other, that of the experiment itself first."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pdjax.config import AblationConfig
+from pdjax.report.arms import Arm
+from pdjax.report.results import Results
+
+
+class Setting(NamedTuple):
+    """One setting of an ablation."""
+
+    name: str
+    fields: Mapping[str, Any]  # of the configuration that it replaces; none in the experiment itself
+    results: Results | None  # None: not begun
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is the experiment itself."""
+        return not self.fields
+
+    @property
+    def replaced(self) -> str:
+        """The replaced fields in one line."""
+        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in _leaves(self.fields, ""))
+
+
+def settings_of(results: Results, ablation: str) -> list[Setting]:
+    """Returns an ablation's settings: the experiment's own where it has a name, then the others.
+
+    A recorded configuration has its keys in alphabetical order; numbers in them are ordered as such here.
+    """
+    config = results.config.ablations[ablation]
+    base = [] if config.base is None else [Setting(config.base, {}, results)]
+    names = sorted(config.settings, key=_natural)
+    others = [Setting(name, config.settings[name], results.ablations.get((ablation, name))) for name in names]
+    return [*base, *others]
+
+
+def arm_in(results: Results, setting: Setting, strategy: str, learning_rate: float, budget: int) -> Arm | None:
+    """Returns a finished arm of a setting; where both have one learning rate alone, they need not be the same."""
+    if setting.results is None:
+        return None
+    rates = setting.results.learning_rates
+    own = rates[0] if len(rates) == len(results.learning_rates) == 1 else learning_rate
+    return setting.results.finished(strategy, own, budget)
+
+
+def strategies_by_kind(results: Results, keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Returns the progressive and the one-shot strategies among some."""
+    strategies = results.config.strategies
+    progressive = [key for key in keys if strategies[key].is_progressive]
+    return progressive, [key for key in keys if strategies[key].schedule == "one_shot"]
+
+
+def relative_gap(results: Results, arms: Mapping[str, Arm | None], strategy: str) -> float | None:
+    """Returns how much more accurate a progressive strategy is than the best one-shot strategy, relative to that.
+
+    None of another strategy, or where none of one-shot is finished.
+    """
+    progressive, one_shot = strategies_by_kind(results, tuple(arms))
+    finished = [arm for key in one_shot if (arm := arms[key]) is not None]
+    own = arms[strategy]
+    if strategy not in progressive or own is None or not finished:
+        return None
+    best = max(float(arm.final_accuracy.mean()) for arm in finished)
+    return float(own.final_accuracy.mean()) / best - 1
+
+
+def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:
+    """Whether the settings of an ablation differ in one field of a section alone."""
+    rests = []
+    for fields in ablation.settings.values():
+        part = fields.get(section, {})
+        if field not in part:
+            return False
+        rests.append({**fields, section: {key: value for key, value in part.items() if key != field}})
+    return all(rest == rests[0] for rest in rests)
+
+
+def changes_nothing_else(ablation: AblationConfig, section: str, field: str) -> bool:
+    """Whether its settings differ from the experiment itself in one field of a section alone."""
+    return all(set(fields) == {section} and set(fields[section]) == {field} for fields in ablation.settings.values())
+
+
+def _leaves(fields: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _natural(name: str) -> list[tuple[str, float]]:
+    """Returns what names are ordered by: the text between their numbers as text, their numbers as numbers."""
+    parts = [*re.split(r"(\d+(?:\.\d+)?)", name), "0"]
+    return [(text, float(number)) for text, number in zip(parts[::2], parts[1::2], strict=True)]

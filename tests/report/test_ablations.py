@@ -1,0 +1,175 @@
+"""Other settings: their figure, claim A, table and page."""
+
+import csv
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdjax.report import write_report
+from pdjax.report.claims import ClaimResult, evaluate_claims
+from pdjax.report.figures import all_figures, draw_ablation
+from pdjax.report.reading import read_results
+from pdjax.report.settings import settings_of
+
+SETTINGS = {"15 %": {"task": {"mask_rate": 0.15}}, "5 %": {"task": {"mask_rate": 0.05}}}
+
+
+def ablated(workdir: Any, **fields: Any) -> None:
+    """Writes an ablation of mask rates at 100 steps; in the setting 15 % one-shot wins, 5 % is not begun."""
+    workdir.ablation("mask", SETTINGS, [100], strategies=["one_shot", "two"], **{"base": "30 %", **fields})
+    workdir.start()
+    setting = workdir.setting("mask", "15 %")
+    setting.teacher({400: (1.0, 0.8)})
+    setting.student("one_shot", 100, {100: (0.60, 0.61, 0.62)}, table=((0, 400),))
+    setting.student("two", 100, {100: (0.54, 0.55, 0.56)}, table=((0, 200), (50, 400)))
+
+
+def claims_a(workdir: Any) -> list[ClaimResult]:
+    """Returns the results of claim A."""
+    return [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "A"]
+
+
+def test_settings_follow_the_base_with_numbers_in_their_order(finished: Any):
+    ablated(finished)
+    settings = settings_of(read_results(finished.path), "mask")
+    assert [setting.name for setting in settings] == ["30 %", "5 %", "15 %"]
+    assert [setting.replaced for setting in settings] == ["", "task.mask_rate = 0.05", "task.mask_rate = 0.15"]
+    assert [setting.results is None for setting in settings] == [False, True, False]
+
+
+def test_bars_are_grouped_by_setting_with_relative_gaps(finished: Any):
+    ablated(finished)
+    results = read_results(finished.path)
+    assert "ablation_mask" in [figure.name for figure in all_figures(results)]
+    figure = draw_ablation(results, "mask", 1e-3)
+    (axes,) = figure.axes
+    assert axes.get_title() == "100 steps"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["30 %", "15 %"]  # 5 % has nothing to show
+    heights = [bars[0].get_height() for bars in axes.containers if len(bars.get_children()) == 1]
+    np.testing.assert_allclose(heights, [0.42, 0.52, 0.61, 0.55])
+    texts = [text.get_text() for text in axes.texts if text.get_text()]
+    assert texts == ["+23.8%", "−9.8%"]  # 0.52 / 0.42 and 0.55 / 0.61
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one-shot", "(2, T)"]
+
+
+def test_the_gap_is_to_the_better_one_shot_strategy(finished: Any):
+    finished.config["strategies"]["soft"] = finished.strategy("one_shot", "soft", temperature=2.0)
+    ablated(finished, base=None)
+    finished.config["ablations"]["mask"]["strategies"] = ["one_shot", "soft", "two"]
+    finished.start()
+    setting = finished.setting("mask", "15 %")
+    setting.student("soft", 100, {100: (0.44, 0.44, 0.44)})
+    texts = [text.get_text() for text in draw_ablation(read_results(finished.path), "mask", 1e-3).axes[0].texts]
+    assert [text for text in texts if text] == ["−9.8%"]
+
+
+def test_claim_a_has_a_case_for_each_other_setting(finished: Any):
+    ablated(finished)
+    found = {claim.case: claim for claim in claims_a(finished)}
+    assert list(found) == ["Mask: 5 %, (2, T), 100 steps", "Mask: 15 %, (2, T), 100 steps"]
+    not_begun, begun = found.values()
+    assert (not_begun.verdict, not_begun.note) == ("not tested", "unfinished")
+    assert begun.verdict == "fails"
+    assert begun.measurements[0].interval == pytest.approx((-0.06, -0.06, -0.06, 3))
+
+
+def test_claim_a_holds_and_is_undecided(finished: Any):
+    ablated(finished)
+    setting = finished.setting("mask", "5 %")
+    setting.student("one_shot", 100, {100: (0.40, 0.41, 0.42)})
+    setting.student("two", 100, {100: (0.50, 0.52, 0.51)})
+    assert claims_a(finished)[0].verdict == "holds"
+    setting.student("two", 100, {100: (0.39, 0.45, 0.41)})
+    assert claims_a(finished)[0].verdict == "undecided"
+
+
+def test_claim_a_covers_comparisons_by_budget(finished: Any):
+    budgets = {"kind": "budgets", "title": "Splits", "figure": "figure 24", "strategies": ["one_shot", "two"]}
+    finished.config["comparisons"]["splits"] = budgets
+    finished.start()
+    results = read_results(finished.path)
+    assert "budgets_splits" in [figure.name for figure in all_figures(results)]
+    found = {claim.case: claim.verdict for claim in claims_a(finished)}
+    assert found == {"Splits: (2, T), 100 steps": "holds", "Splits: (2, T), 200 steps": "undecided"}
+
+
+def test_parities_have_no_claim_a(workdir: Any):
+    workdir.parity()
+    workdir.ablation("dimension", {"7": {"task": {"dimension": 7}}}, [100])
+    workdir.start()
+    assert claims_a(workdir) == []
+
+
+def test_the_table_has_every_setting(finished: Any):
+    ablated(finished)
+    report = write_report(finished.path).parent
+    rows = list(csv.DictReader((report / "tables" / "ablations.csv").read_text().splitlines()))
+    assert [(row["setting"], row["strategy"]) for row in rows] == [
+        (setting, key) for setting in ("30 %", "5 %", "15 %") for key in ("one_shot", "two")
+    ]
+    base, unbegun, two = rows[1], rows[2], rows[5]
+    assert [float(base[f"accuracy_seed_{seed}"]) for seed in range(3)] == [0.50, 0.51, 0.55]
+    assert unbegun["accuracy_mean"] == unbegun["seeds"] == ""
+    assert two["replaced"] == "task.mask_rate = 0.15"
+    assert float(two["relative_gap"]) == pytest.approx(0.55 / 0.61 - 1)
+    runs = list(csv.DictReader((report / "tables" / "runs.csv").read_text().splitlines()))
+    assert [row["run"] for row in runs if row["run"].startswith("ablations")] == [
+        f"ablations/mask/15 %/{run}" for run in ("teacher", "one_shot-100", "two-100")
+    ]
+
+
+def page_of(workdir: Any) -> str:
+    """Returns the page's source with single spaces."""
+    return " ".join(write_report(workdir.path).read_text().split())
+
+
+def test_the_page_lists_settings_with_their_directories_and_cost(finished: Any):
+    ablated(finished)
+    text = page_of(finished)
+    assert "Of the 2 other settings of the ablation, 1 are complete." in text
+    assert "<code>ablations/mask/15 %</code>" in text
+    assert "task.mask_rate = 0.05" in text
+    assert "25.0 s" in text  # seven runs of the experiment and three of the setting, of 2.5 s each
+
+
+def test_a_shared_teacher_is_counted_once(finished: Any):
+    ablated(finished)
+    setting = finished.path / "ablations" / "mask" / "15 %"
+    for path in (setting / "teacher").iterdir():
+        path.unlink()
+    (setting / "teacher").rmdir()
+    (setting / "teacher").symlink_to("../../../teacher", target_is_directory=True)
+    results = read_results(finished.path)
+    found = results.ablations["mask", "15 %"]
+    assert [state.name for state in found.states] == ["one_shot-100", "two-100"]
+    assert found.teacher_accuracy == results.teacher_accuracy == 0.7
+    text = page_of(finished)
+    assert "this experiment’s" in text
+    assert "22.5 s" in text
+
+
+def test_sizes_have_a_panel_for_each_setting(workdir: Any):
+    model = workdir.config["student"]
+    workdir.config["sizes"] = {
+        "panels": {"heads": {"1 head": {**model, "num_heads": 1}, "2 heads": model}},
+        "seeds": [0, 1],
+        "learning_rates": [1e-3],
+        "steps": 100,
+        "batch_size": 8,
+        "shared_batches": True,
+        "optimizer": workdir.config["student_training"]["optimizer"],
+    }
+    workdir.ablation("mask", SETTINGS, [100], base="30 %", sizes=True)
+    workdir.start()
+    setting = workdir.setting("mask", "15 %")
+    for place in (workdir, setting):
+        for label in ("1 head", "2 heads"):
+            more = 0.2 if label == "2 heads" else 0.0
+            accuracy = {50: (0.3 + more, 0.31 + more), 100: (0.5 + more, 0.51 + more)}
+            place.size(f"heads/{label}", accuracy, [(0, 1e-3), (1, 1e-3)])
+    results = read_results(workdir.path)
+    assert {"sizes", "ablation_mask_sizes"} <= {figure.name for figure in all_figures(results)}
+    found = [(claim.case, claim.verdict) for claim in evaluate_claims(results) if claim.statement.name == "R6"]
+    assert found == [("heads", "holds"), ("Mask: 15 %, heads", "holds")]

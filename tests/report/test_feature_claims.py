@@ -1,0 +1,96 @@
+"""Claim R5 from hand-made numbers, and the tables of what probes measured."""
+
+import csv
+from typing import Any
+
+import pytest
+
+from pdjax.report.claims import ClaimResult, evaluate_claims
+from pdjax.report.reading import read_results
+from pdjax.report.tables import all_tables
+
+
+def probed(workdir: Any, two: dict[str, tuple[float, ...]], **changes: Any) -> ClaimResult:
+    """Returns the verdict on (2, T) at 100 steps; one-shot has M_robust 0.4, M_close 0.3 and probes at 0.5.
+
+    The seeds of one-shot lie 0.01 apart. The measures of ``two`` are given by seed, for every n and level alike.
+    """
+    base = {"robust": (0.39, 0.40, 0.41), "close": (0.29, 0.30, 0.31), "levels": (0.49, 0.50, 0.51)}
+    workdir.strings(students=["one_shot", "two"])
+    workdir.config["student_training"]["budgets"] = [100]
+    workdir.config["probes"] |= changes
+    workdir.start()
+    workdir.teacher()
+    for key, found in (("one_shot", base), ("two", {**base, **two})):
+        workdir.student(key, 100, {100: (0.5, 0.5, 0.5)})
+        pairs = list(zip(found["robust"], found["close"], strict=True))
+        workdir.measure(
+            f"{key}-100",
+            # n = 2 and n = 4: what counts is their mean
+            ngrams={s: [[[[r - 0.1], [r + 0.1]], [[c], [c]]] for r, c in pairs] for s in (50, 100)},
+            nonterminals={s: [[a - 0.2, a + 0.2] for a in found["levels"]] for s in (50, 100)},
+        )
+    (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R5"]
+    return result
+
+
+BETTER = {"robust": (0.29, 0.31, 0.30), "close": (0.19, 0.21, 0.20), "levels": (0.59, 0.61, 0.60)}
+
+
+def test_r5_holds_where_everything_is_better(workdir: Any):
+    result = probed(workdir, BETTER)
+    assert (result.verdict, result.case) == ("holds", "(2, T), 100 steps")
+    means = {m.quantity: m.interval.mean for m in result.measurements if m.interval is not None}
+    assert means == pytest.approx(
+        {
+            "M_close, against one-shot": 0.1,
+            "M_robust, against one-shot": 0.1,
+            "accuracy of probes, against one-shot": 0.1,
+        }
+    )
+
+
+def test_r5_fails_where_one_measure_is_worse(workdir: Any):
+    assert probed(workdir, {**BETTER, "close": (0.39, 0.41, 0.40)}).verdict == "fails"
+
+
+def test_r5_is_undecided_where_one_measure_is_the_same(workdir: Any):
+    assert probed(workdir, {**BETTER, "levels": (0.52, 0.49, 0.50)}).verdict == "undecided"
+
+
+def test_r5_is_about_what_is_probed(workdir: Any):
+    result = probed(workdir, {**BETTER, "levels": (0.1, 0.1, 0.1)}, nonterminals=None)
+    assert result.verdict == "holds"
+    assert len(result.measurements) == 2
+
+
+def test_r5_waits_for_the_probes(workdir: Any):
+    probed(workdir, BETTER)
+    (workdir.path / "students" / "two-100" / "probes" / "result.json").unlink()
+    (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R5"]
+    assert (result.verdict, result.note) == ("not tested", "not measured yet")
+
+
+def test_tables_name_model_step_and_place(workdir: Any):
+    probed(workdir, BETTER)
+    workdir.measure(
+        None,
+        ngrams={400: [[[[0.1], [0.2]], [[0.3], [0.4]]]]},
+        nonterminals={400: [[0.6, 0.7]]},
+        agreement={400: [(1.0, 0.0)]},
+    )
+    results = read_results(workdir.path)
+    tables = {table.name: list(csv.reader(table.csv().splitlines())) for table in all_tables(results, ())}
+    head, *rows = tables["ngrams"]
+    assert head == ["who", "strategy", "budget", "learning_rate", "seed", "step", "measure", "n", "percentile", "value"]
+    assert rows[:2] == [
+        ["teacher", "", "", "", "0", "400", "robust", "2", "50", "0.1"],
+        ["teacher", "", "", "", "0", "400", "robust", "4", "50", "0.2"],
+    ]
+    assert len(rows) == 4 + 2 * 3 * 2 * 4  # two strategies, three seeds, two steps
+    assert ["student", "two", "100", "0.001", "1", "100", "close", "4", "50", "0.21"] in rows
+    assert tables["nonterminals"][1:3] == [
+        ["teacher", "", "", "", "0", "400", "1", "0.6"],
+        ["teacher", "", "", "", "0", "400", "2", "0.7"],
+    ]
+    assert tables["agreement"][1:] == [["teacher", "", "", "", "0", "400", "1.0", "0.0"]]

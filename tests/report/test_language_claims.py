@@ -1,0 +1,144 @@
+"""Claim R7 from hand-made numbers: gaps on the next token, by budget and by how many tokens count."""
+
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pdjax.config import TaskConfig
+from pdjax.report.claims import ClaimResult, evaluate_claims
+from pdjax.report.figures import all_figures
+from pdjax.report.reading import read_results
+
+KINDS = [typing.get_args(typing.get_type_hints(task)["kind"])[0] for task in typing.get_args(TaskConfig)]
+
+pytestmark = pytest.mark.skipif("pcfg_language" not in KINDS, reason="there is no such task")
+
+ONE_SHOT = (0.50, 0.51, 0.52)
+
+Gaps = Mapping[int, float]
+"""By budget."""
+
+
+def language(workdir: Any, level: int = 3) -> None:
+    """Makes the task the next token, with a loss over the tokens of C^(level)."""
+    workdir.parity()  # for its models
+    task = {"kind": "pcfg_language", "grammar": "cfg3f", "root": None, "length": None, "level": level}
+    workdir.config["task"] = task
+
+
+def write(place: Any, gaps: Gaps, spread: float = 0.01) -> None:
+    """Writes students with these gaps; those of the seeds lie ``spread`` around them."""
+    for budget, gap in gaps.items():
+        place.student("one_shot", budget, {budget: ONE_SHOT})
+        off = (-spread, 0.0, spread) if budget == 100 else (spread, -spread, 0.0)
+        two = [accuracy + gap + o for accuracy, o in zip(ONE_SHOT, off, strict=True)]
+        place.student("two", budget, {budget: two})
+
+
+def cases(workdir: Any) -> dict[str, ClaimResult]:
+    """Returns the results of the claim by case."""
+    found = evaluate_claims(read_results(workdir.path))
+    return {claim.case: claim for claim in found if claim.statement.name == "R7"}
+
+
+def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
+    language(workdir)
+    workdir.start()
+    write(workdir, {100: 0.3, 200: 0.1})
+    found = cases(workdir)
+    assert {case: claim.verdict for case, claim in found.items()} == {
+        "l = 3, (2, T): all gaps": "holds",
+        "l = 3, (2, T): gap by budget": "holds",
+    }
+    whole, shrink = found.values()
+    assert [m.quantity for m in whole.measurements] == ["gap to one-shot, 100 steps", "gap to one-shot, 200 steps"]
+    (measurement,) = shrink.measurements
+    assert measurement.quantity == "gap to one-shot, 100 minus 200 steps"
+    assert measurement.interval is not None
+    assert measurement.interval.mean == pytest.approx(0.2)
+
+
+def test_a_growing_gap_fails_and_equal_ones_are_undecided(workdir: Any):
+    language(workdir)
+    workdir.start()
+    write(workdir, {100: 0.1, 200: 0.3})
+    assert cases(workdir)["l = 3, (2, T): gap by budget"].verdict == "fails"
+    write(workdir, {100: 0.1, 200: 0.1})
+    assert cases(workdir)["l = 3, (2, T): gap by budget"].verdict == "undecided"
+
+
+def test_a_lost_gap_fails(workdir: Any):
+    language(workdir)
+    workdir.start()
+    write(workdir, {100: 0.1, 200: -0.1})
+    assert cases(workdir)["l = 3, (2, T): all gaps"].verdict == "fails"
+
+
+def leveled(workdir: Any, low: float, high: float, **fields: Any) -> None:
+    """Writes an ablation over l = 2 and l = 4 with these gaps at 100 steps; at l = 3 it is 0.2."""
+    language(workdir)
+    levels = {f"C^({level})": {"task": {"level": level}, **fields} for level in (4, 2)}
+    base = None if fields else "C^(3)"
+    workdir.ablation("level", levels, [100], strategies=["one_shot", "two"], base=base)
+    workdir.start()
+    write(workdir, {100: 0.2, 200: 0.1})
+    write(workdir.setting("level", "C^(2)"), {100: low})
+    write(workdir.setting("level", "C^(4)"), {100: high})
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, "holds"), (0.3, 0.1, "fails")])
+def test_gaps_between_levels(workdir: Any, low: float, high: float, verdict: str):
+    leveled(workdir, low, high)
+    found = cases(workdir)
+    assert list(found) == [
+        "l = 3, (2, T): all gaps",
+        "l = 3, (2, T): gap by budget",
+        "l = 2 (C^(2)), (2, T): all gaps",  # one budget: nothing to shrink
+        "l = 4 (C^(4)), (2, T): all gaps",
+        "Level, (2, T), 100 steps: gap by l",
+    ]
+    last = found["Level, (2, T), 100 steps: gap by l"]
+    assert last.verdict == verdict
+    assert [m.quantity for m in last.measurements] == ["gap to one-shot, l = 4 minus l = 2"]
+    assert last.measurements[0].interval == pytest.approx((high - low, high - low, high - low, 3))
+
+
+def test_the_experiment_itself_may_have_the_highest_level(workdir: Any):
+    language(workdir)
+    workdir.ablation("level", {"C^(2)": {"task": {"level": 2}}}, [100], strategies=["one_shot", "two"], base="C^(3)")
+    workdir.start()
+    write(workdir, {100: 0.2, 200: 0.1})
+    write(workdir.setting("level", "C^(2)"), {100: 0.05})
+    (measurement,) = cases(workdir)["Level, (2, T), 100 steps: gap by l"].measurements
+    assert measurement.quantity == "gap to one-shot, l = 3 minus l = 2"
+    assert measurement.interval is not None
+    assert measurement.interval.mean == pytest.approx(0.15)
+
+
+def test_settings_with_another_student_too_are_compared_among_themselves(workdir: Any):
+    leveled(workdir, 0.1, 0.3, student={"num_heads": 2})
+    (measurement,) = cases(workdir)["Level, (2, T), 100 steps: gap by l"].measurements
+    assert measurement.quantity == "gap to one-shot, l = 4 minus l = 2"
+
+
+def test_an_unfinished_level_is_not_tested(workdir: Any):
+    leveled(workdir, 0.1, 0.3)
+    (workdir.path / "ablations" / "level" / "C^(4)" / "students" / "two-100" / "result.json").unlink()
+    last = cases(workdir)["Level, (2, T), 100 steps: gap by l"]
+    assert (last.verdict, last.note) == ("not tested", "unfinished")
+
+
+def test_other_tasks_have_no_such_claim(finished: Any):
+    assert cases(finished) == {}
+
+
+def test_the_teachers_figures_are_those_of_gpt2(workdir: Any):
+    language(workdir)
+    workdir.strings()
+    workdir.start()
+    workdir.teacher()
+    workdir.measure(None, ngrams={step: [[[[0.1], [0.2]], [[0.3], [0.4]]]] for step in (100, 200)})
+    captions = {figure.name: figure.caption for figure in all_figures(read_results(workdir.path))}
+    assert captions["ngrams"].endswith("Corresponds to figure 29 (b, c) of the paper.")
