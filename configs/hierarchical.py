@@ -14,7 +14,7 @@ sizes were chosen, it had held.
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, placement, selection, strategy, temperature_name
+from pdjax.config.building import comparison, optional, placement, probes, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -158,15 +158,19 @@ def _experiment(
                 trajectory=optional(str),
             ),
             student_training=dict(
-                shared, seeds=student_seeds, learning_rates=(rate,), budgets=(steps,), shared_batches=shared_batches
+                shared,
+                seeds=student_seeds,
+                learning_rates=(rate,),
+                budgets=(steps,),
+                shared_batches=shared_batches,
+                checkpoint_every=optional(int),
             ),
             strategies=_strategies(depth, progressive, teacher_steps // progressive, duration, saturated_after),
             comparisons=_comparisons(depth),
-            probes=dict(
-                seed=0,
-                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048),
-                attention=optional(dict),
+            probes=probes(
+                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048)
             ),
+            ablations={},
             sizes=optional(dict),
             evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
             loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
@@ -195,7 +199,7 @@ def _strategies(depth: int, progressive: int, pace: int, duration: int, saturate
             "till_saturate",
             "progressive, till saturate",
             equal,
-            saturation=dict(window=5, min_gain=0.01, max_steps=saturated_after),
+            saturation=dict(score="accuracy", window=5, min_gain=0.01, max_steps=saturated_after),
         ),
     )
     shots = _shots(depth)

@@ -17,7 +17,7 @@ seeds 100 to 104.
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, placement, selection, strategy, temperature_name
+from pdjax.config.building import comparison, optional, placement, probes, selection, strategy, temperature_name
 
 STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
@@ -197,14 +197,13 @@ def _experiment(
                 checkpoint_every=checkpoint_every,
                 trajectory=optional(str),
             ),
-            student_training=dict(shared, **several, budgets=(steps,)),
+            student_training=dict(shared, **several, budgets=(steps,), checkpoint_every=optional(int)),
             strategies=strategies,
             comparisons=_comparisons(temperatures, adaptive),
-            probes=dict(
-                seed=0,
-                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048),
-                attention=optional(dict),
+            probes=probes(
+                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048)
             ),
+            ablations={},
             sizes=optional(dict, sizes if widths else None),
             evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
             loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
@@ -228,7 +227,7 @@ def _strategies(
             "till_saturate",
             "progressive, till saturate",
             equal,
-            saturation=dict(window=5, min_gain=0.01, max_steps=saturated_after),
+            saturation=dict(score="accuracy", window=5, min_gain=0.01, max_steps=saturated_after),
         ),
     )
     for point in ("start", "middle", "end"):

@@ -14,7 +14,7 @@ holds, R6 for heads of 8 dimensions each. Sizes were chosen on the seeds 100 to 
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, placement, selection, strategy, temperature_name
+from pdjax.config.building import adam, comparison, optional, placement, probes, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -149,15 +149,7 @@ def _experiment(
     averaged_width: int,
     data_devices: int = 1,  # that share a batch
 ) -> ConfigDict:
-    optimizer = dict(
-        kind="adam",
-        schedule="cosine",
-        warmup_fraction=0.06,
-        clip_norm=optional(float),
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-    )
+    optimizer = adam()
     shared = dict(batch_size=32, optimizer=optimizer)
     panels = {  # the three ways of counting heads of figure 10
         "8 dimensions a head": {str(n): _gpt2(n, head_dim=8) for n in heads},
@@ -183,12 +175,17 @@ def _experiment(
                 trajectory=optional(str),
             ),
             student_training=dict(
-                shared, seeds=seeds, learning_rates=student_rates, budgets=(steps,), shared_batches=True
+                shared,
+                seeds=seeds,
+                learning_rates=student_rates,
+                budgets=(steps,),
+                shared_batches=True,
+                checkpoint_every=optional(int),
             ),
             strategies=_strategies(progressive, teacher_steps // progressive, duration, adaptive, saturated_after),
             comparisons=_comparisons(),
-            probes=dict(
-                seed=0,
+            ablations={},
+            probes=probes(
                 monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=1024),
                 attention=dict(num_inputs=1024),
             ),
@@ -234,7 +231,7 @@ def _strategies(progressive: int, pace: int, duration: int, adaptive: int, satur
             "till_saturate",
             f"progressive, till saturate ({adaptive} checkpoints)",
             selection("equal", count=adaptive),
-            saturation=dict(window=5, min_gain=0.01, max_steps=saturated_after),
+            saturation=dict(score="accuracy", window=5, min_gain=0.01, max_steps=saturated_after),
         ),
     )
     for point in ("start", "middle", "end"):

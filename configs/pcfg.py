@@ -1,13 +1,15 @@
-"""Progressive distillation of BERT on a PCFG (figures 1 right and 4 left of the paper, section 4.1).
+"""Progressive distillation of BERT on a PCFG (figures 1 right, 4, 5 and 22 of the paper, section 4.1).
 
 Claim: F1. At equal student steps, progressive distillation reaches a higher accuracy on masked positions than one-shot
-distillation from the final teacher and than training from the labels.
+distillation from the final teacher and than training from the labels. R4: the inflection of M_robust is the best first
+checkpoint. R5: progressive students depend less on n-grams, and know the non-terminals better. ``:ablations``: A.
 
-Command: ``python -m pdjax.main --config=configs/pcfg.py`` (``:smoke`` for half a minute, ``:paper`` for the paper's
+Command: ``python -m pdjax.main --config=configs/pcfg.py`` (``:smoke`` for a minute, ``:ablations`` for other curricula,
+temperatures, mask rates, grammars and sizes, figures 23 to 27; ``:paper`` and ``:paper-ablations`` for the paper's
 sizes).
 
-Cost: 7 to 8 minutes on two CPU cores (6 min 56 s and 7 min 41 s in two runs, report included, 2026-11-24), 1.2 GB of
-memory, 39 MB of disk.
+Cost: about 15 minutes on two CPU cores, put together from its stages; as a whole it has not been measured on an idle
+machine since the probes and the search came to it. 1.5 GB of memory, 60 MB of disk.
 
 Expected: an accuracy of 0.710 for the teacher; for the students, means over the seeds 0, 1, 2 and F1 from paired seeds:
 
@@ -19,7 +21,11 @@ Expected: an accuracy of 0.710 for the teacher; for the students, means over the
     =====================  ==========  ==========  ==========================  =====================
 
 Undecided: the 8-shot curriculum has no margin at 600 steps; at 800 its margins are 0.053 and 0.037, but with three
-seeds the interval over labels is [-0.002, 0.108]. The paper's sizes have not been run here.
+seeds the interval over labels is [-0.002, 0.108]. Neither R4 and R5 on these seeds, nor the ablations, nor the paper's
+sizes have been run here yet. On tuning seeds (teacher 100, students 100 to 102, 600 steps) the first checkpoint 600, in
+the middle of the loss's drop and of the rise of M_robust, gives 0.526, others from 200 to 1000 at most 0.514, labels
+0.480. M_robust does not fall within the 1200 steps of this teacher: it has an inflection, but no peak. A teacher of the
+shorter strings under symbol 13 (8 to 27 tokens), 3000 steps, seed 100, has its peak at step 300.
 
 The laptop's task is the sub-grammar of cfg3b under symbol 16: strings of 30 to 72 tokens. A teacher with 8 heads then
 shows the paper's three phases in 1200 steps: a plateau until about step 350, a rapid drop until about 650, a slow end.
@@ -30,66 +36,133 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, placement, selection, strategy
+from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, search, selection, strategy
+
+NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
+
+KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
+TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
+
+LAPTOP = dict(
+    name="pcfg",
+    root=16,
+    teacher_heads=8,
+    student_heads=2,
+    layers=4,
+    teacher_batch=64,
+    student_batch=48,
+    teacher_steps=1200,
+    checkpoint_every=50,
+    budgets=(600, 800),
+    durations=(300,),
+    duration=300,
+    firsts=(200, 300, 400, 500, 600, 800),
+    grid_budget=600,
+    chunk=50,
+    evaluate_every=100,
+    evaluation_batches=16,
+    student_checkpoint_every=200,
+    ngrams=NGRAMS,
+    nonterminals=dict(num_heads=16, num_train=3200, num_test=512, batch_size=64, learning_rate=1e-2),
+)
+SMOKE = dict(
+    name="pcfg-smoke",
+    root=13,
+    teacher_heads=2,
+    student_heads=1,
+    layers=2,
+    teacher_batch=8,
+    student_batch=8,
+    teacher_steps=32,
+    checkpoint_every=4,
+    budgets=(8, 16),
+    durations=(4,),
+    duration=4,
+    firsts=(8, 16),
+    found=(8,),  # too short a training for a phase transition
+    grid_budget=8,
+    chunk=4,
+    evaluate_every=4,
+    evaluation_batches=2,
+    student_checkpoint_every=8,
+    ngrams=dict(NGRAMS, n=(2, 3), num_sentences=4, num_positions=2, batch_size=8),
+    nonterminals=dict(num_heads=2, num_train=16, num_test=8, batch_size=8, learning_rate=1e-2),
+)
+PAPER = dict(
+    name="pcfg-paper",
+    root=None,
+    teacher_heads=32,
+    student_heads=8,
+    layers=4,
+    teacher_batch=512,
+    student_batch=512,
+    teacher_steps=8000,
+    checkpoint_every=500,
+    budgets=(2000, 4000, 8000, 16000),
+    durations=(500, 1000, 2000),
+    duration=1000,
+    firsts=(500, 1000, 2000, 3000, 4000, 5000, 6000, 7000),
+    grid_budget=4000,
+    chunk=100,
+    evaluate_every=500,
+    evaluation_batches=8,
+    student_checkpoint_every=1000,
+    ngrams=dict(NGRAMS, n=(2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=14, batch_size=128),
+    nonterminals=dict(num_heads=16, num_train=51_200, num_test=1024, batch_size=256, learning_rate=1e-2),
+    data_devices=-1,
+)
+ABLATIONS = dict(
+    kappa_budgets=(400, 800, 1200),
+    other_budgets=(400, 800),
+    mask_rates=(0.15, 0.5),
+    grammars={"cfg3h": 16, "cfg3i": 16},  # with the symbol under which their strings are of like length
+    wide_heads=4,
+    size_heads=(1, 2, 4, 8),
+    size_steps=1200,
+    patience=400,
+    crossing=dict(n=(2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32),
+)
+SIZES = {
+    "": LAPTOP,
+    "smoke": SMOKE,
+    "paper": PAPER,
+    "ablations": LAPTOP
+    | dict(
+        name="pcfg-ablations",
+        budgets=(400, 600, 800, 1200),
+        durations=(150, 300),
+        student_checkpoint_every=200,
+        evaluate_every=50,  # adaptive curricula decide at evaluations
+        evaluation_batches=8,
+        ablations=ABLATIONS,
+    ),
+    "paper-ablations": PAPER
+    | dict(
+        name="pcfg-paper-ablations",
+        ablations=ABLATIONS
+        | dict(
+            kappa_budgets=(2000, 4000, 8000, 16000),
+            other_budgets=(2000, 4000, 8000),
+            mask_rates=(0.15, 0.5),
+            grammars={"cfg3h": None, "cfg3i": None},
+            wide_heads=16,
+            size_heads=(8, 16, 32),
+            size_steps=8000,
+            patience=2000,
+            crossing=dict(n=(2, 3), num_sentences=256, num_positions=2, percentiles=(50,), batch_size=128),
+        ),
+    ),
+}
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
-    sizes = {
-        "": dict(
-            name="pcfg",
-            root=16,
-            teacher_heads=8,
-            student_heads=2,
-            layers=4,
-            teacher_batch=64,
-            student_batch=48,
-            teacher_steps=1200,
-            checkpoint_every=50,
-            budgets=(600, 800),
-            duration=300,
-            chunk=50,
-            evaluate_every=100,
-            evaluation_batches=16,
-        ),
-        "smoke": dict(
-            name="pcfg-smoke",
-            root=13,
-            teacher_heads=2,
-            student_heads=1,
-            layers=2,
-            teacher_batch=8,
-            student_batch=8,
-            teacher_steps=32,
-            checkpoint_every=4,
-            budgets=(8, 16),
-            first=(8,),  # too short a training for a phase transition
-            duration=4,
-            chunk=4,
-            evaluate_every=4,
-            evaluation_batches=2,
-        ),
-        "paper": dict(
-            name="pcfg-paper",
-            root=None,
-            teacher_heads=32,
-            student_heads=8,
-            layers=4,
-            teacher_batch=512,
-            student_batch=512,
-            teacher_steps=8000,
-            checkpoint_every=500,
-            budgets=(2000, 4000, 8000, 16000),
-            duration=1000,
-            chunk=100,
-            evaluate_every=500,
-            evaluation_batches=8,
-            data_devices=-1,
-        ),
-    }
-    if variant not in sizes:
-        raise ValueError(f"expected configs/pcfg.py with one of {sorted(sizes)} behind a colon; found {variant!r}")
-    return _experiment(**sizes[variant])
+    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
+
+    'ablations' has more strategies and settings, at a laptop's size, and 'paper-ablations' at the paper's.
+    """
+    if variant not in SIZES:
+        raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
+    return _experiment(**SIZES[variant])
 
 
 def _experiment(
@@ -104,22 +177,21 @@ def _experiment(
     teacher_steps: int,
     checkpoint_every: int,
     budgets: tuple[int, ...],
+    durations: tuple[int, ...],
     duration: int,
-    first: tuple[int, ...] | None = None,
+    firsts: tuple[int, ...],
+    found: tuple[int, ...] | None = None,
+    grid_budget: int,
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
+    student_checkpoint_every: int,
+    ngrams: dict,
+    nonterminals: dict,
+    ablations: dict | None = None,
     data_devices: int = 1,  # that share a batch
 ) -> ConfigDict:
-    optimizer = dict(
-        kind="adam",
-        schedule="cosine",
-        warmup_fraction=0.06,
-        clip_norm=optional(float, 1.0),
-        beta1=0.9,
-        beta2=0.95,
-        epsilon=1e-8,
-    )
+    optimizer = adam(clip_norm=1.0, beta2=0.95)
     bert = dict(
         kind="bert",
         num_layers=layers,
@@ -127,9 +199,36 @@ def _experiment(
         width=optional(int),
         feed_forward_multiple=4,
         dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
-        attend_to_selected=name != "pcfg-paper",  # the released code hides selected positions as keys
+        attend_to_selected=not name.startswith("pcfg-paper"),  # the released code hides selected positions as keys
         compute="float32",
     )
+    main = None if ablations is None else ablations["kappa_budgets"]
+    strategies = _strategies(duration, found, main, grid_budget)
+    strategies |= search(firsts, durations, grid_budget)
+    comparisons = dict(
+        all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
+        first_checkpoint=comparison(
+            "(2, T) by first checkpoint",
+            "figure 4 (right)",
+            *("robust_peak", "auto", *search(firsts, durations, grid_budget)),
+            kind="first_checkpoints",
+        ),
+    )
+    asked = {}
+    if ablations is not None:
+        further = _ablation_strategies(found, ablations)
+        strategies |= further
+        comparisons |= dict(
+            kappa=comparison("How long on the intermediate checkpoints", "figure 24", *KAPPAS, kind="budgets"),
+            temperature=comparison("Temperatures of the teacher", "figure 25", *TEMPERATURES, kind="budgets"),
+            adaptive=comparison(
+                "Adaptive and fixed curricula",
+                "no figure",
+                *("one_shot", "progressive", "two_shot", "saturate", "agree", "robust"),
+            ),
+        )
+        asked = _settings(ablations, bert)
+    shared = dict(batch_size=student_batch, shared_batches=True, optimizer=optimizer)
     config = ConfigDict(
         dict(
             name=name,
@@ -155,19 +254,22 @@ def _experiment(
                 optimizer=optimizer,
             ),
             student_training=dict(
+                shared,
                 seeds=(0, 1, 2),
                 learning_rates=(5e-3,),
                 budgets=budgets,
-                batch_size=student_batch,
-                shared_batches=True,
-                optimizer=optimizer,
+                checkpoint_every=optional(int, student_checkpoint_every),
             ),
-            strategies=_strategies(duration, first),
-            comparisons=dict(
-                all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot")
+            strategies=strategies,
+            comparisons=comparisons,
+            ablations=asked,
+            probes=probes(
+                ngrams=ngrams,
+                nonterminals=nonterminals,
+                agreement=dict(num_batches=2, batch_size=teacher_batch),
+                students=("labels", "one_shot", "progressive", "two_shot"),
             ),
-            probes=dict(seed=0, monomials=optional(dict), attention=optional(dict)),
-            sizes=optional(dict),
+            sizes=optional(dict, None if ablations is None else _sizes(ablations, bert, shared)),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
             loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
             placement=placement(data=data_devices),
@@ -176,11 +278,80 @@ def _experiment(
     return config.lock()
 
 
-def _strategies(duration: int, first: tuple[int, ...] | None) -> dict:
-    found = selection("phase") if first is None else selection("steps", steps=first)
+def _strategies(
+    duration: int, found: tuple[int, ...] | None, budgets: tuple[int, ...] | None, grid_budget: int
+) -> dict[str, dict]:
+    """Returns the strategies of figure 1 and, at the budget of the (2, T) grid alone, further ways to find C1."""
+
+    def two_shot(kind: str, label: str, budgets: tuple[int, ...] | None) -> dict:
+        chosen = selection(kind) if found is None else selection("steps", steps=found)
+        return strategy("fixed_duration", label, chosen, duration=duration, budgets=budgets)
+
     return dict(
         labels=strategy("labels", "labels only", selection("final")),
         one_shot=strategy("one_shot", "one-shot", selection("final")),
-        progressive=strategy("teacher_split", "progressive (8-shot, T0/2)", selection("equal", count=8), kappa=0.5),
-        two_shot=strategy("fixed_duration", f"progressive (2, {duration})", found, duration=duration),
+        progressive=strategy(
+            "teacher_split", "progressive (8-shot, T0/2)", selection("equal", count=8), kappa=0.5, budgets=budgets
+        ),
+        two_shot=two_shot("phase", f"progressive (2, {duration})", budgets),
+        robust_peak=two_shot("robust_peak", f"(2, {duration}) from the peak of M_robust", (grid_budget,)),
+        auto=two_shot("auto", f"(2, {duration}), automatic", (grid_budget,)),
+    )
+
+
+def _ablation_strategies(found: tuple[int, ...] | None, ablations: dict) -> dict[str, dict]:
+    """Returns the other curricula and temperatures, and the adaptive curricula over the checkpoints of (2, T)."""
+    final, equal = selection("final"), selection("equal", count=8)
+    chosen = selection("phase") if found is None else selection("steps", steps=found)
+    longest = dict(max_steps=ablations["patience"])
+    saturation = dict(window=3, min_gain=0.01, **longest)
+    crossing = dict(ngrams=ablations["crossing"], **longest)
+    several, some = dict(budgets=ablations["kappa_budgets"]), dict(budgets=ablations["other_budgets"])
+    last = dict(budgets=ablations["other_budgets"][-1:])
+    return dict(
+        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0, **some),
+        progressive_soft=strategy(
+            "teacher_split", "progressive, temperature 1", equal, kappa=0.5, temperature=1.0, **some
+        ),
+        kappa_1=strategy("teacher_split", "progressive (8-shot, T0)", equal, kappa=1.0, **several),
+        equal_split=strategy("equal_split", "progressive (8-shot, equal split)", equal, **several),
+        saturate=strategy(
+            "till_saturate", "till accuracy saturates", chosen, saturation=dict(score="accuracy", **saturation), **last
+        ),
+        agree=strategy(
+            "till_saturate",
+            "till agreement saturates",
+            chosen,
+            saturation=dict(score="agreement", **saturation),
+            **last,
+        ),
+        robust=strategy("till_robust", "till M_robust crosses", chosen, crossing=crossing, **last),
+    )
+
+
+def _settings(ablations: dict, bert: dict) -> dict[str, dict]:
+    """Returns the experiments in other settings."""
+    strategies, budgets = ("one_shot", "progressive", "two_shot"), ablations["other_budgets"]
+    rates = {f"{100 * rate:g}%": dict(task=dict(mask_rate=rate)) for rate in ablations["mask_rates"]}
+    grammars = {grammar: dict(task=dict(grammar=grammar, root=root)) for grammar, root in ablations["grammars"].items()}
+    heads = ablations["wide_heads"]
+    students = {f"{heads} heads": dict(student=dict(bert, num_heads=heads))}
+    found = dict(
+        mask_rate=ablation("Mask rate", "figure 26", rates, strategies, budgets, base="30%"),
+        student=ablation("Size of the student", "figures 24 and 25", students, strategies, budgets, base="smaller"),
+    )
+    if grammars:
+        found["grammar"] = ablation("Grammar", "figure 27", grammars, strategies, budgets, base="cfg3b")
+    return found
+
+
+def _sizes(ablations: dict, bert: dict, shared: dict) -> dict:
+    """Returns models of several sizes trained from the labels."""
+    models = {str(heads): dict(bert, num_heads=heads) for heads in ablations["size_heads"]}
+    return dict(
+        shared,
+        panels={"heads": models},
+        seeds=(0, 1, 2),
+        learning_rates=(5e-3,),
+        steps=ablations["size_steps"],
     )

@@ -9,7 +9,7 @@ import pytest
 from pdjax.chunk import train_chunk
 from pdjax.config import Config, from_config_dict
 from pdjax.models import build_model
-from pdjax.stages.students import check_curricula
+from pdjax.stages.runs import check_curricula
 from pdjax.stages.teacher import stored_steps
 from pdjax.step import Guide, Program, Replicas, init_state
 from pdjax.tasks import build_task
@@ -81,7 +81,7 @@ def trace_chunks():
         trace(config, config.teacher, teaching, 1 + len(teaching.extra_seeds), None)
         trace(config, config.student, training, replicas, None)
         trace(config, config.student, training, replicas, guide)
-        if "till_saturate" in schedules:
+        if schedules & {"till_saturate", "till_robust"}:
             trace(config, config.student, training, replicas, adaptive)
         if config.sizes is not None:
             members = len(config.sizes.seeds) * len(config.sizes.learning_rates)

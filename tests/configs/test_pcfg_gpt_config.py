@@ -1,0 +1,57 @@
+import pytest
+
+VARIANTS = ("", "smoke", "paper", "ablations")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_locked_valid_and_has_its_own_name(check_variant, variant):
+    check_variant("pcfg_gpt", variant)
+
+
+def test_paper_has_the_papers_sizes(experiment):
+    """Appendix E, and section D.6 where it is silent."""
+    paper = experiment("pcfg_gpt", "paper")
+    assert (paper.task.kind, paper.task.grammar, paper.task.root, paper.task.level) == (
+        "pcfg_language", "cfg3f", None, 3,
+    )  # fmt: skip
+    assert (paper.teacher.num_heads, paper.student.num_heads) == (32, 8)
+    assert (paper.teacher.model_width, paper.student.model_width) == (256, 64)
+    for model in (paper.teacher, paper.student):
+        assert (model.kind, model.num_layers, model.dimensions_per_head, model.feed_forward_multiple) == (
+            "gpt2", 4, 8, 4,
+        )  # fmt: skip
+        assert model.heads == "concatenate"
+        assert model.dropout == 0.0
+    teaching, training = paper.teacher_training, paper.student_training
+    assert (teaching.steps, training.budgets) == (8000, (2000, 4000, 8000, 16000))
+    assert teaching.batch_size == training.batch_size == 512
+    for optimizer in (teaching.optimizer, training.optimizer):
+        assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("adam", "cosine", 0.06)
+        assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon, optimizer.clip_norm) == (0.9, 0.95, 1e-8, 1.0)
+    assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
+    assert all(s.temperature == 1e-4 for s in paper.strategies.values() if s.schedule != "labels")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_checkpoints_lie_at_twentieths_and_share_half_of_the_teachers_length(experiment, variant):
+    config = experiment("pcfg_gpt", variant)
+    progressive = config.strategies["progressive"]
+    assert config.teacher_training.checkpoint_every == config.teacher_training.steps / 20
+    assert (progressive.selection.kind, progressive.selection.count) == ("equal", 20)
+    assert (progressive.schedule, progressive.kappa) == ("teacher_split", 0.5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_whole_chunk_traces_at_the_variants_sizes(experiment, trace_chunks, variant):
+    trace_chunks(experiment("pcfg_gpt", variant))
+
+
+def test_unknown_variant_says_what_there_is(load_config_file):
+    with pytest.raises(ValueError, match=r"configs/pcfg_gpt\.py with one of .*smoke.*huge"):
+        load_config_file("pcfg_gpt").get_config("huge")
+
+
+def test_docstring_holds_claim_command_cost_and_expectation(load_config_file):
+    text = load_config_file("pcfg_gpt").__doc__
+    for heading in ("Claim", "Command", "Cost", "Expected"):
+        assert f"{heading}:" in text
