@@ -75,7 +75,8 @@ def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     trajectory = _teacher(config, workdir, config.teacher_training.seed)
     try:
         runs = [run for _, run in plan_runs(config, workdir, trajectory) if asked & set(run.strategies)]
-        teacher = trajectory.restore(trajectory.steps()[-1], teacher_shape(config))
+        final = trajectory.steps()[-1]
+        teacher, digest = trajectory.restore(final, teacher_shape(config)), trajectory.digest(final)
     finally:
         trajectory.close()
     every = config.student_training.checkpoint_every
@@ -83,7 +84,7 @@ def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     probes = string_probes(config, config.student, teacher)
     progress = Progress("student probes", sum(run.budget // every for run in runs), unit="checkpoint")
     for run in runs:
-        _probe_run(config, workdir, run, probes, interrupt, progress)
+        _probe_run(config, workdir, run, probes, digest, interrupt, progress)
     progress.close()
 
 
@@ -92,6 +93,7 @@ def _probe_run(
     workdir: Path,
     run: RunDescription,
     probes: dict[str, Probe],
+    teacher: str,  # digest of the one that students are compared with
     interrupt: Interrupt,
     progress: Progress,
 ) -> None:
@@ -100,13 +102,13 @@ def _probe_run(
     store, directory = open_checkpoints(workdir, run), run_directory(workdir, run) / "probes"
     try:
         steps = store.steps()
-        identity = digest_of({"probes": _settings(config), "students": [store.digest(step) for step in steps]})
+        students = [store.digest(step) for step in steps]
+        identity = digest_of({"probes": _settings(config), "students": students, "teacher": teacher})
         if is_measured(directory, identity):
             progress.skip(len(steps))
             return
         like = students_shape(config, len(run.replicas))
         names = [{"replica": replica} for replica in range(len(run.replicas))]
-
         load = functools.partial(store.restore, like=like)
         measure_checkpoints(directory, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
     finally:
