@@ -6,8 +6,8 @@ import tomllib
 import pytest
 
 CORE = {
-    "blocked", "chunk", "config", "conversion", "curriculum", "errors", "flops", "losses", "models", "optimizer",
-    "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
+    "blocked", "chunk", "config", "conversion", "curriculum", "errors", "evidence", "flops", "losses", "models",
+    "optimizer", "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
 }  # fmt: skip
 SHELL = {
     "experiment", "interrupt", "main", "plan", "probe_records", "processes", "progress", "records", "report",

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from pdjax.config import Config
+from pdjax.evidence import Evidence
 from pdjax.plan.hardware import Topology
 from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program, teacher_shape
 from pdjax.residency import are_stacked, memory_of
-from pdjax.selection import Evidence, select
+from pdjax.selection import select
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import asked_runs
 from pdjax.store import SAFETY, tree_bytes

@@ -9,8 +9,9 @@ from typing import Any
 from pdjax import curriculum as curricula
 from pdjax.config import Config, StrategyConfig, digest_of
 from pdjax.curriculum import Curriculum
+from pdjax.evidence import Evidence
 from pdjax.records import RunDescription
-from pdjax.selection import Evidence, select
+from pdjax.selection import select
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.store import CheckpointStore

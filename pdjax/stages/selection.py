@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from pdjax.config import Config
-from pdjax.probe_records import read_monomials, read_ngrams
-from pdjax.records import read_run, write_json
-from pdjax.selection import (
+from pdjax.evidence import (
     Evidence,
     RobustPeak,
-    Selection,
     Spike,
     Transition,
     find_phases,
     find_robust_peak,
     find_spikes,
     find_transition,
-    select,
 )
+from pdjax.probe_records import read_monomials, read_ngrams
+from pdjax.records import read_run, write_json
+from pdjax.selection import Selection, select
 from pdjax.tasks import build_task
 
 
