@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import shutil
 
 import jax
@@ -25,6 +26,7 @@ from pdjax.probes.agreement import agreement
 from pdjax.records import read_json, read_lessons, read_run
 from pdjax.saturation import crossing_starts, saturation_starts
 from pdjax.stages.adaptive import adaptation
+from pdjax.stages.probes import probe_students
 from pdjax.stages.students import train_students
 
 FINAL = SelectionConfig("final", None, None, None, None)
@@ -155,6 +157,18 @@ def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
     assert crossing.measure is not None
     surplus = crossing.measure(checkpoints)
     np.testing.assert_allclose(surplus, -surplus.T, atol=1e-6)  # M_robust of one minus that of the other
+
+
+def test_probes_of_other_students_are_never_taken_for_these(config, workdir):
+    """As if the run had been trained again, or against another teacher, beside the old probes."""
+    path = workdir / "students" / "hard-24" / "probes" / "result.json"
+    kept = path.read_text()
+    probe_students(config, workdir, Interrupt())  # is done, and does nothing
+    assert path.read_text() == kept
+    path.write_text(json.dumps(json.loads(kept) | {"identity": "another"}))
+    with pytest.raises(UserError, match=r"probes of this experiment's models; found those of others in .*hard-24"):
+        probe_students(config, workdir, Interrupt())
+    path.write_text(kept)
 
 
 def test_students_are_refused_without_the_disk_their_checkpoints_need(config, workdir, monkeypatch):
