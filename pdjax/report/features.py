@@ -50,6 +50,15 @@ def teacher_feature(results: Results, measure: Measure) -> Feature | None:
     return feature(results.teacher_probes, measure, (0,))
 
 
+def untrained_feature(results: Results, arms: Sequence[Arm], measure: Measure) -> Feature | None:
+    """Returns a measure of students before their training, the same in all arms; None if it was not measured (yet)."""
+    for arm in arms:
+        found = student_feature(results, arm, measure)
+        if found is not None and found.steps[0] == 0:
+            return found
+    return None
+
+
 def probed_arms(results: Results, learning_rate: float, budget: int) -> list[Arm]:
     """Returns the finished arms of the strategies whose students are probed, in the order the configuration names them.
 

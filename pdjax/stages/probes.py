@@ -1,6 +1,8 @@
-"""The probe stages: measure the checkpoints of teachers and of students (see ``pdjax.probe_records``)."""
+"""The probe stages: measure the checkpoints of teachers and of students (see ``pdjax.probe_records``).
 
-import functools
+Of students the untrained ones too, as step 0: what a probe finds in them is not what training gave.
+"""
+
 from pathlib import Path
 
 import jax
@@ -23,7 +25,7 @@ from pdjax.stages.probing import (
 )
 from pdjax.stages.programs import teacher_seeds
 from pdjax.stages.runs import plan_runs
-from pdjax.stages.students import open_checkpoints, run_directory, students_shape
+from pdjax.stages.students import open_checkpoints, run_directory, students_shape, untrained_students
 from pdjax.stages.teacher import open_trajectory, teacher_shape
 from pdjax.store import CheckpointStore
 from pdjax.types import Params
@@ -64,7 +66,7 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
 
 
 def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
-    """Evaluates the probes on the kept checkpoints of the students that ``probes.students`` names.
+    """Evaluates the probes on the students that ``probes.students`` names: untrained, and at their kept checkpoints.
 
     Raises:
       UserError: a student is not finished, or a directory holds probes of others.
@@ -82,7 +84,7 @@ def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     every = config.student_training.checkpoint_every
     assert every is not None  # the config requires it
     probes = string_probes(config, config.student, teacher)
-    progress = Progress("student probes", sum(run.budget // every for run in runs), unit="checkpoint")
+    progress = Progress("student probes", sum(1 + run.budget // every for run in runs), unit="checkpoint")
     for run in runs:
         _probe_run(config, workdir, run, probes, digest, interrupt, progress)
     progress.close()
@@ -101,15 +103,19 @@ def _probe_run(
         raise UserError(f"a finished run {run.name}", "none", "run --stage=students first")
     store, directory = open_checkpoints(workdir, run), run_directory(workdir, run) / "probes"
     try:
-        steps = store.steps()
-        students = [store.digest(step) for step in steps]
-        identity = digest_of({"probes": _settings(config), "students": students, "teacher": teacher})
+        kept = store.steps()
+        steps = (0, *kept)
+        students = [store.digest(step) for step in kept]
+        identity = digest_of({"probes": _settings(config), "students": students, "steps": steps, "teacher": teacher})
         if is_measured(directory, identity):
             progress.skip(len(steps))
             return
         like = students_shape(config, len(run.replicas))
         names = [{"replica": replica} for replica in range(len(run.replicas))]
-        load = functools.partial(store.restore, like=like)
+
+        def load(step: int) -> Params:
+            return store.restore(step, like) if step else untrained_students(config, run)
+
         measure_checkpoints(directory, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
     finally:
         store.close()

@@ -131,12 +131,14 @@ def measure_checkpoints(
     group = _group_size(len(steps), max(1, at_once // len(names)))
     for first in range(0, len(steps), group):
         together = steps[first : first + group]
-        params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[load(step) for step in together])
+        trees = [load(step) for step in together]
+        trees += trees[-1:] * (group - len(trees))  # of the last group, to have the shape of the others
+        params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
         keys = [{**name, "step": step} for step in together for name in names]
         for name, probe in probes.items():
-            records = zip(keys, probe(params), strict=True)
+            records = zip(keys, probe(params)[: len(keys)], strict=True)
             lines[name] += [json.dumps({**key, **record}) + "\n" for key, record in records]
-        progress.advance(group)
+        progress.advance(len(together))
         if interrupt.signal_number is not None:
             raise Interrupted(interrupt.signal_number, "these probes begin again")
     if is_first():
@@ -169,8 +171,8 @@ def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
 
 
 def _group_size(count: int, most: int) -> int:
-    """Returns the largest divisor of the number of checkpoints that is at most ``most``: one shape, one program."""
-    return max(size for size in range(1, most + 1) if count % size == 0)
+    """Returns the largest size, at most ``most``, of groups of one shape that measure at most one checkpoint twice."""
+    return max(size for size in range(1, most + 1) if -count % size <= 1)
 
 
 def _rows(values: Float[Array, "R *rest"] | Int[Array, "R *rest"]) -> list[Any]:

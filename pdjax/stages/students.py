@@ -76,6 +76,13 @@ def students_shape(config: Config, count: int) -> Params:
     return jax.eval_shape(functools.partial(init_state, program), jax.ShapeDtypeStruct((count,), jnp.int32)).params
 
 
+def untrained_students(config: Config, description: RunDescription) -> Params:
+    """Returns the stacked parameters that the students of a run begin with."""
+    program = student_program(config, guided=False).program
+    seeds = jnp.array([replica.seed for replica in description.replicas], jnp.int32)
+    return jax.jit(functools.partial(init_state, program))(seeds).params
+
+
 def _announce_disk(config: Config, workdir: Path, pending: Sequence[RunDescription]) -> None:
     """Says how much disk the kept checkpoints take, and refuses when it is not there."""
     every = config.student_training.checkpoint_every

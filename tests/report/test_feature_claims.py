@@ -10,10 +10,13 @@ from pdjax.report.reading import read_results
 from pdjax.report.tables import all_tables
 
 
-def probed(workdir: Any, two: dict[str, tuple[float, ...]], **changes: Any) -> ClaimResult:
+def probed(
+    workdir: Any, two: dict[str, tuple[float, ...]], untrained: float | None = None, **changes: Any
+) -> ClaimResult:
     """Returns the verdict on (2, T) at 100 steps; one-shot has M_robust 0.4, M_close 0.3 and probes at 0.5.
 
     The seeds of one-shot lie 0.01 apart. The measures of ``two`` are given by seed, for every n and level alike.
+    Probes are at ``untrained`` in all students at step 0; None: they were not probed there.
     """
     base = {"robust": (0.39, 0.40, 0.41), "close": (0.29, 0.30, 0.31), "levels": (0.49, 0.50, 0.51)}
     workdir.strings(students=["one_shot", "two"])
@@ -21,6 +24,7 @@ def probed(workdir: Any, two: dict[str, tuple[float, ...]], **changes: Any) -> C
     workdir.config["probes"] |= changes
     workdir.start()
     workdir.teacher()
+    before = {} if untrained is None else {0: [[untrained, untrained]] * 3}
     for key, found in (("one_shot", base), ("two", {**base, **two})):
         workdir.student(key, 100, {100: (0.5, 0.5, 0.5)})
         pairs = list(zip(found["robust"], found["close"], strict=True))
@@ -28,7 +32,7 @@ def probed(workdir: Any, two: dict[str, tuple[float, ...]], **changes: Any) -> C
             f"{key}-100",
             # n = 2 and n = 4: what counts is their mean
             ngrams={s: [[[[r - 0.1], [r + 0.1]], [[c], [c]]] for r, c in pairs] for s in (50, 100)},
-            nonterminals={s: [[a - 0.2, a + 0.2] for a in found["levels"]] for s in (50, 100)},
+            nonterminals=before | {s: [[a - 0.2, a + 0.2] for a in found["levels"]] for s in (50, 100)},
         )
     (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R5"]
     return result
@@ -69,6 +73,12 @@ def test_r5_waits_for_the_probes(workdir: Any):
     (workdir.path / "students" / "two-100" / "probes" / "result.json").unlink()
     (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R5"]
     assert (result.verdict, result.note) == ("not tested", "not measured yet")
+
+
+def test_r5_says_what_untrained_students_show(workdir: Any):
+    result = probed(workdir, BETTER, untrained=0.47)
+    assert result.note == "accuracy of probes: 0.470 in these students before training, 0.600 in the last checkpoint"
+    assert result.verdict == "holds"
 
 
 def test_tables_name_model_step_and_place(workdir: Any):

@@ -109,8 +109,11 @@ def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
     assert teacher.agreement.divergence[-1, 0] == pytest.approx(0, abs=1e-6)
     students = read_string_probes(workdir / "students" / "hard-24")
     assert students.ngrams is not None
-    assert students.ngrams.values.shape == (2, 4, 2, 2, 1)
-    assert students.ngrams.steps.tolist() == [12, 24]
+    assert students.ngrams.steps.tolist() == [0, 12, 24]
+    assert students.ngrams.values.shape == (3, 4, 2, 2, 1)
+    untrained = students.ngrams.values[0]  # strategies by seeds: temperatures begin with the same students
+    np.testing.assert_array_equal(untrained[:2], untrained[2:])
+    assert not np.array_equal(untrained[0], untrained[1])
     assert not (workdir / "students" / "peak-24" / "probes").exists()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from pdjax.report.arms import Arm
 from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
-from pdjax.report.features import Measure, student_feature
+from pdjax.report.features import Measure, student_feature, untrained_feature
 from pdjax.report.results import Results
 
 R5 = Statement(
@@ -51,8 +51,19 @@ def _case(results: Results, alike: list[str], baselines: list[str], rate: float,
             name = f"{NAMES[measure]}, against {results.labels[baseline]}"
             measurements.append(_compare(results, name, measure, arm, other))
     verdict, note = decide(measurements)
+    if arm is not None:
+        note = "; ".join(part for part in (note, _untrained_note(results, arm)) if part)
     case = f"{results.joined_name(alike, rate)}, {budget:,} steps"
     return ClaimResult(R5, case, tuple(measurements), verdict, note)
+
+
+def _untrained_note(results: Results, arm: Arm) -> str:
+    """Says how well probes tell the non-terminals before any training; empty if that was not measured (yet)."""
+    found = untrained_feature(results, [arm], "nonterminals")
+    if found is None:
+        return ""
+    first, last = found.mean[[0, -1]].mean(axis=1)
+    return f"accuracy of probes: {first:.3f} in these students before training, {last:.3f} in the last checkpoint"
 
 
 def _compare(results: Results, name: str, measure: Measure, arm: Arm | None, other: Arm | None) -> Measurement:

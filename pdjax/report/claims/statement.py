@@ -49,7 +49,7 @@ class ClaimResult:
     case: str
     measurements: tuple[Measurement, ...]
     verdict: Verdict
-    note: str  # why it was not tested
+    note: str  # why it was not tested, or what to read the verdict with
 
 
 def paired_margin(first: Arm, second: Arm, over_training: bool = False) -> Interval | None:

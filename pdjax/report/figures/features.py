@@ -11,7 +11,14 @@ from matplotlib.lines import Line2D
 
 from pdjax.report import style
 from pdjax.report.arms import Arm
-from pdjax.report.features import Feature, Measure, probed_arms, student_feature, teacher_feature
+from pdjax.report.features import (
+    Feature,
+    Measure,
+    probed_arms,
+    student_feature,
+    teacher_feature,
+    untrained_feature,
+)
 from pdjax.report.figures.drawing import (
     SMALL,
     ReportFigure,
@@ -28,6 +35,7 @@ from pdjax.report.results import Results
 from pdjax.report.stats import half_width
 
 _TEACHER = {"color": style.TEACHER_COLOR, "linestyle": "--", "linewidth": 1.3}
+_UNTRAINED = {"color": style.TEACHER_COLOR, "linestyle": ":", "linewidth": 1.3}
 
 
 class _Panel(NamedTuple):
@@ -92,6 +100,8 @@ def _caption(results: Results, arms: Sequence[Arm], panels: Sequence[_Panel]) ->
     ]
     teacher = any(teacher_feature(results, panel.measure) is not None for panel in panels)
     line = "Dashed grey: the final teacher. " if teacher else ""
+    if any(untrained_feature(results, arms, panel.measure) for panel in panels):
+        line += "Dotted grey: the students before training. "
     return (
         f"The students' last checkpoints: {'; '.join(shown)}. {_bands(arms)}{line}Corresponds to figure 5 of the paper."
     )
@@ -123,13 +133,19 @@ def draw_features(results: Results, arms: Sequence[Arm]) -> Figure:
         teacher = teacher_feature(results, panel.measure)
         if teacher is not None:
             axes.plot(teacher.places, teacher.values[-1, 0], **_TEACHER)
+        untrained = untrained_feature(results, arms, panel.measure)
+        if untrained is not None:
+            axes.plot(untrained.places, untrained.values[0].mean(axis=0), **_UNTRAINED)
         places = _places(results, arms, panel.measure)
         axes.set_xticks(places)
         if panel.measure == "nonterminals":
             axes.set_xlim(max(places) + 0.3, min(places) - 0.3)
         axes.set_xlabel(panel.place, fontsize=SMALL)
         axes.set_title(panel.label, fontsize=10)
-    add_legend(figure, _handles(results, arms, any(teacher_feature(results, p.measure) for p in panels)))
+    handles = _handles(results, arms, any(teacher_feature(results, p.measure) for p in panels))
+    if any(untrained_feature(results, arms, panel.measure) for panel in panels):
+        handles.append(Line2D([], [], label="untrained students", **_UNTRAINED))
+    add_legend(figure, handles)
     return figure
 
 
