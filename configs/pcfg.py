@@ -41,6 +41,7 @@ from pdjax.config.building import ablation, adam, comparison, optional, placemen
 NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
 
 KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
+PROBED = ("labels", "one_shot", "progressive", "two_shot")
 TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
 
 LAPTOP = dict(
@@ -112,13 +113,13 @@ PAPER = dict(
     data_devices=-1,
 )
 ABLATIONS = dict(
-    kappa_budgets=(400, 800, 1200),
+    kappa_budgets=(400, 800),
     other_budgets=(400, 800),
     mask_rates=(0.15, 0.5),
     grammars={"cfg3h": 16, "cfg3i": 16},  # with the symbol under which their strings are of like length
     wide_heads=4,
-    size_heads=(1, 2, 4, 8),
-    size_steps=1200,
+    size_heads=(2, 4, 8),
+    size_steps=800,
     patience=400,
     crossing=dict(n=(2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32),
 )
@@ -129,9 +130,9 @@ SIZES = {
     "ablations": LAPTOP
     | dict(
         name="pcfg-ablations",
-        budgets=(400, 600, 800, 1200),
+        budgets=(400, 800),
         durations=(150, 300),
-        student_checkpoint_every=200,
+        student_checkpoint_every=None,  # the default's students are the ones that are probed
         evaluate_every=50,  # adaptive curricula decide at evaluations
         evaluation_batches=8,
         ablations=ABLATIONS,
@@ -139,6 +140,7 @@ SIZES = {
     "paper-ablations": PAPER
     | dict(
         name="pcfg-paper-ablations",
+        student_checkpoint_every=None,
         ablations=ABLATIONS
         | dict(
             kappa_budgets=(2000, 4000, 8000, 16000),
@@ -185,7 +187,7 @@ def _experiment(
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
-    student_checkpoint_every: int,
+    student_checkpoint_every: int | None,
     ngrams: dict,
     nonterminals: dict,
     ablations: dict | None = None,
@@ -267,7 +269,8 @@ def _experiment(
                 ngrams=ngrams,
                 nonterminals=nonterminals,
                 agreement=dict(num_batches=2, batch_size=teacher_batch),
-                students=("labels", "one_shot", "progressive", "two_shot"),
+                students=() if student_checkpoint_every is None else PROBED,
+                longest_alone=True,
             ),
             sizes=optional(dict, None if ablations is None else _sizes(ablations, bert, shared)),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
@@ -331,7 +334,7 @@ def _ablation_strategies(found: tuple[int, ...] | None, ablations: dict) -> dict
 
 def _settings(ablations: dict, bert: dict) -> dict[str, dict]:
     """Returns the experiments in other settings."""
-    strategies, budgets = ("one_shot", "progressive", "two_shot"), ablations["other_budgets"]
+    strategies, budgets = ("one_shot", "two_shot"), ablations["other_budgets"]
     rates = {f"{100 * rate:g}%": dict(task=dict(mask_rate=rate)) for rate in ablations["mask_rates"]}
     grammars = {grammar: dict(task=dict(grammar=grammar, root=root)) for grammar, root in ablations["grammars"].items()}
     heads = ablations["wide_heads"]

@@ -179,6 +179,7 @@ def _experiment(
                 ngrams=ngrams,
                 agreement=dict(num_batches=2, batch_size=teacher_batch),
                 students=("labels", "one_shot", "progressive", "two_shot"),
+                longest_alone=True,
             ),
             sizes=optional(dict, _sizes(settings, gpt2, shared, teacher_steps, student_rate)),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),

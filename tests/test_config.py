@@ -124,6 +124,7 @@ def valid():
                 },
                 "agreement": {"num_batches": 1, "batch_size": 8},
                 "students": ("one_shot",),
+                "longest_alone": False,
             },
             "sizes": {
                 "panels": {"heads": {"2": BERT | {"num_heads": 2}, "4": dict(BERT)}},

@@ -7,13 +7,7 @@ import time
 
 import pytest
 
-SMALL = (
-    "--config=configs/pcfg.py:smoke",
-    "--config.task.root=10",
-    "--config.teacher.num_layers=1",
-    "--config.student.num_layers=1",
-    "--config.student_training.budgets=(16,)",
-)
+SMALL = ("--config=tests/minimal.py",)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +24,7 @@ def results(workdir):
     contents = {name: (workdir / name).read_text() for name in names}
     for path in sorted((workdir / "teacher" / "trajectory" / "checkpoints").glob("*/record/metadata")):
         contents[str(path.relative_to(workdir))] = path.read_text()
-    assert len(contents) == 1 + 7 + 8  # teacher and six runs of students; checkpoints every 4 of 32 steps
+    assert len(contents) == 1 + 5 + 8  # teacher and four runs of students; checkpoints every 4 of 32 steps
     return contents
 
 
@@ -40,7 +34,7 @@ def test_second_call_does_nothing_again(finish, undisturbed):
     before = results(workdir)
     code, log = finish(*SMALL, f"--workdir={workdir}")
     assert code == 0
-    assert "0 of 6 runs to do" in log
+    assert "0 of 4 runs to do" in log
     assert "32/32" not in log
     assert results(workdir) == before
 

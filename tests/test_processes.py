@@ -15,10 +15,7 @@ from pdjax.errors import UserError
 from pdjax.processes import join
 
 FLAGS = (
-    "--config=configs/pcfg.py:smoke",
-    "--config.task.root=10",
-    "--config.teacher.num_layers=1",
-    "--config.student.num_layers=1",
+    "--config=tests/minimal.py",
     "--config.student_training.seeds=(0, 1)",
     "--config.placement.mesh.data=-1",
 )

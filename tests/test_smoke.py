@@ -42,8 +42,8 @@ def test_smoke_runs_every_stage_to_the_report(load_config_file, finish, tmp_path
     for run, members in runs.items():
         if any(config.strategies[key].is_adaptive for key, _ in members):
             assert (workdir / "students" / run / "curriculum.json").exists()
-        if any(key in config.probes.students for key, _ in members):
-            assert (workdir / "students" / run / "probes" / "result.json").exists()
+        probed = [key for key, budget in members if config.probes_students_of(budget) and key in config.probes.students]
+        assert (workdir / "students" / run / "probes" / "result.json").exists() == bool(probed)
     for seed in config.teacher_training.extra_seeds:
         assert (workdir / "teacher" / f"trajectory-seed{seed}" / "store.json").exists()
     page = (workdir / "report" / "index.html").read_text()

@@ -136,12 +136,14 @@ def probes(
     nonterminals: Mapping[str, Any] | None = None,
     agreement: Mapping[str, Any] | None = None,
     students: Sequence[str] = (),
+    longest_alone: bool = False,
 ) -> dict[str, Any]:
     """Returns the fields of a ``ProbesConfig``."""
     found = dict(
         monomials=monomials, attention=attention, ngrams=ngrams, nonterminals=nonterminals, agreement=agreement
     )
-    return dict(seed=0, students=tuple(students), **{name: optional(dict, value) for name, value in found.items()})
+    asked = dict(students=tuple(students), longest_alone=longest_alone)
+    return dict(seed=0, **asked, **{name: optional(dict, value) for name, value in found.items()})
 
 
 def temperature_name(temperature: float) -> str:

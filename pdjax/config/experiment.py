@@ -70,6 +70,10 @@ class Config:
         own = self.strategies[strategy].budgets
         return budget in (self.student_training.budgets if own is None else own)
 
+    def probes_students_of(self, budget: int) -> bool:
+        """Whether the students of ``probes.students`` are probed when they are trained for so many steps."""
+        return not self.probes.longest_alone or budget == max(self.student_training.budgets)
+
     def in_setting(self, ablation: str, setting: str) -> "Config":
         """Returns the experiment of one setting of an ablation.
 
@@ -80,7 +84,7 @@ class Config:
         whole = _replaced(self.as_dict(), asked.settings[setting])
         whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}}
         by_probes = any(self.strategies[key].selection.kind in ("robust_peak", "auto") for key in asked.strategies)
-        kept = ("seed", "ngrams") if by_probes else ("seed",)
+        kept = ("seed", "longest_alone", "ngrams") if by_probes else ("seed", "longest_alone")
         whole["probes"] = {key: value if key in kept else None for key, value in whole["probes"].items()}
         whole["probes"]["students"] = []
         whole["student_training"] |= {"budgets": asked.budgets, "checkpoint_every": None}

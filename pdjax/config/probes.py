@@ -103,3 +103,4 @@ class ProbesConfig:
     nonterminals: NonterminalsConfig | None
     agreement: AgreementConfig | None  # with the final teacher
     students: tuple[str, ...]  # strategies whose students are probed as well, at all of their checkpoints
+    longest_alone: bool  # whether the students of the longest budget alone are probed

@@ -65,7 +65,7 @@ def probed_arms(results: Results, learning_rate: float, budget: int) -> list[Arm
     Of strategies whose students are the same the first stands for all.
     """
     found: list[Arm] = []
-    for key in results.config.probes.students:
+    for key in results.config.probes.students if results.config.probes_students_of(budget) else ():
         arm = results.finished(key, learning_rate, budget)
         if arm is not None and not any(arm.is_same(other) for other in found):
             found.append(arm)

@@ -77,6 +77,7 @@ def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     trajectory = _teacher(config, workdir, config.teacher_training.seed)
     try:
         runs = [run for _, run in plan_runs(config, workdir, trajectory) if asked & set(run.strategies)]
+        runs = [run for run in runs if config.probes_students_of(run.budget)]
         final = trajectory.steps()[-1]
         teacher, digest = trajectory.restore(final, teacher_shape(config)), trajectory.digest(final)
     finally:
@@ -135,4 +136,4 @@ def _wanted(config: Config) -> bool:
 
 def _settings(config: Config) -> dict[str, object]:
     """Returns what the numbers depend on: the probes, whichever students they are evaluated on."""
-    return {key: value for key, value in config.as_dict()["probes"].items() if key != "students"}
+    return {key: value for key, value in config.as_dict()["probes"].items() if key not in ("students", "longest_alone")}

@@ -108,6 +108,7 @@ BASE = {
         "nonterminals": None,
         "agreement": None,
         "students": [],
+        "longest_alone": False,
     },
     "sizes": None,
     "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},

@@ -68,6 +68,16 @@ def test_r5_is_about_what_is_probed(workdir: Any):
     assert len(result.measurements) == 2
 
 
+def test_r5_is_about_the_students_that_are_probed(workdir: Any):
+    probed(workdir, BETTER)
+    plain = workdir.config["probes"] | {"longest_alone": True}
+    workdir.config["student_training"]["budgets"] = [100, 200]
+    workdir.config["probes"] = plain
+    workdir.write("config.json", workdir.config)
+    cases = [claim.case for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R5"]
+    assert cases == ["(2, T), 200 steps"]
+
+
 def test_r5_waits_for_the_probes(workdir: Any):
     probed(workdir, BETTER)
     (workdir.path / "students" / "two-100" / "probes" / "result.json").unlink()

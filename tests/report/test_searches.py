@@ -168,6 +168,17 @@ def test_c1_of_r4_is_the_place_of_the_grid_nearest_to_where_m_robust_turns(workd
     assert f"C1 is 300, nearest to the {'peak' if peaked else 'fastest rise'} of M_robust at step 330" in result.note
 
 
+def test_c1_of_r4_is_where_m_robust_turns_if_students_learned_from_there(workdir: Any):
+    searched(workdir, BEST_AT_300, peak=330, auto=330)
+    (result,) = verdicts(workdir, "R4")
+    assert result.verdict == "holds"
+    assert [m.quantity for m in result.measurements] == [
+        *(f"330 (T = 25) minus {first} (T = 25)" for first in (100, 200, 500)),
+        *(f"330 (T = 25) minus {first} (T = 25) (neighbour)" for first in (300, 400)),
+    ]
+    assert "C1 is 330, the peak of M_robust;" in result.note
+
+
 def test_r4_waits_for_every_duration_of_a_first_checkpoint(workdir: Any):
     searched(workdir, BEST_AT_300)
     (workdir.path / "students" / "c500_50-100" / "result.json").unlink()

@@ -30,7 +30,7 @@ def progressive_students_have_better_features(results: Results) -> list[ClaimRes
     cases = []
     for alike, rate, budget in results.cases(progressive if _measures(results) else []):
         rivals = [k for k in probed if not strategies[k].is_progressive and results.asks(k, budget)]
-        if rivals:
+        if rivals and results.config.probes_students_of(budget):
             cases.append(_case(results, alike, rivals, rate, budget))
     return cases
 

@@ -9,8 +9,9 @@ R4 = Statement(
     name="R4",
     text="The inflection of the teacher’s M_robust is the best first checkpoint of (2, T) distillation.",
     source="figure 4 (right)",
-    rule="C1 is the place of the grid nearest to the peak of M_robust, averaged over n; where M_robust does not fall "
-    "within the training it has no peak, and C1 is nearest to its fastest rise. Students of (2, T) strategies learn "
+    rule="C1 is the peak of M_robust, averaged over n; where M_robust does not fall within the training it has no "
+    "peak, and C1 is its fastest rise. Where no students learned from that very checkpoint C1 is the place of the grid "
+    "nearest to it. Students of (2, T) strategies learn "
     "from each first checkpoint with several T, and each has the T of its highest mean final held-out accuracy "
     "(the best of several is the best by chance too: the intervals are not corrected for that). Paired by seed, the "
     "claim holds if the 95% Student t intervals of C1 minus each first checkpoint that is more than one place away in "
@@ -49,12 +50,14 @@ def _decide_inflection(results: Results, search: Search) -> ClaimResult:
     case, peak = _case(results, search), results.selection.get("robust_peak")
     if peak is None:
         return ClaimResult(R4, case, (), "not tested", "M_robust does not rise, or was not measured")
-    first = min(search.grid, key=lambda step: abs(step - peak["step"]))
+    turn = peak["step"]
+    first = turn if turn in search.firsts else min(search.grid, key=lambda step: abs(step - turn))
     others = [step for step in search.grid if step != first]
     far = [_margin(search, first, step) for step in others if search.places_apart(first, step) > 1]
     near = [_margin(search, first, step) for step in others if search.places_apart(first, step) == 1]
     verdict, missing = decide(far, "" if far else "no first checkpoint more than one place away")
-    where = f"C1 is {first:,}, nearest to the {turn_name(results)} of M_robust at step {peak['step']:,}"
+    name = f"the {turn_name(results)} of M_robust"
+    where = f"C1 is {first:,}, " + (name if first == turn else f"nearest to {name} at step {turn:,}")
     note = "; ".join(text for text in (missing, where, _winner_note(results, search, first)) if text)
     shown = [m._replace(quantity=f"{m.quantity} (neighbour)") for m in near]
     return ClaimResult(R4, case, (*far, *shown), verdict, note)

@@ -1,0 +1,34 @@
+"""The smallest experiment with a teacher, probes and students, for tests that start many processes.
+
+It is the smoke of configs/pcfg.py with strings of at most 10 tokens, models of one layer, four strategies and the one
+probe that compiles in a second.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from pdjax.config.building import optional
+
+STRATEGIES = ("labels", "one_shot", "progressive", "two_shot")
+
+
+def get_config() -> ConfigDict:
+    """Returns the experiment."""
+    path = Path(__file__).parent.parent / "configs" / "pcfg.py"
+    spec = importlib.util.spec_from_file_location("pcfg", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("smoke")
+    with config.unlocked():
+        config.name = "minimal"
+        config.task.root = 10
+        config.teacher.num_layers = config.student.num_layers = 1
+        config.student_training.budgets = (16,)
+        config.strategies = ConfigDict({key: config.strategies[key] for key in STRATEGIES})
+        del config.comparisons["first_checkpoint"]
+        config.probes.ngrams = config.probes.nonterminals = optional(dict)
+    return config.lock()
