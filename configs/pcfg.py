@@ -34,6 +34,8 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 (2, T) gains more there, but training from labels is unstable on some seeds.
 """
 
+from types import SimpleNamespace
+
 from ml_collections import ConfigDict
 
 from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, search, selection, strategy
@@ -57,7 +59,8 @@ LAPTOP = dict(
     budgets=(600, 800),
     durations=(300,),
     duration=300,
-    firsts=(200, 300, 400, 500, 600, 800),
+    firsts=(300, 400, 500, 600, 800),
+    found=None,  # checkpoints that are given where the training is too short to choose by
     grid_budget=600,
     chunk=50,
     evaluate_every=100,
@@ -65,8 +68,10 @@ LAPTOP = dict(
     student_checkpoint_every=200,
     ngrams=NGRAMS,
     nonterminals=dict(num_heads=16, num_train=3200, num_test=512, batch_size=64, learning_rate=1e-2),
+    ablations=None,
+    data_devices=1,  # that share a batch
 )
-SMOKE = dict(
+SMOKE = LAPTOP | dict(
     name="pcfg-smoke",
     root=13,
     teacher_heads=2,
@@ -80,7 +85,7 @@ SMOKE = dict(
     durations=(4,),
     duration=4,
     firsts=(8, 16),
-    found=(8,),  # too short a training for a phase transition
+    found=(8,),
     grid_budget=8,
     chunk=4,
     evaluate_every=4,
@@ -89,7 +94,7 @@ SMOKE = dict(
     ngrams=dict(NGRAMS, n=(2, 3), num_sentences=4, num_positions=2, batch_size=8),
     nonterminals=dict(num_heads=2, num_train=16, num_test=8, batch_size=8, learning_rate=1e-2),
 )
-PAPER = dict(
+PAPER = LAPTOP | dict(
     name="pcfg-paper",
     root=None,
     teacher_heads=32,
@@ -164,61 +169,36 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
-    return _experiment(**SIZES[variant])
+    return _experiment(SimpleNamespace(**SIZES[variant]))
 
 
-def _experiment(
-    *,
-    name: str,
-    root: int | None,
-    teacher_heads: int,
-    student_heads: int,
-    layers: int,
-    teacher_batch: int,
-    student_batch: int,
-    teacher_steps: int,
-    checkpoint_every: int,
-    budgets: tuple[int, ...],
-    durations: tuple[int, ...],
-    duration: int,
-    firsts: tuple[int, ...],
-    found: tuple[int, ...] | None = None,
-    grid_budget: int,
-    chunk: int,
-    evaluate_every: int,
-    evaluation_batches: int,
-    student_checkpoint_every: int | None,
-    ngrams: dict,
-    nonterminals: dict,
-    ablations: dict | None = None,
-    data_devices: int = 1,  # that share a batch
-) -> ConfigDict:
+def _experiment(size: SimpleNamespace) -> ConfigDict:
     optimizer = adam(clip_norm=1.0, beta2=0.95)
     bert = dict(
         kind="bert",
-        num_layers=layers,
+        num_layers=size.layers,
         head_dim=optional(int, 8),
         width=optional(int),
         feed_forward_multiple=4,
         dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
-        attend_to_selected=not name.startswith("pcfg-paper"),  # the released code hides selected positions as keys
+        attend_to_selected=not size.name.startswith("pcfg-paper"),  # the released code hides selected positions as keys
         compute="float32",
     )
-    main = None if ablations is None else ablations["kappa_budgets"]
-    strategies = _strategies(duration, found, main, grid_budget)
-    strategies |= search(firsts, durations, grid_budget)
+    main = None if size.ablations is None else size.ablations["kappa_budgets"]
+    strategies = _strategies(size.duration, size.found, main, size.grid_budget)
+    strategies |= search(size.firsts, size.durations, size.grid_budget)
     comparisons = dict(
         all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
         first_checkpoint=comparison(
             "(2, T) by first checkpoint",
             "figure 4 (right)",
-            *("robust_peak", "auto", *search(firsts, durations, grid_budget)),
+            *("robust_peak", "auto", *search(size.firsts, size.durations, size.grid_budget)),
             kind="first_checkpoints",
         ),
     )
     asked = {}
-    if ablations is not None:
-        further = _ablation_strategies(found, ablations)
+    if size.ablations is not None:
+        further = _ablation_strategies(size.found, size.ablations)
         strategies |= further
         comparisons |= dict(
             kappa=comparison("How long on the intermediate checkpoints", "figure 24", *KAPPAS, kind="budgets"),
@@ -229,29 +209,29 @@ def _experiment(
                 *("one_shot", "progressive", "two_shot", "saturate", "agree", "robust"),
             ),
         )
-        asked = _settings(ablations, bert)
-    shared = dict(batch_size=student_batch, shared_batches=True, optimizer=optimizer)
+        asked = _settings(size.ablations, bert)
+    shared = dict(batch_size=size.student_batch, shared_batches=True, optimizer=optimizer)
     config = ConfigDict(
         dict(
-            name=name,
+            name=size.name,
             seed=0,
             task=dict(
                 kind="pcfg",
                 grammar="cfg3b",
-                root=optional(int, root),
+                root=optional(int, size.root),
                 length=optional(int),
                 mask_rate=0.3,
                 select_bos=False,  # the released code may select [BOS]
             ),
-            teacher=dict(bert, num_heads=teacher_heads),
-            student=dict(bert, num_heads=student_heads),
+            teacher=dict(bert, num_heads=size.teacher_heads),
+            student=dict(bert, num_heads=size.student_heads),
             teacher_training=dict(
                 seed=0,
                 extra_seeds=(),
-                steps=teacher_steps,
-                batch_size=teacher_batch,
+                steps=size.teacher_steps,
+                batch_size=size.teacher_batch,
                 learning_rate=5e-3,
-                checkpoint_every=checkpoint_every,
+                checkpoint_every=size.checkpoint_every,
                 trajectory=optional(str),
                 optimizer=optimizer,
             ),
@@ -259,23 +239,25 @@ def _experiment(
                 shared,
                 seeds=(0, 1, 2),
                 learning_rates=(5e-3,),
-                budgets=budgets,
-                checkpoint_every=optional(int, student_checkpoint_every),
+                budgets=size.budgets,
+                checkpoint_every=optional(int, size.student_checkpoint_every),
             ),
             strategies=strategies,
             comparisons=comparisons,
             ablations=asked,
             probes=probes(
-                ngrams=ngrams,
-                nonterminals=nonterminals,
-                agreement=dict(num_batches=2, batch_size=teacher_batch),
-                students=() if student_checkpoint_every is None else PROBED,
+                ngrams=size.ngrams,
+                nonterminals=size.nonterminals,
+                agreement=dict(num_batches=2, batch_size=size.teacher_batch),
+                students=() if size.student_checkpoint_every is None else PROBED,
                 longest_alone=True,
             ),
-            sizes=optional(dict, None if ablations is None else _sizes(ablations, bert, shared)),
-            evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
-            loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
-            placement=placement(data=data_devices),
+            sizes=optional(dict, None if size.ablations is None else _sizes(size.ablations, bert, shared)),
+            evaluation=dict(
+                every=size.evaluate_every, num_batches=size.evaluation_batches, batch_size=size.teacher_batch
+            ),
+            loop=dict(chunk_steps=size.chunk, save_every=4 * size.chunk, writers=()),
+            placement=placement(data=size.data_devices),
         )
     )
     return config.lock()
