@@ -60,6 +60,7 @@ LAPTOP = dict(
     durations=(300,),
     duration=300,
     firsts=(300, 400, 500, 600, 800),
+    chosen_by="phase",
     found=None,  # checkpoints that are given where the training is too short to choose by
     grid_budget=600,
     chunk=50,
@@ -131,6 +132,19 @@ ABLATIONS = dict(
 SIZES = {
     "": LAPTOP,
     "smoke": SMOKE,
+    "short": LAPTOP
+    | dict(
+        name="pcfg-short",
+        root=13,  # strings of 8 to 27 tokens
+        teacher_steps=3200,
+        checkpoint_every=100,
+        budgets=(1000, 2000),
+        firsts=(100, 200, 400, 600, 1000, 1600),
+        chosen_by="auto",  # the loss shows no plateau
+        grid_budget=1000,
+        evaluate_every=200,
+        student_checkpoint_every=500,
+    ),
     "paper": PAPER,
     "ablations": LAPTOP
     | dict(
@@ -165,7 +179,8 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'ablations' has more strategies and settings, at a laptop's size, and 'paper-ablations' at the paper's.
+    'short' has shorter strings and longer training. 'ablations' has more strategies and settings, at a laptop's size, and
+    'paper-ablations' at the paper's.
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
@@ -185,7 +200,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
         compute="float32",
     )
     main = None if size.ablations is None else size.ablations["kappa_budgets"]
-    strategies = _strategies(size.duration, size.found, main, size.grid_budget)
+    strategies = _strategies(size, main)
     strategies |= search(size.firsts, size.durations, size.grid_budget)
     comparisons = dict(
         all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
@@ -263,14 +278,12 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
     return config.lock()
 
 
-def _strategies(
-    duration: int, found: tuple[int, ...] | None, budgets: tuple[int, ...] | None, grid_budget: int
-) -> dict[str, dict]:
+def _strategies(size: SimpleNamespace, budgets: tuple[int, ...] | None) -> dict[str, dict]:
     """Returns the strategies of figure 1 and, at the budget of the (2, T) grid alone, further ways to find C1."""
 
     def two_shot(kind: str, label: str, budgets: tuple[int, ...] | None) -> dict:
-        chosen = selection(kind) if found is None else selection("steps", steps=found)
-        return strategy("fixed_duration", label, chosen, duration=duration, budgets=budgets)
+        chosen = selection(kind) if size.found is None else selection("steps", steps=size.found)
+        return strategy("fixed_duration", label, chosen, duration=size.duration, budgets=budgets)
 
     return dict(
         labels=strategy("labels", "labels only", selection("final")),
@@ -278,9 +291,9 @@ def _strategies(
         progressive=strategy(
             "teacher_split", "progressive (8-shot, T0/2)", selection("equal", count=8), kappa=0.5, budgets=budgets
         ),
-        two_shot=two_shot("phase", f"progressive (2, {duration})", budgets),
-        robust_peak=two_shot("robust_peak", f"(2, {duration}) from the peak of M_robust", (grid_budget,)),
-        auto=two_shot("auto", f"(2, {duration}), automatic", (grid_budget,)),
+        two_shot=two_shot(size.chosen_by, f"progressive (2, {size.duration})", budgets),
+        robust_peak=two_shot("robust_peak", f"(2, {size.duration}) from the peak of M_robust", (size.grid_budget,)),
+        auto=two_shot("auto", f"(2, {size.duration}), automatic", (size.grid_budget,)),
     )
 
 

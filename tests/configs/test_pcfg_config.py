@@ -1,6 +1,6 @@
 import pytest
 
-VARIANTS = ("", "smoke", "paper", "ablations", "paper-ablations")
+VARIANTS = ("", "smoke", "short", "paper", "ablations", "paper-ablations")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
