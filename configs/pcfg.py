@@ -179,8 +179,8 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'short' has shorter strings and longer training. 'ablations' has more strategies and settings, at a laptop's size, and
-    'paper-ablations' at the paper's.
+    'short' has shorter strings and longer training; 'ablations' has more strategies and settings, at a laptop's size,
+    and 'paper-ablations' at the paper's.
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")

@@ -186,8 +186,10 @@ def find_robust_peak(
     window = np.ones(3)
     speed = np.convolve(np.diff(mean), window, mode="same") / np.convolve(np.diff(steps), window, mode="same")
     fastest = int(np.argmax(speed))
+    first, last = max(fastest - 1, 0), min(fastest + 2, len(mean) - 1)
     reason = (
-        f"{what} has no peak before the training ends with {mean[-1]:.3f} at step {steps[-1]}; it rises fastest "
-        f"from {mean[fastest]:.3f} at step {steps[fastest]} to {mean[fastest + 1]:.3f} at step {steps[fastest + 1]}"
+        f"{what} has no peak before the training ends with {mean[-1]:.3f} at step {steps[-1]}; around step "
+        f"{steps[fastest + 1]} it rises fastest, from {mean[first]:.3f} at step {steps[first]} to {mean[last]:.3f} at "
+        f"step {steps[last]}"
     )
     return RobustPeak(int(steps[fastest + 1]), False, reason)

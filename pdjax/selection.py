@@ -85,7 +85,7 @@ def _select_automatically(available: Sequence[int], evidence: Evidence) -> Selec
         _require_shown(None, "drop of the teacher's loss or rise of its M_robust", "auto")
     if phases is None:
         assert peak is not None
-        wanted, why = peak.step, f"the loss shows no phases; {peak.reason}"
+        wanted, why = peak.step, f"where M_robust turns: {peak.reason}; the loss shows no phases"
     elif peak is None or not phases.start <= peak.step <= phases.end:
         other = "M_robust was not measured or never rises" if peak is None else f"M_robust turns outside: {peak.reason}"
         wanted, why = phases.middle, f"the middle of the loss drop: {phases.reason}; {other}"

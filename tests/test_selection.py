@@ -111,7 +111,7 @@ def test_automatic_choice_is_between_loss_and_robustness_within_the_drop(row):
 def test_automatic_choice_by_robustness_alone():
     found = select(selection("auto"), AVAILABLE, shown(robust_peak=RobustPeak(280, True, "there")))
     assert found.teacher_steps == (300, 1600)
-    assert "no phases; there" in found.reason
+    assert "where M_robust turns: there; the loss shows no phases;" in found.reason
 
 
 def test_the_robust_peak_selects_the_nearest_stored_checkpoint_and_the_final_one():

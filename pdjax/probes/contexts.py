@@ -32,16 +32,21 @@ class Distinct(NamedTuple):
     total: Int[Array, ""]
 
 
-def draw_places(key: PRNGKeyArray, batch: Batch, positions: int) -> Places:
-    """Draws positions of each string of a batch, uniformly; [BOS] is none.
+def draw_places(key: PRNGKeyArray, batch: Batch, positions: int, masked: bool) -> Places:
+    """Draws positions of each string of a batch, uniformly: for next-token models of those that count in the loss.
+
+    At other positions nobody has taught them anything. Masked models learn all positions but [BOS].
 
     Returns:
       ``positions`` places for each string, one string after the other.
     """
     tokens, valid = batch.extras["tokens"], batch.inputs["valid"]
-    length = valid.sum(1, keepdims=True) - 1
+    terminal = valid & (jnp.arange(valid.shape[1]) > 0)[None]
+    counts = terminal if masked else jnp.pad(batch.weights > 0, ((0, 0), (1, 0)))[:, :-1]
+    total = counts.sum(1, keepdims=True)
     uniform = jax.random.uniform(key, (len(tokens), positions))
-    position = 1 + jnp.minimum((uniform * length).astype(jnp.int32), length - 1)
+    rank = jnp.minimum((uniform * total).astype(jnp.int32), total - 1)
+    position = jnp.sum(jnp.cumsum(counts, axis=1)[:, None] <= rank[:, :, None], axis=-1)
     return Places(jnp.repeat(tokens, positions, axis=0), jnp.repeat(valid, positions, axis=0), position.reshape(-1))
 
 

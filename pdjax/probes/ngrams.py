@@ -15,7 +15,8 @@ For next-token models (equations 11 and 12, figure 29), with the n-gram from ``i
     M_close(n)  = TV(p(x before i), p(nothing but the n-gram)),
 
 where what is taken away is hidden to attention. [BOS] always stays: the equations are about strings over the
-terminals, and [BOS], which is none and says nothing, comes in front of every one of them.
+terminals, and [BOS], which is none and says nothing, comes in front of every one of them. Positions are those whose
+tokens count in the loss.
 """
 
 import jax
@@ -72,7 +73,8 @@ def ngram_places(task: GrammarTask, config: NgramsConfig, seed: Int[Array, ""]) 
     """Returns the places that are measured, and whether a masked language model predicts them."""
     string_key, position_key = jax.random.split(named_key(seed, "ngrams"))
     batch = task.sample(string_key, config.num_sentences)
-    return draw_places(position_key, batch, config.num_positions), "selected" in batch.inputs
+    masked = "selected" in batch.inputs
+    return draw_places(position_key, batch, config.num_positions, masked), masked
 
 
 def _predictions(

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pdjax.config import PcfgLanguageTaskConfig
 from pdjax.probes.contexts import ASKED, Places, contexts, distinct, draw_places, model_inputs, num_tokens
 from pdjax.probes.lengths import at_length, padded_lengths
-from pdjax.tasks.pcfg import BOS, MASK, PAD
+from pdjax.tasks.pcfg import BOS, MASK, PAD, PcfgLanguageTask
 
 STRING = [BOS, 0, 1, 2, 2, 1, 0, PAD]
 WHAT = {"B": BOS, "M": MASK, "?": ASKED, ".": PAD, "0": 0, "1": 1, "2": 2}
@@ -63,7 +64,7 @@ def context_by_definition(tokens, length, i, n, measure, masked):
 
 @pytest.fixture(scope="module")
 def places(task):
-    return draw_places(jax.random.key(1), task.sample(jax.random.key(0), 30), 5)
+    return draw_places(jax.random.key(1), task.sample(jax.random.key(0), 30), 5, True)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -78,7 +79,7 @@ def test_contexts_follow_the_definitions(places, masked):
 
 
 def test_places_are_terminals_and_every_terminal_is_as_likely(task):
-    places = draw_places(jax.random.key(3), task.sample(jax.random.key(2), 200), 50)
+    places = draw_places(jax.random.key(3), task.sample(jax.random.key(2), 200), 50, True)
     tokens, valid, position = map(np.asarray, places)
     assert tokens.shape == valid.shape == (10_000, task.length)
     length = valid.sum(1) - 1
@@ -89,6 +90,18 @@ def test_places_are_terminals_and_every_terminal_is_as_likely(task):
     assert abs(share.mean() - 0.5) < 5 * (1 / 12 / len(share)) ** 0.5
     assert abs(share.var() - np.mean((1 - length**-2.0) / 12)) < 0.005
     np.testing.assert_array_equal(tokens[:50], np.tile(tokens[:1], (50, 1)))
+
+
+def test_places_of_next_token_models_are_those_that_count():
+    task = PcfgLanguageTask(PcfgLanguageTaskConfig("pcfg_language", "cfg3f", 13, None, 2))
+    batch = task.sample(jax.random.key(0), 20)
+    position = np.asarray(draw_places(jax.random.key(1), batch, 200, False).position).reshape(20, 200)
+    for drawn, weights in zip(position, np.asarray(batch.weights), strict=True):
+        counted = 1 + np.flatnonzero(weights)  # a weight stands at the token before
+        assert set(drawn) == set(counted)
+        assert len(counted) < batch.weights.shape[1] // 2
+        shares = np.bincount(drawn, minlength=counted.max() + 1)[counted] / 200
+        assert np.abs(shares - 1 / len(counted)).max() < 0.15
 
 
 def test_what_a_masked_model_reads():
