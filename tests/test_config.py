@@ -257,6 +257,12 @@ def test_a_setting_is_the_experiment_with_fields_replaced_and_without_probes():
     assert (wide.student.model_width, wide.task) == (32, config.task)
 
 
+def test_a_given_trajectory_is_that_of_settings_with_the_same_teacher():
+    config = from_config_dict(changed(teacher_training__trajectory="given"))
+    found = {name: config.in_setting("mask_rate", name).teacher_training.trajectory for name in ("15%", "wide")}
+    assert found == {"15%": None, "wide": "given"}
+
+
 def test_lists_are_taken_for_tuples():
     assert from_config_dict(changed(student_training__seeds=[0, 1, 2])) == from_config_dict(valid())
 

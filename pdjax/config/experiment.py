@@ -77,11 +77,16 @@ class Config:
     def in_setting(self, ablation: str, setting: str) -> "Config":
         """Returns the experiment of one setting of an ablation.
 
+        A given trajectory is that of the experiment's own teacher: a setting with another task or teacher trains one.
+
         Raises:
           UserError: the setting's fields do not exist or do not fit.
         """
         asked = self.ablations[ablation]
-        whole = _replaced(self.as_dict(), asked.settings[setting])
+        whole = self.as_dict()
+        if not {"task", "teacher", "teacher_training"}.isdisjoint(asked.settings[setting]):
+            whole["teacher_training"]["trajectory"] = None
+        whole = _replaced(whole, asked.settings[setting])
         whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}}
         by_probes = any(self.strategies[key].selection.kind in ("robust_peak", "auto") for key in asked.strategies)
         kept = ("seed", "longest_alone", "ngrams") if by_probes else ("seed", "longest_alone")
