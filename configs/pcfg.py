@@ -67,6 +67,7 @@ LAPTOP = dict(
     evaluate_every=100,
     evaluation_batches=16,
     student_checkpoint_every=200,
+    longest_alone=True,  # students of the longest budget alone are probed
     ngrams=NGRAMS,
     nonterminals=dict(num_heads=16, num_train=3200, num_test=512, batch_size=64, learning_rate=1e-2),
     ablations=None,
@@ -136,14 +137,16 @@ SIZES = {
     | dict(
         name="pcfg-short",
         root=13,  # strings of 8 to 27 tokens
+        student_heads=4,
         teacher_steps=3200,
         checkpoint_every=100,
-        budgets=(1000, 2000),
+        budgets=(1200, 2400),
         firsts=(100, 200, 400, 600, 1000, 1600),
         chosen_by="auto",  # the loss shows no plateau
-        grid_budget=1000,
+        grid_budget=1200,
         evaluate_every=200,
-        student_checkpoint_every=500,
+        student_checkpoint_every=400,
+        longest_alone=False,
     ),
     "paper": PAPER,
     "ablations": LAPTOP
@@ -265,7 +268,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
                 nonterminals=size.nonterminals,
                 agreement=dict(num_batches=2, batch_size=size.teacher_batch),
                 students=() if size.student_checkpoint_every is None else PROBED,
-                longest_alone=True,
+                longest_alone=size.longest_alone,
             ),
             sizes=optional(dict, None if size.ablations is None else _sizes(size.ablations, bert, shared)),
             evaluation=dict(
