@@ -46,7 +46,7 @@ LAPTOP = dict(
     evaluation_batches=16,
     student_checkpoint_every=150,
     ngrams=NGRAMS,
-    settings=dict(levels=(1, 2, 4)),
+    settings=dict(levels=(1, 4)),
 )
 SMOKE = LAPTOP | dict(
     name="pcfg_gpt-smoke",
@@ -94,7 +94,7 @@ SIZES = {
     "ablations": LAPTOP
     | dict(
         name="pcfg_gpt-ablations",
-        settings=dict(levels=(2, 4), grammars={"cfg3g": 18, "cfg3h": 18}, heads=4, size_heads=(2, 4, 8)),
+        settings=dict(levels=(1, 2, 4), grammars={"cfg3g": 18, "cfg3h": 18}, heads=4, size_heads=(2, 4, 8)),
     ),
 }
 
