@@ -122,6 +122,7 @@ PAPER = LAPTOP | dict(
 ABLATIONS = dict(
     kappa_budgets=(400, 800),
     other_budgets=(400, 800),
+    setting_budgets=(800,),
     mask_rates=(0.15, 0.5),
     grammars={"cfg3h": 16, "cfg3i": 16},  # with the symbol under which their strings are of like length
     wide_heads=4,
@@ -167,6 +168,7 @@ SIZES = {
         | dict(
             kappa_budgets=(2000, 4000, 8000, 16000),
             other_budgets=(2000, 4000, 8000),
+            setting_budgets=(2000, 4000, 8000),
             mask_rates=(0.15, 0.5),
             grammars={"cfg3h": None, "cfg3i": None},
             wide_heads=16,
@@ -332,7 +334,7 @@ def _ablation_strategies(found: tuple[int, ...] | None, ablations: dict) -> dict
 
 def _settings(ablations: dict, bert: dict) -> dict[str, dict]:
     """Returns the experiments in other settings."""
-    strategies, budgets = ("one_shot", "two_shot"), ablations["other_budgets"]
+    strategies, budgets = ("one_shot", "two_shot"), ablations["setting_budgets"]
     rates = {f"{100 * rate:g}%": dict(task=dict(mask_rate=rate)) for rate in ablations["mask_rates"]}
     grammars = {grammar: dict(task=dict(grammar=grammar, root=root)) for grammar, root in ablations["grammars"].items()}
     heads = ablations["wide_heads"]
