@@ -130,6 +130,23 @@ def test_features_are_means_over_seeds_of_the_last_checkpoints(workdir: Any):
     assert band.min() == pytest.approx(0.2)  # an interval that leaves the range of the seeds is cut off there
 
 
+def test_untrained_students_are_drawn_where_they_were_probed(workdir: Any):
+    probed(workdir)
+    for key in ("one_shot", "two"):
+        workdir.measure(
+            f"{key}-100",
+            ngrams={s: [grams((0.1, 0.2), (0.3, 0.1))] * 3 for s in (0, 100)},
+            nonterminals={0: [[0.5, 0.3], [0.6, 0.3], [0.7, 0.3]], 100: [[0.9, 0.8]] * 3},
+        )
+    results = read_results(workdir.path)
+    figure = draw_features(results, probed_arms(results, 1e-3, 100))
+    (levels,) = [axes for axes in figure.axes if "probes" in axes.get_title()]
+    np.testing.assert_allclose(np.asarray(levels.lines[-1].get_ydata()), [0.6, 0.3])
+    assert legend_of(figure) == ["one-shot", "(2, T)", "final teacher", "untrained students"]
+    captions = [figure.caption for figure in all_figures(results) if figure.name == "features_100"]
+    assert "Dotted grey: the students before training." in captions[0]
+
+
 def test_features_over_training_average_over_n_and_levels(workdir: Any):
     probed(workdir)
     results = read_results(workdir.path)
