@@ -30,5 +30,7 @@ def get_config() -> ConfigDict:
         config.student_training.budgets = (16,)
         config.strategies = ConfigDict({key: config.strategies[key] for key in STRATEGIES})
         del config.comparisons["first_checkpoint"]
-        config.probes.ngrams = config.probes.nonterminals = optional(dict)
+        for name in ("ngrams", "nonterminals"):
+            del config.probes[name]  # whose type is another than that of a placeholder
+            config.probes[name] = optional(dict)
     return config.lock()
