@@ -33,8 +33,8 @@ from pdjax.types import Model, Params, named_key
 MEASURES = ("robust", "close")
 
 NUM_LENGTHS = 6
-"""Padded lengths, each of which costs a compilation: contexts of cfg3b under 16 grow by 3.0 % on average, with 4 lengths
-by 5.3 %, with 8 by 1.9 %."""
+"""Padded lengths, each of which costs a compilation: contexts of cfg3b under 16 grow by 3.0 % on average, with 4
+lengths by 5.3 %, with 8 by 1.9 %."""
 
 
 def ngram_percentiles(
