@@ -20,10 +20,10 @@ from paired seeds against one-shot:
     =======  ========  ========  ===========================  ======================
 
 The gap of (2, 150) after 600 steps, 0.050, has the interval [-0.001, 0.102]. By l from 1 to 4 the gaps are -0.008,
--0.028 (now of ``:ablations``), 0.050 and 0.032. The teacher's accuracy is 0.60 at step 100 (always the same terminal is right
-at 0.51 of the places that count, the best guess from the last token at 0.55), 0.70 at step 300 (the best guess from the
-last two tokens), and rises more slowly from there. The first fall of the loss, before step 50, is so large that the
-selection 'phase' finds no plateau behind it; figure 29 has none either.
+-0.028 (now of ``:ablations``), 0.050 and 0.032. The teacher's accuracy is 0.60 at step 100 (always the same terminal
+is right at 0.51 of the places that count, the best guess from the last token at 0.55), 0.70 at step 300 (the best
+guess from the last two tokens), and rises more slowly from there. The first fall of the loss, before step 50, is so
+large that the selection 'phase' finds no plateau behind it; figure 29 has none either.
 
 The laptop's task is the sub-grammar of cfg3f under symbol 18: strings of 20 to 81 tokens, 48 on average, of which 7
 count. The learning rate of 2.5e-3 was chosen for the teacher, on seed 100: the losses after 1000 steps are 0.381
