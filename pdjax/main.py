@@ -58,6 +58,7 @@ def parse_flags(argv: list[str]) -> ConfigDict:
     """Parses the flags and returns the config; turns every complaint about them into a ``UserError``."""
     try:
         rest = flags.FLAGS(argv)
+        hasattr(_CONFIG.value, "to_dict")  # a file that could not be loaded complains only when it is used
     # config_flags reports a bad override as any of these, depending on where it notices.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError("flags and overrides that exist", _essence(str(error)), "see configs/ and --help") from error

@@ -127,7 +127,7 @@ BAD_INPUT = {
     ),
     "seed of more than 31 bits": (["--config.seed=99999999999"], ["99999999999", "2**31"]),
     "no such variant": (["--config=configs/pcfg.py:huge"], ["huge", "smoke"]),
-    "no such file": (["--config=configs/nothing.py"], ["nothing.py"]),
+    "no such file": (["--config=configs/nothing.py"], ["configs/nothing.py"]),
     "no such grammar": (["--config.task.grammar=cfg9"], ["cfg9", "cfg3b"]),
     "stray argument": (["configs/pcfg.py"], ["--flag=value"]),
 }
