@@ -263,6 +263,14 @@ def test_a_given_trajectory_is_that_of_settings_with_the_same_teacher():
     assert found == {"15%": None, "wide": "given"}
 
 
+def test_the_longest_budget_that_is_probed_is_that_of_the_probed_strategies():
+    longest = {"probes__longest_alone": True, "student_training__checkpoint_every": 100}
+    config = from_config_dict(changed(**longest, strategies__one_shot__budgets=(100, 300)))
+    assert config.budgets[-1] == 400
+    assert [budget for budget in config.budgets if config.probes_students_of(budget)] == [300]
+    assert all(from_config_dict(valid()).probes_students_of(budget) for budget in (200, 400))
+
+
 def test_lists_are_taken_for_tuples():
     assert from_config_dict(changed(student_training__seeds=[0, 1, 2])) == from_config_dict(valid())
 

@@ -72,7 +72,8 @@ class Config:
 
     def probes_students_of(self, budget: int) -> bool:
         """Whether the students of ``probes.students`` are probed when they are trained for so many steps."""
-        return not self.probes.longest_alone or budget == max(self.student_training.budgets)
+        probed = [other for other in self.budgets if any(self.asks(key, other) for key in self.probes.students)]
+        return not self.probes.longest_alone or budget == max(probed, default=None)
 
     def in_setting(self, ablation: str, setting: str) -> "Config":
         """Returns the experiment of one setting of an ablation.
