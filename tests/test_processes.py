@@ -78,35 +78,27 @@ def test_two_processes_of_two_devices_measure_what_one_of_four_does(start, two, 
     assert (two / "report" / "index.html").exists()
 
 
-def begin(start, workdir):
-    """Starts two processes and waits until they are in the middle of the teacher's training."""
+def begin(start, workdir, reached):
+    """Starts two processes and waits until a path of the work directory exists."""
     process = start(workdir, 2, start_new_session=True)
-    states = workdir / "teacher" / "state" / "checkpoints"
     deadline = time.monotonic() + DEADLINE
-    while not (states.exists() and any(path.name.isdigit() for path in states.iterdir())):
+    while not any(workdir.glob(reached)):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     return process
 
 
-def test_a_signal_saves_in_all_processes_and_the_same_command_goes_on(start, two, tmp_path):
-    """SIGTERM, as a queue sends it before the time limit."""
+def test_a_signal_saves_a_lost_process_ends_the_other_and_the_same_command_goes_on(start, two, tmp_path):
+    """SIGTERM amid the teacher's training, as a queue sends it; then SIGKILL to one of two among the students."""
     workdir = tmp_path / "stopped"
-    process = begin(start, workdir)
+    process = begin(start, workdir, "teacher/state/checkpoints/[0-9]*")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert not (workdir / "report").exists()
-    finish(start(workdir, 2))
-    assert records(workdir) == records(two)
-    shutil.rmtree(workdir)
 
-
-def test_a_lost_process_ends_the_other_and_the_same_command_goes_on(start, two, tmp_path):
-    """SIGKILL to one of two in the middle of the teacher's training."""
-    workdir = tmp_path / "killed"
-    process = begin(start, workdir)
+    process = begin(start, workdir, "students/*/metrics.jsonl")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
     os.kill(int(children.split()[1]), signal.SIGKILL)
     began = time.monotonic()
@@ -114,6 +106,8 @@ def test_a_lost_process_ends_the_other_and_the_same_command_goes_on(start, two, 
     assert time.monotonic() - began < 60
     assert process.returncode != 0
     assert "ended with status" in output
+    assert not (workdir / "report").exists()
+
     finish(start(workdir, 2))
     assert records(workdir) == records(two)
     shutil.rmtree(workdir)
