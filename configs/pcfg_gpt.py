@@ -7,7 +7,7 @@ train longer, and as more tokens count.
 Command: ``python -m pdjax.main --config=configs/pcfg_gpt.py`` (``:smoke`` for half a minute, ``:paper`` for the
 paper's sizes).
 
-Cost: 19 minutes on two CPU cores, from the log of a run that had level 2 as well; 2.1 GB of memory, 130 MB of disk.
+Cost: 17 minutes on two CPU cores, 2.0 GB of memory, 100 MB of disk.
 
 Expected: (seeds 0 to 2, 2026-11-25, docs/results/pcfg_gpt) an accuracy of 0.785 for the teacher; for the students, R7
 from paired seeds against one-shot:
