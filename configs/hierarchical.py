@@ -175,6 +175,7 @@ def _experiment(
             evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
             loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
             placement=placement(),
+            remarks={},
         )
     )
     return config.lock()

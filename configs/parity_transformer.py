@@ -200,6 +200,7 @@ def _experiment(
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=512),
             loop=dict(chunk_steps=chunk, save_every=8 * chunk, writers=()),
             placement=placement(data=data_devices),
+            remarks={},
         )
     )
     return config.lock()

@@ -41,9 +41,11 @@ from pdjax.config.building import ablation, adam, comparison, optional, placemen
 
 NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
 
+REMARKS: dict[str, str] = {}
 KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
 PROBED = ("labels", "one_shot", "progressive", "two_shot")
 TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
+FRESH = (3, 4, 5, 6, 7, 8)  # seeds of students that nothing was chosen by, and that no other run here has
 
 LAPTOP = dict(
     name="pcfg",
@@ -55,10 +57,11 @@ LAPTOP = dict(
     student_batch=48,
     teacher_steps=1200,
     checkpoint_every=50,
+    seeds=(0, 1, 2),
     budgets=(600, 800),
     durations=(300,),
     duration=300,
-    firsts=(300, 400, 500, 600, 800),
+    firsts=(300, 400, 500, 600, 800),  # of the search; none without one
     chosen_by="phase",
     found=None,  # checkpoints that are given where the training is too short to choose by
     grid_budget=600,
@@ -130,25 +133,29 @@ ABLATIONS = dict(
     patience=400,
     crossing=dict(n=(2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32),
 )
+SHORT = LAPTOP | dict(
+    name="pcfg-short",
+    root=13,  # strings of 8 to 27 tokens
+    student_heads=4,
+    teacher_steps=3200,
+    checkpoint_every=100,
+    budgets=(1200, 2400),
+    firsts=(100, 200, 400, 600, 1000, 1600),
+    chosen_by="auto",  # the loss shows no plateau
+    grid_budget=1200,
+    evaluate_every=200,
+    student_checkpoint_every=400,
+    longest_alone=False,
+)
 SIZES = {
     "": LAPTOP,
     "smoke": SMOKE,
-    "short": LAPTOP
-    | dict(
-        name="pcfg-short",
-        root=13,  # strings of 8 to 27 tokens
-        student_heads=4,
-        teacher_steps=3200,
-        checkpoint_every=100,
-        budgets=(1200, 2400),
-        firsts=(100, 200, 400, 600, 1000, 1600),
-        chosen_by="auto",  # the loss shows no plateau
-        grid_budget=1200,
-        evaluate_every=200,
-        student_checkpoint_every=400,
-        longest_alone=False,
-    ),
+    "short": SHORT,
     "paper": PAPER,
+    "seeds": LAPTOP
+    | dict(name="pcfg-seeds", seeds=FRESH, budgets=(600,), student_checkpoint_every=None, nonterminals=None),
+    "short-seeds": SHORT
+    | dict(name="pcfg-short-seeds", seeds=FRESH, budgets=(1200,), firsts=(), student_checkpoint_every=1200),
     "ablations": LAPTOP
     | dict(
         name="pcfg-ablations",
@@ -183,8 +190,8 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'short' has shorter strings and longer training; 'ablations' has more strategies and settings, at a laptop's size,
-    and 'paper-ablations' at the paper's.
+    'short' has shorter strings and longer training; 'seeds' and 'short-seeds' have six other seeds, for what three do
+    not decide; 'ablations' has more strategies and settings, at a laptop's size, and 'paper-ablations' at the paper's.
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
@@ -205,16 +212,15 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
     )
     main = None if size.ablations is None else size.ablations["kappa_budgets"]
     strategies = _strategies(size, main)
-    strategies |= search(size.firsts, size.durations, size.grid_budget)
     comparisons = dict(
-        all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
-        first_checkpoint=comparison(
-            "(2, T) by first checkpoint",
-            "figure 4 (right)",
-            *("robust_peak", "auto", *search(size.firsts, size.durations, size.grid_budget)),
-            kind="first_checkpoints",
-        ),
+        all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot")
     )
+    if size.firsts:
+        searched = _searched(size)
+        strategies |= searched
+        comparisons["first_checkpoint"] = comparison(
+            "(2, T) by first checkpoint", "figure 4 (right)", *searched, kind="first_checkpoints"
+        )
     asked = {}
     if size.ablations is not None:
         further = _ablation_strategies(size.found, size.ablations)
@@ -256,7 +262,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
             ),
             student_training=dict(
                 shared,
-                seeds=(0, 1, 2),
+                seeds=size.seeds,
                 learning_rates=(5e-3,),
                 budgets=size.budgets,
                 checkpoint_every=optional(int, size.student_checkpoint_every),
@@ -277,28 +283,36 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
             ),
             loop=dict(chunk_steps=size.chunk, save_every=4 * size.chunk, writers=()),
             placement=placement(data=size.data_devices),
+            remarks=REMARKS,
         )
     )
     return config.lock()
 
 
 def _strategies(size: SimpleNamespace, budgets: tuple[int, ...] | None) -> dict[str, dict]:
-    """Returns the strategies of figure 1 and, at the budget of the (2, T) grid alone, further ways to find C1."""
-
-    def two_shot(kind: str, label: str, budgets: tuple[int, ...] | None) -> dict:
-        chosen = selection(kind) if size.found is None else selection("steps", steps=size.found)
-        return strategy("fixed_duration", label, chosen, duration=size.duration, budgets=budgets)
-
+    """Returns the strategies of figure 1."""
+    equal = selection("equal", count=8)
     return dict(
         labels=strategy("labels", "labels only", selection("final")),
         one_shot=strategy("one_shot", "one-shot", selection("final")),
-        progressive=strategy(
-            "teacher_split", "progressive (8-shot, T0/2)", selection("equal", count=8), kappa=0.5, budgets=budgets
-        ),
-        two_shot=two_shot(size.chosen_by, f"progressive (2, {size.duration})", budgets),
-        robust_peak=two_shot("robust_peak", f"(2, {size.duration}) from the peak of M_robust", (size.grid_budget,)),
-        auto=two_shot("auto", f"(2, {size.duration}), automatic", (size.grid_budget,)),
+        progressive=strategy("teacher_split", "progressive (8-shot, T0/2)", equal, kappa=0.5, budgets=budgets),
+        two_shot=_two_shot(size, size.chosen_by, f"progressive (2, {size.duration})", budgets),
     )
+
+
+def _searched(size: SimpleNamespace) -> dict[str, dict]:
+    """Returns (2, T) with every first checkpoint and T, and with those that M_robust and the automatic choice find."""
+    budget, label = (size.grid_budget,), f"(2, {size.duration})"
+    return dict(
+        robust_peak=_two_shot(size, "robust_peak", f"{label} from the peak of M_robust", budget),
+        auto=_two_shot(size, "auto", f"{label}, automatic", budget),
+        **search(size.firsts, size.durations, size.grid_budget),
+    )
+
+
+def _two_shot(size: SimpleNamespace, kind: str, label: str, budgets: tuple[int, ...] | None) -> dict:
+    chosen = selection(kind) if size.found is None else selection("steps", steps=size.found)
+    return strategy("fixed_duration", label, chosen, duration=size.duration, budgets=budgets)
 
 
 def _ablation_strategies(found: tuple[int, ...] | None, ablations: dict) -> dict[str, dict]:

@@ -34,7 +34,9 @@ from ml_collections import ConfigDict
 
 from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, selection, strategy
 
+REMARKS: dict[str, str] = {}
 CHECKPOINTS = 20  # of appendix E: at i/20 of the teacher's training
+PROBED = ("labels", "one_shot", "progressive", "two_shot")
 NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
 
 LAPTOP = dict(
@@ -48,6 +50,7 @@ LAPTOP = dict(
     learning_rate=2.5e-3,
     student_rate=5e-3,
     teacher_steps=1000,
+    seeds=(0, 1, 2),
     budgets=(300, 600),
     duration=150,
     chunk=50,
@@ -100,6 +103,13 @@ SIZES = {
     "": LAPTOP,
     "smoke": SMOKE,
     "paper": PAPER,
+    "seeds": LAPTOP
+    | dict(
+        name="pcfg_gpt-seeds",
+        seeds=(3, 4, 5, 6, 7, 8),  # that nothing was chosen by, and that no other run here has
+        student_checkpoint_every=None,
+        settings={},
+    ),
     "ablations": LAPTOP
     | dict(
         name="pcfg_gpt-ablations",
@@ -111,7 +121,8 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'ablations' adds grammars and sizes (figures 28, 31 and 32) at a laptop's size; 'paper' has them too.
+    'seeds' has six other seeds at l = 3, for what three do not decide; 'ablations' adds grammars and sizes (figures 28,
+    31 and 32) at a laptop's size; 'paper' has them too.
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg_gpt.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
@@ -130,13 +141,14 @@ def _experiment(
     learning_rate: float,
     student_rate: float,
     teacher_steps: int,
+    seeds: tuple[int, ...],
     budgets: tuple[int, ...],
     duration: int,
     found: tuple[int, ...] | None = None,
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
-    student_checkpoint_every: int,
+    student_checkpoint_every: int | None,
     ngrams: dict,
     settings: dict,
     data_devices: int = 1,  # that share a batch
@@ -174,7 +186,7 @@ def _experiment(
             ),
             student_training=dict(
                 shared,
-                seeds=(0, 1, 2),
+                seeds=seeds,
                 learning_rates=(student_rate,),
                 budgets=budgets,
                 checkpoint_every=optional(int, student_checkpoint_every),
@@ -187,13 +199,14 @@ def _experiment(
             probes=probes(
                 ngrams=ngrams,
                 agreement=dict(num_batches=2, batch_size=teacher_batch),
-                students=("labels", "one_shot", "progressive", "two_shot"),
+                students=() if student_checkpoint_every is None else PROBED,
                 longest_alone=True,
             ),
             sizes=optional(dict, _sizes(settings, gpt2, shared, teacher_steps, student_rate)),
             evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
             loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
             placement=placement(data=data_devices),
+            remarks=REMARKS,
         )
     )
     return config.lock()
@@ -214,12 +227,12 @@ def _settings(settings: dict, gpt2: dict, budgets: tuple[int, ...]) -> dict[str,
     """Returns the experiments on other tokens, grammars, and with wider students."""
     sizes = "size_heads" in settings
     strategies = ("one_shot", "two_shot")
-    levels = {f"level {level}": dict(task=dict(level=level)) for level in settings["levels"]}
-    found = dict(
-        level=ablation(
+    found = {}
+    if "levels" in settings:
+        levels = {f"level {level}": dict(task=dict(level=level)) for level in settings["levels"]}
+        found["level"] = ablation(
             "Tokens that count", "figures 28 and 30", levels, strategies, budgets, base="level 3", sizes=sizes
         )
-    )
     if "grammars" in settings:
         grammars = {name: dict(task=dict(grammar=name, root=root)) for name, root in settings["grammars"].items()}
         found["grammar"] = ablation("Grammar", "figure 32", grammars, strategies, budgets, base="cfg3f")

@@ -138,6 +138,7 @@ def valid():
             "evaluation": {"every": 100, "num_batches": 2, "batch_size": 64},
             "loop": {"chunk_steps": 20, "save_every": 100, "writers": ("tensorboard",)},
             "placement": placement(),
+            "remarks": {"R4": "shows at another size"},
         }
     )
 
@@ -842,7 +843,7 @@ def test_digest_changes_with_every_value():
     seen, digests = 0, {before}
     for path in leaves(valid()):
         value = at(valid(), path)
-        if path[-1] in tied or path[0] == "placement" or value is None:
+        if path[-1] in tied or path[0] in ("placement", "remarks") or value is None:
             continue
         digests.add(from_config_dict(changed(**{"__".join(path): other(value)})).digest)
         seen += 1
@@ -857,10 +858,11 @@ def test_digest_changes_with_every_value():
     assert len(digests) == seen + 2
 
 
-def test_digest_is_the_same_wherever_arrays_live():
-    """An experiment may go on with another mesh."""
+def test_digest_is_the_same_wherever_arrays_live_and_whatever_is_said_of_it():
+    """An experiment may go on with another mesh, and when other sizes have shown something."""
     places = {"placement__mesh__data": 4, "placement__teacher": "sharded", "placement__residency": "stacked"}
-    assert from_config_dict(changed(**places)).digest == from_config_dict(valid()).digest
+    for others in (places, {"remarks": {}}, {"remarks__R4": "shows nowhere"}):
+        assert from_config_dict(changed(**others)).digest == from_config_dict(valid()).digest
 
 
 def test_as_dict_is_json_and_comes_back_the_same():

@@ -6,7 +6,7 @@ the package takes them and never looks at a ConfigDict. An unknown key, a missin
 contradiction is a ``UserError`` that names the key.
 """
 
-from pdjax.config.experiment import Config, digest_of, digest_of_results, from_config_dict
+from pdjax.config.experiment import Config, determining, digest_of, digest_of_results, from_config_dict
 from pdjax.config.models import BertConfig, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.config.placement import MeshConfig, PlacementConfig
 from pdjax.config.probes import (
@@ -72,6 +72,7 @@ __all__ = [
     "StudentTrainingConfig",
     "TaskConfig",
     "TeacherTrainingConfig",
+    "determining",
     "digest_of",
     "digest_of_results",
     "from_config_dict",

@@ -42,6 +42,7 @@ class Config:
     evaluation: EvaluationConfig
     loop: LoopConfig
     placement: PlacementConfig
+    remarks: Mapping[str, str]  # what other sizes have shown, by the name of the claim: shown beside its verdicts
 
     def __post_init__(self):
         require_seed("seed", self.seed)
@@ -88,7 +89,7 @@ class Config:
         if not {"task", "teacher", "teacher_training"}.isdisjoint(asked.settings[setting]):
             whole["teacher_training"]["trajectory"] = None
         whole = _replaced(whole, asked.settings[setting])
-        whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}}
+        whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}, "remarks": {}}
         by_probes = any(self.strategies[key].selection.kind in ("robust_peak", "auto") for key in asked.strategies)
         kept = ("seed", "longest_alone", "ngrams") if by_probes else ("seed", "longest_alone")
         whole["probes"] = {key: value if key in kept else None for key, value in whole["probes"].items()}
@@ -252,8 +253,13 @@ def digest_of(value: Any) -> str:
 
 
 def digest_of_results(whole: Mapping[str, Any]) -> str:
-    """Returns the digest of a configuration as plain data, without where its arrays live."""
-    return digest_of({key: value for key, value in whole.items() if key != "placement"})
+    """Returns the digest of what determines the results in a configuration as plain data."""
+    return digest_of(determining(whole))
+
+
+def determining(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration as plain data without where its arrays live and what is said of it."""
+    return {key: value for key, value in whole.items() if key not in ("placement", "remarks")}
 
 
 def from_config_dict(config: Any) -> Config:

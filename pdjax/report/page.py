@@ -34,7 +34,7 @@ def render_page(
     return environment.get_template("page.html").render(
         results=results,
         summary=summary(results, claims),
-        notes=notes(results),
+        notes=notes(results, claims),
         statements=list(dict.fromkeys(claim.statement for claim in claims)),
         claims=claims,
         figures=[(figure, inline_svg(figure)) for figure in figures],

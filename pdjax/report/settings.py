@@ -1,4 +1,4 @@
-"""The settings of an ablation beside each other, that of the experiment itself first."""
+"""The settings of an ablation beside each other, that of the experiment itself among them."""
 
 import json
 import re
@@ -29,15 +29,18 @@ class Setting(NamedTuple):
 
 
 def settings_of(results: Results, ablation: str) -> list[Setting]:
-    """Returns an ablation's settings: the experiment's own where it has a name, then the others.
+    """Returns an ablation's settings, ordered by the numbers in their names, and the experiment's own if it has a name.
 
-    A recorded configuration has its keys in alphabetical order; numbers in them are ordered as such here.
+    It stands at its place where its name has a number too (30% between 15% and 50%), otherwise first.
     """
     config = results.config.ablations[ablation]
-    base = [] if config.base is None else [Setting(config.base, {}, results)]
-    names = sorted(config.settings, key=_natural)
-    others = [Setting(name, config.settings[name], results.ablations.get((ablation, name))) for name in names]
-    return [*base, *others]
+    found = [Setting(name, fields, results.ablations.get((ablation, name))) for name, fields in config.settings.items()]
+    found.sort(key=lambda setting: _natural(setting.name))
+    if config.base is not None:
+        found.insert(0, Setting(config.base, {}, results))
+        if re.search(r"\d", config.base):
+            found.sort(key=lambda setting: _natural(setting.name))
+    return found
 
 
 def arm_in(results: Results, setting: Setting, strategy: str, learning_rate: float, budget: int) -> Arm | None:

@@ -70,9 +70,11 @@ def _best_sentence(results: Results, finished: Sequence[Arm], asked: int) -> str
     )
 
 
-def notes(results: Results) -> list[str]:
-    """Returns what a reader must know about missing or surplus records."""
-    found = []
+def notes(results: Results, claims: Sequence[ClaimResult]) -> list[str]:
+    """Returns what a reader must know about missing or surplus records, and remarks on what is not claimed here."""
+    claimed = {claim.statement.name for claim in claims}
+    remarks = {name: text for name, text in results.config.remarks.items() if name not in claimed}
+    found = [f"Remark on {name}, of which this report has no verdict: {text}" for name, text in remarks.items()]
     trajectory = results.config.teacher_training.trajectory
     if results.teacher is None and trajectory is not None:
         found.append(f"The teacher is the existing trajectory {trajectory}; its training curve is not recorded here.")

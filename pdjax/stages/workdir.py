@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from pdjax.config import Config, digest_of_results
+from pdjax.config import Config, determining, digest_of_results
 from pdjax.errors import UserError
 from pdjax.records import RunDescription, read_description, read_json, write_json
 
@@ -18,7 +18,7 @@ PACKAGES = ("pdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nump
 
 
 def open_workdir(config: Config, workdir: Path) -> None:
-    """Creates a working directory, or checks that it holds this very experiment.
+    """Creates a working directory, or checks that it holds this very experiment; its remarks are renewed.
 
     Raises:
       UserError: the directory holds another configuration, or files that are no experiment's.
@@ -29,9 +29,12 @@ def open_workdir(config: Config, workdir: Path) -> None:
         if digest_of_results(found) != config.digest:
             raise UserError(
                 f"the configuration of {workdir}",
-                f"another one ({'; '.join(_differences(found, config.as_dict()))})",
+                f"another one ({'; '.join(_differences(determining(found), determining(config.as_dict())))})",
                 "nothing was changed: choose another --workdir, or remove this one",
             )
+        remarks = dict(config.remarks)
+        if found.get("remarks") != remarks:
+            write_json(path, found | {"remarks": remarks})
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise UserError(
@@ -54,7 +57,7 @@ def _differences(old: Any, new: Any, path: str = "config") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{path}.{k}")]
-    return [] if old == new or path.startswith("config.placement") else [f"{path}: {old} there, {new} here"]
+    return [] if old == new else [f"{path}: {old} there, {new} here"]
 
 
 def is_done(directory: Path, description: RunDescription) -> bool:

@@ -114,6 +114,7 @@ BASE = {
     "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},
     "loop": {"chunk_steps": 50, "save_every": 50, "writers": []},
     "placement": placement(),
+    "remarks": {},
 }
 
 Replicas = Sequence[tuple[float, ...]]

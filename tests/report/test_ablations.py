@@ -30,12 +30,17 @@ def claims_a(workdir: Any) -> list[ClaimResult]:
     return [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "A"]
 
 
-def test_settings_follow_the_base_with_numbers_in_their_order(finished: Any):
-    ablated(finished)
+@pytest.mark.parametrize(
+    ("base", "names"),
+    [("as it is", ["as it is", "5 %", "15 %"]), ("10 %", ["5 %", "10 %", "15 %"]), (None, ["5 %", "15 %"])],
+)
+def test_settings_are_in_the_order_of_their_numbers(finished: Any, base: str | None, names: list[str]):
+    ablated(finished, base=base)
     settings = settings_of(read_results(finished.path), "mask")
-    assert [setting.name for setting in settings] == ["30 %", "5 %", "15 %"]
-    assert [setting.replaced for setting in settings] == ["", "task.mask_rate = 0.05", "task.mask_rate = 0.15"]
-    assert [setting.results is None for setting in settings] == [False, True, False]
+    assert [setting.name for setting in settings] == names
+    replaced = {setting.name: setting.replaced for setting in settings if not setting.is_base}
+    assert replaced == {"5 %": "task.mask_rate = 0.05", "15 %": "task.mask_rate = 0.15"}
+    assert {setting.name for setting in settings if setting.results is None} == {"5 %"}
 
 
 def test_bars_are_grouped_by_setting_with_relative_gaps(finished: Any):
@@ -45,11 +50,11 @@ def test_bars_are_grouped_by_setting_with_relative_gaps(finished: Any):
     figure = draw_ablation(results, "mask", 1e-3)
     (axes,) = figure.axes
     assert axes.get_title() == "100 steps"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["30 %", "15 %"]  # 5 % has nothing to show
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["15 %", "30 %"]  # 5 % has nothing to show
     heights = [bars[0].get_height() for bars in axes.containers if len(bars.get_children()) == 1]
-    np.testing.assert_allclose(heights, [0.42, 0.52, 0.61, 0.55])
+    np.testing.assert_allclose(heights, [0.61, 0.55, 0.42, 0.52])
     texts = [text.get_text() for text in axes.texts if text.get_text()]
-    assert texts == ["+23.8%", "−9.8%"]  # 0.52 / 0.42 and 0.55 / 0.61
+    assert texts == ["−9.8%", "+23.8%"]  # 0.55 / 0.61 and 0.52 / 0.42
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["one-shot", "(2, T)"]
 
@@ -107,9 +112,9 @@ def test_the_table_has_every_setting(finished: Any):
     report = write_report(finished.path).parent
     rows = list(csv.DictReader((report / "tables" / "ablations.csv").read_text().splitlines()))
     assert [(row["setting"], row["strategy"]) for row in rows] == [
-        (setting, key) for setting in ("30 %", "5 %", "15 %") for key in ("one_shot", "two")
+        (setting, key) for setting in ("5 %", "15 %", "30 %") for key in ("one_shot", "two")
     ]
-    base, unbegun, two = rows[1], rows[2], rows[5]
+    unbegun, two, base = rows[0], rows[3], rows[5]
     assert [float(base[f"accuracy_seed_{seed}"]) for seed in range(3)] == [0.50, 0.51, 0.55]
     assert unbegun["accuracy_mean"] == unbegun["seeds"] == ""
     assert two["replaced"] == "task.mask_rate = 0.15"

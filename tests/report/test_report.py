@@ -347,3 +347,14 @@ def test_strategies_of_a_search_are_folded_and_not_called_the_best(finished: Any
     assert "highest mean outside of searches for the first checkpoint is 0.520" in text
     assert "Searches for the first checkpoint: 2 curricula" in text
     assert page.tags.count("details") == 2  # and the configuration
+
+
+def test_remarks_stand_beside_their_claims_and_none_is_lost(finished: Any):
+    plain = Page(write_report(finished.path).read_text())
+    finished.config["remarks"] = {"F1": "It shows at twice the size.", "R4": "It shows elsewhere."}
+    finished.write("config.json", finished.config)
+    text = words(Page(write_report(finished.path).read_text()).text)
+    before, claim = text.split("F1: Progressive distillation")
+    assert "It shows at twice the size." in claim
+    assert "Remark on R4, of which this report has no verdict: It shows elsewhere." in before
+    assert "It shows" not in plain.text.split("Reproduction")[0]

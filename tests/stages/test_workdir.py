@@ -1,0 +1,28 @@
+"""The working directory: one experiment, whose remarks may change."""
+
+import dataclasses
+
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.records import read_json
+from pdjax.stages.workdir import open_workdir
+
+
+def test_remarks_are_renewed_and_nothing_else_is(tiny, tmp_path):
+    open_workdir(dataclasses.replace(tiny, remarks={"R4": "not known"}), tmp_path)
+    first = read_json(tmp_path / "config.json")
+    assert first["remarks"] == {"R4": "not known"}
+    placed = dataclasses.replace(tiny.placement, residency="stacked")
+    open_workdir(dataclasses.replace(tiny, remarks={"R4": "shows"}, placement=placed), tmp_path)
+    assert read_json(tmp_path / "config.json") == first | {"remarks": {"R4": "shows"}}
+
+
+def test_another_experiment_is_refused_and_its_remarks_are_no_difference(tiny, tmp_path):
+    open_workdir(tiny, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        open_workdir(dataclasses.replace(tiny, seed=tiny.seed + 1, remarks={"R4": "shows"}), tmp_path)
+    assert "config.seed" in str(caught.value)
+    assert "remarks" not in str(caught.value)
+    assert (tmp_path / "config.json").read_bytes() == before
