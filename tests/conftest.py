@@ -19,6 +19,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes take minutes: they come first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if "start" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def _load_config_file(name: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
     assert spec is not None
