@@ -159,6 +159,7 @@ SIZES = {
     "ablations": LAPTOP
     | dict(
         name="pcfg-ablations",
+        chosen_by="auto",  # the loss of teachers on other grammars shows no plateau
         budgets=(400, 800),
         durations=(150, 300),
         student_checkpoint_every=None,  # the default's students are the ones that are probed
@@ -169,6 +170,7 @@ SIZES = {
     "paper-ablations": PAPER
     | dict(
         name="pcfg-paper-ablations",
+        chosen_by="auto",
         student_checkpoint_every=None,
         ablations=ABLATIONS
         | dict(
@@ -223,7 +225,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
         )
     asked = {}
     if size.ablations is not None:
-        further = _ablation_strategies(size.found, size.ablations)
+        further = _ablation_strategies(size)
         strategies |= further
         comparisons |= dict(
             kappa=comparison("How long on the intermediate checkpoints", "figure 24", *KAPPAS, kind="budgets"),
@@ -311,14 +313,17 @@ def _searched(size: SimpleNamespace) -> dict[str, dict]:
 
 
 def _two_shot(size: SimpleNamespace, kind: str, label: str, budgets: tuple[int, ...] | None) -> dict:
-    chosen = selection(kind) if size.found is None else selection("steps", steps=size.found)
-    return strategy("fixed_duration", label, chosen, duration=size.duration, budgets=budgets)
+    return strategy("fixed_duration", label, _chosen(size, kind), duration=size.duration, budgets=budgets)
 
 
-def _ablation_strategies(found: tuple[int, ...] | None, ablations: dict) -> dict[str, dict]:
+def _chosen(size: SimpleNamespace, kind: str) -> dict:
+    return selection(kind) if size.found is None else selection("steps", steps=size.found)
+
+
+def _ablation_strategies(size: SimpleNamespace) -> dict[str, dict]:
     """Returns the other curricula and temperatures, and the adaptive curricula over the checkpoints of (2, T)."""
-    final, equal = selection("final"), selection("equal", count=8)
-    chosen = selection("phase") if found is None else selection("steps", steps=found)
+    ablations, final, equal = size.ablations, selection("final"), selection("equal", count=8)
+    chosen = _chosen(size, size.chosen_by)
     longest = dict(max_steps=ablations["patience"])
     saturation = dict(window=3, min_gain=0.01, **longest)
     crossing = dict(ngrams=ablations["crossing"], **longest)

@@ -32,7 +32,7 @@ with 2.5e-3, 0.384 with 5e-3, 0.531 with 1e-2.
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, selection, strategy
+from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, search, selection, strategy
 
 REMARKS: dict[str, str] = {}
 CHECKPOINTS = 20  # of appendix E: at i/20 of the teacher's training
@@ -108,6 +108,7 @@ SIZES = {
         name="pcfg_gpt-seeds",
         seeds=(3, 4, 5, 6, 7, 8),  # that nothing was chosen by, and that no other run here has
         student_checkpoint_every=None,
+        firsts=(250, 400, 550, 700, 850),
         settings={},
     ),
     "ablations": LAPTOP
@@ -145,6 +146,7 @@ def _experiment(
     budgets: tuple[int, ...],
     duration: int,
     found: tuple[int, ...] | None = None,
+    firsts: tuple[int, ...] = (),  # of a search for the first checkpoint at the longest budget; none without one
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
@@ -166,6 +168,14 @@ def _experiment(
         compute="float32",
     )
     shared = dict(batch_size=student_batch, shared_batches=True, optimizer=optimizer)
+    strategies = _strategies(duration, found)
+    comparisons = dict(all=comparison("The strategies", "figure 30", *strategies))
+    if firsts:
+        searched = search(firsts, (duration,), budgets[-1])
+        strategies |= searched
+        comparisons["first_checkpoint"] = comparison(
+            "(2, T) by first checkpoint", "figure 4 (right)", "two_shot", *searched, kind="first_checkpoints"
+        )
     config = ConfigDict(
         dict(
             name=name,
@@ -191,10 +201,8 @@ def _experiment(
                 budgets=budgets,
                 checkpoint_every=optional(int, student_checkpoint_every),
             ),
-            strategies=_strategies(duration, found),
-            comparisons=dict(
-                all=comparison("The strategies", "figure 30", "labels", "one_shot", "progressive", "two_shot")
-            ),
+            strategies=strategies,
+            comparisons=comparisons,
             ablations=_settings(settings, gpt2, budgets),
             probes=probes(
                 ngrams=ngrams,
