@@ -45,7 +45,6 @@ REMARKS: dict[str, str] = {}
 KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
 PROBED = ("labels", "one_shot", "progressive", "two_shot")
 TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
-FRESH = (3, 4, 5, 6, 7, 8)  # seeds of students that nothing was chosen by, and that no other run here has
 
 LAPTOP = dict(
     name="pcfg",
@@ -57,11 +56,10 @@ LAPTOP = dict(
     student_batch=48,
     teacher_steps=1200,
     checkpoint_every=50,
-    seeds=(0, 1, 2),
     budgets=(600, 800),
     durations=(300,),
     duration=300,
-    firsts=(300, 400, 500, 600, 800),  # of the search; none without one
+    firsts=(300, 400, 500, 600, 800),
     chosen_by="phase",
     found=None,  # checkpoints that are given where the training is too short to choose by
     grid_budget=600,
@@ -133,29 +131,25 @@ ABLATIONS = dict(
     patience=400,
     crossing=dict(n=(2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32),
 )
-SHORT = LAPTOP | dict(
-    name="pcfg-short",
-    root=13,  # strings of 8 to 27 tokens
-    student_heads=4,
-    teacher_steps=3200,
-    checkpoint_every=100,
-    budgets=(1200, 2400),
-    firsts=(100, 200, 400, 600, 1000, 1600),
-    chosen_by="auto",  # the loss shows no plateau
-    grid_budget=1200,
-    evaluate_every=200,
-    student_checkpoint_every=400,
-    longest_alone=False,
-)
 SIZES = {
     "": LAPTOP,
     "smoke": SMOKE,
-    "short": SHORT,
+    "short": LAPTOP
+    | dict(
+        name="pcfg-short",
+        root=13,  # strings of 8 to 27 tokens
+        student_heads=4,
+        teacher_steps=3200,
+        checkpoint_every=100,
+        budgets=(1200, 2400),
+        firsts=(100, 200, 400, 600, 1000, 1600),
+        chosen_by="auto",  # the loss shows no plateau
+        grid_budget=1200,
+        evaluate_every=200,
+        student_checkpoint_every=400,
+        longest_alone=False,
+    ),
     "paper": PAPER,
-    "seeds": LAPTOP
-    | dict(name="pcfg-seeds", seeds=FRESH, budgets=(600,), student_checkpoint_every=None, nonterminals=None),
-    "short-seeds": SHORT
-    | dict(name="pcfg-short-seeds", seeds=FRESH, budgets=(1200,), firsts=(), student_checkpoint_every=1200),
     "ablations": LAPTOP
     | dict(
         name="pcfg-ablations",
@@ -192,8 +186,8 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'short' has shorter strings and longer training; 'seeds' and 'short-seeds' have six other seeds, for what three do
-    not decide; 'ablations' has more strategies and settings, at a laptop's size, and 'paper-ablations' at the paper's.
+    'short' has shorter strings and longer training; 'ablations' has more strategies and settings, at a laptop's size,
+    and 'paper-ablations' at the paper's.
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
@@ -213,16 +207,14 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
         compute="float32",
     )
     main = None if size.ablations is None else size.ablations["kappa_budgets"]
-    strategies = _strategies(size, main)
+    searched = _searched(size)
+    strategies = _strategies(size, main) | searched
     comparisons = dict(
-        all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot")
-    )
-    if size.firsts:
-        searched = _searched(size)
-        strategies |= searched
-        comparisons["first_checkpoint"] = comparison(
+        all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
+        first_checkpoint=comparison(
             "(2, T) by first checkpoint", "figure 4 (right)", *searched, kind="first_checkpoints"
-        )
+        ),
+    )
     asked = {}
     if size.ablations is not None:
         further = _ablation_strategies(size)
@@ -264,7 +256,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
             ),
             student_training=dict(
                 shared,
-                seeds=size.seeds,
+                seeds=(0, 1, 2),
                 learning_rates=(5e-3,),
                 budgets=size.budgets,
                 checkpoint_every=optional(int, size.student_checkpoint_every),

@@ -27,6 +27,15 @@ def test_paper_has_the_papers_sizes(experiment):
     assert all(s.temperature == 1e-4 for s in paper.strategies.values() if s.schedule != "labels")
 
 
+@pytest.mark.parametrize("variant", ["ablations", "paper-ablations"])
+def test_settings_need_no_plateau_of_a_teacher_of_their_own(experiment, variant):
+    """Teachers on other grammars may show none, and a run of hours would end there."""
+    config = experiment("pcfg", variant)
+    settings = [config.in_setting(key, name) for key, found in config.ablations.items() for name in found.settings]
+    assert len(settings) == 5
+    assert {s.selection.kind for setting in settings for s in setting.strategies.values()} == {"final", "auto"}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_whole_chunk_traces_at_the_variants_sizes(experiment, trace_chunks, variant):
     trace_chunks(experiment("pcfg", variant))

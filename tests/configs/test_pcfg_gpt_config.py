@@ -1,6 +1,6 @@
 import pytest
 
-VARIANTS = ("", "smoke", "paper", "ablations")
+VARIANTS = ("", "smoke", "paper", "seeds", "ablations")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
