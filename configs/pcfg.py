@@ -23,8 +23,8 @@ paired seeds:
 R4 is undecided: students of the first checkpoints 300, 400, 450 (where M_robust rises fastest), 500, 600 and 800 reach
 0.477, 0.501, 0.528, 0.518, 0.498 and 0.483; the automatic choice is 450. R5 fails: students of labels are still on the
 plateau and depend on nothing. M_robust does not fall within the 1200 steps of this teacher. Under symbol 13
-(``:short``, 8 to 27 tokens, docs/results/pcfg_short) it peaks and falls, and parts of R5 hold. The ablations and the
-paper's sizes have not been run as a whole yet.
+(``:short``, 8 to 27 tokens, docs/results/pcfg_short) it peaks and falls, and parts of R5 hold. ``:ablations`` takes about
+50 minutes and is in docs/results/pcfg_ablations: R4 holds there. The paper's sizes have not been run.
 
 The laptop's task is the sub-grammar of cfg3b under symbol 16: strings of 30 to 72 tokens. A teacher with 8 heads then
 shows the paper's three phases in 1200 steps: a plateau until about step 350, a rapid drop until about 650, a slow end.
@@ -42,17 +42,16 @@ from pdjax.config.building import ablation, adam, comparison, optional, placemen
 NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
 
 REMARKS = dict(
-    R4="At the laptop’s size three seeds are at the edge of deciding this: undecided with the teacher of one machine "
-    "(docs/results/pcfg), holds with that of another (docs/results/pcfg_ablations). With shorter strings, :short, "
-    "the first checkpoint hardly matters.",
+    R4="Three seeds are at the edge of deciding this at the laptop’s size: undecided with the teacher of one machine "
+    "(docs/results/pcfg), holds with that of another (docs/results/pcfg_ablations).",
     R5="Students of 2 heads on strings of 30 to 72 tokens have not passed the peak of M_robust after 800 steps: "
-    "those who know more depend more on n-grams. The smallest size that was measured at which a part of the claim "
-    "holds is configs/pcfg.py:short (8 to 27 tokens, students of 4 heads, 1,200 steps): M_close of 8-shot "
-    "students. No size was found at which M_robust decides, or at which probes have room: there they tell 0.976 "
-    "of the non-terminals in untrained students already.",
+    "who knows more depends more on n-grams. The smallest size measured at which a part of the claim holds is :short "
+    "(8 to 27 tokens, 4 heads, 1,200 steps): M_close of 8-shot students. None was found at which M_robust decides, or "
+    "probes have room: there they tell 0.976 of the non-terminals in untrained students already.",
 )
 KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
 PROBED = ("labels", "one_shot", "progressive", "two_shot")
+ADAPTIVE = ("one_shot", "progressive", "two_shot", "saturate", "agree", "robust")
 TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
 
 LAPTOP = dict(
@@ -110,7 +109,6 @@ PAPER = LAPTOP | dict(
     root=None,
     teacher_heads=32,
     student_heads=8,
-    layers=4,
     teacher_batch=512,
     student_batch=512,
     teacher_steps=8000,
@@ -180,7 +178,6 @@ SIZES = {
             kappa_budgets=(2000, 4000, 8000, 16000),
             other_budgets=(2000, 4000, 8000),
             setting_budgets=(2000, 4000, 8000),
-            mask_rates=(0.15, 0.5),
             grammars={"cfg3h": None, "cfg3i": None},
             wide_heads=16,
             size_heads=(8, 16, 32),
@@ -215,8 +212,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
         attend_to_selected=not size.name.startswith("pcfg-paper"),  # the released code hides selected positions as keys
         compute="float32",
     )
-    main = None if size.ablations is None else size.ablations["kappa_budgets"]
-    searched = _searched(size)
+    main, searched = None if size.ablations is None else size.ablations["kappa_budgets"], _searched(size)
     strategies = _strategies(size, main) | searched
     comparisons = dict(
         all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
@@ -226,16 +222,11 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
     )
     asked = {}
     if size.ablations is not None:
-        further = _ablation_strategies(size)
-        strategies |= further
+        strategies |= _ablation_strategies(size)
         comparisons |= dict(
             kappa=comparison("How long on the intermediate checkpoints", "figure 24", *KAPPAS, kind="budgets"),
             temperature=comparison("Temperatures of the teacher", "figure 25", *TEMPERATURES, kind="budgets"),
-            adaptive=comparison(
-                "Adaptive and fixed curricula",
-                "no figure",
-                *("one_shot", "progressive", "two_shot", "saturate", "agree", "robust"),
-            ),
+            adaptive=comparison("Adaptive and fixed curricula", "no figure", *ADAPTIVE),
         )
         asked = _settings(size.ablations, bert)
     shared = dict(batch_size=size.student_batch, shared_batches=True, optimizer=optimizer)
@@ -299,22 +290,25 @@ def _strategies(size: SimpleNamespace, budgets: tuple[int, ...] | None) -> dict[
         labels=strategy("labels", "labels only", selection("final")),
         one_shot=strategy("one_shot", "one-shot", selection("final")),
         progressive=strategy("teacher_split", "progressive (8-shot, T0/2)", equal, kappa=0.5, budgets=budgets),
-        two_shot=_two_shot(size, size.chosen_by, f"progressive (2, {size.duration})", budgets),
+        two_shot=strategy(
+            "fixed_duration",
+            f"progressive (2, {size.duration})",
+            _chosen(size, size.chosen_by),
+            duration=size.duration,
+            budgets=budgets,
+        ),
     )
 
 
 def _searched(size: SimpleNamespace) -> dict[str, dict]:
     """Returns (2, T) with every first checkpoint and T, and with those that M_robust and the automatic choice find."""
-    budget, label = (size.grid_budget,), f"(2, {size.duration})"
+    fixed, also = f"(2, {size.duration})", dict(duration=size.duration, budgets=(size.grid_budget,))
+    peak, auto = _chosen(size, "robust_peak"), _chosen(size, "auto")
     return dict(
-        robust_peak=_two_shot(size, "robust_peak", f"{label} from the peak of M_robust", budget),
-        auto=_two_shot(size, "auto", f"{label}, automatic", budget),
+        robust_peak=strategy("fixed_duration", f"{fixed} from the peak of M_robust", peak, **also),
+        auto=strategy("fixed_duration", f"{fixed}, automatic", auto, **also),
         **search(size.firsts, size.durations, size.grid_budget),
     )
-
-
-def _two_shot(size: SimpleNamespace, kind: str, label: str, budgets: tuple[int, ...] | None) -> dict:
-    return strategy("fixed_duration", label, _chosen(size, kind), duration=size.duration, budgets=budgets)
 
 
 def _chosen(size: SimpleNamespace, kind: str) -> dict:
@@ -326,7 +320,7 @@ def _ablation_strategies(size: SimpleNamespace) -> dict[str, dict]:
     ablations, final, equal = size.ablations, selection("final"), selection("equal", count=8)
     chosen = _chosen(size, size.chosen_by)
     longest = dict(max_steps=ablations["patience"])
-    saturation = dict(window=3, min_gain=0.01, **longest)
+    accuracy, agreement = (dict(score=k, window=3, min_gain=0.01, **longest) for k in ("accuracy", "agreement"))
     crossing = dict(ngrams=ablations["crossing"], **longest)
     several, some = dict(budgets=ablations["kappa_budgets"]), dict(budgets=ablations["other_budgets"])
     last = dict(budgets=ablations["other_budgets"][-1:])
@@ -337,16 +331,8 @@ def _ablation_strategies(size: SimpleNamespace) -> dict[str, dict]:
         ),
         kappa_1=strategy("teacher_split", "progressive (8-shot, T0)", equal, kappa=1.0, **several),
         equal_split=strategy("equal_split", "progressive (8-shot, equal split)", equal, **several),
-        saturate=strategy(
-            "till_saturate", "till accuracy saturates", chosen, saturation=dict(score="accuracy", **saturation), **last
-        ),
-        agree=strategy(
-            "till_saturate",
-            "till agreement saturates",
-            chosen,
-            saturation=dict(score="agreement", **saturation),
-            **last,
-        ),
+        saturate=strategy("till_saturate", "till accuracy saturates", chosen, saturation=accuracy, **last),
+        agree=strategy("till_saturate", "till agreement saturates", chosen, saturation=agreement, **last),
         robust=strategy("till_robust", "till M_robust crosses", chosen, crossing=crossing, **last),
     )
 
@@ -358,22 +344,15 @@ def _settings(ablations: dict, bert: dict) -> dict[str, dict]:
     grammars = {grammar: dict(task=dict(grammar=grammar, root=root)) for grammar, root in ablations["grammars"].items()}
     heads = ablations["wide_heads"]
     students = {f"{heads} heads": dict(student=dict(bert, num_heads=heads))}
-    found = dict(
+    return dict(
         mask_rate=ablation("Mask rate", "figure 26", rates, strategies, budgets, base="30%"),
         student=ablation("Size of the student", "figures 24 and 25", students, strategies, budgets, base="smaller"),
+        grammar=ablation("Grammar", "figure 27", grammars, strategies, budgets, base="cfg3b"),
     )
-    if grammars:
-        found["grammar"] = ablation("Grammar", "figure 27", grammars, strategies, budgets, base="cfg3b")
-    return found
 
 
 def _sizes(ablations: dict, bert: dict, shared: dict) -> dict:
     """Returns models of several sizes trained from the labels."""
     models = {str(heads): dict(bert, num_heads=heads) for heads in ablations["size_heads"]}
-    return dict(
-        shared,
-        panels={"heads": models},
-        seeds=(0, 1, 2),
-        learning_rates=(5e-3,),
-        steps=ablations["size_steps"],
-    )
+    training = dict(seeds=(0, 1, 2), learning_rates=(5e-3,), steps=ablations["size_steps"])
+    return dict(shared, **training, panels={"heads": models})
