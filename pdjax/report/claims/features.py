@@ -50,10 +50,9 @@ def _case(
     results: Results, measure: Measure, alike: list[str], baselines: list[str], rate: float, budget: int
 ) -> ClaimResult:
     arm, name = results.finished(alike[0], rate, budget), NAMES[measure]
+    others = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}
     measurements = [
-        _compare(results, f"{name}, against {results.labels[baseline]}", measure, arm, other)
-        for baseline in baselines
-        for other in [results.finished(baseline, rate, budget)]
+        _compare(results, f"{name}, against {label}", measure, arm, other) for label, other in others.items()
     ]
     verdict, note = decide(measurements)
     if arm is not None and measure == "nonterminals":
