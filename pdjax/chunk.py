@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from pdjax import blocked
 from pdjax.flops import TEACHER
+from pdjax.precision import with_float32_products
 from pdjax.step import Guide, Program, Replicas, TrainState, over_replicas, train_step
 from pdjax.types import Batch, Params, StepMetrics, named_key
 
@@ -23,6 +24,7 @@ Chunk = Callable[[TrainState, Replicas, Guide | None, ArrayLike, ArrayLike], tup
 Logits = Float[Array, "*leading V"]
 
 
+@with_float32_products
 def train_chunk(
     program: Program,
     chunk_steps: int,

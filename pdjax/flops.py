@@ -57,8 +57,9 @@ def _count(jaxpr: core.Jaxpr, taught: bool) -> Counter[str]:
 def _parts(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     """Returns the jaxprs inside an equation."""
     leaves = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: isinstance(x, core.ClosedJaxpr))
-    closed = [leaf.jaxpr for leaf in leaves if isinstance(leaf, core.ClosedJaxpr)]
-    return closed + [leaf for leaf in leaves if isinstance(leaf, core.Jaxpr)]
+    # Newer versions of jax know one class of both names, hence one test after the other.
+    closed = (leaf.jaxpr if isinstance(leaf, core.ClosedJaxpr) else leaf for leaf in leaves)
+    return [leaf for leaf in closed if isinstance(leaf, core.Jaxpr)]
 
 
 def _product(equation: core.JaxprEqn) -> int:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pdjax import losses, optimizer
 from pdjax.config import OptimizerConfig
 from pdjax.curriculum import checkpoint_index
+from pdjax.precision import with_float32_products
 from pdjax.types import Batch, Mean, Model, Params, StepMetrics, Task, mean_of, named_key, ratio
 
 REPLICA_AXIS = "replica"
@@ -160,6 +161,7 @@ def over_replicas(function: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
+@with_float32_products
 def evaluate(program: Program, num_batches: int, batch_size: int, params: Params, seed: Int[Array, ""]) -> StepMetrics:
     """Returns cross-entropy and accuracy of all replicas on held-out batches, the same for every model."""
 

@@ -7,7 +7,7 @@ import pytest
 
 CORE = {
     "blocked", "chunk", "config", "conversion", "curriculum", "errors", "evidence", "flops", "losses", "models",
-    "optimizer", "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
+    "optimizer", "precision", "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
 }  # fmt: skip
 SHELL = {
     "experiment", "interrupt", "main", "plan", "probe_records", "processes", "progress", "records", "report",

@@ -4,9 +4,7 @@ import dataclasses
 from typing import Literal
 
 from pdjax.errors import require
-
-Compute = Literal["float32", "bfloat16"]
-"""The type of activations, and of parameters where they are used; they are kept and updated in float32."""
+from pdjax.precision import Compute
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ from pdjax.config import BertConfig, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
+from pdjax.precision import Compute, products_in
 from pdjax.types import Inputs, Params, Task
 
 
@@ -21,11 +22,12 @@ class LinenModel:
     """A Linen module seen as two pure functions.
 
     Parameters are float32. With ``compute`` bfloat16 they and the activations are rounded to it on the way through
-    the module; sums in layer norms and attention, and the logits, stay in float32.
+    the module; sums in layer norms and attention, and the logits, stay in float32. With tf32 only the operands of
+    products are rounded.
     """
 
     module: nn.Module
-    compute: Literal["float32", "bfloat16"] = "float32"
+    compute: Compute = "float32"
 
     def init(self, key: PRNGKeyArray, inputs: Inputs) -> Params:
         """Draws initial parameters for inputs of these shapes."""
@@ -35,12 +37,12 @@ class LinenModel:
         self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
         """Returns logits and intermediates; dropout is off without a key."""
-        params, inputs = _rounded((params, inputs), self.compute)
-        if dropout_key is None:
-            logits, intermediates = self.module.apply({"params": params}, inputs)
-        else:
-            rngs = {"dropout": dropout_key}
-            logits, intermediates = self.module.apply({"params": params}, inputs, deterministic=False, rngs=rngs)
+        params, inputs = _rounded((params, inputs), "bfloat16" if self.compute == "bfloat16" else "float32")
+        options: dict[str, Any] = {}
+        if dropout_key is not None:
+            options = {"deterministic": False, "rngs": {"dropout": dropout_key}}
+        with products_in(self.compute):
+            logits, intermediates = self.module.apply({"params": params}, inputs, **options)
         return logits.astype(jnp.float32), intermediates
 
 

@@ -1,7 +1,7 @@
 """Accelerators one does not hold: their published peaks, and devices to compile for.
 
-Peaks are of one chip, dense, from the vendors' data sheets; ``float32`` products run as XLA's default precision runs
-them: in one bfloat16 pass on TPUs, in TF32 on GPUs.
+Peaks are of one chip, dense, from the vendors' data sheets, by the type in which a model computes
+(``pdjax.precision``). TPUs multiply in bfloat16 alone: float32 takes six passes, ``tf32`` three.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from pdjax.errors import UserError
+from pdjax.precision import Compute
 
 TPU_ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any will do: it keeps libtpu from looking for one
@@ -28,20 +29,33 @@ class Chip:
 
     memory: int  # bytes
     bandwidth: float  # bytes per second to its memory
-    products: dict[str, float]  # floating-point operations per second in matrix products, by type
+    products: dict[Compute, float]  # floating-point operations per second in matrix products, by type
     links: float  # bytes per second to other chips, all links together
     kernel: float  # seconds that a kernel takes at least, however little it does; not published, but a guess
 
 
 GIB = 2**30
+
+
+def _passes(bfloat16: float) -> dict[Compute, float]:
+    return {"bfloat16": bfloat16, "tf32": bfloat16 / 3, "float32": bfloat16 / 6}
+
+
 CHIPS = {
-    "v4": Chip(32 * GIB, 1.228e12, {"bfloat16": 275e12, "float32": 275e12}, 3.0e11, 1e-6),
-    "v5e": Chip(16 * GIB, 8.19e11, {"bfloat16": 197e12, "float32": 197e12}, 2.0e11, 1e-6),
-    "v5p": Chip(95 * GIB, 2.765e12, {"bfloat16": 459e12, "float32": 459e12}, 6.0e11, 1e-6),
-    "v6e": Chip(32 * GIB, 1.64e12, {"bfloat16": 918e12, "float32": 918e12}, 4.48e11, 1e-6),
-    "a100": Chip(80 * 10**9, 2.039e12, {"bfloat16": 312e12, "float32": 156e12}, 6.0e11, 3e-6),
-    "h100": Chip(80 * 10**9, 3.35e12, {"bfloat16": 989e12, "float32": 494e12}, 9.0e11, 3e-6),
+    "v4": Chip(32 * GIB, 1.228e12, _passes(275e12), 3.0e11, 1e-6),
+    "v5e": Chip(16 * GIB, 8.19e11, _passes(197e12), 2.0e11, 1e-6),
+    "v5p": Chip(95 * GIB, 2.765e12, _passes(459e12), 6.0e11, 1e-6),
+    "v6e": Chip(32 * GIB, 1.64e12, _passes(918e12), 4.48e11, 1e-6),
+    "a100": Chip(80 * 10**9, 2.039e12, {"bfloat16": 312e12, "tf32": 156e12, "float32": 19.5e12}, 6.0e11, 3e-6),
+    "h100": Chip(80 * 10**9, 3.35e12, {"bfloat16": 989e12, "tf32": 494e12, "float32": 67e12}, 9.0e11, 3e-6),
+    "h200": Chip(141 * 10**9, 4.8e12, {"bfloat16": 989e12, "tf32": 494e12, "float32": 67e12}, 9.0e11, 3e-6),
 }
+
+
+def chip_of(device: Any) -> Chip | None:
+    """Returns what a device that is here can do, by the name it gives itself; None if no such chip is listed."""
+    return next((chip for name, chip in CHIPS.items() if name in device.device_kind.lower()), None)
+
 
 _LIMITS = """
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -59,6 +73,11 @@ platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} device_descripti
   device_memory_size: 84942979072 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
   cuda_compute_capability {{ major: 9 minor: 0 }} }}
 platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} device_description_str: "NVIDIA H100 80GB HBM3" """,
+    "h200": f"""gpu_device_info {{ {_LIMITS}
+  core_count: 132 fpus_per_core: 128 memory_bandwidth: 4800000000000 l2_cache_size: 62914560 clock_rate_ghz: 1.98
+  device_memory_size: 150754820096 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  cuda_compute_capability {{ major: 9 minor: 0 }} }}
+platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} device_description_str: "NVIDIA H200" """,
 }
 """GpuTargetConfig text protos, from which XLA compiles for GPUs that are not there."""
 
@@ -78,13 +97,13 @@ class Topology:
 
 
 def open_topology(name: str) -> Topology:
-    """Returns devices to compile for: ``v5e:2x4``, ``v4:2x2x2`` (TPUs), ``h100x8``, ``a100x1`` (GPUs).
+    """Returns devices to compile for: ``v5e:2x4``, ``v4:2x2x2`` (TPUs), ``h100x8``, ``a100x1``, ``h200x8`` (GPUs).
 
     Raises:
       UserError: no such hardware is known, or the compiler for it is not installed.
     """
     tpu = re.fullmatch(r"(v4|v5e|v5p|v6e):(\d+(?:x\d+){1,2})", name)
-    gpu = re.fullmatch(r"(a100|h100)x(\d+)", name)
+    gpu = re.fullmatch(r"(a100|h100|h200)x(\d+)", name)
     if tpu is None and gpu is None:
         tpus, gpus = ", ".join(sorted({*CHIPS} - {*GPUS})), ", ".join(GPUS)
         raise UserError(

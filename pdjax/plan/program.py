@@ -17,6 +17,7 @@ from pdjax.config import Config
 from pdjax.flops import count_products
 from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
+from pdjax.precision import Compute
 from pdjax.residency import memory_of
 from pdjax.stages.programs import Training, compiled
 from pdjax.step import Guide, Replicas, TrainState
@@ -108,8 +109,8 @@ def plan_program(
         seconds, evaluation = measure(sweep, arguments, steps)
         return plan(work=work, seconds=seconds, bound="measured", evaluation_seconds=evaluation)
     used = sweep.mesh.size
-    kinds = {"teacher": config.teacher.compute, "student": training.model.compute}
-    each = [(kinds[part], count / steps / used) for part, count in products.items()]
+    kinds: dict[str, Compute] = {"teacher": config.teacher.compute, "student": training.model.compute}
+    each: list[tuple[Compute, float]] = [(kinds[part], count / steps / used) for part, count in products.items()]
     seconds, bound = roofline(each, work, chip)
     evaluated = count_products(sweep.evaluate, *_evaluated(arguments)).total() / used
     evaluation, _ = roofline([(kinds["student"], evaluated)], count_work(evaluator.as_text()), chip)
@@ -134,7 +135,7 @@ def _compiled_memory(program: Any) -> tuple[int, int]:
     return temporaries, found.argument_size_in_bytes + results + temporaries + found.generated_code_size_in_bytes
 
 
-def roofline(products: Sequence[tuple[str, float]], work: Work, chip: Chip) -> tuple[float, str]:
+def roofline(products: Sequence[tuple[Compute, float]], work: Work, chip: Chip) -> tuple[float, str]:
     """Returns a step's seconds on one device and what bounds them: the slowest of its parts, as if all overlapped.
 
     Args:

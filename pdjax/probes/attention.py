@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pdjax.precision import with_float32_products
 from pdjax.step import over_replicas
 from pdjax.types import Model, Params, Task, named_key
 
@@ -18,6 +19,7 @@ def path_attention(first: Float[Array, "B H L L"], second: Float[Array, "B H #L 
     return jnp.einsum("bi,bij->bj", jnp.sum(second, axis=1)[:, -1], jnp.sum(first, axis=1))
 
 
+@with_float32_products
 def attention_probe(
     task: Task, model: Model, num_inputs: int, support: Sequence[int], params: Params, seed: Int[Array, ""]
 ) -> tuple[Float[Array, "R L"], Float[Array, "R"]]:

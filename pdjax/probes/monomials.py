@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pdjax.config import MonomialsConfig
+from pdjax.precision import with_float32_products
 from pdjax.step import over_replicas
 from pdjax.types import Model, Params, Task, named_key
 
@@ -87,6 +88,7 @@ def _random_sets(
     return list(found)
 
 
+@with_float32_products
 def correlations(
     task: Task,
     model: Model,

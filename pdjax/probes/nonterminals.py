@@ -18,6 +18,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pdjax.config import NonterminalsConfig
+from pdjax.precision import with_float32_products
 from pdjax.step import over_replicas
 from pdjax.tasks.derivation import span_ends
 from pdjax.tasks.grammar import GrammarTask
@@ -95,6 +96,7 @@ def predict(probe: ProbeParams, states: Float[Array, "B L D"], valid: Bool[Array
     return logits_JxLxBxN.swapaxes(1, 2) + probe.bias[:, None, None]
 
 
+@with_float32_products
 def nonterminal_accuracy(
     task: GrammarTask, model: Model, config: NonterminalsConfig, params: Params, seed: Int[Array, ""]
 ) -> Float[Array, "R J"]:

@@ -127,7 +127,7 @@ class _Pretended(Topology):
 
 def test_a_step_is_as_slow_as_its_slowest_part():
     chip = CHIPS["v5e"]
-    assert roofline([("float32", 197e12 * 0.4)], Work(), chip) == pytest.approx((1.0, "compute"))
+    assert roofline([("bfloat16", 197e12 * 0.4)], Work(), chip) == pytest.approx((1.0, "compute"))
     assert roofline([], Work(traffic=8.19e11 * 0.7), chip) == pytest.approx((1.0, "memory"))
     assert roofline([], Work(0, 1, 2e11 * 0.7), chip) == pytest.approx((1.0, "links"))
     assert roofline([], Work(1e6), chip) == pytest.approx((1.0, "kernels"))

@@ -1,0 +1,1 @@
+"""What ``benchmarks/accelerator.py`` measures: one module for each of its parts."""

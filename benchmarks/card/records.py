@@ -1,0 +1,117 @@
+"""Results as they come: one line of JSON for each, and the tables made of them."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers")
+LEFT_OUT = "left out for lack of time"
+
+
+class Records:
+    """A file of results, to which every result is added at once; what it holds already is not measured again.
+
+    Args:
+      path: of the file.
+      until: the time (of ``time.time``) after which no case begins.
+      tiny: whether this is a dry run.
+    """
+
+    def __init__(self, path: Path, until: float, tiny: bool):
+        self.path, self.tiny = path, tiny
+        self._until, self._longest = until, 0.0
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Returns all results so far, in the order in which they came."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def has(self, part: str, case: str) -> bool:
+        """Whether a case was measured before."""
+        return any((line["part"], line["case"]) == (part, case) for line in self.lines())
+
+    def write(self, part: str, case: str, **values: Any) -> None:
+        """Adds a result, and prints it."""
+        line = json.dumps({"part": part, "case": case, **values})
+        with open(self.path, "a") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print(f"{part:10} {case:48} " + ", ".join(f"{key} {_cell(value)}" for key, value in values.items()), flush=True)
+
+    def timely(self, part: str, cases: list[str]) -> Iterator[str]:
+        """Yields the cases that are not measured yet, until the time is up; what is left out is written down.
+
+        A case begins only if one as long as the longest so far would end in time.
+        """
+        waiting = [case for case in cases if not self.has(part, case)]
+        for done, case in enumerate(waiting):
+            began = time.time()
+            if began + self._longest > self._until:
+                self.write(part, LEFT_OUT, count=len(waiting) - done, first=case)
+                return
+            yield case
+            self._longest = max(self._longest, time.time() - began)
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left, 0 when there are none."""
+        return max(0.0, self._until - time.time())
+
+
+def machine(tiny: bool) -> dict[str, Any]:
+    """Returns what the results are of: the card, or the processor where there is none, and versions."""
+    found: dict[str, Any] = {"card": _card() or _processor(), "python": platform.python_version(), "tiny": tiny}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _card() -> str | None:
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.splitlines()[0] if result.returncode == 0 and result.stdout else None
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
+def as_tables(lines: list[dict[str, Any]]) -> str:
+    """Returns all results as Markdown: a table for each part and each set of columns, in the order of the results."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    measured = {(line["part"], line["case"]) for line in lines}
+    for line in lines:
+        if line["case"] == LEFT_OUT and (line["part"], line["first"]) in measured:
+            continue  # a later call went on from there
+        values = {key: value for key, value in line.items() if key != "part"}
+        groups.setdefault((line["part"], *values), []).append(values)
+    parts = []
+    for (part, *columns), rows in groups.items():
+        head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+        body = "\n".join(f"| {' | '.join(_cell(row[column]) for column in columns)} |" for row in rows)
+        parts.append(f"**{part}**\n\n{head}\n{body}\n")
+    return "\n".join(parts)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,107 @@
+"""Does the whole of it work? Every configuration's smoke to its report, killed and resumed, and once more.
+
+Several run at once on one card, each with its share of the memory. The first runs fill a cache of compiled programs,
+which the killed ones read; the last are compiled anew, as on another day.
+"""
+
+import concurrent.futures
+import functools
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .records import Records
+
+PART = "runs"
+KILLS = ("teacher/state/checkpoints/[0-9]*", "students/*/state/checkpoints/[0-9]*")
+"""What is there when a process is killed: states of the teacher, then of students."""
+
+
+def run(records: Records, configs: Sequence[str]) -> None:
+    """Runs each configuration three times and compares what the runs left."""
+    workers = max(1, min(len(configs), (os.cpu_count() or 1) // 3))
+    ways: tuple[tuple[str, Callable[..., None]], ...] = (
+        ("to its report", _finish),
+        ("killed twice and resumed", _killed),
+        ("compiled anew", _finish),
+    )
+    directory = records.path.parent.absolute() / "runs"
+    for way, start in ways:
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            list(pool.map(functools.partial(_measure, records, directory, workers, way, start), configs))
+
+
+def _measure(
+    records: Records, directory: Path, workers: int, way: str, start: Callable[..., None], config: str
+) -> None:
+    name = f"{config}, {way}"
+    if records.has(PART, name):
+        return
+    first = directory / _slug(config) / _slug("to its report")
+    workdir = directory / _slug(config) / _slug(way)
+    environment = os.environ | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / workers:.2f}"}
+    if way != "compiled anew":
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(directory / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+    began = time.time()
+    try:
+        if way != "to its report" and not (first / "report" / "index.html").exists():
+            raise RuntimeError("there is no first run to compare it with")
+        start(config, workdir, environment, records)
+        found = results(workdir)
+        same = len(found) > 0 if way == "to its report" else found == results(first)
+        records.write(PART, name, ok=same, files=len(found), seconds=time.time() - began)
+    except (RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+        records.write(PART, name, ok=False, error=str(error)[:300])
+
+
+def results(workdir: Path) -> dict[str, str]:
+    """Returns digests of all that must not depend on interruptions: metrics, selections, probes and checkpoints."""
+    patterns = ("**/metrics.jsonl", "**/selection.json", "**/probes/*.jsonl", "**/checkpoints/*/record/metadata")
+    paths = sorted(path for pattern in patterns for path in workdir.glob(pattern))
+    return {str(p.relative_to(workdir)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def _start(config: str, workdir: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pdjax.main", f"--config={config}", f"--workdir={workdir}"]
+    root = Path(__file__).parents[2]
+    environment = environment | {"PYTHONPATH": os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])}
+    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(config: str, workdir: Path, environment: dict[str, str], records: Records) -> None:
+    process = _start(config, workdir, environment)
+    try:
+        _, log = process.communicate(timeout=records.seconds_left)
+    finally:
+        process.kill()
+    if process.returncode != 0:
+        raise RuntimeError(f"exit code {process.returncode}: {' '.join(log.splitlines()[-1:])}")
+
+
+def _killed(config: str, workdir: Path, environment: dict[str, str], records: Records) -> None:
+    for pattern in KILLS:
+        process = _start(config, workdir, environment)
+        try:
+            while not any(workdir.glob(pattern)):
+                if process.poll() is not None:
+                    raise RuntimeError(f"it ended before {pattern} was there, with code {process.returncode}")
+                if records.seconds_left == 0:
+                    raise TimeoutError("the time is up")
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+        finally:
+            process.kill()
+            process.communicate()
+    _finish(config, workdir, environment, records)
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)

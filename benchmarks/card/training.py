@@ -1,0 +1,250 @@
+"""Training steps to measure: models, sizes, and a task that costs nothing."""
+
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pdjax.chunk import train_chunk
+from pdjax.config import BertConfig, EvaluationConfig, Gpt2Config, OptimizerConfig
+from pdjax.flops import count_products
+from pdjax.models import LinenModel
+from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.plan.hardware import Chip, chip_of
+from pdjax.plan.hlo import count_work
+from pdjax.plan.program import roofline
+from pdjax.precision import Compute
+from pdjax.residency import memory_of
+from pdjax.step import Guide, Program, init_state
+from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
+from pdjax.tasks.pcfg import MASK, VOCABULARY
+from pdjax.types import Batch, Params
+
+RATE, TEMPERATURE, MASK_RATE = 1e-3, 1e-4, 0.3
+ADAM = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
+EXPAND = 4
+SECONDS = 1.0
+"""How long a case is timed, if three rounds do not take longer."""
+
+
+class Size(NamedTuple):
+    """Of a teacher, its student and their batches."""
+
+    layers: int
+    teacher_heads: int
+    student_heads: int
+    head_dim: int
+    batch: int
+    length: int
+    steps: int  # of a chunk
+
+
+SIZES = {
+    "laptop": Size(4, 8, 2, 8, 64, 64, 20),
+    "paper": Size(4, 32, 8, 8, 512, 512, 2),
+    "12x64": Size(4, 12, 4, 64, 512, 512, 2),
+}
+TINY = {
+    "laptop": Size(1, 2, 1, 8, 4, 8, 2),
+    "paper": Size(1, 4, 2, 8, 4, 16, 2),
+    "12x64": Size(1, 2, 1, 64, 4, 16, 2),
+}
+
+
+class Case(NamedTuple):
+    """One way to train: of labels the teacher itself, or a student by distillation from it."""
+
+    model: Literal["bert", "gpt2"]
+    size: str
+    lesson: Literal["labels", "distillation"]
+    replicas: int
+    compute: Compute
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.size} {self.lesson} x{self.replicas} {self.compute}"
+
+
+COMPUTES: tuple[Compute, ...] = ("float32", "tf32", "bfloat16")
+BASE = Case("bert", "paper", "distillation", 1, "float32")
+
+
+def cases() -> list[Case]:
+    """Returns all ways to train, those first that differ from the base in fewest choices."""
+    every = itertools.starmap(
+        Case, itertools.product(("bert", "gpt2"), SIZES, ("distillation", "labels"), (1, 8, 64), COMPUTES)
+    )
+    return sorted(every, key=differences)
+
+
+def differences(case: Case) -> int:
+    """Returns in how many choices a case differs from the base."""
+    return sum(one != other for one, other in zip(case, BASE, strict=True))
+
+
+class UniformTask:
+    """Uniform tokens: the cost of a step without the cost of a grammar."""
+
+    num_classes = vocabulary = VOCABULARY
+    predicts: Literal["positions", "example"] = "positions"
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def sample(self, key: jax.Array, batch_size: int) -> Batch:
+        """Draws tokens and selects 30 % of the positions."""
+        token_key, select_key = jax.random.split(key)
+        tokens = jax.random.randint(token_key, (batch_size, self.length), 0, 3)
+        selected = jax.random.uniform(select_key, tokens.shape) < MASK_RATE
+        inputs = {"tokens": jnp.where(selected, MASK, tokens), "valid": tokens >= 0, "selected": selected}
+        return Batch(inputs, tokens, selected.astype(jnp.float32), {})
+
+
+def transformer(
+    kind: str, layers: int, heads: int, head_dim: int, length: int, compute: Compute = "float32"
+) -> LinenModel:
+    """Returns this package's BERT or GPT-2."""
+    if kind == "bert":
+        config = BertConfig("bert", layers, heads, head_dim, None, EXPAND, 0.0, True)
+        return LinenModel(Bert(config, VOCABULARY, length), compute)
+    config = Gpt2Config("gpt2", layers, heads, head_dim, None, EXPAND, 0.0, False, "concatenate")
+    return LinenModel(Gpt2(config, VOCABULARY, VOCABULARY, length, False), compute)
+
+
+class Prepared(NamedTuple):
+    """A compiled chunk with its arguments."""
+
+    program: Program
+    sweep: Sweep
+    arguments: tuple[Any, ...]
+    steps: int
+    compiled: Any
+    compile_seconds: float
+    computes: Mapping[str, Compute]  # of the teacher and of the student
+
+
+def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
+    """Compiles the training of a case on the first device."""
+    task = UniformTask(size.length)
+    teacher, student = (
+        transformer(case.model, size.layers, heads, size.head_dim, size.length, case.compute)
+        for heads in (size.teacher_heads, size.student_heads)
+    )
+    guided = case.lesson == "distillation"
+    trained, guide = (student, teacher) if guided else (teacher, None)
+    program = Program(task, trained, guide, ADAM, size.batch, True, "train")
+    return prepare(program, case.replicas, size.steps, checkpoints, dict.fromkeys(("teacher", "student"), case.compute))
+
+
+def prepare(
+    program: Program, replicas: int, steps: int, checkpoints: int, computes: Mapping[str, Compute], rate: float = RATE
+) -> Prepared:
+    """Compiles a chunk of a program on the first device, for parameters of random numbers."""
+    device = jax.devices()[:1]
+    sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, program.batch_size), devices=device)
+    guided = program.teacher is not None
+    rows = place_replicas(
+        sweep.mesh, range(replicas), [rate] * replicas, [TEMPERATURE] * replicas, [float(not guided)] * replicas
+    )
+    state = jax.device_put(filled(jax.eval_shape(sweep.init, rows.seed)), sweep.state)
+    guide = None
+    if guided:
+        asked = program._replace(student=program.teacher)  # pyright: ignore[reportArgumentType]
+        stack = filled(jax.eval_shape(functools.partial(init_state, asked), jnp.arange(checkpoints)).params)
+        each = np.arange(checkpoints, dtype=np.int32)
+        guide = place_guide(sweep, Guide(stack, each * max(1, steps // checkpoints), each))  # pyright: ignore
+    arguments = (state, rows, guide, np.int32(0), np.int32(2**30))
+    began = time.perf_counter()
+    compiled = sweep.chunk.lower(*arguments).compile()  # pyright: ignore[reportFunctionMemberAccess]
+    return Prepared(program, sweep, arguments, steps, compiled, time.perf_counter() - began, computes)
+
+
+def filled(shapes: Any) -> Any:
+    """Returns host arrays of random numbers for shapes; counters are 0. A product of zeros would take less power."""
+    generator = np.random.default_rng(0)
+
+    def fill(leaf: Any) -> np.ndarray:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return np.zeros(leaf.shape, leaf.dtype)
+        return np.abs(generator.standard_normal(leaf.shape, np.float32)) * np.float32(0.02)  # second moments too
+
+    return jax.tree.map(fill, shapes)
+
+
+def measure(prepared: Prepared) -> dict[str, Any]:
+    """Returns what a step takes: milliseconds, operations and their share of the peak, memory, and the prediction."""
+    device = jax.devices()[0]
+    chip = chip_of(device)
+    products = count_products(functools.partial(train_chunk, prepared.program, prepared.steps), *prepared.arguments)
+    analysis = prepared.compiled.memory_analysis()
+    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    memory = analysis.argument_size_in_bytes + results + analysis.temp_size_in_bytes
+    fits = memory <= memory_of(device)
+    seconds = timed(chunk_runner(prepared)) if fits else None
+    flops = products.total() / prepared.steps
+    each: list[tuple[Compute, float]] = [
+        (prepared.computes[part], count / prepared.steps) for part, count in products.items()
+    ]
+    return {
+        "ms": None if seconds is None else 1e3 * seconds,
+        "TFLOP/s": None if seconds is None else flops / seconds / 1e12,
+        "of peak": None if seconds is None or chip is None else ideal(each, chip) / seconds,
+        "predicted ms": _predicted(prepared, each, chip),
+        "GFLOP a step": flops / 1e9,
+        "GB": memory / 1e9,
+        "fits": fits,
+        "compile s": prepared.compile_seconds,
+    }
+
+
+def ideal(each: Sequence[tuple[Compute, float]], chip: Chip) -> float:
+    """Returns the seconds of products at the chip's peak."""
+    return sum(count / chip.products[kind] for kind, count in each)
+
+
+def _predicted(prepared: Prepared, each: Sequence[tuple[Compute, float]], chip: Chip | None) -> float | None:
+    """Returns the milliseconds of a step that ``pdjax.plan`` would say."""
+    if chip is None:
+        return None
+    work = count_work(prepared.compiled.as_text()).times(1 / prepared.steps)
+    return 1e3 * roofline(each, work, chip)[0]
+
+
+def chunk_runner(prepared: Prepared, guide: Guide | None = None) -> Callable[[], int]:
+    """Returns a function that runs the chunk once and returns its number of steps."""
+    state, *others = prepared.arguments
+    if guide is not None:
+        others[1] = guide
+    state = jax.tree.map(jnp.copy, state)  # the chunk takes its memory
+
+    def run() -> int:
+        nonlocal state
+        first = jax.device_put(jnp.int32(0), prepared.sweep.state.step)  # the curriculum begins again
+        state, metrics = prepared.compiled(state._replace(step=first), *others)
+        jax.block_until_ready((state, metrics))
+        return prepared.steps
+
+    return run
+
+
+def timed(run: Callable[[], int]) -> float:
+    """Returns the median seconds of a unit of work, after a first round that is not counted."""
+    run()
+    rounds: list[float] = []
+    began = time.perf_counter()
+    while len(rounds) < 3 or (time.perf_counter() - began < SECONDS and len(rounds) < 50):
+        start = time.perf_counter()
+        units = run()
+        rounds.append((time.perf_counter() - start) / units)
+    return statistics.median(rounds)
+
+
+def fresh(model: LinenModel, length: int, seed: int = 0) -> Params:
+    """Returns fresh parameters of a Transformer."""
+    return model.init(jax.random.key(seed), UniformTask(length).sample(jax.random.key(0), 1).inputs)
