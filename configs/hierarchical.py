@@ -14,7 +14,7 @@ sizes were chosen, it had held.
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, placement, probes, selection, strategy, temperature_name
+from pdjax.config.building import comparison, locked, optional, placement, probes, selection, strategy, temperature_name
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -139,7 +139,7 @@ def _experiment(
         epsilon=1e-8,
     )
     shared = dict(batch_size=1, optimizer=optimizer)
-    config = ConfigDict(
+    return locked(
         dict(
             name=name,
             seed=0,
@@ -178,7 +178,6 @@ def _experiment(
             remarks={},
         )
     )
-    return config.lock()
 
 
 def _shots(depth: int) -> dict[str, tuple[int, ...]]:

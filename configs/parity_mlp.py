@@ -17,7 +17,7 @@ seeds 100 to 104.
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, optional, placement, probes, selection, strategy, temperature_name
+from pdjax.config.building import comparison, locked, optional, placement, probes, selection, strategy, temperature_name
 
 STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
@@ -181,7 +181,7 @@ def _experiment(
         del strategies["adaptive"]
     panels = dict(width={str(width): _mlp(width) for width in widths})
     sizes = dict(shared, **several, panels=panels, steps=steps)
-    config = ConfigDict(
+    return locked(
         dict(
             name=name,
             seed=0,
@@ -211,7 +211,6 @@ def _experiment(
             remarks={},
         )
     )
-    return config.lock()
 
 
 def _strategies(

@@ -14,7 +14,17 @@ holds, R6 for heads of 8 dimensions each. Sizes were chosen on the seeds 100 to 
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import adam, comparison, optional, placement, probes, selection, strategy, temperature_name
+from pdjax.config.building import (
+    adam,
+    comparison,
+    locked,
+    optional,
+    placement,
+    probes,
+    selection,
+    strategy,
+    temperature_name,
+)
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
@@ -158,7 +168,7 @@ def _experiment(
             str(n): _gpt2(n, head_dim=averaged_width, width=averaged_width, combination="average") for n in heads
         },
     }
-    config = ConfigDict(
+    return locked(
         dict(
             name=name,
             seed=0,
@@ -203,7 +213,6 @@ def _experiment(
             remarks={},
         )
     )
-    return config.lock()
 
 
 def _gpt2(heads: int, head_dim: int | None = None, width: int | None = None, combination: str = "concatenate") -> dict:

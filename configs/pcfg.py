@@ -37,7 +37,18 @@ from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, search, selection, strategy
+from pdjax.config.building import (
+    ablation,
+    adam,
+    comparison,
+    locked,
+    optional,
+    placement,
+    probes,
+    search,
+    selection,
+    strategy,
+)
 
 NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
 
@@ -230,7 +241,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
         )
         asked = _settings(size.ablations, bert)
     shared = dict(batch_size=size.student_batch, shared_batches=True, optimizer=optimizer)
-    config = ConfigDict(
+    return locked(
         dict(
             name=size.name,
             seed=0,
@@ -280,7 +291,6 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
             remarks=REMARKS,
         )
     )
-    return config.lock()
 
 
 def _strategies(size: SimpleNamespace, budgets: tuple[int, ...] | None) -> dict[str, dict]:

@@ -34,7 +34,7 @@ with 2.5e-3, 0.384 with 5e-3, 0.531 with 1e-2.
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import ablation, adam, comparison, optional, placement, probes, selection, strategy
+from pdjax.config.building import ablation, adam, comparison, locked, optional, placement, probes, selection, strategy
 
 REMARKS = dict(
     R7="No size that was measured shows the claim. At the laptop’s size, l = 3, the gap of (2, 150) after 600 steps "
@@ -174,7 +174,7 @@ def _experiment(
         compute="float32",
     )
     shared = dict(batch_size=student_batch, shared_batches=True, optimizer=optimizer)
-    config = ConfigDict(
+    return locked(
         dict(
             name=name,
             seed=0,
@@ -215,7 +215,6 @@ def _experiment(
             remarks=REMARKS,
         )
     )
-    return config.lock()
 
 
 def _strategies(duration: int, found: tuple[int, ...] | None) -> dict:

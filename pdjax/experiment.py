@@ -17,8 +17,6 @@ from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
 from pdjax.stages.workdir import open_workdir
 from pdjax.tasks import build_task
 
-STAGES = ("teacher", "probes", "students", "student_probes", "sizes", "ablations", "report")
-
 logger = logging.getLogger("pdjax")
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from pdjax.config import from_config_dict
+from pdjax.config import Config, from_config_dict
 from pdjax.errors import TrainingError, UserError
-from pdjax.experiment import STAGES, run_experiment
 from pdjax.interrupt import Interrupt, Interrupted
-from pdjax.processes import is_first, join
+from pdjax.stages import STAGES
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, e.g. configs/pcfg.py or configs/pcfg.py:smoke.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; runs/<name of the configuration> by default.")
@@ -36,12 +35,7 @@ def main(argv: list[str]) -> int:
     interrupt = Interrupt()
     interrupt.install()
     try:
-        config = from_config_dict(parse_flags(argv))
-        join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
-        if not is_first():
-            logger.setLevel(logging.WARNING)
-        workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / config.name
-        run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
+        _run(from_config_dict(parse_flags(argv)), interrupt)
     except UserError as error:
         logger.error("error: %s", error)
         return 2
@@ -52,6 +46,19 @@ def main(argv: list[str]) -> int:
         logger.warning("stopped by %s; the same command continues from there", error)
         return 128 + error.signal_number
     return 0
+
+
+def _run(config: Config, interrupt: Interrupt) -> None:
+    """Runs the stages that the flags ask for."""
+    # Imports of jax, orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
+    from pdjax.experiment import run_experiment
+    from pdjax.processes import is_first, join
+
+    join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
+    if not is_first():
+        logger.setLevel(logging.WARNING)
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / config.name
+    run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
 
 
 def parse_flags(argv: list[str]) -> ConfigDict:

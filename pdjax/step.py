@@ -4,6 +4,7 @@ Labels only, one-shot, progressive: every strategy is this step with other data.
 *guide*, the teacher's checkpoints with a curriculum over them, or None for a student of the labels.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -94,6 +95,7 @@ class Program(NamedTuple):
         return Batch(inputs, targets, weights, batch.extras)
 
 
+@functools.partial(jax.jit, static_argnums=0)  # one program: op by op it would compile hundreds of small ones
 def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
     """Returns the state before the first step, one replica for each seed."""
     inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), program.batch_size)).inputs

@@ -45,6 +45,8 @@ def build_sweep(
 ) -> Sweep:
     """Compiles (on first use) the functions of a sweep; a guide's values may change without recompilation.
 
+    Equal programs share their compiled functions: the runs of an experiment, and its ablations, have many in common.
+
     Raises:
       UserError: the mesh does not fit the devices, the replicas, the batches or the models.
     """
@@ -58,6 +60,18 @@ def build_sweep(
             "change one of the two",
         )
         program = program._replace(batch_sharding=sharding.by_example(mesh))
+    return _compiled(program, chunk_steps, num_replicas, evaluation, placement, mesh)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(
+    program: Program,
+    chunk_steps: int,
+    num_replicas: int,
+    evaluation: EvaluationConfig,
+    placement: PlacementConfig,
+    mesh: Mesh,
+) -> Sweep:
     init = functools.partial(init_state, program)
     shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))
     split = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=placement.student == "sharded")

@@ -1,22 +1,68 @@
 """What all tests share: eight virtual devices, strict numerics, and a tiny experiment."""
 
+import contextlib
+import functools
+import importlib.metadata
 import importlib.util
+import io
+import logging
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
+FLAGS = [  # Tests compile many small programs and run them briefly: the less XLA optimises, the sooner they are done.
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",  # the workers fill the cores
+]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # twice as fast to compile; later versions have no such flag
+
 os.environ["JAX_PLATFORMS"] = "cpu"  # before the first import of jax
-# Tests compile many small programs and run them briefly: without optimisation by LLVM they take half the time.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+if "PYTEST_XDIST_WORKER" not in os.environ:  # what one worker, test or process has compiled no other compiles again
+    COMPILED = tempfile.TemporaryDirectory(prefix="pdjax-tests-compiled-")
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
 
 import jax
 import pytest
+from absl import flags
+
+from pdjax import main
+from pdjax.models import LinenModel
+from pdjax.tasks.parity import ParityTask
+from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).parent.parent
+
+
+def _as_one_program(method, static):
+    """Compiles a method as a whole where a test calls it outside of any program: op by op that is hundreds of them."""
+    compiled = jax.jit(method, static_argnums=static)
+
+    @functools.wraps(method)
+    def call(self, *arguments):
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        return (method if traced else compiled)(self, *arguments)
+
+    return call
+
+
+for kind in (LinenModel, ParityTask, PcfgLanguageTask, PcfgTask):
+    for name, static in {"init": (0,), "apply": (0,), "sample": (0, 2)}.items():
+        if hasattr(kind, name):
+            setattr(kind, name, _as_one_program(getattr(kind, name), static))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,30 +104,48 @@ def tiny():
     return from_config_dict(config)
 
 
-@pytest.fixture(scope="module")
-def start(root, tmp_path_factory):
-    """Starts pdjax in a process; those of a file share compiled programs, so that only the first one compiles."""
-    cache = tmp_path_factory.mktemp("compiled")
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
+@pytest.fixture(scope="session")
+def start(root):
+    """Starts pdjax in a process; by default with as many devices as this one, so that both leave the same bits."""
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "pdjax.main", *arguments]
-        return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+    def run(*arguments, cpu_devices=None):
+        devices = f"--cpu_devices={cpu_devices or jax.device_count()}"
+        command = [sys.executable, "-m", "pdjax.main", devices, *arguments]
+        return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
 
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def call():
+    """Calls the command line in this process; returns the exit code and what it logged."""
+
+    def run(*arguments):
+        log, handlers = io.StringIO(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        flags.FLAGS.unparse_flags()
+        for name in [name for name in flags.FLAGS if name.startswith("config.")]:  # of the configuration before
+            delattr(flags.FLAGS, name)
+        command = ["pdjax.main", *arguments]
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(log), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"the load_module\(\) method", DeprecationWarning)  # of ml_collections
+            patch.setattr(sys, "argv", command)  # where ml_collections looks for overrides
+            try:
+                code = main.main(command)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+                logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+        return code, log.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def finish(start):
     """Runs pdjax in a process to its end; returns the exit code and what it logged."""
 
-    def run(*arguments):
-        process = start(*arguments)
+    def run(*arguments, cpu_devices=None):
+        process = start(*arguments, cpu_devices=cpu_devices)
         _, errors = process.communicate(timeout=300)
         return process.returncode, errors
 

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from pdjax.config.building import optional
 
-STRATEGIES = ("labels", "one_shot", "progressive", "two_shot")
+STRATEGIES = {"": ("labels", "one_shot", "progressive", "two_shot"), "few": ("labels", "two_shot")}
 
 
-def get_config() -> ConfigDict:
-    """Returns the experiment."""
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the experiment; 'few' has two strategies, and no probe."""
     path = Path(__file__).parent.parent / "configs" / "pcfg.py"
     spec = importlib.util.spec_from_file_location("pcfg", path)
     assert spec is not None
@@ -28,9 +28,11 @@ def get_config() -> ConfigDict:
         config.task.root = 10
         config.teacher.num_layers = config.student.num_layers = 1
         config.student_training.budgets = (16,)
-        config.strategies = ConfigDict({key: config.strategies[key] for key in STRATEGIES})
+        config.strategies = ConfigDict({key: config.strategies[key] for key in STRATEGIES[variant]})
         del config.comparisons["first_checkpoint"]
-        for name in ("ngrams", "nonterminals"):
+        if variant == "few":
+            config.comparisons, config.probes.students = ConfigDict({}), ()
+        for name in ("ngrams", "nonterminals", *(["agreement"] if variant == "few" else [])):
             del config.probes[name]  # whose type is another than that of a placeholder
             config.probes[name] = optional(dict)
     return config.lock()

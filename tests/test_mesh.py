@@ -19,7 +19,10 @@ STEPS, REPLICAS = 4, 8
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
-@pytest.fixture(scope="module", params=["bert", "gpt2", "mlp", "mlp, a batch for each replica"])
+MODELS = ["bert", "gpt2", "mlp", "mlp, a batch for each replica"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def program(request, load_config_file):
     """A student and a teacher, for batches of 8."""
     model, _, own_batches = request.param.partition(", ")
@@ -66,10 +69,16 @@ def test_every_mesh_gives_the_losses_of_one_device(program):
     """To 1e-4 of the loss after 4 steps: sums over examples, heads and hidden units are split up."""
     train, held_out = losses(program, (1, 1, 1), devices=jax.devices()[:1])
     assert np.ptp(train, axis=1).min() > 1e-3  # replicas do differ
-    for mesh in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
+    # Each compiles for a while; what replicas and examples alone do is the same for every model.
+    meshes = [(2, 2, 2)] if "layers_0" in params_of(program) else [(2, 2, 2), (8, 1, 1), (1, 8, 1)]
+    for mesh in meshes:
         again, evaluated = losses(program, mesh)
         np.testing.assert_allclose(again, train, rtol=1e-4, err_msg=str(mesh))
         np.testing.assert_allclose(evaluated, held_out, rtol=1e-4, err_msg=str(mesh))
+
+
+def params_of(program):
+    return jax.eval_shape(lambda: init_state(program, jnp.arange(1))).params
 
 
 def test_states_are_created_split(program):
@@ -82,11 +91,14 @@ def test_states_are_created_split(program):
     assert all(leaf.sharding == largest.sharding for leaf in moments)
 
 
+@pytest.mark.parametrize("program", ["bert", *MODELS[2:]], indirect=True)
 def test_a_mesh_of_replicas_communicates_nothing(program):
     sweep, arguments = prepare(program, (8, 1, 1), "replicated")
     text = sweep.chunk.lower(*arguments).compile().as_text()
     assert re.search(r"\bwhile\b|\bfusion\b", text)  # it is the program
     assert [word for word in COLLECTIVES if word in text] == []
+    if "layers_0" in params_of(program):
+        return
     sweep, arguments = prepare(program, (1, 8, 1), "replicated")
     assert "all-reduce" in sweep.chunk.lower(*arguments).compile().as_text()  # as a mesh of examples does
 
@@ -103,6 +115,7 @@ def test_a_large_teacher_is_split_while_students_are_whole(program):
         assert leaf.addressable_shards[0].data.shape == (4, *leaf.shape[1:])
 
 
+@pytest.mark.parametrize("program", ["bert", "mlp"], indirect=True)
 def test_a_run_goes_on_on_another_mesh(program, tmp_path):
     """Saved from 8 devices with a replica each, restored where 2 x 2 x 2 split replicas, examples and models."""
     sweep, (state, *arguments) = prepare(program, (8, 1, 1), "replicated")

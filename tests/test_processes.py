@@ -15,7 +15,7 @@ from pdjax.errors import UserError
 from pdjax.processes import join
 
 FLAGS = (
-    "--config=tests/minimal.py",
+    "--config=tests/minimal.py:few",
     "--config.student_training.seeds=(0, 1)",
     "--config.placement.mesh.data=-1",
 )
@@ -23,15 +23,7 @@ DEADLINE = 300
 
 
 @pytest.fixture(scope="module")
-def environment(root, tmp_path_factory):
-    """Compiled programs are shared between the runs of this file."""
-    cache = tmp_path_factory.mktemp("compiled")
-    shared = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)} | shared
-
-
-@pytest.fixture(scope="module")
-def start(root, environment):
+def start(root):
     """Starts two processes of two devices each, or one of four."""
 
     def start(workdir, processes, **options):
@@ -40,7 +32,7 @@ def start(root, environment):
         alone = [sys.executable, "-m", "pdjax.main", "--distributed=off", "--cpu_devices=4"]
         command = [*(launch if processes > 1 else alone), *flags]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=root, env=environment, **pipes, **options)
+        return subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, **pipes, **options)
 
     return start
 

@@ -26,7 +26,7 @@ def asked(config):
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke_runs_every_stage_to_the_report(load_config_file, finish, tmp_path, name):
     workdir = tmp_path / "run"
-    code, log = finish(f"--config=configs/{name}.py:smoke", f"--workdir={workdir}")
+    code, log = finish(f"--config=configs/{name}.py:smoke", f"--workdir={workdir}", cpu_devices=1)
     assert code == 0, log
     assert "Traceback" not in log
     assert "MB on disk" in log

@@ -12,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdjax import blocked
+from pdjax.chunk import train_chunk
 from pdjax.config import MlpConfig, OptimizerConfig, ParityTaskConfig, PcfgTaskConfig
 from pdjax.models import LinenModel, build_model
 from pdjax.models.attention import HIDDEN, flash, products
 from pdjax.precision import products_in
-from pdjax.step import Program, init_state
-from pdjax.sweep import place_replicas
+from pdjax.step import Program, Replicas, init_state
 from pdjax.tasks import build_task
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.types import Batch
 
 from .records import Records
-from .training import UniformTask, prepare, transformer
+from .training import UniformTask, transformer
 
 PART = "checks"
 ALLOWED = {"float32": 5e-6, "tf32": 2e-3, "bfloat16": 2e-2}
@@ -131,18 +131,16 @@ def _blocks() -> dict[str, Any]:
     task = build_task(ParityTaskConfig("parity", 50, 5, "first", 0))
     sgd = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
     program = Program(task, build_model(MlpConfig("mlp", (100,)), task), None, sgd, 1, True, "train")
+    members = Replicas(jnp.arange(2), *(jnp.full(2, value) for value in (1e-2, 0.0, 1.0)))
     found = []
-    for applies in (True, False):
-        original = blocked.applies
-        blocked.applies = original if applies else lambda program: False
+    for applies in (blocked.applies, lambda program: False):
+        original, blocked.applies = blocked.applies, applies
         try:
-            prepared = prepare(program, 2, 128, 1, {"teacher": "float32", "student": "float32"})
+            chunk = jax.jit(functools.partial(train_chunk, program, 128))
+            after, _ = chunk(init_state(program, members.seed), members, None, jnp.int32(0), jnp.int32(128))
         finally:
             blocked.applies = original
-        rows = place_replicas(prepared.sweep.mesh, (0, 1), (1e-2,) * 2, (0.0,) * 2, (1.0,) * 2)
-        state = jax.device_put(init_state(program, jnp.arange(2)), prepared.sweep.state)
-        after, _ = prepared.compiled(state, rows, *prepared.arguments[2:])
-        found.append(jax.tree.map(np.asarray, after.params))
+        found.append(after.params)
     error = relative_error(*found)
     return {"ok": error <= GRADIENT, "error": error, "allowed": GRADIENT}
 

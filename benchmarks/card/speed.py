@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.config import PcfgTaskConfig, from_config_dict
+from pdjax.config import Compute, PcfgTaskConfig, from_config_dict
 from pdjax.models.attention import flash, products
 from pdjax.plan.hardware import chip_of
 from pdjax.plan.hlo import count_work
-from pdjax.precision import Compute, products_in
+from pdjax.precision import products_in
 from pdjax.stages.programs import student_program, teacher_program
 from pdjax.sweep import place_guide, place_teacher
 from pdjax.tasks.pcfg import PcfgTask

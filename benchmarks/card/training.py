@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdjax.chunk import train_chunk
-from pdjax.config import BertConfig, EvaluationConfig, Gpt2Config, OptimizerConfig
+from pdjax.config import BertConfig, Compute, EvaluationConfig, Gpt2Config, OptimizerConfig
 from pdjax.flops import count_products
 from pdjax.models import LinenModel
 from pdjax.models.bert import Bert
@@ -20,7 +20,6 @@ from pdjax.models.gpt2 import Gpt2
 from pdjax.plan.hardware import Chip, chip_of
 from pdjax.plan.hlo import count_work
 from pdjax.plan.program import roofline
-from pdjax.precision import Compute
 from pdjax.residency import memory_of
 from pdjax.step import Guide, Program, init_state
 from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas

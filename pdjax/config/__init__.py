@@ -7,7 +7,7 @@ contradiction is a ``UserError`` that names the key.
 """
 
 from pdjax.config.experiment import Config, determining, digest_of, digest_of_results, from_config_dict
-from pdjax.config.models import BertConfig, Gpt2Config, MlpConfig, ModelConfig
+from pdjax.config.models import BertConfig, Compute, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.config.placement import MeshConfig, PlacementConfig
 from pdjax.config.probes import (
     AgreementConfig,
@@ -47,6 +47,7 @@ __all__ = [
     "AttentionConfig",
     "BertConfig",
     "ComparisonConfig",
+    "Compute",
     "Config",
     "CrossingConfig",
     "EvaluationConfig",

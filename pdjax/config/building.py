@@ -6,12 +6,29 @@ A field that may be None is a placeholder: command-line overrides of it still ob
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import config_dict
+from ml_collections import ConfigDict, config_dict
 
 
 def optional(kind: type, value: object = None) -> Any:
     """Returns a value, or a typed placeholder for None."""
     return config_dict.placeholder(kind) if value is None else value
+
+
+def locked(fields: Mapping[str, Any]) -> ConfigDict:
+    """Returns an experiment's fields for overrides to act on.
+
+    A ConfigDict keeps what stands in two places as one thing, and an override of one place would change the other:
+    here every place has its own.
+    """
+    return ConfigDict(_copied(fields)).lock()
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(part) for key, part in value.items()}
+    if isinstance(value, config_dict.FieldReference):
+        return config_dict.placeholder(value.get_type())
+    return value
 
 
 def adam(*, clip_norm: float | None = None, beta2: float = 0.999) -> dict[str, Any]:

@@ -4,7 +4,14 @@ import dataclasses
 from typing import Literal
 
 from pdjax.errors import require
-from pdjax.precision import Compute
+
+Compute = Literal["float32", "tf32", "bfloat16"]
+"""The type in which a model computes; its parameters are kept and updated in float32 always.
+
+``float32``: activations and products. ``tf32``: activations are float32, products have operands of 10 bits of mantissa
+on GPUs and of three bfloat16 passes on TPUs. ``bfloat16``: activations and operands are rounded to it, sums are
+float32.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

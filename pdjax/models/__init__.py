@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pdjax.config import BertConfig, Gpt2Config, MlpConfig, ModelConfig
+from pdjax.config import BertConfig, Compute, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
-from pdjax.precision import Compute, products_in
+from pdjax.precision import products_in
 from pdjax.types import Inputs, Params, Task
 
 

@@ -9,9 +9,6 @@ from absl import flags
 from pdjax.config import from_config_dict
 from pdjax.errors import UserError
 from pdjax.main import parse_flags
-from pdjax.plan.experiment import as_json, plan_experiment
-from pdjax.plan.hardware import open_topology
-from pdjax.plan.table import as_text
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
@@ -24,6 +21,11 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     try:
         config = from_config_dict(parse_flags(argv))
+        # These take seconds to import: whoever mistyped a flag need not wait for them.
+        from pdjax.plan.experiment import as_json, plan_experiment
+        from pdjax.plan.hardware import open_topology
+        from pdjax.plan.table import as_text
+
         topology = None if _TOPOLOGY.value is None else open_topology(_TOPOLOGY.value)
         plan = plan_experiment(config, topology)
     except UserError as error:

@@ -13,11 +13,10 @@ import numpy as np
 
 from pdjax import sharding
 from pdjax.chunk import train_chunk
-from pdjax.config import Config
+from pdjax.config import Compute, Config
 from pdjax.flops import count_products
 from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
-from pdjax.precision import Compute
 from pdjax.residency import memory_of
 from pdjax.stages.programs import Training, compiled
 from pdjax.step import Guide, Replicas, TrainState

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 from pdjax.chunk import train_chunk
 from pdjax.config import Config, from_config_dict
@@ -26,12 +27,35 @@ def experiment(load_config_file):
     return convert
 
 
+def places(config, path=()):
+    """Yields the place of every value of a ConfigDict: the dict that holds it, its key and its whole path."""
+    for key in config:
+        value = config.get(key)
+        if isinstance(value, ConfigDict):
+            yield from places(value, (*path, key))
+        else:
+            yield config, key, (*path, key)
+
+
+def check_places(config):
+    """Gives every place a value of its own, and finds each there afterwards: no override changes another place."""
+    assert config.is_locked
+    given = {}
+    for number, (owner, key, path) in enumerate(places(config)):
+        kind = owner.get_type(key)
+        if kind in (int, float, str, tuple):
+            given[path] = (number,) if kind is tuple else kind(number)
+            owner[key] = given[path]
+    assert len(given) > 50
+    assert {path: owner[key] for owner, key, path in places(config) if path in given} == given
+
+
 @pytest.fixture
 def check_variant(load_config_file, experiment, tmp_path):
     """Checks that a variant is locked, valid, named after itself, and draws each of its strategies somewhere."""
 
     def check(name: str, variant: str) -> None:
-        assert load_config_file(name).get_config(variant).is_locked
+        check_places(load_config_file(name).get_config(variant))
         config = experiment(name, variant)
         assert config.name == "-".join(filter(None, (name, variant)))
         check_curricula(config, stored_steps(config, tmp_path))
@@ -41,24 +65,32 @@ def check_variant(load_config_file, experiment, tmp_path):
     return check
 
 
-def trace(config, model, training, seeds, guide):
-    """Traces a chunk of a model's training; returns its metrics as shapes."""
-    task = build_task(config.task)
-    program = Program(
-        task=task,
-        student=build_model(model, task),
-        teacher=None if guide is None else build_model(config.teacher, task),
-        optimizer=training.optimizer,
-        batch_size=training.batch_size,
-        shared_batches=getattr(training, "shared_batches", False),
-        data_name="data",
-    )
+@functools.cache
+def trace(task, model, teacher, training, chunk_steps, seeds, adaptive):
+    """Traces a chunk, and checks its shapes; variants that share a program share this.
+
+    Args:
+      task, model, teacher: configurations; the teacher is None for training from the labels.
+      training: optimizer, size of the batches, and whether replicas share them.
+      chunk_steps: of the chunk.
+      seeds: the number of replicas.
+      adaptive: whether each has a curriculum of its own.
+    """
+    task, (optimizer, batch_size, shared) = build_task(task), training
+    student, guide = build_model(model, task), None
+    program = Program(task, student, None, optimizer, batch_size, shared, "data")
     members = Replicas(jnp.arange(seeds), *[jnp.ones(seeds)] * 3)
     state = jax.eval_shape(functools.partial(init_state, program), members.seed)
-    chunk = functools.partial(train_chunk, program, config.loop.chunk_steps)
+    if teacher is not None:
+        program = program._replace(teacher=build_model(teacher, task))
+        asked = program._replace(student=program.teacher)
+        checkpoints = jax.eval_shape(functools.partial(init_state, asked), jnp.arange(8)).params
+        starts = jnp.tile(jnp.arange(8), (seeds, 1)) if adaptive else jnp.arange(8)
+        guide = Guide(checkpoints, starts, jnp.arange(8))
+    chunk = functools.partial(train_chunk, program, chunk_steps)
     after, metrics = jax.eval_shape(chunk, state, members, guide, jnp.int32(0), jnp.int32(100))
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
-    assert metrics.loss.sum.shape == metrics.accuracy.sum.shape == (config.loop.chunk_steps, seeds)
+    assert metrics.loss.sum.shape == metrics.accuracy.sum.shape == (chunk_steps, seeds)
 
 
 @pytest.fixture(scope="session")
@@ -69,24 +101,21 @@ def trace_chunks():
     """
 
     def check(config: Config) -> None:
-        task, teaching, training = build_task(config.task), config.teacher_training, config.student_training
-        teacher = build_model(config.teacher, task)
-        inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
-        init = jax.vmap(teacher.init, in_axes=(0, None))
-        checkpoints = jax.eval_shape(init, jax.random.split(jax.random.key(0), 8), inputs)
-        replicas = len(training.seeds) * len(training.learning_rates)
-        guide = Guide(checkpoints, jnp.arange(8), jnp.arange(8))
-        adaptive = guide._replace(starts=jnp.tile(guide.starts, (replicas, 1)))
-        schedules = {strategy.schedule for strategy in config.strategies.values()}
-        trace(config, config.teacher, teaching, 1 + len(teaching.extra_seeds), None)
-        trace(config, config.student, training, replicas, None)
-        trace(config, config.student, training, replicas, guide)
-        if schedules & {"till_saturate", "till_robust"}:
-            trace(config, config.student, training, replicas, adaptive)
-        if config.sizes is not None:
+        teaching, learning, steps = config.teacher_training, config.student_training, config.loop.chunk_steps
+        own = (teaching.optimizer, teaching.batch_size, False)
+        trace(config.task, config.teacher, None, own, steps, 1 + len(teaching.extra_seeds), False)
+        training = (learning.optimizer, learning.batch_size, learning.shared_batches)
+        replicas = len(learning.seeds) * len(learning.learning_rates)
+        trace(config.task, config.student, None, training, steps, replicas, False)
+        trace(config.task, config.student, config.teacher, training, steps, replicas, False)
+        if any(strategy.is_adaptive for strategy in config.strategies.values()):
+            trace(config.task, config.student, config.teacher, training, steps, replicas, True)
+        # The laptop's sizes of these models are run, in small, by the smokes.
+        if config.sizes is not None and "paper" in config.name:
+            training = (config.sizes.optimizer, config.sizes.batch_size, config.sizes.shared_batches)
             members = len(config.sizes.seeds) * len(config.sizes.learning_rates)
             for models in config.sizes.panels.values():
                 for model in models.values():
-                    trace(config, model, config.sizes, members, None)
+                    trace(config.task, model, None, training, steps, members, False)
 
     return check

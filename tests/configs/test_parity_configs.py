@@ -156,10 +156,3 @@ def test_unknown_variant_says_what_there_is(load_config_file, name):
     for variant in ("huge", "paper-huge", "wide-paper"):
         with pytest.raises(ValueError, match=rf"configs/{name}\.py with one of .*'paper', .*'smoke'.*{variant}"):
             load_config_file(name).get_config(variant)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_docstring_holds_claim_command_cost_and_expectation(load_config_file, name):
-    text = load_config_file(name).__doc__
-    for heading in ("Claim", "Command", "Cost", "Expected"):
-        assert f"{heading}:" in text or f"{heading}s:" in text

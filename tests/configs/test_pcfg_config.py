@@ -44,9 +44,3 @@ def test_the_whole_chunk_traces_at_the_variants_sizes(experiment, trace_chunks, 
 def test_unknown_variant_says_what_there_is(load_config_file):
     with pytest.raises(ValueError, match=r"smoke.*huge"):
         load_config_file("pcfg").get_config("huge")
-
-
-def test_docstring_holds_claim_command_cost_and_expectation(load_config_file):
-    text = load_config_file("pcfg").__doc__
-    for heading in ("Claim", "Command", "Cost", "Expected"):
-        assert f"{heading}:" in text

@@ -49,9 +49,3 @@ def test_the_whole_chunk_traces_at_the_variants_sizes(experiment, trace_chunks, 
 def test_unknown_variant_says_what_there_is(load_config_file):
     with pytest.raises(ValueError, match=r"configs/pcfg_gpt\.py with one of .*smoke.*huge"):
         load_config_file("pcfg_gpt").get_config("huge")
-
-
-def test_docstring_holds_claim_command_cost_and_expectation(load_config_file):
-    text = load_config_file("pcfg_gpt").__doc__
-    for heading in ("Claim", "Command", "Cost", "Expected"):
-        assert f"{heading}:" in text

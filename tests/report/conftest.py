@@ -13,7 +13,7 @@ import pytest
 
 from pdjax.config import from_config_dict
 from pdjax.config.building import placement
-from pdjax.report import write_report
+from pdjax.report import style, write_report
 
 _OPTIMIZER = {
     "kind": "adam",
@@ -364,6 +364,14 @@ def _measured(name: str, value: Any) -> dict[str, Any]:
 def workdir(tmp_path: Path) -> Workdir:
     """An empty working directory for the configuration ``BASE``."""
     return Workdir(tmp_path / "work")
+
+
+@pytest.fixture(autouse=True)
+def _unwritten(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are checked by their text: figures are drawn, and written where a test looks at the ``report`` itself."""
+    if "report" not in request.fixturenames:
+        monkeypatch.setattr(style, "svg_bytes", lambda figure: b"<svg></svg>")
+        monkeypatch.setattr(style, "png_bytes", lambda figure: b"png")
 
 
 @pytest.fixture

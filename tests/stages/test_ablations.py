@@ -22,6 +22,7 @@ from pdjax.errors import UserError
 from pdjax.experiment import run_experiment
 from pdjax.interrupt import Interrupt
 from pdjax.probe_records import read_string_probes
+from pdjax.probes import ngrams
 from pdjax.probes.agreement import agreement
 from pdjax.records import read_json, read_lessons, read_run
 from pdjax.saturation import crossing_starts, saturation_starts
@@ -67,7 +68,9 @@ def config(tiny):
 def workdir(config, tmp_path_factory):
     """All stages but the report, done."""
     path = tmp_path_factory.mktemp("run") / "work"
-    run_experiment(config, path, ("teacher", "probes", "students", "student_probes", "ablations"), Interrupt())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngrams, "NUM_LENGTHS", 1)  # each is compiled
+        run_experiment(config, path, ("teacher", "probes", "students", "student_probes", "ablations"), Interrupt())
     return path
 
 
