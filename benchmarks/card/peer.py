@@ -83,7 +83,7 @@ def model(kind: str, layers: int, heads: int, head_dim: int, length: int) -> Any
 def _measured(case: Case, size: Size, way: str) -> float:
     """Returns the median seconds of a step."""
     torch.set_float32_matmul_precision("high" if case.compute == "tf32" else "highest")
-    step = _step(case, size, way)
+    step, _ = training_step(case, size, way)
     try:
         for _ in range(3):  # the first ones compile, and make the optimizer's state
             step()
@@ -108,14 +108,14 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _step(case: Case, size: Size, way: str) -> Callable[[], None]:
-    """Returns a function that takes one training step."""
+def training_step(case: Case, size: Size, way: str) -> tuple[Callable[[], None], Callable[..., torch.Tensor]]:
+    """Returns a function that takes one training step, and the loss it lowers, of a batch (see ``draw``)."""
     device, guided = _device(), case.lesson == "distillation"
     heads = size.student_heads if guided else size.teacher_heads
     trained = model(case.model, size.layers, heads, size.head_dim, size.length).to(device).train()
     teacher = model(case.model, size.layers, size.teacher_heads, size.head_dim, size.length).to(device).eval()
     adam = torch.optim.Adam(trained.parameters(), RATE, betas=(0.9, 0.95), fused=True)
-    stream = itertools.cycle([_batch(size, device, seed) for seed in range(8)])
+    stream = itertools.cycle([draw(size, device, seed) for seed in range(8)])
     rounding = torch.autocast(device.type, torch.bfloat16, enabled=case.compute == "bfloat16")
 
     def loss_of(tokens: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -137,10 +137,11 @@ def _step(case: Case, size: Size, way: str) -> Callable[[], None]:
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         adam.step()
 
-    return step
+    return step, objective
 
 
-def _batch(size: Size, device: torch.device, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def draw(size: Size, device: torch.device, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns tokens, targets and weights."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(0, 3, (size.batch, size.length), generator=generator)
     selected = torch.rand(targets.shape, generator=generator) < MASK_RATE
