@@ -125,6 +125,22 @@ def test_runs_are_killed_and_compared(card, records, monkeypatch, different, ver
     assert records.lines() == before
 
 
+def test_runs_without_time_are_left_out_and_made_by_a_later_call(card, records, monkeypatch):
+    runs, script = card("runs"), STAND_IN.replace("DIFFERENT", repr("nothing"))
+    late = card("records").Records(records.path, time.time() - 1, True)
+    runs.run(late, ["one"])
+    assert late.lines() == [
+        {"part": "runs", "case": "left out for lack of time", "count": 3, "first": "one, to its report"}
+    ]
+
+    def start(config, workdir, environment):
+        return subprocess.Popen([sys.executable, "-c", script, str(workdir)], stderr=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr(runs, "_start", start)
+    runs.run(records, ["one"])
+    assert [line.get("ok") for line in records.lines()] == [None, True, True, True]
+
+
 def test_a_check_that_fails_is_a_result(card, records, monkeypatch):
     checks = card("checks")
     monkeypatch.setattr(checks, "ALLOWED", {"float32": 1e-9})
