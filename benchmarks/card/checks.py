@@ -22,12 +22,15 @@ from pdjax.tasks import build_task
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.types import Batch
 
-from .records import Records
+from .records import Records, essence
 from .training import UniformTask, transformer
 
 PART = "checks"
 ALLOWED = {"float32": 5e-6, "tf32": 2e-3, "bfloat16": 2e-2}
 """What rounding may cost: 24, 11 and 8 bits of mantissa over sums of some hundreds of products."""
+
+TF32_AT_LEAST = 5e-5
+"""On GPUs less means that products were float32, and slower than they were asked to be."""
 
 HEAD_DIMS = (8, 16, 64)
 GRADIENT = 5e-5
@@ -54,7 +57,8 @@ def run(records: Records) -> None:
         try:
             records.write(PART, name, **checks[name]())
         except Exception as error:  # whatever is wrong on a new machine is a finding, and others are waiting
-            records.write(PART, name, ok=False, error=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+            records.write(PART, name, ok=False, error=essence(error))
+            jax.block_until_ready(jnp.ones(8) + 1)  # or else the device is lost, and this process with it
 
 
 def relative_error(found: Any, right: Any) -> float:
@@ -83,7 +87,8 @@ def _product(compute: Any) -> dict[str, Any]:
         return {"ok": True, "error": error, "allowed": None}
     with products_in(compute):
         error = relative_error(jax.jit(multiply)(*operands), x @ y)
-    return {"ok": error <= ALLOWED[compute], "error": error, "allowed": ALLOWED[compute]}
+    really = compute != "tf32" or jax.default_backend() != "gpu" or error > TF32_AT_LEAST
+    return {"ok": error <= ALLOWED[compute] and really, "error": error, "allowed": ALLOWED[compute]}
 
 
 def _gradient(kind: str) -> dict[str, Any]:
@@ -191,13 +196,13 @@ def _attention(head_dim: int, mask: str, mapped: bool, length: int) -> dict[str,
 
     arguments = (q, k, v, do, bias)
     right = _in_float64(gradients(products), *arguments)
-    found = jax.jit(gradients(functools.partial(flash, implementation=implementation)))(*arguments)
+    found = jax.jit(gradients(functools.partial(flash, implementation)))(*arguments)
     plain = jax.jit(gradients(products))(*arguments)
     errors = [relative_error(part, exact) for part, exact in zip(found, right, strict=True)]
     named = dict(zip(("value", "dq", "dk", "dv"), errors, strict=True))
     allowed = ALLOWED["bfloat16"]
     return {
-        "ok": max(errors) <= allowed,
+        "ok": all(error <= allowed for error in errors),  # which no NaN is
         "implementation": implementation,
         **named,
         "plain": relative_error(plain, right),

@@ -1,9 +1,11 @@
 """The same training steps in PyTorch with Hugging Face's models, eager and compiled, on the same device.
 
 Where a choice had to be made it favours the peer: its batches are drawn beforehand, its weighted mean over all
-positions needs no synchronisation, its optimizer is the fused one, and its attention PyTorch's own choice.
+positions needs no synchronisation, its optimizer is the fused one, and its attention PyTorch's own choice. At small
+sizes it is bound by the launches of its kernels, where this package runs a whole chunk as one program.
 """
 
+import gc
 import itertools
 import statistics
 import time
@@ -16,7 +18,7 @@ from torch.nn import functional
 
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 
-from .records import Records
+from .records import Records, card, essence
 from .training import EXPAND, MASK_RATE, RATE, SECONDS, SIZES, TEMPERATURE, TINY, Case, Size, cases
 
 PART = "peer"
@@ -24,7 +26,13 @@ WAYS = ("eager", "compiled")
 
 
 def run(records: Records) -> None:
-    """Measures every case of one replica both ways, and compares it with what this package took."""
+    """Measures every case of one replica both ways, and compares it with what this package took.
+
+    Raises:
+      RuntimeError: there is a card, and PyTorch does not see it.
+    """
+    if card() is not None and not torch.cuda.is_available():
+        raise RuntimeError("PyTorch does not see the card: its times would be the processor's")
     sizes = TINY if records.tiny else SIZES
     single = {str(case): case for case in cases() if case.replicas == 1}
     named = {f"{name}, {way}": (case, way) for name, case in single.items() for way in WAYS}
@@ -34,9 +42,11 @@ def run(records: Records) -> None:
         try:
             seconds = _measured(case, sizes[case.size], way)
         except Exception as error:  # a case that the memory or the compiler refuses is a result, and others are waiting
-            message = str(error).splitlines()[0][:200] if str(error) else ""
-            records.write(PART, name, refused=f"{type(error).__name__}: {message}")
+            records.write(PART, name, refused=essence(error))
             continue
+        finally:
+            gc.collect()  # compiled functions lie in cycles, and what they hold would crowd out the next case
+            torch.cuda.empty_cache()
         mine = ours[-1].get("ms") if ours else None
         ratio = None if mine is None else 1e3 * seconds / mine
         records.write(PART, name, **{"ms": 1e3 * seconds, "pdjax ms": mine, "peer / pdjax": ratio})
@@ -99,8 +109,6 @@ def _measured(case: Case, size: Size, way: str) -> float:
         return statistics.median(rounds)
     finally:
         torch.compiler.reset()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def _wait() -> None:
@@ -113,7 +121,9 @@ def training_step(case: Case, size: Size, way: str) -> tuple[Callable[[], None],
     device, guided = _device(), case.lesson == "distillation"
     heads = size.student_heads if guided else size.teacher_heads
     trained = model(case.model, size.layers, heads, size.head_dim, size.length).to(device).train()
-    teacher = model(case.model, size.layers, size.teacher_heads, size.head_dim, size.length).to(device).eval()
+    teacher = None
+    if guided:
+        teacher = model(case.model, size.layers, size.teacher_heads, size.head_dim, size.length).to(device).eval()
     adam = torch.optim.Adam(trained.parameters(), RATE, betas=(0.9, 0.95), fused=True)
     stream = itertools.cycle([draw(size, device, seed) for seed in range(8)])
     rounding = torch.autocast(device.type, torch.bfloat16, enabled=case.compute == "bfloat16")
@@ -121,7 +131,7 @@ def training_step(case: Case, size: Size, way: str) -> tuple[Callable[[], None],
     def loss_of(tokens: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         with rounding:
             logits = trained(input_ids=tokens).logits.float()
-        if guided:
+        if teacher is not None:
             with torch.no_grad(), rounding:
                 wanted = torch.softmax(teacher(input_ids=tokens).logits.float() / TEMPERATURE, dim=-1)
             each = functional.kl_div(torch.log_softmax(logits, dim=-1), wanted, reduction="none").sum(-1)

@@ -26,7 +26,7 @@ class Records:
 
     def __init__(self, path: Path, until: float, tiny: bool):
         self.path, self.tiny = path, tiny
-        self._until, self._longest = until, 0.0
+        self._until = until
 
     def lines(self) -> list[dict[str, Any]]:
         """Returns all results so far, in the order in which they came."""
@@ -50,16 +50,23 @@ class Records:
     def timely(self, part: str, cases: list[str]) -> Iterator[str]:
         """Yields the cases that are not measured yet, until the time is up; what is left out is written down.
 
-        A case begins only if one as long as the longest so far would end in time.
+        A case begins only if one as long as they have been on average would end in time.
         """
         waiting = [case for case in cases if not self.has(part, case)]
+        began = time.time()
         for done, case in enumerate(waiting):
-            began = time.time()
-            if began + self._longest > self._until:
+            average = (time.time() - began) / max(1, done)
+            if time.time() + average > self._until:
                 self.write(part, LEFT_OUT, count=len(waiting) - done, first=case)
-                return
+                break
+            self.current.write_text(json.dumps({"part": part, "case": case}))
             yield case
-            self._longest = max(self._longest, time.time() - began)
+        self.current.unlink(missing_ok=True)
+
+    @property
+    def current(self) -> Path:
+        """The file that names the case at work: if its process dies, that case is to blame."""
+        return self.path.with_name("current.json")
 
     @property
     def seconds_left(self) -> float:
@@ -67,9 +74,14 @@ class Records:
         return max(0.0, self._until - time.time())
 
 
+def essence(error: BaseException) -> str:
+    """Returns an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def machine(tiny: bool) -> dict[str, Any]:
     """Returns what the results are of: the card, or the processor where there is none, and versions."""
-    found: dict[str, Any] = {"card": _card() or _processor(), "python": platform.python_version(), "tiny": tiny}
+    found: dict[str, Any] = {"card": card() or _processor(), "python": platform.python_version(), "tiny": tiny}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -78,7 +90,8 @@ def machine(tiny: bool) -> dict[str, Any]:
     return found
 
 
-def _card() -> str | None:
+def card() -> str | None:
+    """Returns the name, memory and driver of the first NVIDIA card; None where there is none."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]

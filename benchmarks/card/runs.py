@@ -48,7 +48,7 @@ def _measure(
         return
     first = directory / _slug(config) / _slug("to its report")
     workdir = directory / _slug(config) / _slug(way)
-    environment = os.environ | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / workers:.2f}"}
+    environment = os.environ | {"XLA_CLIENT_MEM_FRACTION": f"{0.9 / workers:.2f}"}
     if way != "compiled anew":
         environment |= {
             "JAX_COMPILATION_CACHE_DIR": str(directory / "compiled"),
@@ -75,21 +75,28 @@ def results(workdir: Path) -> dict[str, str]:
     return {str(p.relative_to(workdir)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def _start(config: str, workdir: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+def _start(config: str, workdir: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pdjax.main", f"--config={config}", f"--workdir={workdir}"]
     root = Path(__file__).parents[2]
     environment = environment | {"PYTHONPATH": os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])}
-    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with open(_log(workdir), "ab") as log:
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=log)
+
+
+def _log(workdir: Path) -> Path:
+    return workdir.with_name(workdir.name + ".log")
 
 
 def _finish(config: str, workdir: Path, environment: dict[str, str], records: Records) -> None:
     process = _start(config, workdir, environment)
     try:
-        _, log = process.communicate(timeout=records.seconds_left)
+        process.wait(timeout=records.seconds_left)
     finally:
         process.kill()
     if process.returncode != 0:
-        raise RuntimeError(f"exit code {process.returncode}: {' '.join(log.splitlines()[-1:])}")
+        last = _log(workdir).read_text(errors="replace").splitlines()[-1:] if _log(workdir).exists() else []
+        raise RuntimeError(f"exit code {process.returncode}: {' '.join(last)}")
 
 
 def _killed(config: str, workdir: Path, environment: dict[str, str], records: Records) -> None:
@@ -105,7 +112,7 @@ def _killed(config: str, workdir: Path, environment: dict[str, str], records: Re
             process.send_signal(signal.SIGKILL)
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
     _finish(config, workdir, environment, records)
 
 

@@ -20,7 +20,7 @@ from pdjax.stages.programs import student_program, teacher_program
 from pdjax.sweep import place_guide, place_teacher
 from pdjax.tasks.pcfg import PcfgTask
 
-from .records import Records
+from .records import Records, essence
 from .training import (
     COMPUTES,
     SIZES,
@@ -28,10 +28,12 @@ from .training import (
     Case,
     cases,
     chunk_runner,
+    differences,
     measure,
     prepare,
     prepare_case,
     timed,
+    values,
 )
 
 PART = "speed"
@@ -39,7 +41,7 @@ SWITCHES = 4
 
 
 def run(records: Records) -> None:
-    """Measures the card, then what differs from one choice of training in one thing, then the rest."""
+    """Measures the card, then training steps that differ from the base in one choice, then the rest."""
     sizes = TINY if records.tiny else SIZES
     steps = {str(case): case for case in cases()}
     others: dict[str, Callable[[], dict[str, Any]]] = {
@@ -55,11 +57,16 @@ def run(records: Records) -> None:
         },
         **{f"attention of {c} dimensions": functools.partial(_attention, c, records.tiny) for c in (8, 16, 64)},
     }
-    for name in records.timely(PART, [*others, *steps]):
+    card = [name for name in others if name.startswith(("product", "copy", "kernel"))]
+    first = [name for name in steps if differences(steps[name]) <= 1]
+    order = [*card, *first, *others, *steps]
+    for name in records.timely(PART, list(dict.fromkeys(order))):
         try:
             found = others[name]() if name in others else measure(prepare_case(steps[name], sizes[steps[name].size]))
         except Exception as error:  # a case that the compiler or the memory refuses is a result, and others are waiting
-            found = {"refused": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+            records.write(PART, name, refused=essence(error))
+            jax.block_until_ready(jnp.ones(8) + 1)  # or else the device is lost, and this process with it
+            continue
         records.write(PART, name, **found)
 
 
@@ -114,9 +121,8 @@ def _mlp(tiny: bool, guided: bool) -> dict[str, Any]:
     config = from_config_dict(module.get_config("smoke" if tiny else "paper"))
     training = student_program(config, guided=True) if guided else teacher_program(config)
     computes: dict[str, Compute] = {"teacher": config.teacher.compute, "student": config.student.compute}
-    rate = config.teacher_training.learning_rate
     chunk = config.loop.chunk_steps
-    prepared = prepare(training.program, training.num_replicas, chunk, SWITCHES if guided else 1, computes, rate)
+    prepared = prepare(training.program, training.num_replicas, chunk, SWITCHES if guided else 1, computes)
     return measure(prepared)
 
 
@@ -124,9 +130,13 @@ def _switching(tiny: bool) -> dict[str, Any]:
     """Compares a chunk that switches teachers with one that does not, and times bringing one to the device."""
     size = (TINY if tiny else SIZES)["laptop"]
     prepared = prepare_case(Case("bert", "laptop", "distillation", 1, "float32"), size, checkpoints=SWITCHES)
-    guide = prepared.arguments[2]
-    constant = place_guide(prepared.sweep, guide._replace(starts=np.array([0, *[2**30] * (SWITCHES - 1)], np.int32)))
-    progressive, one_shot = timed(chunk_runner(prepared)), timed(chunk_runner(prepared, constant))
+    arguments = values(prepared)
+    guide = arguments[2]
+    progressive = timed(chunk_runner(prepared, arguments))
+    never = np.array([0, *[2**30] * (SWITCHES - 1)], np.int32)
+    state, rows, _, *scalars = values(prepared)
+    constant = place_guide(prepared.sweep, guide._replace(starts=never))
+    one_shot = timed(chunk_runner(prepared, (state, rows, constant, *scalars)))
     checkpoint = jax.tree.map(lambda leaf: np.asarray(leaf[0]), guide.checkpoints)
     bringing = timed(_waiting(lambda: place_teacher(prepared.sweep, checkpoint, stacked=False)))
     return {
@@ -165,7 +175,7 @@ def _attention(head_dim: int, tiny: bool) -> dict[str, Any]:
 
         return jax.jit(jax.grad(squared, argnums=(0, 1, 2)))
 
-    theirs = timed(_waiting(gradient(functools.partial(flash, implementation=implementation)), q, k, v))
+    theirs = timed(_waiting(gradient(functools.partial(flash, implementation)), q, k, v))
     ours = timed(_waiting(gradient(products), q, k, v))
     return {"implementation": implementation, "ms": 1e3 * theirs, "products ms": 1e3 * ours, "ratio": ours / theirs}
 

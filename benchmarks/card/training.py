@@ -1,5 +1,6 @@
 """Training steps to measure: models, sizes, and a task that costs nothing."""
 
+import dataclasses
 import functools
 import itertools
 import statistics
@@ -13,15 +14,17 @@ import numpy as np
 
 from pdjax.chunk import train_chunk
 from pdjax.config import BertConfig, Compute, EvaluationConfig, Gpt2Config, OptimizerConfig
+from pdjax.config.placement import REPLICAS_ONLY
 from pdjax.flops import count_products
 from pdjax.models import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.plan.hardware import Chip, chip_of
 from pdjax.plan.hlo import count_work
-from pdjax.plan.program import roofline
+from pdjax.plan.program import abstract_arguments, roofline
 from pdjax.residency import memory_of
-from pdjax.step import Guide, Program, init_state
+from pdjax.stages.programs import Training
+from pdjax.step import Guide, Program
 from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 from pdjax.types import Batch, Params
@@ -117,15 +120,22 @@ def transformer(
 
 
 class Prepared(NamedTuple):
-    """A compiled chunk with its arguments."""
+    """A compiled chunk; its arguments exist as shapes alone until it runs, as it may not fit."""
 
     program: Program
     sweep: Sweep
-    arguments: tuple[Any, ...]
+    shapes: tuple[Any, ...]  # of the chunk's arguments, placed
     steps: int
     compiled: Any
     compile_seconds: float
     computes: Mapping[str, Compute]  # of the teacher and of the student
+
+    @property
+    def memory(self) -> int:
+        """The bytes on the device while it runs: arguments, results that reuse none of them, and temporaries."""
+        found = self.compiled.memory_analysis()
+        results = found.output_size_in_bytes - found.alias_size_in_bytes
+        return found.argument_size_in_bytes + results + found.temp_size_in_bytes
 
 
 def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
@@ -141,37 +151,40 @@ def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
     return prepare(program, case.replicas, size.steps, checkpoints, dict.fromkeys(("teacher", "student"), case.compute))
 
 
-def prepare(
-    program: Program, replicas: int, steps: int, checkpoints: int, computes: Mapping[str, Compute], rate: float = RATE
-) -> Prepared:
-    """Compiles a chunk of a program on the first device, for parameters of random numbers."""
+def prepare(program: Program, replicas: int, steps: int, checkpoints: int, computes: Mapping[str, Compute]) -> Prepared:
+    """Compiles a chunk of a program, with a stack of so many teachers if it has one, for the first device."""
     device = jax.devices()[:1]
     sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, program.batch_size), devices=device)
-    guided = program.teacher is not None
-    rows = place_replicas(
-        sweep.mesh, range(replicas), [rate] * replicas, [TEMPERATURE] * replicas, [float(not guided)] * replicas
-    )
-    state = jax.device_put(filled(jax.eval_shape(sweep.init, rows.seed)), sweep.state)
-    guide = None
-    if guided:
-        asked = program._replace(student=program.teacher)  # pyright: ignore[reportArgumentType]
-        stack = filled(jax.eval_shape(functools.partial(init_state, asked), jnp.arange(checkpoints)).params)
-        each = np.arange(checkpoints, dtype=np.int32)
-        guide = place_guide(sweep, Guide(stack, each * max(1, steps // checkpoints), each))  # pyright: ignore
-    arguments = (state, rows, guide, np.int32(0), np.int32(2**30))
+    training = Training(program, None, replicas, REPLICAS_ONLY)  # pyright: ignore[reportArgumentType]
+    shapes = abstract_arguments(training, sweep, checkpoints)
     began = time.perf_counter()
-    compiled = sweep.chunk.lower(*arguments).compile()  # pyright: ignore[reportFunctionMemberAccess]
-    return Prepared(program, sweep, arguments, steps, compiled, time.perf_counter() - began, computes)
+    compiled = sweep.chunk.lower(*shapes).compile()  # pyright: ignore[reportFunctionMemberAccess]
+    return Prepared(program, sweep, shapes, steps, compiled, time.perf_counter() - began, computes)
+
+
+def values(prepared: Prepared) -> tuple[Any, ...]:
+    """Returns arguments for a chunk: random parameters, and a curriculum that uses every teacher."""
+    state, members, guide, seed, total = prepared.shapes
+    count, guided = len(members.seed), prepared.program.teacher is not None
+    rows = place_replicas(
+        prepared.sweep.mesh, range(count), [RATE] * count, [TEMPERATURE] * count, [float(not guided)] * count
+    )
+    if guide is not None:
+        checkpoints = len(guide.entries)
+        each = np.arange(checkpoints, dtype=np.int32)
+        starts = each * max(1, prepared.steps // checkpoints)
+        guide = place_guide(prepared.sweep, Guide(filled(guide.checkpoints), starts, each))  # pyright: ignore
+    scalars = (jax.device_put(np.int32(value), leaf.sharding) for value, leaf in ((0, seed), (2**30, total)))
+    return (filled(state), rows, guide, *scalars)
 
 
 def filled(shapes: Any) -> Any:
-    """Returns host arrays of random numbers for shapes; counters are 0. A product of zeros would take less power."""
-    generator = np.random.default_rng(0)
+    """Returns placed arrays of random numbers for shapes; counters are 0. A product of zeros would take less power."""
+    some = np.abs(np.random.default_rng(0).standard_normal(2**20, np.float32)) * np.float32(0.02)
 
-    def fill(leaf: Any) -> np.ndarray:
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return np.zeros(leaf.shape, leaf.dtype)
-        return np.abs(generator.standard_normal(leaf.shape, np.float32)) * np.float32(0.02)  # second moments too
+    def fill(leaf: Any) -> jax.Array:
+        real = jnp.issubdtype(leaf.dtype, jnp.floating)  # positive, as second moments are
+        return jax.device_put(np.resize(some, leaf.shape) if real else np.zeros(leaf.shape, leaf.dtype), leaf.sharding)
 
     return jax.tree.map(fill, shapes)
 
@@ -180,12 +193,13 @@ def measure(prepared: Prepared) -> dict[str, Any]:
     """Returns what a step takes: milliseconds, operations and their share of the peak, memory, and the prediction."""
     device = jax.devices()[0]
     chip = chip_of(device)
-    products = count_products(functools.partial(train_chunk, prepared.program, prepared.steps), *prepared.arguments)
-    analysis = prepared.compiled.memory_analysis()
-    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    memory = analysis.argument_size_in_bytes + results + analysis.temp_size_in_bytes
-    fits = memory <= memory_of(device)
-    seconds = timed(chunk_runner(prepared)) if fits else None
+    # Counted in float32, whose attention is plain products: what cuDNN does inside of its kernels cannot be counted.
+    plain = prepared.program._replace(
+        student=exactly(prepared.program.student), teacher=exactly(prepared.program.teacher)
+    )
+    products = count_products(functools.partial(train_chunk, plain, prepared.steps), *prepared.shapes)
+    fits = prepared.memory <= memory_of(device)
+    seconds = timed(chunk_runner(prepared, values(prepared))) if fits else None
     flops = products.total() / prepared.steps
     each: list[tuple[Compute, float]] = [
         (prepared.computes[part], count / prepared.steps) for part, count in products.items()
@@ -196,10 +210,15 @@ def measure(prepared: Prepared) -> dict[str, Any]:
         "of peak": None if seconds is None or chip is None else ideal(each, chip) / seconds,
         "predicted ms": _predicted(prepared, each, chip),
         "GFLOP a step": flops / 1e9,
-        "GB": memory / 1e9,
+        "GB": prepared.memory / 1e9,
         "fits": fits,
         "compile s": prepared.compile_seconds,
     }
+
+
+def exactly(model: Any) -> Any:
+    """Returns a model that computes in float32."""
+    return None if model is None else dataclasses.replace(model, compute="float32")
 
 
 def ideal(each: Sequence[tuple[Compute, float]], chip: Chip) -> float:
@@ -215,12 +234,9 @@ def _predicted(prepared: Prepared, each: Sequence[tuple[Compute, float]], chip: 
     return 1e3 * roofline(each, work, chip)[0]
 
 
-def chunk_runner(prepared: Prepared, guide: Guide | None = None) -> Callable[[], int]:
-    """Returns a function that runs the chunk once and returns its number of steps."""
-    state, *others = prepared.arguments
-    if guide is not None:
-        others[1] = guide
-    state = jax.tree.map(jnp.copy, state)  # the chunk takes its memory
+def chunk_runner(prepared: Prepared, arguments: tuple[Any, ...]) -> Callable[[], int]:
+    """Returns a function that runs the chunk once and returns its number of steps; it takes the state's memory."""
+    state, *others = arguments
 
     def run() -> int:
         nonlocal state

@@ -11,7 +11,8 @@ is at least 1.5 times faster, forward and backward, than differentiating ``softm
 """
 
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,30 +35,79 @@ def attention(
     ``bias`` is a constant (0 or ``HIDDEN``): no gradient flows into it. On CUDA, cuDNN's flash attention computes it
     where the types and shapes are its own; elsewhere plain products do.
     """
-    if jax.default_backend() == "gpu" and flash_allows(q):
-        return flash(q, k, v, jax.lax.stop_gradient(bias), "cudnn")
+    if jax.default_backend() == "gpu" and flash_allows(q, k):
+        return flash("cudnn", q, k, v, bias)
     return products(q, k, v, bias)
 
 
-def flash_allows(q: Float[Array, "H C B L"]) -> bool:
-    """Whether cuDNN's flash attention takes these queries: 16 bits, and heads of 8 to 128 dimensions in eights."""
-    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[1] % 8 == 0 and q.shape[1] <= 128
+def flash_allows(q: Float[Array, "H C B L"], k: Float[Array, "H C B M"]) -> bool:
+    """Whether cuDNN's flash attention takes these queries and keys.
+
+    It wants 16 bits, heads of 8 to 128 dimensions in eights, and, to be trained with a bias, even lengths.
+    """
+    even = q.shape[3] % 2 == 0 and k.shape[3] % 2 == 0
+    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[1] % 8 == 0 and q.shape[1] <= 128 and even
 
 
-def flash(
-    q: Float[Array, "H C B L"],
-    k: Float[Array, "H C B M"],
-    v: Float[Array, "H C B M"],
-    bias: Float[Array, "#B #L #M"],
-    implementation: Literal["cudnn", "xla"],
-) -> Float[Array, "H C B L"]:
-    """Returns the same as ``attention``, by ``jax.nn.dot_product_attention``."""
-    q_BxLxHxC, k_BxMxHxC, v_BxMxHxC = (part.transpose(2, 3, 0, 1) for part in (q, k, v))
-    full = jnp.broadcast_to(bias, (bias.shape[0], q.shape[3], k.shape[3]))[:, None].astype(q.dtype)
-    mixed_BxLxHxC = jax.nn.dot_product_attention(
-        q_BxLxHxC, k_BxMxHxC, v_BxMxHxC, full, scale=1.0, implementation=implementation
-    )
-    return mixed_BxLxHxC.transpose(2, 3, 0, 1)
+Implementation = Literal["cudnn", "xla"]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def flash(implementation, q, k, v, bias):
+    """Returns the same as ``attention``, by ``jax.nn.dot_product_attention``.
+
+    Replicas become more of the batch, value and gradient apart, as cuDNN's own rule for ``vmap`` takes no bias that all
+    heads share. The gradient computes the value once more.
+    """
+    return _with_replicas_in_the_batch(implementation, False)(q, k, v, bias)
+
+
+@functools.cache
+def _with_replicas_in_the_batch(implementation: Implementation, gradient: bool) -> Callable[..., Any]:
+    """Returns a function of q, k, v (and the value's cotangent, for the gradient) and the bias."""
+
+    def value(q, k, v, bias):
+        q_BxLxHxC, k_BxMxHxC, v_BxMxHxC = (part.transpose(2, 3, 0, 1) for part in (q, k, v))
+        full = jnp.broadcast_to(bias, (bias.shape[0], q.shape[3], k.shape[3]))[:, None].astype(q.dtype)
+        mixed_BxLxHxC = jax.nn.dot_product_attention(
+            q_BxLxHxC, k_BxMxHxC, v_BxMxHxC, full, scale=1.0, implementation=implementation
+        )
+        return mixed_BxLxHxC.transpose(2, 3, 0, 1)
+
+    def pulled_back(q, k, v, do, bias):
+        return jax.vjp(lambda q, k, v: value(q, k, v, bias), q, k, v)[1](do)
+
+    call = jax.custom_batching.custom_vmap(pulled_back if gradient else value)
+
+    @call.def_vmap
+    def fold(axis_size, mapped, *arrays):
+        def leading(array, is_mapped):
+            return array if is_mapped else jnp.broadcast_to(array, (axis_size, *array.shape))
+
+        *heads, bias = map(leading, arrays, mapped)
+        batch = heads[0].shape[3]
+        bias = jnp.broadcast_to(bias, (axis_size, batch, *bias.shape[2:]))
+        merged = [jnp.moveaxis(part, 0, 2).reshape(*part.shape[1:3], -1, part.shape[4]) for part in heads]
+        found = call(*merged, bias.reshape(-1, *bias.shape[2:]))
+
+        def parted(part):
+            return jnp.moveaxis(part.reshape(*part.shape[:2], axis_size, batch, part.shape[3]), 2, 0)
+
+        return jax.tree.map(parted, found), jax.tree.map(lambda _: True, found)
+
+    return call
+
+
+def _flash_forward(implementation, q, k, v, bias):
+    return flash(implementation, q, k, v, bias), (q, k, v, bias)
+
+
+def _flash_backward(implementation, residuals, do):
+    q, k, v, bias = residuals
+    return (*_with_replicas_in_the_batch(implementation, True)(q, k, v, do, bias), None)
+
+
+flash.defvjp(_flash_forward, _flash_backward)
 
 
 def products(

@@ -44,12 +44,20 @@ def open_workdir(config: Config, workdir: Path) -> None:
     environment = {
         "command": ["python", "-m", "pdjax.main", *sys.argv[1:]],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
         "cores": os.cpu_count(),
     }
     write_json(workdir / "environment.json", environment)
     write_json(path, config.as_dict())
+
+
+def _version(package: str) -> str | None:
+    """Returns an installed package's version; None where it runs from its source tree."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _differences(old: Any, new: Any, path: str = "config") -> list[str]:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -69,7 +70,7 @@ def test_a_step_is_measured(card, compute):
     assert found["compile s"] > 0
     assert found["fits"]
     forward = 2 * 8 * (8 * 8 * (4 + 2 * 4) + 8 * 8 + 2 * 7 * 8) + 2 * 2 * 2 * 4 * 4 * (8 + 8)
-    assert found["GFLOP a step"] == pytest.approx((1 + 2 * 3) * forward / 1e9, rel=0.2)  # the attention's sums besides
+    assert found["GFLOP a step"] == pytest.approx((1 + 2 * 3) * forward / 1e9, rel=0.2)  # attention's unused weights
     assert found["of peak"] is None  # no list of chips has this machine
 
 
@@ -115,7 +116,7 @@ def test_runs_are_killed_and_compared(card, records, monkeypatch, different, ver
     script = STAND_IN.replace("DIFFERENT", repr(different))
 
     def start(config, workdir, environment):
-        return subprocess.Popen([sys.executable, "-c", script, str(workdir)], stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen([sys.executable, "-c", script, str(workdir)])
 
     monkeypatch.setattr(runs, "_start", start)
     runs.run(records, ["one"])
@@ -134,7 +135,7 @@ def test_runs_without_time_are_left_out_and_made_by_a_later_call(card, records, 
     ]
 
     def start(config, workdir, environment):
-        return subprocess.Popen([sys.executable, "-c", script, str(workdir)], stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen([sys.executable, "-c", script, str(workdir)])
 
     monkeypatch.setattr(runs, "_start", start)
     runs.run(records, ["one"])
@@ -154,6 +155,38 @@ def test_a_check_that_fails_is_a_result(card, records, monkeypatch):
         "part": "checks", "case": "gradient bert float32", "ok": False, "error": "ZeroDivisionError: division by zero",
     }  # fmt: skip
     assert found["strings of the grammar"]["ok"]
+
+
+def test_a_gradient_that_is_no_number_is_no_success(card, monkeypatch):
+    checks = card("checks")
+    assert checks._attention(8, "keys", True, 4)["ok"]
+    errors = iter([1e-3, float("nan"), 1e-3, 1e-3, 1e-3])
+    monkeypatch.setattr(checks, "relative_error", lambda found, right: next(errors))
+    assert not checks._attention(8, "keys", True, 4)["ok"]
+
+
+def test_a_case_that_kills_its_process_is_named_and_not_tried_again(root, tmp_path):
+    script = """
+import os, sys
+sys.path.insert(0, "benchmarks")
+import accelerator
+from card import checks
+checks._product = lambda compute: {"ok": True} if compute == "float32" else os.kill(os.getpid(), 9)
+accelerator.__file__ = __file__
+sys.exit(accelerator.main())
+"""
+    (tmp_path / "run.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "run.py"), "--tiny", "--parts=checks", f"--out={tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    result = subprocess.run(
+        [*command, "--seconds=30"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1, result.stderr
+    lines = {line["case"]: line for line in map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())}
+    assert lines["products float32"]["ok"]
+    assert not lines["products tf32"]["ok"]
+    assert "its process ended with" in lines["products tf32"]["error"]
+    assert "does not work: the whole part; products tf32" in result.stdout
 
 
 def test_kernels_of_a_profile(card, tmp_path):

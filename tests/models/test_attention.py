@@ -1,5 +1,7 @@
 """The attention's hand-written gradient against differentiating a plain softmax in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,7 +114,7 @@ def test_flash_attention_is_handed_the_same_problem():
     """cuDNN itself needs a GPU; its call differs from this one in the name of the implementation alone."""
     arguments = [jnp.asarray(a, jnp.float32) for a in draw((3, 8, 2, 17), seed=2)]
     ours = with_gradient(attention, *arguments)
-    theirs = with_gradient(lambda *a: flash(*a, "xla"), *arguments)
+    theirs = with_gradient(functools.partial(flash, "xla"), *arguments)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
@@ -123,7 +125,31 @@ def test_flash_attention_is_handed_the_same_problem():
      (jnp.float32, 8, False)],
 )  # fmt: skip
 def test_flash_attention_takes_some_shapes_only(dtype, dimensions, allowed):
-    assert flash_allows(jnp.zeros((2, dimensions, 1, 5), dtype)) is allowed
+    keys = jnp.zeros((2, dimensions, 1, 6), dtype)
+    assert flash_allows(keys, keys) is allowed
+    for one, other in ((keys[..., :5], keys), (keys, keys[..., :5])):
+        assert not flash_allows(one, other)
+
+
+@pytest.mark.parametrize("shared_bias", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_flash_attention_of_replicas_is_that_of_each(shared_bias, causal):
+    """As training maps it: gradients of replicas whose biases are one, or each replica's own."""
+    members = [[jnp.asarray(a, jnp.float32) for a in draw((3, 8, 2, 6), seed)] for seed in range(3)]
+    *heads, biases = [jnp.stack(arrays) for arrays in zip(*members, strict=True)]
+    if causal:
+        biases = jnp.broadcast_to(jnp.where(jnp.tri(6, dtype=bool), 0.0, HIDDEN), (3, 1, 6, 6))
+    elif shared_bias:
+        biases = jnp.broadcast_to(biases[:1], biases.shape)
+    mapped = functools.partial(with_gradient, functools.partial(flash, "xla"))
+    axes = (0, 0, 0, 0, None if shared_bias else 0)
+    together = jax.jit(jax.vmap(mapped, in_axes=axes, spmd_axis_name="replica"))(
+        *heads, biases[0] if shared_bias else biases
+    )
+    for i in range(3):
+        alone = with_gradient(reference, *[part[i] for part in heads], biases[i])
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_allclose(one[i], other, atol=2e-5)
 
 
 def test_rounded_to_bfloat16_it_stays_within_its_precision():

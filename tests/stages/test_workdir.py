@@ -1,6 +1,7 @@
 """The working directory: one experiment, whose remarks may change."""
 
 import dataclasses
+import importlib.metadata
 
 import pytest
 
@@ -16,6 +17,21 @@ def test_remarks_are_renewed_and_nothing_else_is(tiny, tmp_path):
     placed = dataclasses.replace(tiny.placement, residency="stacked")
     open_workdir(dataclasses.replace(tiny, remarks={"R4": "shows"}, placement=placed), tmp_path)
     assert read_json(tmp_path / "config.json") == first | {"remarks": {"R4": "shows"}}
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(tiny, tmp_path, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(package):
+        if package == "pdjax":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return real(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    open_workdir(tiny, tmp_path)
+    versions = read_json(tmp_path / "environment.json")["versions"]
+    assert versions["pdjax"] is None
+    assert versions["jax"] == real("jax")
 
 
 def test_another_experiment_is_refused_and_its_remarks_are_no_difference(tiny, tmp_path):
