@@ -86,9 +86,12 @@ def _with_replicas_in_the_batch(implementation: Implementation, gradient: bool) 
 
         *heads, bias = map(leading, arrays, mapped)
         batch = heads[0].shape[3]
-        bias = jnp.broadcast_to(bias, (axis_size, batch, *bias.shape[2:]))
+        if mapped[-1] or bias.shape[1] > 1:
+            bias = jnp.broadcast_to(bias, (axis_size, batch, *bias.shape[2:])).reshape(-1, *bias.shape[2:])
+        else:  # one for all sequences of all replicas, as a causal one
+            bias = arrays[-1]
         merged = [jnp.moveaxis(part, 0, 2).reshape(*part.shape[1:3], -1, part.shape[4]) for part in heads]
-        found = call(*merged, bias.reshape(-1, *bias.shape[2:]))
+        found = call(*merged, bias)
 
         def parted(part):
             return jnp.moveaxis(part.reshape(*part.shape[:2], axis_size, batch, part.shape[3]), 2, 0)

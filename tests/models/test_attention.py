@@ -119,6 +119,32 @@ def test_flash_attention_is_handed_the_same_problem():
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_cudnn_is_asked_for_the_gradients_of_replicas_as_of_one_batch(monkeypatch, causal):
+    """Traced as on a GPU with cuDNN; its own checks of shapes and its rule for ``vmap`` run, its kernels do not."""
+    from jax._src.cudnn import fused_attention_stablehlo as fused
+
+    for name, answer in {
+        "check_cudnn_version": 91900, "check_compute_capability": True, "is_cuda_compute_capability_equal": False,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(fused, name, lambda *_, answer=answer: answer)
+    heads = jnp.ones((4, 3, 2, 8, 5, 16), jnp.bfloat16)  # q, k, v and a cotangent, of three replicas
+    bias = jnp.zeros((1, 16, 16) if causal else (5, 1, 16))
+    mapped = functools.partial(with_gradient, functools.partial(flash, "cudnn"))
+    traced = jax.make_jaxpr(jax.vmap(mapped, in_axes=(0, 0, 0, 0, None)))(*heads, bias)
+    asked = [e for e in every_equation(traced.jaxpr) if "bwd_wrapper" in e.primitive.name]
+    assert [[v.aval.shape for v in e.outvars[:3]] for e in asked] == [[(15, 16, 2, 8)] * 3]
+    assert [leaf.shape for leaf in traced.out_avals] == [(3, 2, 8, 5, 16)] * 4
+
+
+def every_equation(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(leaf, "eqns"):
+                yield from every_equation(leaf)
+
+
 @pytest.mark.parametrize(
     ("dtype", "dimensions", "allowed"),
     [(jnp.bfloat16, 8, True), (jnp.bfloat16, 64, True), (jnp.bfloat16, 12, False), (jnp.bfloat16, 136, False),
