@@ -18,66 +18,46 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from card.training import ADAM, EXPAND, RATE, TEMPERATURE, UniformTask, fresh, transformer
 from parts import matmul_flops, matmul_peak, parts, sampling
 from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
-from pdjax.config import BertConfig, EvaluationConfig, OptimizerConfig
+from pdjax.config import EvaluationConfig
 from pdjax.models import LinenModel
-from pdjax.models.bert import Bert
 from pdjax.step import Guide, Program
 from pdjax.sweep import build_sweep, place_guide, place_replicas
-from pdjax.tasks.pcfg import MASK, VOCABULARY
-from pdjax.types import Batch, Model
+from pdjax.tasks.pcfg import VOCABULARY
+from pdjax.types import Model
 
 BATCH, LENGTH, LAYERS, HEAD_DIM = 64, 64, 4, 8
 TEACHER_HEADS, STUDENT_HEADS = 8, 2
-RATE, TEMPERATURE, MASK_RATE = 1e-3, 1e-4, 0.3
-OPTIMIZER = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
-EXPAND = 4
 
 
-class UniformTask:
-    """Uniform tokens: the cost of a step without the cost of a grammar."""
-
-    num_classes = vocabulary = VOCABULARY
-    length = LENGTH
-    predicts: Literal["positions", "example"] = "positions"
-
-    def sample(self, key: jax.Array, batch_size: int) -> Batch:
-        """Draws tokens and selects 30 % of the positions."""
-        token_key, select_key = jax.random.split(key)
-        tokens = jax.random.randint(token_key, (batch_size, LENGTH), 0, 3)
-        selected = jax.random.uniform(select_key, tokens.shape) < MASK_RATE
-        inputs = {"tokens": jnp.where(selected, MASK, tokens), "valid": tokens >= 0, "selected": selected}
-        return Batch(inputs, tokens, selected.astype(jnp.float32), {})
+TASK = UniformTask(LENGTH)
 
 
 def model(heads: int) -> LinenModel:
     """Returns this package's BERT."""
-    return LinenModel(Bert(BertConfig("bert", LAYERS, heads, HEAD_DIM, None, EXPAND, 0.0, True), VOCABULARY, LENGTH))
-
-
-def parameters(heads: int, seed: int = 0) -> dict:
-    """Returns fresh parameters."""
-    return model(heads).init(jax.random.key(seed), UniformTask().sample(jax.random.key(0), 1).inputs)
+    return transformer("bert", LAYERS, heads, HEAD_DIM, LENGTH)
 
 
 def ours(student_heads: int, teacher: Model | None, replicas: int, steps: int, checkpoints: int = 1) -> Callable:
     """Returns a function that runs one compiled chunk; its argument chooses the curriculum."""
-    program = Program(UniformTask(), model(student_heads), teacher, OPTIMIZER, BATCH, replicas > 1, "train")
+    program = Program(TASK, model(student_heads), teacher, ADAM, BATCH, replicas > 1, "train")
     sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, BATCH))
     rows = place_replicas(
         sweep.mesh, range(replicas), [RATE] * replicas, [TEMPERATURE] * replicas, [float(teacher is None)] * replicas
     )
-    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[parameters(TEACHER_HEADS, k) for k in range(checkpoints)])
+    stack = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *[fresh(model(TEACHER_HEADS), LENGTH, k) for k in range(checkpoints)]
+    )
     state = sweep.init(rows.seed)
 
     def run(starts: tuple[int, ...] = (0,), entries: tuple[int, ...] = (0,)) -> int:
@@ -110,7 +90,7 @@ def peer_model(heads: int, attention_kind: str) -> torch.nn.Module:
 
 def peer(student_heads: int, guided: bool, students: int, steps: int, attention_kind: str, adam: dict) -> Callable:
     """Returns a function that trains the peer's students for a number of steps, one after the other in each."""
-    batches = [UniformTask().sample(jax.random.key(i), BATCH) for i in range(16)]
+    batches = [TASK.sample(jax.random.key(i), BATCH) for i in range(16)]
     drawn = [
         tuple(torch.from_numpy(np.array(x)).long() for x in (b.inputs["tokens"], b.targets, b.weights)) for b in batches
     ]
@@ -208,11 +188,11 @@ def main() -> None:
     result["progressive_over_one_shot"] = pairs
 
     print("\nWhere this package's time goes, ms (each part repeated in a compiled loop of its own):")
-    batch = UniformTask().sample(jax.random.key(0), BATCH)
+    batch = TASK.sample(jax.random.key(0), BATCH)
     pieces = {
         f"{heads} heads: {name}": run
         for heads in (TEACHER_HEADS, STUDENT_HEADS)
-        for name, run in parts(model(heads), parameters(heads), batch, OPTIMIZER, steps).items()
+        for name, run in parts(model(heads), fresh(model(heads), LENGTH), batch, ADAM, steps).items()
     }
     timings = alternate(pieces, rounds)
     for name, timing in timings.items():
