@@ -9,6 +9,7 @@ import time
 import pytest
 
 SMALL = ("--config=tests/minimal.py",)
+STRINGS = ("--config=configs/pcfg.py:smoke",)
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +26,18 @@ def results(workdir):
     contents = {name: (workdir / name).read_text() for name in names}
     for path in sorted((workdir / "teacher" / "trajectory" / "checkpoints").glob("*/record/metadata")):
         contents[str(path.relative_to(workdir))] = path.read_text()
-    assert len(contents) == 1 + 5 + 8  # teacher and four runs of students; checkpoints every 4 of 32 steps
+    assert len(contents) == 1 + 5 + 8  # teacher and four runs of students; checkpoints every 40 of 320 steps
     return contents
 
 
 def test_second_call_does_nothing_again(call, undisturbed):
     workdir, log = undisturbed
-    assert "teacher 32/32" in log
+    assert "teacher 320/320" in log
     before = results(workdir)
     code, log = call(*SMALL, f"--workdir={workdir}")
     assert code == 0
     assert "0 of 4 runs to do" in log
-    assert "32/32" not in log
+    assert "320/320" not in log
     assert results(workdir) == before
 
 
@@ -95,11 +96,11 @@ def test_given_trajectory_replaces_the_teacher_stage(call, undisturbed, tmp_path
     code, log = call(*SMALL, given, f"--workdir={tmp_path / 'run'}")
     assert code == 0, log
     assert not (tmp_path / "run" / "teacher" / "trajectory").exists()
-    first, second = (w / "students" / "two_shot-16" / "metrics.jsonl" for w in (undisturbed[0], tmp_path / "run"))
+    first, second = (w / "students" / "two_shot-160" / "metrics.jsonl" for w in (undisturbed[0], tmp_path / "run"))
     assert first.read_text() == second.read_text()
-    code, log = call(*SMALL, given, "--config.teacher.num_heads=4", f"--workdir={tmp_path / 'other'}")
+    code, log = call(*SMALL, given, "--config.teacher.widths=(8,)", f"--workdir={tmp_path / 'other'}")
     assert code == 2
-    assert "num_heads" in log
+    assert "widths" in log
 
 
 BAD_INPUT = {
@@ -132,14 +133,14 @@ BAD_INPUT = {
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_is_one_clear_message(call, tmp_path, name):
     arguments, words = BAD_INPUT[name]
-    assert_one_message(*call(*SMALL, f"--workdir={tmp_path / 'run'}", *arguments), words)
+    assert_one_message(*call(*STRINGS, f"--workdir={tmp_path / 'run'}", *arguments), words)
     assert not (tmp_path / "run").exists()
 
 
 def test_bad_input_of_a_process_is_the_same_message_before_anything_slow_is_imported(root, tmp_path):
     arguments, words = BAD_INPUT["unknown key"]
     script = "import sys; from pdjax import main; code = main.main(sys.argv); print(*sys.modules); sys.exit(code)"
-    command = [sys.executable, "-c", script, *SMALL, f"--workdir={tmp_path / 'run'}", *arguments]
+    command = [sys.executable, "-c", script, *STRINGS, f"--workdir={tmp_path / 'run'}", *arguments]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert_one_message(result.returncode, result.stderr, words)
     assert not {"jax", "orbax", "scipy", "matplotlib"} & set(result.stdout.split())
@@ -163,12 +164,12 @@ def test_another_experiments_workdir_is_refused_untouched(call, undisturbed):
 
 
 def test_checkpoints_that_do_not_exist_are_named(call, undisturbed, tmp_path):
-    """With a trajectory of steps 4, 8, ..., 32, a strategy asks for 6."""
+    """With a trajectory of steps 40, 80, ..., 320, a strategy asks for 60."""
     given = f"--config.teacher_training.trajectory={undisturbed[0] / 'teacher' / 'trajectory'}"
-    wanted = "--config.strategies.two_shot.selection.steps=(6,)"
+    wanted = "--config.strategies.two_shot.selection.steps=(60,)"
     code, log = call(*SMALL, given, wanted, f"--workdir={tmp_path / 'run'}")
     assert code == 2
-    assert "no checkpoint for [6] among [4, 8, 12" in log
+    assert "no checkpoint for [60] among [40, 80, 120" in log
     assert not (tmp_path / "run").exists()
 
 
@@ -183,8 +184,8 @@ def test_changed_teacher_is_noticed(call, undisturbed, tmp_path):
     assert code == 0, log
     shutil.rmtree(teacher)
     shutil.copytree(other / "teacher", teacher)
-    before = (workdir / "students" / "one_shot-16" / "run.json").read_text()
+    before = (workdir / "students" / "one_shot-160" / "run.json").read_text()
     code, log = call(*SMALL, given, f"--workdir={workdir}")
     assert code == 2, log
     assert "remove the directory" in log
-    assert (workdir / "students" / "one_shot-16" / "run.json").read_text() == before
+    assert (workdir / "students" / "one_shot-160" / "run.json").read_text() == before
