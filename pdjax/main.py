@@ -2,13 +2,14 @@
 
 import logging
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pdjax.config import Config, from_config_dict
-from pdjax.errors import TrainingError, UserError
+from pdjax.errors import TrainingError, UserError, require
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.stages import STAGES
 
@@ -50,6 +51,9 @@ def main(argv: list[str]) -> int:
 
 def _run(config: Config, interrupt: Interrupt) -> None:
     """Runs the stages that the flags ask for."""
+    jaxlib = metadata.version("jaxlib")
+    # https://github.com/jax-ml/jax/issues/39103: of 32,768 terms and more, the last sum of several can be another's.
+    require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
     # Imports of jax, orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
     from pdjax.experiment import run_experiment
     from pdjax.processes import is_first, join

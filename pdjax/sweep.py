@@ -72,22 +72,33 @@ def _compiled(
     placement: PlacementConfig,
     mesh: Mesh,
 ) -> Sweep:
-    init = functools.partial(init_state, program)
-    shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))
-    split = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=placement.student == "sharded")
-    state = TrainState(sharding.replicated(mesh), split(shapes.params), split(shapes.opt_state))  # pyright: ignore
+    init, evaluate_all, state = _compiled_without_teacher(
+        program._replace(teacher=None), num_replicas, evaluation, placement.student, mesh
+    )
     metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
-    evaluator = functools.partial(evaluate, program, evaluation.num_batches, evaluation.batch_size)
     return Sweep(
-        init=jax.jit(init, out_shardings=state),
+        init=init,
         chunk=jax.jit(
             functools.partial(train_chunk, program, chunk_steps), donate_argnums=0, out_shardings=(state, metrics)
         ),
-        evaluate=jax.jit(evaluator, out_shardings=sharding.by_replica(mesh)),
+        evaluate=evaluate_all,
         mesh=mesh,
         state=state,
         split_teacher=placement.teacher == "sharded",
     )
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_without_teacher(
+    program: Program, num_replicas: int, evaluation: EvaluationConfig, model: str, mesh: Mesh
+) -> tuple[Callable[[Int[Array, "R"]], TrainState], Callable[[Params, ArrayLike], StepMetrics], TrainState]:
+    """Returns ``init``, ``evaluate`` and ``state`` of a sweep, which students with and without a teacher share."""
+    init = functools.partial(init_state, program)
+    shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))
+    split = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=model == "sharded")
+    state = TrainState(sharding.replicated(mesh), split(shapes.params), split(shapes.opt_state))  # pyright: ignore
+    evaluator = functools.partial(evaluate, program, evaluation.num_batches, evaluation.batch_size)
+    return jax.jit(init, out_shardings=state), jax.jit(evaluator, out_shardings=sharding.by_replica(mesh)), state
 
 
 def place_replicas(

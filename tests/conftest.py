@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import importlib.metadata
 import importlib.util
 import io
@@ -38,6 +39,7 @@ from absl import flags
 
 from pdjax import main
 from pdjax.models import LinenModel
+from pdjax.sweep import _compiled, _compiled_without_teacher
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 
@@ -78,6 +80,16 @@ def _load_config_file(name: str):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Drops a module's compiled programs, each of some megabytes; the next one finds those it shares in the cache."""
+    yield
+    _compiled.cache_clear()
+    _compiled_without_teacher.cache_clear()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pytest
 
@@ -144,6 +145,13 @@ def test_bad_input_of_a_process_is_the_same_message_before_anything_slow_is_impo
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert_one_message(result.returncode, result.stderr, words)
     assert not {"jax", "orbax", "scipy", "matplotlib"} & set(result.stdout.split())
+
+
+def test_a_jaxlib_that_sums_wrongly_is_refused(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda _: "0.10.2")
+    code, log = call(*SMALL, f"--workdir={tmp_path / 'run'}")
+    assert_one_message(code, log, ["0.10.2", "pip install"])
+    assert not (tmp_path / "run").exists()
 
 
 def assert_one_message(code, log, words):

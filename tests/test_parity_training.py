@@ -112,8 +112,8 @@ def test_a_replica_equals_its_seed_alone(job, undisturbed, tmp_path):
     """Own batches and own decisions: the other replica makes no difference beyond rounding."""
     replica = job.description.replicas[1]
     description = dataclasses.replace(job.description, replicas=(replica,))
-    program = job.sweep.init.__wrapped__.args[0]
-    assert isinstance(job.sweep.init.__wrapped__, functools.partial)
+    program = job.sweep.chunk.__wrapped__.args[0]
+    assert isinstance(job.sweep.chunk.__wrapped__, functools.partial)
     sweep = build_sweep(program, 10, 1, EvaluationConfig(20, 2, 64))
     guide = job.open_lessons().guide(0, 10)
     guide = guide._replace(starts=guide.starts[1:])

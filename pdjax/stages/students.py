@@ -80,7 +80,7 @@ def untrained_students(config: Config, description: RunDescription) -> Params:
     """Returns the stacked parameters that the students of a run begin with."""
     program = student_program(config, guided=False).program
     seeds = jnp.array([replica.seed for replica in description.replicas], jnp.int32)
-    return jax.jit(functools.partial(init_state, program))(seeds).params
+    return init_state(program, seeds).params
 
 
 def _announce_disk(config: Config, workdir: Path, pending: Sequence[RunDescription]) -> None:
