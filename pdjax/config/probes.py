@@ -104,3 +104,9 @@ class ProbesConfig:
     agreement: AgreementConfig | None  # with the final teacher
     students: tuple[str, ...]  # strategies whose students are probed as well, at all of their checkpoints
     longest_alone: bool  # whether the students of the longest budget alone are probed
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The names of the probes that are not left out."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return tuple(name for name in fields if dataclasses.is_dataclass(getattr(self, name)))

@@ -81,17 +81,15 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
         assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
         stages=_stages(config, {program.name: program for program in programs}, size),
-        left_out=_left_out(config),
+        left_out=left_out(config),
     )
 
 
-def _left_out(config: Config) -> tuple[str, ...]:
+def left_out(config: Config) -> tuple[str, ...]:
     """Names what no plan is made of: probes, and experiments in other settings, each of which has a plan of its own."""
-    probes = [name for name, value in vars(config.probes).items() if name != "seed" and value]
     settings = [f"{key}/{setting}" for key, ablation in config.ablations.items() for setting in ablation.settings]
-    return tuple(
-        f"{what} ({', '.join(names)})" for what, names in (("probes", probes), ("ablations", settings)) if names
-    )
+    parts = (("probes", config.probes.measured), ("ablations", settings))
+    return tuple(f"{what} ({', '.join(names)})" for what, names in parts if names)
 
 
 def known_checkpoints(config: Config) -> Sequence[int]:

@@ -38,7 +38,7 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
       UserError: there is no finished teacher, or the directory holds probes of another one.
     """
     directory, like = workdir / "probes", teacher_shape(config)
-    if not _wanted(config):
+    if not config.probes.measured:
         return
     stores = [_teacher(config, workdir, seed) for seed in teacher_seeds(config)]
     try:
@@ -72,7 +72,7 @@ def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
       UserError: a student is not finished, or a directory holds probes of others.
     """
     asked = set(config.probes.students)
-    if not asked or not _wanted(config):
+    if not asked or not config.probes.measured:
         return
     trajectory = _teacher(config, workdir, config.teacher_training.seed)
     try:
@@ -127,11 +127,6 @@ def _teacher(config: Config, workdir: Path, seed: int) -> CheckpointStore:
     if not (workdir / "teacher" / "result.json").exists():
         raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
     return open_trajectory(config, workdir, seed)
-
-
-def _wanted(config: Config) -> bool:
-    """Whether there is any probe to evaluate."""
-    return any(value is not None for name, value in _settings(config).items() if name != "seed")
 
 
 def _settings(config: Config) -> dict[str, object]:

@@ -13,7 +13,7 @@ import pytest
 
 from pdjax.config import MeshConfig, PlacementConfig, from_config_dict
 from pdjax.errors import UserError
-from pdjax.plan.experiment import known_checkpoints, plan_experiment
+from pdjax.plan.experiment import known_checkpoints, left_out, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
@@ -87,6 +87,25 @@ def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
         assert stage.name in text
     strategies, budget = len(smoke.strategies) - 1, smoke.student_training.budgets[0]
     assert plan.stages[1].steps == strategies * budget
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "expected"),
+    [
+        ("pcfg", "smoke", ("probes (ngrams, nonterminals, agreement)",)),  # which say of which students, too
+        ("parity_mlp", "smoke", ("probes (monomials)",)),
+        (
+            "pcfg",
+            "ablations",
+            (
+                "probes (ngrams, nonterminals, agreement)",
+                "ablations (grammar/cfg3h, grammar/cfg3i, mask_rate/15%, mask_rate/50%, student/4 heads)",
+            ),
+        ),
+    ],
+)
+def test_what_is_left_out_is_probes_and_ablations(load_config_file, name, variant, expected):
+    assert left_out(from_config_dict(load_config_file(name).get_config(variant))) == expected
 
 
 def test_what_does_not_fit_is_said_with_what_to_change(smoke):
