@@ -81,10 +81,11 @@ def _experiment_row(config: str, topology: str) -> str:
     hours = {"teacher": 0.0, "students": 0.0, "size": 0.0}
     for stage in found["stages"]:
         hours[stage["name"].split()[0]] += stage["hours"]
-    mesh = " x ".join(str(size) for size in found["programs"][1]["mesh"].values())
+    students = [program for program in found["programs"] if program["name"].startswith("students ")]
+    meshes = dict.fromkeys(" x ".join(map(str, program["mesh"].values())) for program in students)
     disk = sum(stage["disk"] for stage in found["stages"])
     fits = "yes" if found["fits"] else "no"
-    cells = [config, topology, mesh, _peak(found["programs"]), fits, *(_hours(h) for h in hours.values())]
+    cells = [config, topology, ", ".join(meshes), _peak(found["programs"]), fits, *(_hours(h) for h in hours.values())]
     return "| " + " | ".join([*cells, _hours(sum(hours.values())), _bytes(disk)]) + " |"
 
 
@@ -100,18 +101,17 @@ def _hours(hours: float) -> str:
 
 
 def _figure_hours(config: str, topology: str, part: str | None) -> float:
-    """Returns the hours of a figure alone: its teachers, and its share of the students or the sizes."""
-    stages = {stage["name"]: stage["hours"] for stage in plan(config, topology)["stages"]}
+    """Returns the hours of a figure alone: its teachers, and the runs of the students or the sizes that it draws."""
+    stages = plan(config, topology)["stages"]
     if part == "sizes":
-        return sum(hours for name, hours in stages.items() if name.startswith("size "))
+        return sum(stage["hours"] for stage in stages if stage["name"].startswith("size "))
     experiment = runpy.run_path(f"configs/{config}.py")["get_config"]("paper")
-    strategies = experiment.strategies
-    drawn = () if part is None else experiment.comparisons[part].strategies
-    total = stages["teacher"]
-    for name in drawn:
-        kind = strategies[name].schedule == "labels"
-        alike = sum((strategy.schedule == "labels") == kind for strategy in strategies.values())
-        total += stages["students of labels" if kind else "students with a teacher"] / alike
+    drawn = set() if part is None else set(experiment.comparisons[part].strategies)
+    total = sum(stage["hours"] for stage in stages if stage["name"] == "teacher")
+    for stage in stages:
+        steps = sum(run["budget"] for run in stage["runs"] if drawn & set(run["strategies"]))
+        if steps:
+            total += stage["hours"] * steps / stage["steps"]
     return total
 
 

@@ -10,7 +10,7 @@ from pdjax.interrupt import Interrupt
 from pdjax.processes import is_first, meet
 from pdjax.report import write_report
 from pdjax.stages.probes import probe_students, probe_teachers
-from pdjax.stages.runs import check_curricula
+from pdjax.stages.runs import foresee_runs
 from pdjax.stages.sizes import train_sizes
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
@@ -31,7 +31,7 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
     # What can be wrong with the input is found before anything is written.
     for experiment in (config, *settings_of(config).values()):
         build_task(experiment.task)
-        check_curricula(experiment, stored_steps(experiment, workdir))
+        foresee_runs(experiment, stored_steps(experiment, workdir))
     if is_first():
         open_workdir(config, workdir)
     meet("the working directory is open")

@@ -42,6 +42,11 @@ class SelectionConfig:
                 "sort selection.steps and remove repeated entries",
             )
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the checkpoints are known before the teacher is trained."""
+        return self.kind in ("final", "equal", "steps") or (self.kind == "multiples" and self.steps is not None)
+
 
 @dataclasses.dataclass(frozen=True)
 class SaturationConfig:

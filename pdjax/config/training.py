@@ -1,7 +1,7 @@
 """Configurations of training: optimizer, teacher, students, other sizes, evaluation, loop."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pdjax.config.models import ModelConfig
@@ -75,6 +75,11 @@ class TeacherTrainingConfig:
             self.checkpoint_every,
             "the last checkpoint is the final teacher",
         )
+
+    @property
+    def checkpoints(self) -> Sequence[int]:
+        """The steps of the trajectory that this training leaves."""
+        return range(self.checkpoint_every, self.steps + 1, self.checkpoint_every)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,21 +10,32 @@ import jax
 from pdjax.config import Config
 from pdjax.evidence import Evidence
 from pdjax.plan.hardware import Topology
-from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program, teacher_shape
+from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program
 from pdjax.residency import are_stacked, memory_of
 from pdjax.selection import select
 from pdjax.stages.programs import size_program, student_program, teacher_program
-from pdjax.stages.runs import asked_runs
+from pdjax.stages.runs import Group, foresee_runs
+from pdjax.stages.teacher import teacher_shape
 from pdjax.store import SAFETY, tree_bytes
 from pdjax.train import KEPT_STATES
 
 
 @dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """One run."""
+
+    strategies: tuple[str, ...]  # whose students it trains; none for a teacher or another size
+    budget: int  # training steps
+
+
+@dataclasses.dataclass(frozen=True)
 class StagePlan:
-    """What a stage takes."""
+    """What the runs of one program take."""
 
     name: str
-    steps: int  # of all its runs together
+    runs: tuple[RunPlan, ...]
+    replicas: int  # of each run
+    steps: int  # of all runs together
     hours: float  # not a number where a program does not fit
     disk: int  # bytes
 
@@ -40,6 +51,7 @@ class ExperimentPlan:
     assumed: dict[str, float] | None  # shares of the peaks, and seconds a kernel, of the roofline; None: measured
     programs: tuple[ProgramPlan, ...]
     stages: tuple[StagePlan, ...]
+    found_later: tuple[str, ...]  # strategies whose checkpoints the teacher's training decides (``foresee_runs``)
     left_out: tuple[str, ...]  # what the experiment does besides
 
     @property
@@ -52,21 +64,19 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     """Plans an experiment for a topology, or with measured steps for the devices of this machine.
 
     Raises:
-      UserError: a mesh does not fit the devices.
+      UserError: a mesh does not fit the devices, or a curriculum the teacher's checkpoints or a student's length.
     """
     devices = jax.devices() if topology is None else topology.devices
     chip = None if topology is None else topology.chip
     plan = functools.partial(plan_program, config, chip=chip, devices=devices)
-    teaching, learning = teacher_program(config), student_program(config, guided=True)
-    checkpoints, size = len(known_checkpoints(config)), tree_bytes(teacher_shape(learning))
+    runs = _runs_by_program(config)
+    checkpoints, size = len(known_checkpoints(config)), tree_bytes(teacher_shape(config))
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
     stacked = are_stacked(config.placement.residency, checkpoints * size, memory)
-    programs = [
-        plan("teacher", teaching, held=1),
-        plan("students with a teacher", learning, held=checkpoints if stacked else None),
-    ]
-    if any(strategy.schedule == "labels" for strategy in config.strategies.values()):
-        programs.append(plan("students of labels", student_program(config, guided=False), held=1))
+    programs = [plan("teacher", teacher_program(config), held=1)]
+    held = checkpoints if stacked else None
+    for guided, replicas in runs:
+        programs.append(plan(_student_name(guided, replicas), student_program(config, guided, replicas), held=held))
     sizes = config.sizes
     if sizes is not None:
         models = [(f"size {p}/{label}", m) for p, panel in sizes.panels.items() for label, m in panel.items()]
@@ -80,7 +90,8 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
         f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)",
         assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
-        stages=_stages(config, {program.name: program for program in programs}, size),
+        stages=_stages(config, {program.name: program for program in programs}, runs, size),
+        found_later=tuple(name for name, strategy in config.strategies.items() if not strategy.selection.is_given),
         left_out=left_out(config),
     )
 
@@ -97,8 +108,7 @@ def known_checkpoints(config: Config) -> Sequence[int]:
 
     A checkpoint that a selection finds later lies among the stored ones; each counts as one more.
     """
-    training = config.teacher_training
-    stored = range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
+    stored = config.teacher_training.checkpoints
     known: set[int] = set()
     found = 0
     for strategy in config.strategies.values():
@@ -112,27 +122,42 @@ def known_checkpoints(config: Config) -> Sequence[int]:
     return sorted(known | set(others))
 
 
-def _stages(config: Config, programs: dict[str, ProgramPlan], size: int) -> tuple[StagePlan, ...]:
+def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[Group]]:
+    """Returns the runs of students by their program: whether they have a teacher, and how many replicas each trains."""
+    found: dict[tuple[bool, int], list[Group]] = {}
+    for run in foresee_runs(config, config.teacher_training.checkpoints):
+        guided = config.strategies[run.strategies[0]].schedule != "labels"
+        found.setdefault((guided, len(run.replicas)), []).append(run)
+    return dict(sorted(found.items(), key=lambda item: (not item[0][0], item[0][1])))
+
+
+def _student_name(guided: bool, replicas: int) -> str:
+    return f"students {'with a teacher' if guided else 'of labels'} x {replicas}"
+
+
+def _stages(
+    config: Config, programs: Mapping[str, ProgramPlan], runs: Mapping[tuple[bool, int], Sequence[Group]], size: int
+) -> tuple[StagePlan, ...]:
     training = config.teacher_training
     stage = functools.partial(_stage, evaluate_every=config.evaluation.every)
     teachers = 1 + len(training.extra_seeds)
-    kept = int(SAFETY * teachers * size * (training.steps // training.checkpoint_every))
-    found = [stage(programs["teacher"], training.steps, runs=1, kept=kept)]
-    for labels in (False, True):
-        name = "students of labels" if labels else "students with a teacher"
-        runs = [budget for budget, (_, s) in asked_runs(config) if (s.schedule == "labels") == labels]
-        if runs:
-            found.append(stage(programs[name], sum(runs), runs=len(runs)))
+    kept = int(SAFETY * teachers * size * len(training.checkpoints))
+    found = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
+    for program, members in runs.items():
+        alike = [RunPlan(run.strategies, run.budget) for run in members]
+        found.append(stage(programs[_student_name(*program)], alike))
     if config.sizes is not None:
         of_sizes = (program for name, program in programs.items() if name.startswith("size "))
-        found += [stage(program, config.sizes.steps, runs=1) for program in of_sizes]
+        found += [stage(program, [RunPlan((), config.sizes.steps)]) for program in of_sizes]
     return tuple(found)
 
 
-def _stage(program: ProgramPlan, steps: int, runs: int, evaluate_every: int, kept: int = 0) -> StagePlan:
-    """Plans runs of so many steps together, which ``kept`` bytes of checkpoints stay from."""
+def _stage(program: ProgramPlan, runs: Sequence[RunPlan], evaluate_every: int, kept: int = 0) -> StagePlan:
+    """Plans the runs of a program, which ``kept`` bytes of checkpoints stay from."""
+    steps = sum(run.budget for run in runs)
     seconds = steps * (program.seconds + program.evaluation_seconds / evaluate_every)
-    return StagePlan(program.name, steps, seconds / 3600, kept + int(SAFETY * runs * KEPT_STATES * program.saved))
+    disk = kept + int(SAFETY * len(runs) * KEPT_STATES * program.saved)
+    return StagePlan(program.name, tuple(runs), program.replicas, steps, seconds / 3600, disk)
 
 
 def as_json(plan: ExperimentPlan) -> dict[str, Any]:

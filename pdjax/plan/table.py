@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from pdjax.plan.experiment import ExperimentPlan
+from pdjax.plan.experiment import ExperimentPlan, StagePlan
 from pdjax.plan.program import EFFICIENCY, ProgramPlan
 
 ADVICE = {
@@ -53,9 +53,8 @@ def as_text(plan: ExperimentPlan) -> str:
         ),
         "",
         *_table(
-            ("stage", "steps", "hours", "disk"),
-            [(s.name, f"{s.steps:,}", _number(s.hours, ".2f"), _size(s.disk)) for s in plan.stages]
-            + [("all", "", _number(sum(s.hours for s in plan.stages), ".2f"), _size(sum(s.disk for s in plan.stages)))],
+            ("stage", "runs", "replicas", "steps", "hours", "disk"),
+            [*(_stage_row(stage) for stage in plan.stages), _sum_row(plan.stages)],
         ),
         "",
     ]
@@ -65,6 +64,11 @@ def as_text(plan: ExperimentPlan) -> str:
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in plan.assumed.items() if name in EFFICIENCY)
         kernel = f"{1e6 * plan.assumed['seconds_a_kernel']:g} µs a kernel"
         lines.append(f"A step's time is a roofline, not measured: {shares}, and at least {kernel}.")
+    if plan.found_later:
+        lines.append(
+            f"Runs, replicas and checkpoints are at most so many: the teacher's training decides about those of "
+            f"{', '.join(plan.found_later)}, and strategies that come to the same curriculum are one run."
+        )
     if plan.left_out:
         lines.append(f"Not counted: {'; '.join(plan.left_out)}.")
     lines += [_complaint(program) for program in plan.programs if not program.memory.fits]
@@ -97,6 +101,16 @@ def _work_row(program: ProgramPlan) -> tuple[str, ...]:
     counted = (f"{work.kernels:.0f}", f"{work.traffic / 1e9:.3g}")
     sent = (f"{work.collectives:.3g}", f"{work.collective_bytes / 1e6:.3g}")
     return (program.name, *products, *counted, *sent, f"{1e6 * program.seconds:,.0f}", program.bound)
+
+
+def _stage_row(stage: StagePlan) -> tuple[str, ...]:
+    counts = (str(len(stage.runs)), str(stage.replicas), f"{stage.steps:,}")
+    return (stage.name, *counts, _number(stage.hours, ".2f"), _size(stage.disk))
+
+
+def _sum_row(stages: Sequence[StagePlan]) -> tuple[str, ...]:
+    runs, hours, disk = (sum(values) for values in zip(*((len(s.runs), s.hours, s.disk) for s in stages), strict=True))
+    return ("all", str(runs), "", "", _number(hours, ".2f"), _size(disk))
 
 
 def _number(value: float, form: str) -> str:

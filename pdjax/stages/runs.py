@@ -2,38 +2,36 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from pdjax import curriculum as curricula
 from pdjax.config import Config, StrategyConfig, digest_of
 from pdjax.curriculum import Curriculum
 from pdjax.evidence import Evidence
-from pdjax.records import RunDescription
+from pdjax.records import Replica, RunDescription
 from pdjax.selection import select
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.store import CheckpointStore
 
 
-def check_curricula(config: Config, stored: Sequence[int]) -> None:
-    """Checks all curricula that can be known before the teacher is trained, which may take days.
+class Course(NamedTuple):
+    """What the students of a run learn from, whatever their losses: strategies of one course are one run."""
 
-    Args:
-      config: of the experiment.
-      stored: the teacher steps that the trajectory holds, or will hold.
+    starts: tuple[int, ...]  # of an adaptive curriculum the first alone; none without a teacher, or if not known yet
+    teacher_steps: tuple[int, ...]
+    rule: Hashable  # how an adaptive curriculum goes on, or how one that is not known yet will be found
 
-    Raises:
-      UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
-    """
-    for budget, (_, strategy) in asked_runs(config):
-        chosen = strategy.selection
-        if chosen.kind in ("final", "equal", "steps") or (chosen.kind == "multiples" and chosen.steps is not None):
-            steps = select(chosen, stored, Evidence()).teacher_steps
-            table = build_curriculum(strategy, steps, stored[-1], budget)
-            if table is not None:
-                table.check_available(stored)
+
+class Group(NamedTuple):
+    """Strategies that are one run."""
+
+    budget: int
+    course: Course
+    strategies: tuple[str, ...]
+    replicas: tuple[Replica, ...]  # a block for each of their different losses
 
 
 def asked_runs(config: Config) -> list[tuple[int, tuple[str, StrategyConfig]]]:
@@ -42,45 +40,86 @@ def asked_runs(config: Config) -> list[tuple[int, tuple[str, StrategyConfig]]]:
     return [(budget, item) for budget, item in pairs if config.asks(item[0], budget)]
 
 
+def foresee_runs(config: Config, stored: Sequence[int]) -> list[Group]:
+    """Groups the strategies into runs as far as that can be known before the teacher is trained, which may take days.
+
+    Where the teacher's training decides about checkpoints, strategies are one run if they find them in the same way.
+    Some may turn out to have the curriculum of others: runs and replicas are then fewer than these, never more.
+
+    Args:
+      config: of the experiment.
+      stored: the teacher steps that the trajectory holds, or will hold.
+
+    Raises:
+      UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
+    """
+
+    def course_of(name: str, budget: int) -> Course:
+        strategy = config.strategies[name]
+        if strategy.selection.is_given:
+            steps = select(strategy.selection, stored, Evidence()).teacher_steps
+            return _course(strategy, steps, stored, budget)
+        found_by = (strategy.schedule, strategy.selection, strategy.duration, strategy.kappa)
+        return Course((), (), (*found_by, strategy.saturation, strategy.crossing))
+
+    return _group(config, course_of)
+
+
 def plan_runs(
     config: Config, workdir: Path, trajectory: CheckpointStore
 ) -> list[tuple[StrategyConfig, RunDescription]]:
     """Chooses the checkpoints (writing ``selection.json``) and describes all runs, in their order.
 
-    Strategies with the same curriculum are one run, each with its own loss; the first stands for all of them.
+    The first strategy of a run stands for all of them.
 
     Raises:
       UserError: a curriculum asks for a checkpoint that is not stored, or does not fit the student's length.
     """
     available = trajectory.steps()
     selections = select_checkpoints(config, workdir, available)
-    groups: dict[Any, list[str]] = {}
-    for budget, (name, strategy) in asked_runs(config):
-        steps = selections[name].teacher_steps
-        table = build_curriculum(strategy, steps, available[-1], budget)
-        if table is not None:
-            table.check_available(available)
-        rule = (strategy.schedule, strategy.saturation, strategy.crossing) if strategy.is_adaptive else None
-        starts = table.starts if table is not None else ()
-        used = () if table is None else steps if strategy.is_adaptive else table.teacher_steps
-        groups.setdefault((budget, starts, tuple(used), rule), []).append(name)
+
+    def course_of(name: str, budget: int) -> Course:
+        return _course(config.strategies[name], selections[name].teacher_steps, available, budget)
+
     runs = []
-    for (budget, starts, steps, _), names in groups.items():
-        losses = tuple(dict.fromkeys(config.strategies[name].loss for name in names))
+    for group in _group(config, course_of):
         description = RunDescription(
             role="student",
-            name=f"{names[0]}-{budget}",
-            strategies=tuple(names),
-            budget=budget,
-            replicas=student_replicas(config, losses),
-            starts=starts,
-            teacher_steps=steps,
+            name=f"{group.strategies[0]}-{group.budget}",
+            strategies=group.strategies,
+            budget=group.budget,
+            replicas=group.replicas,
+            starts=group.course.starts,
+            teacher_steps=group.course.teacher_steps,
             identity="",
         )
-        strategy = config.strategies[names[0]]
+        strategy = config.strategies[group.strategies[0]]
         identity = _identity(config, strategy, description, trajectory)
         runs.append((strategy, dataclasses.replace(description, identity=identity)))
     return runs
+
+
+def _group(config: Config, course_of: Callable[[str, int], Course]) -> list[Group]:
+    """Makes strategies of the same budget and course one run, each with its own loss."""
+    members: dict[tuple[int, Course], list[str]] = {}
+    for budget, (name, _) in asked_runs(config):
+        members.setdefault((budget, course_of(name, budget)), []).append(name)
+    groups = []
+    for (budget, course), names in members.items():
+        losses = tuple(dict.fromkeys(config.strategies[name].loss for name in names))
+        groups.append(Group(budget, course, tuple(names), student_replicas(config, losses)))
+    return groups
+
+
+def _course(strategy: StrategyConfig, steps: Sequence[int], available: Sequence[int], budget: int) -> Course:
+    """Returns what students of a strategy learn from, whose selection found some of the available teacher steps."""
+    table = build_curriculum(strategy, steps, available[-1], budget)
+    if table is None:
+        return Course((), (), None)
+    table.check_available(available)
+    if strategy.is_adaptive:
+        return Course(table.starts, tuple(steps), (strategy.schedule, strategy.saturation, strategy.crossing))
+    return Course(table.starts, table.teacher_steps, None)
 
 
 def build_curriculum(

@@ -127,9 +127,8 @@ def stored_steps(config: Config, workdir: Path) -> Sequence[int]:
     Raises:
       UserError: a given trajectory is missing, empty, or of another task or model.
     """
-    training = config.teacher_training
-    if training.trajectory is None:
-        return range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
+    if config.teacher_training.trajectory is None:
+        return config.teacher_training.checkpoints
     store = open_trajectory(config, workdir)
     steps = store.steps()
     store.close()
@@ -152,7 +151,7 @@ def _copy_curves(source: Path, directory: Path) -> None:
 def _announce_disk(config: Config, workdir: Path, sweep: Sweep) -> None:
     """Says how much disk the trajectory and training states take, and refuses when it is not there."""
     state = jax.eval_shape(sweep.init, jnp.zeros(len(teacher_seeds(config)), jnp.int32))
-    checkpoints = config.teacher_training.steps // config.teacher_training.checkpoint_every
+    checkpoints = len(config.teacher_training.checkpoints)
     trajectory = int(SAFETY * checkpoints * tree_bytes(state.params))
     states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
     count = len(teacher_seeds(config))

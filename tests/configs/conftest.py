@@ -1,6 +1,7 @@
 """What the tests of all files of configs/ ask for."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,12 @@ from ml_collections import ConfigDict
 
 from pdjax.chunk import train_chunk
 from pdjax.config import Config, from_config_dict
+from pdjax.evidence import Evidence, Phases, RobustPeak, Spike, Transition
+from pdjax.experiment import settings_of
 from pdjax.models import build_model
-from pdjax.stages.runs import check_curricula
+from pdjax.selection import select
+from pdjax.stages import runs
+from pdjax.stages.runs import foresee_runs, plan_runs
 from pdjax.stages.teacher import stored_steps
 from pdjax.step import Guide, Program, Replicas, init_state
 from pdjax.tasks import build_task
@@ -58,7 +63,7 @@ def check_variant(load_config_file, experiment, tmp_path):
         check_places(load_config_file(name).get_config(variant))
         config = experiment(name, variant)
         assert config.name == "-".join(filter(None, (name, variant)))
-        check_curricula(config, stored_steps(config, tmp_path))
+        foresee_runs(config, stored_steps(config, tmp_path))
         drawn = {key for comparison in config.comparisons.values() for key in comparison.strategies}
         assert drawn == set(config.strategies)
 
@@ -115,5 +120,60 @@ def trace_chunks():
             for models in config.sizes.panels.values():
                 for model in models.values():
                     trace(config.task, model, None, training, members, False)
+
+    return check
+
+
+class Trajectory:
+    """Stands for a store."""
+
+    def __init__(self, stored):
+        self.stored = stored
+
+    def steps(self):
+        return list(self.stored)
+
+    def digest(self, step):
+        return f"digest of {step}"
+
+
+def shown(steps):
+    """Returns a training that shows everything, at four steps."""
+    first, second, third, fourth = steps
+    return Evidence(
+        phases=Phases(first, second, fourth, ""),
+        transition=Transition(first, second, third, ""),
+        spikes=tuple(Spike(step, "") for step in steps),
+        robust_peak=RobustPeak(fourth, True, ""),
+    )
+
+
+@pytest.fixture
+def check_foreseen_runs(experiment, tmp_path, monkeypatch):
+    """Checks the runs that are foreseen for an experiment, and for its settings, against those that there are later.
+
+    The teacher's training, which decides about some of them, shows everything at four checkpoints or all at one.
+    """
+
+    def check(name: str, variant: str) -> None:
+        whole = experiment(name, variant)
+        for config in (whole, *settings_of(whole).values()):
+            stored = config.teacher_training.checkpoints
+            foreseen = foresee_runs(config, stored)
+            for steps in (stored[:4], [stored[0]] * 4):
+                chosen = {key: select(s.selection, stored, shown(steps)) for key, s in config.strategies.items()}
+                monkeypatch.setattr(runs, "select_checkpoints", lambda *_, chosen=chosen: chosen)
+                real = [run for _, run in plan_runs(config, tmp_path, Trajectory(stored))]
+                compare(foreseen, real, all(s.selection.is_given for s in config.strategies.values()))
+
+    def compare(foreseen, real, given):
+        if given:
+            assert [(g.budget, g.strategies, g.replicas) for g in foreseen] == [
+                (run.budget, run.strategies, run.replicas) for run in real
+            ]
+        for run in real:
+            parts = [g for g in foreseen if g.budget == run.budget and {*g.strategies} & {*run.strategies}]
+            assert sorted(itertools.chain(*(part.strategies for part in parts))) == sorted(run.strategies)
+            assert len(run.replicas) <= sum(len(part.replicas) for part in parts)
 
     return check

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pdjax.stages.runs import foresee_runs
+
 VARIANTS = {
     "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
     "parity_transformer": ("", "smoke", "paper"),
@@ -14,6 +16,27 @@ MLPS = ("parity_mlp", "hierarchical")
 @pytest.mark.parametrize(("name", "variant"), ALL)
 def test_every_variant_is_locked_valid_and_has_its_own_name(check_variant, name, variant):
     check_variant(name, variant)
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_foreseen_runs_are_those_that_there_are(check_foreseen_runs, name, variant):
+    check_foreseen_runs(name, variant)
+
+
+def test_runs_of_the_default_parity(experiment):
+    """Seven for twelve strategies: the five temperatures of one curriculum are one run of 5 x 5 students."""
+    config = experiment("parity_mlp", "")
+    runs = foresee_runs(config, config.teacher_training.checkpoints)
+    temperatures = ("temperature_0", "temperature_0p01", "temperature_0p1", "temperature_1")
+    assert {run.strategies: len(run.replicas) for run in runs} == {
+        ("labels",): 5,
+        ("one_shot", "one_shot_soft"): 10,
+        ("progressive", *temperatures): 25,
+        ("adaptive",): 5,
+        ("start",): 5,
+        ("middle",): 5,
+        ("end",): 5,
+    }
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)

@@ -8,6 +8,11 @@ def test_every_variant_is_locked_valid_and_has_its_own_name(check_variant, varia
     check_variant("pcfg", variant)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_foreseen_runs_are_those_that_there_are(check_foreseen_runs, variant):
+    check_foreseen_runs("pcfg", variant)
+
+
 def test_paper_has_the_papers_sizes(experiment):
     """Sections 4.1, D.5 and D.6."""
     paper = experiment("pcfg", "paper")

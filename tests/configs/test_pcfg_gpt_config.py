@@ -8,6 +8,11 @@ def test_every_variant_is_locked_valid_and_has_its_own_name(check_variant, varia
     check_variant("pcfg_gpt", variant)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_foreseen_runs_are_those_that_there_are(check_foreseen_runs, variant):
+    check_foreseen_runs("pcfg_gpt", variant)
+
+
 def test_paper_has_the_papers_sizes(experiment):
     """Appendix E, and section D.6 where it is silent."""
     paper = experiment("pcfg_gpt", "paper")

@@ -13,12 +13,16 @@ import pytest
 
 from pdjax.config import MeshConfig, PlacementConfig, from_config_dict
 from pdjax.errors import UserError
+from pdjax.interrupt import Interrupt
 from pdjax.plan.experiment import known_checkpoints, left_out, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
 from pdjax.plan.table import as_text
+from pdjax.records import read_run, read_students
 from pdjax.stages.programs import compiled, student_program
+from pdjax.stages.students import train_students
+from pdjax.stages.teacher import train_teacher
 
 PAPER = [
     ("pcfg", "paper"),
@@ -34,10 +38,13 @@ aot = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def smoke(load_config_file):
-    """With one size, as every program is compiled."""
+    """With one size and two runs for the temperatures, as every program is compiled."""
     config = load_config_file("parity_mlp").get_config("smoke")
     with config.unlocked():
         del config.sizes.panels.width["100"]
+        for name in config.comparisons.temperatures.strategies[1:]:
+            del config.strategies[name]
+        del config.comparisons.temperatures
     return from_config_dict(config)
 
 
@@ -73,20 +80,70 @@ def test_known_checkpoints_are_counted_and_found_ones_added(smoke):
 
 def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
     plan = measured
-    assert [p.name for p in plan.programs][:3] == ["teacher", "students with a teacher", "students of labels"]
+    names = ["teacher", "students with a teacher x 2", "students with a teacher x 4", "students of labels x 2"]
+    assert [p.name for p in plan.programs][:4] == names
     assert all(p.bound == "measured" and p.seconds > 0 for p in plan.programs)
     assert plan.fits
     assert plan.assumed is None
     guided = plan.programs[1]
     assert guided.teacher_products == 2 * 2 * (10 * 100 + 100 * 2)  # two replicas, each with an example of its own
-    assert plan.programs[2].teacher_products == 0
+    assert plan.programs[2].teacher_products == 2 * guided.teacher_products
+    assert plan.programs[3].teacher_products == 0
     assert "stacked (11 checkpoints" in plan.residency
     text = as_text(plan)
     assert "A step's time was measured" in text
     for stage in plan.stages:
         assert stage.name in text
-    strategies, budget = len(smoke.strategies) - 1, smoke.student_training.budgets[0]
-    assert plan.stages[1].steps == strategies * budget
+    assert "the teacher's training decides about those of end, middle, start, and strategies" in text
+
+
+def test_runs_of_a_plan_are_those_of_its_programs(smoke, measured):
+    """One-shot at two temperatures is one run of twice the students."""
+    budget = smoke.student_training.budgets[0]
+    _, two, four, labels, size = measured.stages
+    assert [run.strategies for run in two.runs] == [("adaptive",), ("end",), ("middle",), ("progressive",), ("start",)]
+    assert [run.strategies for run in four.runs] == [("one_shot", "one_shot_soft")]
+    assert [run.strategies for run in labels.runs] == [("labels",)]
+    assert [stage.replicas for stage in measured.stages] == [2, 2, 4, 2, 2]
+    assert [stage.steps for stage in (two, four, labels)] == [5 * budget, budget, budget]
+    assert len(size.runs) == 1
+
+
+@pytest.fixture(scope="module")
+def trained(load_config_file, tmp_path_factory):
+    """A minimal experiment that is given all its checkpoints, and what it leaves."""
+    config = load_config_file("parity_mlp").get_config("smoke")
+    kept = ("labels", "one_shot", "one_shot_soft", "progressive", "temperature_1", "middle", "adaptive")
+    with config.unlocked():
+        config.task.dimension, config.teacher.widths = 6, (12,)
+        config.teacher_training.steps, config.teacher_training.checkpoint_every = 80, 20
+        config.loop.chunk_steps, config.loop.save_every, config.evaluation.every = 10, 40, 20
+        config.student_training.budgets, config.sizes = (40, 80), None
+        config.strategies = {name: config.strategies[name] for name in kept}
+        for name in ("progressive", "temperature_1", "adaptive"):
+            config.strategies[name].selection.count = 4
+        for name in ("progressive", "temperature_1", "middle"):
+            config.strategies[name].duration = 15
+        config.strategies.adaptive.saturation.max_steps = 200
+        config.strategies.middle.selection.kind = "multiples"  # of 20: the same four as equally spaced
+        config.strategies.middle.selection.steps = (20,)
+        config.strategies.middle.budgets = (80,)
+        config.comparisons, config.probes.monomials = {}, None
+    config = from_config_dict(config)
+    workdir = tmp_path_factory.mktemp("trained")
+    train_teacher(config, workdir, Interrupt())
+    train_students(config, workdir, Interrupt())
+    return config, workdir
+
+
+def test_a_plan_counts_the_runs_that_an_experiment_leaves(trained):
+    config, workdir = trained
+    stages = plan_experiment(config, None).stages
+    left = [record.description for record in (read_run(workdir / "teacher"), *read_students(workdir))]
+    real = {(run.strategies, run.budget): len(run.replicas) for run in left}
+    assert {(run.strategies, run.budget): stage.replicas for stage in stages for run in stage.runs} == real
+    assert real[("middle", "progressive", "temperature_1"), 80] == 4
+    assert sum(len(stage.runs) for stage in stages) == len(left) == 1 + 2 * 4
 
 
 @pytest.mark.parametrize(
@@ -116,7 +173,7 @@ def test_what_does_not_fit_is_said_with_what_to_change(smoke):
     text = as_text(plan)
     assert "40% of compute, 70% of memory, 70% of links, and at least 3 µs a kernel" in text
     assert "TEACHER DOES NOT FIT: mostly its" in text
-    assert re.search(r"STUDENTS WITH A TEACHER DOES NOT FIT: mostly its \w+. To change it, \w+", text)
+    assert re.search(r"STUDENTS WITH A TEACHER X 4 DOES NOT FIT: mostly its \w+. To change it, \w+", text)
 
 
 def test_advice_is_about_what_takes_the_memory(measured):

@@ -7,7 +7,7 @@ import pytest
 
 from pdjax.config import SaturationConfig, SelectionConfig, StrategyConfig
 from pdjax.records import Replica, write_json
-from pdjax.stages.runs import asked_runs, plan_runs
+from pdjax.stages.runs import asked_runs, foresee_runs, plan_runs
 
 FINAL = SelectionConfig("final", None, None, None, None)
 EARLY = SelectionConfig("steps", None, (8,), None, None)
@@ -79,6 +79,33 @@ def test_strategies_of_one_curriculum_are_one_run_with_a_block_of_replicas_for_e
     assert runs["labels-16"].replicas == (Replica(5, 0.1, 0.0, 1.0), Replica(6, 0.1, 0.0, 1.0))
     assert runs["early-16"].starts == (0, 4)
     assert (runs["patient-16"].starts, runs["patient-16"].teacher_steps) == ((0,), (8, 32))
+
+
+def test_all_runs_are_foreseen_where_no_checkpoint_depends_on_the_teacher(config, workdir):
+    planned = [run for _, run in plan_runs(config, workdir, Trajectory())]
+    assert [(group.budget, group.strategies, group.replicas) for group in foresee_runs(config, [8, 32])] == [
+        (run.budget, run.strategies, run.replicas) for run in planned
+    ]
+
+
+def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_find_them_in_the_same_way(config):
+    """The phase may turn out to be at step 8, where ``early`` is: these may be one run, but nobody knows yet."""
+    phase = dataclasses.replace(STRATEGIES["early"], selection=SelectionConfig("phase", None, None, None, None))
+    found = {
+        "early": STRATEGIES["early"],
+        "phase": phase,
+        "soft": dataclasses.replace(phase, label="S", temperature=1.0, budgets=(16,)),
+        "long": dataclasses.replace(phase, duration=8),
+    }
+    runs = foresee_runs(dataclasses.replace(config, strategies=found), [8, 32])
+    assert {(run.budget, run.strategies): len(run.replicas) for run in runs} == {
+        (8, ("early",)): 2,
+        (8, ("phase",)): 2,
+        (8, ("long",)): 2,
+        (16, ("early",)): 2,
+        (16, ("phase", "soft")): 4,
+        (16, ("long",)): 2,
+    }
 
 
 def test_runs_differ_in_identity(config, workdir):
