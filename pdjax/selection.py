@@ -64,6 +64,30 @@ def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence
             return _select_levels(config, available, evidence)
 
 
+def measured_points(config: SelectionConfig, available: Sequence[int], num_levels: int) -> set[tuple[str, str | int]]:
+    """Returns names of the intermediate checkpoints that a selection will find, at most one checkpoint each.
+
+    A point that several selections find is the same checkpoint for all of them.
+
+    Args:
+      config: of a selection whose checkpoints are not given.
+      available: the steps of the trajectory, increasing.
+      num_levels: of the task.
+    """
+    match config.kind:
+        case "transition":
+            return {("transition", point) for point in config.points or ()}
+        case "levels":
+            return {("level", level) for level in (range(num_levels) if config.levels is None else config.levels)}
+        case "multiples":  # of the middle of the phase: the earlier it is, the more
+            most = _select_multiples(config, available[0], available[-1], "").teacher_steps[:-1]
+            return {("phase", multiple) for multiple in range(1, len(most) + 1)}
+        case "phase":
+            return {("phase", 1)}
+        case kind:
+            return {(kind, 1)}
+
+
 def _select_multiples(config: SelectionConfig, first: int, final: int, why: str) -> Selection:
     multiples = tuple(range(first, final, first))[: None if config.count is None else config.count - 1]
     return Selection((*multiples, final), f"{why}; then its multiples and the final teacher")

@@ -9,7 +9,7 @@ from pdjax.evidence import (
     Spike,
     Transition,
 )
-from pdjax.selection import select
+from pdjax.selection import measured_points, select
 
 PHASES = Phases(400, 510, 600, "because")
 AVAILABLE = list(range(100, 1601, 100))
@@ -123,6 +123,31 @@ def test_the_robust_peak_selects_the_nearest_stored_checkpoint_and_the_final_one
 def test_multiples_of_a_given_first_need_no_evidence():
     assert select(selection("multiples", steps=(500,)), AVAILABLE, NOTHING).teacher_steps == (500, 1000, 1500, 1600)
     assert select(selection("multiples", count=2, steps=(500,)), AVAILABLE, NOTHING).teacher_steps == (500, 1600)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        selection("phase"),
+        selection("multiples"),
+        selection("multiples", count=4),
+        selection("robust_peak"),
+        selection("auto"),
+        selection("transition", points=("start", "middle")),
+        selection("levels"),
+        selection("levels", levels=(0, 2)),
+    ],
+)
+def test_no_training_shows_more_checkpoints_than_a_selection_has_points(config):
+    points = measured_points(config, AVAILABLE, num_levels=3)
+    counts = []
+    for step in AVAILABLE:
+        later, last = min(step + 100, 1600), min(step + 200, 1600)
+        spikes = (Spike(step, ""), Spike(later, ""), Spike(last, ""))
+        peak, rise = RobustPeak(later, True, ""), Transition(step, later, last, "")
+        evidence = Evidence(Phases(step, step, last, ""), rise, spikes, peak)
+        counts.append(len(select(config, AVAILABLE, evidence).teacher_steps))
+    assert max(counts) == len(points) + 1  # and the final one
 
 
 @pytest.mark.parametrize("kind", ["robust_peak", "auto"])

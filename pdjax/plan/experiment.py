@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 
-from pdjax.config import Config
-from pdjax.evidence import Evidence
+from pdjax.config import Config, HierarchicalTaskConfig
 from pdjax.plan.hardware import Topology
 from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program
 from pdjax.residency import are_stacked, memory_of
-from pdjax.selection import select
+from pdjax.selection import measured_points
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import Group, foresee_runs
 from pdjax.stages.teacher import teacher_shape
@@ -70,7 +69,7 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     chip = None if topology is None else topology.chip
     plan = functools.partial(plan_program, config, chip=chip, devices=devices)
     runs = _runs_by_program(config)
-    checkpoints, size = len(known_checkpoints(config)), tree_bytes(teacher_shape(config))
+    checkpoints, size = most_checkpoints(config), tree_bytes(teacher_shape(config))
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
     stacked = are_stacked(config.placement.residency, checkpoints * size, memory)
     programs = [plan("teacher", teacher_program(config), held=1)]
@@ -103,23 +102,16 @@ def left_out(config: Config) -> tuple[str, ...]:
     return tuple(f"{what} ({', '.join(names)})" for what, names in parts if names)
 
 
-def known_checkpoints(config: Config) -> Sequence[int]:
-    """Returns the teacher steps that strategies use, as far as they are known before the teacher is trained.
-
-    A checkpoint that a selection finds later lies among the stored ones; each counts as one more.
-    """
+def most_checkpoints(config: Config) -> int:
+    """Returns how many of the teacher's checkpoints students use: at most so many, as some are found after training."""
     stored = config.teacher_training.checkpoints
-    known: set[int] = set()
-    found = 0
-    for strategy in config.strategies.values():
-        if strategy.schedule == "labels":
-            continue
-        if strategy.selection.kind in ("final", "equal", "steps"):
-            known |= set(select(strategy.selection, stored, Evidence()).teacher_steps)
-        else:
-            found += len(strategy.selection.points or strategy.selection.levels or (1,))
-    others = [step for step in stored if step not in known][:found]
-    return sorted(known | set(others))
+    levels = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
+    asking = (strategy.selection for strategy in config.strategies.values() if strategy.schedule != "labels")
+    later = [selection for selection in asking if not selection.is_given]
+    found = {point for selection in later for point in measured_points(selection, stored, levels)}
+    given = {step for run in foresee_runs(config, stored) for step in run.course.teacher_steps}
+    final = {stored[-1]} if later else set[int]()
+    return min(len(stored), len(found) + len(given | final))
 
 
 def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[Group]]:

@@ -13,6 +13,7 @@ from pdjax.config import Config, from_config_dict
 from pdjax.evidence import Evidence, Phases, RobustPeak, Spike, Transition
 from pdjax.experiment import settings_of
 from pdjax.models import build_model
+from pdjax.plan.experiment import most_checkpoints
 from pdjax.selection import select
 from pdjax.stages import runs
 from pdjax.stages.runs import foresee_runs, plan_runs
@@ -150,7 +151,7 @@ def shown(steps):
 
 @pytest.fixture
 def check_foreseen_runs(experiment, tmp_path, monkeypatch):
-    """Checks the runs that are foreseen for an experiment, and for its settings, against those that there are later.
+    """Checks the runs and checkpoints that are foreseen, in all settings too, against those that there are later.
 
     The teacher's training, which decides about some of them, shows everything at four checkpoints or all at one.
     """
@@ -164,7 +165,10 @@ def check_foreseen_runs(experiment, tmp_path, monkeypatch):
                 chosen = {key: select(s.selection, stored, shown(steps)) for key, s in config.strategies.items()}
                 monkeypatch.setattr(runs, "select_checkpoints", lambda *_, chosen=chosen: chosen)
                 real = [run for _, run in plan_runs(config, tmp_path, Trajectory(stored))]
-                compare(foreseen, real, all(s.selection.is_given for s in config.strategies.values()))
+                given = all(s.selection.is_given for s in config.strategies.values())
+                compare(foreseen, real, given)
+                used = len({step for run in real for step in run.teacher_steps})
+                assert used == most_checkpoints(config) if given else used <= most_checkpoints(config)
 
     def compare(foreseen, real, given):
         if given:

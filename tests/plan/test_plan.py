@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from pdjax.config import MeshConfig, PlacementConfig, from_config_dict
+from pdjax.config import MeshConfig, PlacementConfig, SelectionConfig, StrategyConfig, from_config_dict
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
-from pdjax.plan.experiment import known_checkpoints, left_out, plan_experiment
+from pdjax.plan.experiment import left_out, most_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
@@ -73,9 +73,35 @@ def test_bytes_on_a_device_are_those_of_placed_arrays(smoke, mesh, split):
     assert bytes_on_a_device(guide.checkpoints) == pytest.approx(whole / parts, rel=0.05)  # small biases stay whole
 
 
-def test_known_checkpoints_are_counted_and_found_ones_added(smoke):
+def test_given_checkpoints_are_counted_and_found_ones_added(smoke):
     """8 equally spaced ones, the final one among them, and one each for start, middle and end."""
-    assert len(known_checkpoints(smoke)) == 8 + 3
+    assert most_checkpoints(smoke) == 8 + 3
+
+
+STRATEGY = StrategyConfig(
+    "fixed_duration", "", SelectionConfig("final", None, None, None, None), 500, None, None, None, 0.0, 0.0, None
+)
+
+
+@pytest.mark.parametrize(
+    ("selections", "expected"),
+    [
+        ({}, 0),
+        ({"given": ("multiples", None, (2000,), None, None)}, 4),  # 2000, 4000, 6000 and the final 8000
+        ({"given": ("multiples", 3, (2000,), None, None)}, 3),
+        ({"found": ("multiples", 3, None, None, None)}, 3),
+        ({"found": ("multiples", None, None, None, None)}, 16),  # all that are stored, should the first be the phase's
+        ({"found": ("multiples", 3, None, None, None), "phase": ("phase", None, None, None, None)}, 3),  # one first
+        ({"found": ("multiples", 3, None, None, None), "given": ("multiples", None, (2000,), None, None)}, 6),
+        ({"a": ("transition", None, None, ("start", "end"), None), "b": ("transition", None, None, ("end",), None)}, 3),
+        ({"all": ("levels", None, None, None, None), "root": ("levels", None, None, None, (0,))}, 2),
+        ({"steps": ("steps", None, (500, 1000), None, None), "phase": ("phase", None, None, None, None)}, 4),
+    ],
+)
+def test_checkpoints_of_several_selections_are_counted_once(smoke, selections, expected):
+    chosen = {name: dataclasses.replace(STRATEGY, selection=SelectionConfig(*s)) for name, s in selections.items()}
+    config = dataclasses.replace(smoke, strategies=chosen or {"labels": smoke.strategies["labels"]}, comparisons={})
+    assert most_checkpoints(config) == expected
 
 
 def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
