@@ -14,6 +14,7 @@ from pdjax.residency import are_stacked, memory_of
 from pdjax.selection import measured_points
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import Group, foresee_runs
+from pdjax.stages.students import kept_bytes
 from pdjax.stages.teacher import teacher_shape
 from pdjax.store import SAFETY, tree_bytes
 from pdjax.train import KEPT_STATES
@@ -36,7 +37,7 @@ class StagePlan:
     replicas: int  # of each run
     steps: int  # of all runs together
     hours: float  # not a number where a program does not fit
-    disk: int  # bytes
+    disk: int  # bytes of kept checkpoints and of training states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,8 @@ def _stages(
     found = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
     for program, members in runs.items():
         alike = [RunPlan(run.strategies, run.budget) for run in members]
-        found.append(stage(programs[_student_name(*program)], alike))
+        kept = sum(kept_bytes(config, run.budget, len(run.replicas)) for run in members)
+        found.append(stage(programs[_student_name(*program)], alike, kept=kept))
     if config.sizes is not None:
         of_sizes = (program for name, program in programs.items() if name.startswith("size "))
         found += [stage(program, [RunPlan((), config.sizes.steps)]) for program in of_sizes]

@@ -83,13 +83,17 @@ def untrained_students(config: Config, description: RunDescription) -> Params:
     return init_state(program, seeds).params
 
 
+def kept_bytes(config: Config, budget: int, replicas: int) -> int:
+    """Returns the bytes of disk that the kept checkpoints of a run take; 0 where none are kept."""
+    every = config.student_training.checkpoint_every
+    return 0 if every is None else int(SAFETY * (budget // every) * tree_bytes(students_shape(config, replicas)))
+
+
 def _announce_disk(config: Config, workdir: Path, pending: Sequence[RunDescription]) -> None:
     """Says how much disk the kept checkpoints take, and refuses when it is not there."""
-    every = config.student_training.checkpoint_every
-    if every is None:
+    if config.student_training.checkpoint_every is None:
         return
-    one = tree_bytes(students_shape(config, 1))
-    needed = int(SAFETY * sum(run.budget // every * len(run.replicas) * one for run in pending))
+    needed = sum(kept_bytes(config, run.budget, len(run.replicas)) for run in pending)
     logger.info("students: their checkpoints take %.1f MB on disk", needed / 1e6)
     require_space(workdir, needed, "the students' checkpoints")
 

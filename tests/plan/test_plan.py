@@ -21,8 +21,10 @@ from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, ro
 from pdjax.plan.table import as_text
 from pdjax.records import read_run, read_students
 from pdjax.stages.programs import compiled, student_program
-from pdjax.stages.students import train_students
-from pdjax.stages.teacher import train_teacher
+from pdjax.stages.students import open_checkpoints, students_shape, train_students
+from pdjax.stages.teacher import open_trajectory, teacher_shape, train_teacher
+from pdjax.store import SAFETY
+from pdjax.train import KEPT_STATES
 
 PAPER = [
     ("pcfg", "paper"),
@@ -137,7 +139,7 @@ def test_runs_of_a_plan_are_those_of_its_programs(smoke, measured):
 
 @pytest.fixture(scope="module")
 def trained(load_config_file, tmp_path_factory):
-    """A minimal experiment that is given all its checkpoints, and what it leaves."""
+    """A minimal experiment that is given all its checkpoints, what it leaves, and its plan."""
     config = load_config_file("parity_mlp").get_config("smoke")
     kept = ("labels", "one_shot", "one_shot_soft", "progressive", "temperature_1", "middle", "adaptive")
     with config.unlocked():
@@ -145,6 +147,7 @@ def trained(load_config_file, tmp_path_factory):
         config.teacher_training.steps, config.teacher_training.checkpoint_every = 80, 20
         config.loop.chunk_steps, config.loop.save_every, config.evaluation.every = 10, 40, 20
         config.student_training.budgets, config.sizes = (40, 80), None
+        config.student_training.checkpoint_every = 20
         config.strategies = {name: config.strategies[name] for name in kept}
         for name in ("progressive", "temperature_1", "adaptive"):
             config.strategies[name].selection.count = 4
@@ -159,17 +162,40 @@ def trained(load_config_file, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained")
     train_teacher(config, workdir, Interrupt())
     train_students(config, workdir, Interrupt())
-    return config, workdir
+    return config, workdir, plan_experiment(config, None)
 
 
 def test_a_plan_counts_the_runs_that_an_experiment_leaves(trained):
-    config, workdir = trained
-    stages = plan_experiment(config, None).stages
+    _, workdir, plan = trained
+    stages = plan.stages
     left = [record.description for record in (read_run(workdir / "teacher"), *read_students(workdir))]
     real = {(run.strategies, run.budget): len(run.replicas) for run in left}
     assert {(run.strategies, run.budget): stage.replicas for stage in stages for run in stage.runs} == real
     assert real[("middle", "progressive", "temperature_1"), 80] == 4
     assert sum(len(stage.runs) for stage in stages) == len(left) == 1 + 2 * 4
+
+
+def test_the_disk_of_a_plan_holds_the_kept_checkpoints_of_teachers_and_students(trained):
+    """Beside the training states: all arrays that are there, with what their files take besides."""
+    config, workdir, plan = trained
+    kept = dict.fromkeys(("teacher", "students"), 0)
+    for seed in (0, 1):
+        kept["teacher"] += bytes_in(open_trajectory(config, workdir, seed), teacher_shape(config))
+    for run in (record.description for record in read_students(workdir)):
+        kept["students"] += bytes_in(open_checkpoints(workdir, run), students_shape(config, len(run.replicas)))
+    for part, found in kept.items():
+        stages = [stage for stage in plan.stages if stage.name.startswith(part)]
+        saved = {program.name: program.saved for program in plan.programs}
+        states = sum(KEPT_STATES * saved[stage.name] * len(stage.runs) for stage in stages)
+        assert sum(stage.disk for stage in stages) == pytest.approx(SAFETY * (found + states), rel=1e-3)
+        assert found > 0
+
+
+def bytes_in(store, like):
+    """Returns the bytes of all arrays in a store."""
+    found = sum(leaf.nbytes for step in store.steps() for leaf in jax.tree.leaves(store.restore(step, like)))
+    store.close()
+    return found
 
 
 @pytest.mark.parametrize(
