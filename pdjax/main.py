@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pdjax.config import Config, from_config_dict
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.stages import STAGES
+from pdjax.usage import ASKING, asks_for_fields, asks_for_help, help_text
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, e.g. configs/pcfg.py or configs/pcfg.py:smoke.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; runs/<name of the configuration> by default.")
@@ -25,17 +27,26 @@ _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of the first 
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "Virtual devices of each process on CPUs.")
+_OWN = (_WORKDIR, _STAGE, _DISTRIBUTED, _COORDINATOR, _PROCESSES, _PROCESS, _CPU_DEVICES)
+
+_PURPOSE = """\
+Runs an experiment of progressive distillation, from the teacher to the report. Whatever is done already is not done
+again: the same command goes on where an earlier one was stopped."""
+_EXAMPLE = "python -m pdjax.main --config=configs/pcfg.py:smoke --workdir=runs/first --config.student.num_heads=2"
 
 logger = logging.getLogger("pdjax")
 
 
 def main(argv: list[str]) -> int:
-    """Runs an experiment; returns 0, 1 (training failed), 2 (bad input) or 128 + signal."""
+    """Runs an experiment, or prints help; returns 0, 1 (training failed), 2 (bad input) or 128 + signal."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True)
     logger.setLevel(logging.INFO)
     interrupt = Interrupt()
     interrupt.install()
     try:
+        if asks_for_help(argv):
+            print_help(argv, _EXAMPLE, _PURPOSE, [flag.name for flag in _OWN])
+            return 0
         _run(from_config_dict(parse_flags(argv)), interrupt)
     except UserError as error:
         logger.error("error: %s", error)
@@ -65,8 +76,27 @@ def _run(config: Config, interrupt: Interrupt) -> None:
     run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
 
 
+def print_help(argv: list[str], example: str, purpose: str, names: Sequence[str]) -> None:
+    """Prints the help of a command with ``--config`` and flags of its own; with ``--helpfull`` the config's fields too.
+
+    Raises:
+      UserError: the fields are wanted, and the flags beside ``--helpfull`` are not valid.
+    """
+    rest = [argument for argument in argv if argument not in ASKING]
+    config = _parse(rest) if asks_for_fields(argv) else None
+    print(help_text(example, purpose, ["config", *names], config, Path("configs")))
+
+
 def parse_flags(argv: list[str]) -> ConfigDict:
     """Parses the flags and returns the config; turns every complaint about them into a ``UserError``."""
+    config = _parse(argv)
+    if config is None:
+        raise UserError("--config", "none", "try --config=configs/pcfg.py")
+    return config
+
+
+def _parse(argv: list[str]) -> ConfigDict | None:
+    """Parses the flags and returns the config; None where there is no ``--config``."""
     try:
         rest = flags.FLAGS(argv)
         hasattr(_CONFIG.value, "to_dict")  # a file that could not be loaded complains only when it is used
@@ -75,8 +105,6 @@ def parse_flags(argv: list[str]) -> ConfigDict:
         raise UserError("flags and overrides that exist", _essence(str(error)), "see configs/ and --help") from error
     if len(rest) > 1:
         raise UserError("only flags", f"the arguments {rest[1:]}", "write --flag=value")
-    if _CONFIG.value is None:
-        raise UserError("--config", "none", "try --config=configs/pcfg.py")
     return _CONFIG.value
 
 

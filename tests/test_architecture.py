@@ -9,7 +9,7 @@ CORE = {
 }  # fmt: skip
 SHELL = {
     "experiment", "interrupt", "main", "plan", "probe_records", "processes", "progress", "records", "report",
-    "residency", "stages", "store", "train", "writer",
+    "residency", "stages", "store", "train", "usage", "writer",
 }  # fmt: skip
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 

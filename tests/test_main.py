@@ -154,6 +154,48 @@ def test_a_jaxlib_that_sums_wrongly_is_refused(call, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("asking", ["--help", "-h", "--helpfull"])
+def test_help_lists_flags_and_configurations_whatever_stands_beside_it(call, capsys, asking):
+    code, log = call(asking, "--workdirr=elsewhere") if asking != "--helpfull" else call(asking)
+    text = capsys.readouterr().out
+    assert (code, log) == (0, "")
+    for words in (
+        "--workdir",
+        "Where results go",
+        "--stage",
+        "(default: all)",
+        "Example: python -m pdjax.main --config=",
+    ):
+        assert words in text
+    assert "configs/pcfg.py: Progressive distillation of BERT on a PCFG" in text
+    assert "--topology" not in text  # a flag of the plan
+
+
+def test_full_help_lists_every_field_of_the_configuration_with_its_overrides(call, capsys):
+    code, _ = call(*STRINGS, "--config.student.num_heads=4", "--helpfull")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    for line in ("--config.student.num_heads=4", "--config.student_training.budgets=(8, 16)", "--config.sizes=None"):
+        assert line in lines
+    code, log = call("--config=configs/pcfg.py:huge", "--helpfull")
+    assert_one_message(code, log, BAD_INPUT["no such variant"][1])
+
+
+def test_help_of_a_plan_lists_its_own_flags_before_anything_slow_is_imported(root):
+    script = (
+        "import runpy, sys\n"
+        "try:\n    runpy.run_module('pdjax.plan', run_name='__main__')\n"
+        "finally:\n    print('jax' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "--help"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1] == "False"
+    assert "--topology: v5e:2x4" in result.stdout
+    assert "--workdir" not in result.stdout
+
+
 def assert_one_message(code, log, words):
     assert code == 2, log
     assert "Traceback" not in log

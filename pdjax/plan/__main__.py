@@ -8,18 +8,27 @@ from absl import flags
 
 from pdjax.config import from_config_dict
 from pdjax.errors import UserError
-from pdjax.main import parse_flags
+from pdjax.main import parse_flags, print_help
+from pdjax.usage import asks_for_help
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
+
+_PURPOSE = """\
+Plans an experiment without running it: memory, work, hours and disk of every training program, compiled for this
+machine or for hardware that is not there."""
+_EXAMPLE = "python -m pdjax.plan --config=configs/pcfg.py:paper --topology=v5e:2x4"
 
 logger = logging.getLogger("pdjax")
 
 
 def main(argv: list[str]) -> int:
-    """Prints a plan; returns 0, 1 (it does not fit) or 2 (bad input)."""
+    """Prints a plan, or help; returns 0, 1 (it does not fit) or 2 (bad input)."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     try:
+        if asks_for_help(argv):
+            print_help(argv, _EXAMPLE, _PURPOSE, [_TOPOLOGY.name, _FORMAT.name])
+            return 0
         config = from_config_dict(parse_flags(argv))
         # These take seconds to import: whoever mistyped a flag need not wait for them.
         from pdjax.plan.experiment import as_json, plan_experiment
