@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pdjax.processes import is_first
+from pdjax.types import exact_ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,9 +173,8 @@ def _curves(records: Sequence[Mapping[str, Any]], split: str, replicas: int) -> 
     chosen = [r for r in records if r["split"] == split]
     steps = sorted({r["step"] for r in chosen})
     row = {step: i for i, step in enumerate(steps)}
-    loss, accuracy = np.full((2, len(steps), replicas), np.nan)
+    sums = {name: np.zeros((2, len(steps), replicas)) for name in ("loss", "accuracy")}  # and what was counted
     for record in chosen:
-        for values, name in ((loss, "loss"), (accuracy, "accuracy")):
-            total, count = record[name]
-            values[row[record["step"]], record["replica"]] = total / count if count else np.nan
-    return Curves(np.array(steps, dtype=np.int64), loss, accuracy)
+        for name, values in sums.items():
+            values[:, row[record["step"]], record["replica"]] = record[name]
+    return Curves(np.array(steps, dtype=np.int64), exact_ratio(*sums["loss"]), exact_ratio(*sums["accuracy"]))

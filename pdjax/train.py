@@ -24,7 +24,7 @@ from pdjax.residency import Lessons
 from pdjax.step import Guide, Replicas, TrainState
 from pdjax.store import CheckpointStore
 from pdjax.sweep import Sweep
-from pdjax.types import Params
+from pdjax.types import Params, exact_ratio
 from pdjax.writer import Writer, open_writer
 
 KEPT_STATES = 2
@@ -145,7 +145,7 @@ class _History:
         self._steps.append(step)
         self._accuracy.append(means["accuracy"])
         if adapt.measure is not None:
-            self._measured.append(fetch(adapt.measure(params)))
+            self._measured.append(adapt.measure(params))
             self._writer.write_lessons(step, self._measured[-1])
         self._decide(adapt)
 
@@ -193,7 +193,7 @@ def _evaluate(
     metrics = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed)))
     _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
     writer.write("evaluation", step, metrics)
-    means = {name: part.sum / part.count for name, part in metrics._asdict().items()}
+    means = {name: exact_ratio(part.sum, part.count) for name, part in metrics._asdict().items()}
     progress.report(job.description.name, step, job.description.budget, means["loss"].mean(), means["accuracy"].mean())
     return means
 

@@ -26,6 +26,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 Params = Any
@@ -100,6 +102,15 @@ def mean_of(values: Float[Array, "*places"], weights: Float[Array, "*places"]) -
 def ratio(mean: Mean) -> Float[Array, "*shape"]:
     """Returns ``sum / count``, and 0 where nothing was counted."""
     return jnp.where(mean.count > 0, mean.sum / jnp.maximum(mean.count, 1), 0.0)
+
+
+def exact_ratio(total: ArrayLike, count: ArrayLike) -> Float[np.ndarray, "*shape"]:
+    """Returns a mean of its two sums in float64 on the host, and NaN where nothing was counted.
+
+    Records hold the two numbers: a decision that is made from this is made again from them.
+    """
+    total, count = np.asarray(total, np.float64), np.asarray(count, np.float64)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def named_key(seed: int | Int[Array, ""], name: str, step: int | Int[Scalar, ""] | None = None) -> PRNGKeyArray:

@@ -3,20 +3,25 @@ import json
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pdjax import sharding
+from pdjax.config import SaturationConfig, SelectionConfig, StrategyConfig
 from pdjax.errors import TrainingError, UserError
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.models import build_model
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_jsonl, read_run
 from pdjax.residency import Stacked
-from pdjax.step import Program
+from pdjax.stages.adaptive import adaptation
+from pdjax.step import Program, TrainState
 from pdjax.store import CheckpointStore
 from pdjax.sweep import build_sweep, place_replicas
 from pdjax.tasks import build_task
 from pdjax.train import Job, train
+from pdjax.types import Mean, StepMetrics
 
 BUDGET = 12
 
@@ -101,6 +106,69 @@ def test_interrupted_and_resumed_run_has_the_same_bits(make_job, loop, undisturb
     assert not (tmp_path / "result.json").exists()
     train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert_same_run(job, undisturbed, tmp_path)
+
+
+class Told:
+    """The starts that an adaptive curriculum is told, and no teacher."""
+
+    def guide(self, begin, end):
+        return None
+
+    def restart(self, starts):
+        self.starts = starts
+
+    def close(self):
+        pass
+
+
+def recited(sweep, right, count):
+    """A sweep that trains nothing: evaluation e finds ``right[e]`` of ``count`` examples right, by replica."""
+
+    def init(seeds):
+        return TrainState(jnp.int32(0), {"evaluation": jnp.zeros_like(seeds)}, ())
+
+    def measured(index):
+        return StepMetrics(Mean(count, count), Mean(right[index], count))
+
+    return sweep._replace(
+        init=init,
+        chunk=lambda state, *_: (jax.tree.map(lambda leaf: leaf + 1, state), jax.tree.map(np.atleast_2d, measured(0))),
+        evaluate=lambda params, _: measured(int(params["evaluation"][0])),
+        state=jax.tree.map(lambda _: sharding.replicated(sweep.mesh), jax.eval_shape(init, count)),
+    )
+
+
+@pytest.mark.parametrize("looks", [8, 20])
+def test_a_resumed_run_decides_what_an_uninterrupted_one_did(make_job, loop, tiny, tmp_path, looks):
+    """Students whose accuracies, over 100 examples or 7 to 200, gain about ``min_gain`` between evaluations."""
+    evaluations, replicas = 30, 64
+    random = np.random.default_rng(looks)
+    count = np.where(np.arange(replicas) < 32, 100, random.integers(7, 200, replicas)).astype(np.float32)
+    right = np.minimum(np.cumsum(random.integers(0, 3, (evaluations + 1, replicas)), axis=0), count).astype(np.float32)
+    rule = SaturationConfig("accuracy", window=1, min_gain=0.01, max_steps=1000)
+    final = SelectionConfig("final", None, None, None, None)
+    strategy = StrategyConfig("till_saturate", "A", final, None, None, rule, None, 0.0, 0.0, None)
+    job = make_job(evaluate_every=1, adapt=adaptation(tiny, strategy, dict, 9))
+    students = tuple(Replica(seed, 1e-3) for seed in range(replicas))
+    job = dataclasses.replace(
+        job,
+        description=dataclasses.replace(job.description, budget=evaluations, replicas=students),
+        sweep=recited(job.sweep, right, count),
+        replicas=place_replicas(job.sweep.mesh, *np.zeros((4, replicas))),
+    )
+    loop = dataclasses.replace(loop, chunk_steps=1, save_every=evaluations)
+    whole, parts = Told(), Told()
+
+    def run(told, directory, interrupt):
+        train(dataclasses.replace(job, open_lessons=lambda: told), directory, loop, interrupt, Progress("test", 30))
+
+    run(whole, tmp_path / "whole", Interrupt())
+    with pytest.raises(Interrupted, match=f"saved at step {looks}"):
+        run(parts, tmp_path / "parts", InterruptAtCheck(looks))
+    run(parts, tmp_path / "parts", Interrupt())
+    assert max(map(len, whole.starts)) > 2
+    assert parts.starts == whole.starts
+    assert read_run(tmp_path / "parts").starts == read_run(tmp_path / "whole").starts
 
 
 def test_records_behind_the_saved_state_are_dropped(make_job, loop, undisturbed, tmp_path):

@@ -17,7 +17,7 @@ from pdjax.saturation import crossing_starts, saturation_starts
 from pdjax.tasks import build_task
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train import Adapt, ByReplica, ByTeacher
-from pdjax.types import Params, ratio
+from pdjax.types import Mean, Params, exact_ratio
 
 
 def adaptation(config: Config, strategy: StrategyConfig, teachers: Callable[[], Params], count: int) -> Adapt | None:
@@ -60,13 +60,16 @@ def _agreement(config: Config, teachers: Params) -> Callable[[Params], ByTeacher
     evaluation = AgreementConfig(config.evaluation.num_batches, config.evaluation.batch_size)
 
     @jax.jit
-    def measure(params: Params, teachers: Params, seed: Int[Array, ""]) -> Float[Array, "R K"]:
-        def with_one(lesson: Params) -> Float[Array, "R"]:
-            return ratio(agreement(task, student, teacher, evaluation, params, lesson, seed).same)
+    def measure(params: Params, teachers: Params, seed: Int[Array, ""]) -> Mean:
+        return jax.lax.map(
+            lambda lesson: agreement(task, student, teacher, evaluation, params, lesson, seed).same, teachers
+        )
 
-        return jax.lax.map(with_one, teachers).T
+    def agreed(params: Params) -> ByTeacher:
+        same = fetch(measure(params, teachers, jnp.int32(config.seed)))
+        return exact_ratio(same.sum, same.count).T
 
-    return lambda params: measure(params, teachers, jnp.int32(config.seed))
+    return agreed
 
 
 def _surplus(config: Config, crossing: CrossingConfig, teachers: Params) -> Callable[[Params], ByTeacher]:
@@ -81,5 +84,5 @@ def _surplus(config: Config, crossing: CrossingConfig, teachers: Params) -> Call
         return jnp.median(distances[:, MEASURES.index("robust")], axis=-1).mean(axis=-1)
 
     seed = jnp.int32(config.seed)
-    of_teachers = np.asarray(fetch(robustness(True, teachers, seed)))
-    return lambda params: np.asarray(fetch(robustness(False, params, seed)))[:, None] - of_teachers[None]
+    of_teachers = fetch(robustness(True, teachers, seed)).astype(np.float64)
+    return lambda params: fetch(robustness(False, params, seed)).astype(np.float64)[:, None] - of_teachers[None]

@@ -157,11 +157,13 @@ def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
     last = jax.tree.map(lambda leaf: leaf[2], checkpoints)
     held_out = AgreementConfig(config.evaluation.num_batches, config.evaluation.batch_size)
     one = agreement(task, model, model, held_out, checkpoints, last, np.int32(config.seed))
-    np.testing.assert_allclose(found[:, 2], one.same.sum / one.same.count)
+    assert found.dtype == np.float64  # what a record of it holds too
+    np.testing.assert_array_equal(found[:, 2], np.float64(one.same.sum) / np.float64(one.same.count))
     crossing = adaptation(same, STRATEGIES["cross"], lambda: checkpoints, 3)
     assert crossing is not None
     assert crossing.measure is not None
     surplus = crossing.measure(checkpoints)
+    assert surplus.dtype == np.float64
     np.testing.assert_allclose(surplus, -surplus.T, atol=1e-6)  # M_robust of one minus that of the other
 
 
