@@ -817,6 +817,15 @@ def test_digest_is_stable_under_the_order_of_keys():
     assert re.fullmatch("[0-9a-f]{64}", from_config_dict(plain).digest)
 
 
+def test_mappings_keep_the_order_in_which_they_are_written(load_config_file):
+    plain = reversed_keys(valid())
+    config = from_config_dict(ml_collections.ConfigDict(plain))
+    assert list(config.strategies) == list(plain["strategies"]) != sorted(plain["strategies"])
+    shipped = from_config_dict(load_config_file("pcfg").get_config())
+    assert list(shipped.strategies)[:5] == ["labels", "one_shot", "progressive", "two_shot", "robust_peak"]
+    assert list(from_config_dict(shipped.as_dict()).strategies) == list(shipped.strategies)  # as the report reads them
+
+
 def leaves(value, path=()):
     if not isinstance(value, dict):
         return [path]

@@ -31,6 +31,16 @@ def _copied(value: Any) -> Any:
     return value
 
 
+def as_written(value: Any) -> Any:
+    """Returns a ConfigDict as nested dicts in the order in which it was written.
+
+    Its own methods sort the keys; ``sort_keys=False`` is not passed on to what is nested in it.
+    """
+    if not isinstance(value, ConfigDict):
+        return value
+    return {key: as_written(value[key]) for key in vars(value)["_fields"]}
+
+
 def adam(*, clip_norm: float | None = None, beta2: float = 0.999) -> dict[str, Any]:
     """Returns the fields of an ``OptimizerConfig``: Adam with 6 % warm-up and half a cosine to 0 (section D.6)."""
     return dict(

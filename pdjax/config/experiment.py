@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pdjax.config.building import as_written
 from pdjax.config.models import Gpt2Config, ModelConfig
 from pdjax.config.placement import PlacementConfig
 from pdjax.config.probes import ProbesConfig
@@ -263,10 +264,9 @@ def determining(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_config_dict(config: Any) -> Config:
-    """Converts a ConfigDict (or nested dicts) into the validated dataclasses.
+    """Converts a ConfigDict (or nested dicts) into the validated dataclasses, whose mappings keep the file's order.
 
     Raises:
       UserError: an unknown or missing key, a wrong type, or values that contradict each other.
     """
-    to_dict = getattr(config, "to_dict", None)
-    return build(Config, to_dict() if to_dict is not None else config, "config")
+    return build(Config, as_written(config), "config")

@@ -168,10 +168,7 @@ class Results:
 
     @functools.cached_property
     def panels(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels of the models of every panel of ``config.sizes``, in increasing size.
-
-        A recorded configuration has its keys in alphabetical order, with "1000" before "300".
-        """
+        """The labels of the models of every panel of ``config.sizes``, in increasing size."""
         panels = {} if self.config.sizes is None else self.config.sizes.panels
         return {panel: tuple(sorted(models, key=lambda m: _size(models[m]))) for panel, models in panels.items()}
 

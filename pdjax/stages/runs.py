@@ -70,7 +70,7 @@ def plan_runs(
 ) -> list[tuple[StrategyConfig, RunDescription]]:
     """Chooses the checkpoints (writing ``selection.json``) and describes all runs, in their order.
 
-    The first strategy of a run stands for all of them.
+    The first strategy of a run by the alphabet names it, wherever the configuration writes it.
 
     Raises:
       UserError: a curriculum asks for a checkpoint that is not stored, or does not fit the student's length.
@@ -105,7 +105,8 @@ def _group(config: Config, course_of: Callable[[str, int], Course]) -> list[Grou
     for budget, (name, _) in asked_runs(config):
         members.setdefault((budget, course_of(name, budget)), []).append(name)
     groups = []
-    for (budget, course), names in members.items():
+    for (budget, course), unordered in members.items():
+        names = sorted(unordered)
         losses = tuple(dict.fromkeys(config.strategies[name].loss for name in names))
         groups.append(Group(budget, course, tuple(names), student_replicas(config, losses)))
     return groups

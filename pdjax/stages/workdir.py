@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -18,7 +19,7 @@ PACKAGES = ("pdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nump
 
 
 def open_workdir(config: Config, workdir: Path) -> None:
-    """Creates a working directory, or checks that it holds this very experiment; its remarks are renewed.
+    """Creates a working directory, or checks that it holds this very experiment; its remarks and its order are renewed.
 
     Raises:
       UserError: the directory holds another configuration, or files that are no experiment's.
@@ -32,9 +33,9 @@ def open_workdir(config: Config, workdir: Path) -> None:
                 f"another one ({'; '.join(_differences(determining(found), determining(config.as_dict())))})",
                 "nothing was changed: choose another --workdir, or remove this one",
             )
-        remarks = dict(config.remarks)
-        if found.get("remarks") != remarks:
-            write_json(path, found | {"remarks": remarks})
+        renewed = config.as_dict() | {"placement": found["placement"]}
+        if json.dumps(found) != json.dumps(renewed):
+            write_json(path, renewed)
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise UserError(

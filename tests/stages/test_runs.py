@@ -108,6 +108,19 @@ def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_fi
     }
 
 
+def test_the_order_of_strategies_orders_the_runs_and_changes_nothing_in_them(config, workdir):
+    """Nor where they lie: what was trained before the strategies were written in another order stays theirs."""
+    turned = dataclasses.replace(config, strategies=dict(reversed(STRATEGIES.items())))
+    runs, again = ([run for _, run in plan_runs(c, workdir, Trajectory())] for c in (config, turned))
+    assert sorted(runs, key=str) == sorted(again, key=str)
+    assert [run.name for run in runs] == [
+        *("labels-8", "hard-8", "early-8", "labels-16", "hard-16", "early-16", "patient-16"),
+    ]
+    assert [run.name for run in again] == [
+        *("hard-8", "early-8", "labels-8", "labels-16", "patient-16", "early-16", "hard-16"),
+    ]
+
+
 def test_runs_differ_in_identity(config, workdir):
     identities = [run.identity for _, run in plan_runs(config, workdir, Trajectory())]
     assert len(set(identities)) == len(identities)

@@ -1,4 +1,4 @@
-"""The working directory: one experiment, whose remarks may change."""
+"""The working directory: one experiment, whose remarks and order may change."""
 
 import dataclasses
 import importlib.metadata
@@ -17,6 +17,16 @@ def test_remarks_are_renewed_and_nothing_else_is(tiny, tmp_path):
     placed = dataclasses.replace(tiny.placement, residency="stacked")
     open_workdir(dataclasses.replace(tiny, remarks={"R4": "shows"}, placement=placed), tmp_path)
     assert read_json(tmp_path / "config.json") == first | {"remarks": {"R4": "shows"}}
+
+
+def test_the_order_of_strategies_is_renewed(tiny, tmp_path):
+    names = list(tiny.strategies)
+    open_workdir(
+        dataclasses.replace(tiny, strategies={name: tiny.strategies[name] for name in sorted(names)}), tmp_path
+    )
+    assert list(read_json(tmp_path / "config.json")["strategies"]) == sorted(names) != names
+    open_workdir(tiny, tmp_path)
+    assert list(read_json(tmp_path / "config.json")["strategies"]) == names
 
 
 def test_a_source_tree_that_is_not_installed_has_no_version(tiny, tmp_path, monkeypatch):
