@@ -13,6 +13,7 @@ from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.models import build_model, num_parameters
+from pdjax.processes import is_first, meet
 from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json
 from pdjax.residency import Stacked
@@ -138,14 +139,21 @@ def stored_steps(config: Config, workdir: Path) -> Sequence[int]:
 
 
 def _copy_curves(source: Path, directory: Path) -> None:
-    """Copies a given trajectory's recorded training, which the report draws and the selection reads."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "metrics.jsonl", "result.json"):
+    """Copies a given trajectory's recorded training, which the report draws and the selection reads.
+
+    Of several processes the first copies, and the others wait: they read the copy. All of them refuse what is missing.
+    """
+    names = ("run.json", "metrics.jsonl", "result.json")
+    for name in names:
         if not (source / name).exists():
             raise UserError(
                 f"the teacher's {name} beside its trajectory", f"none in {source}", "give a complete teacher directory"
             )
-        shutil.copyfile(source / name, directory / name)
+    if is_first():
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(source / name, directory / name)
+    meet("the given teacher's curves are copied")
 
 
 def _announce_disk(config: Config, workdir: Path, sweep: Sweep) -> None:

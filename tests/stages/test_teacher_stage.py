@@ -9,6 +9,7 @@ from pdjax.config import from_config_dict
 from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.records import read_run
+from pdjax.stages import teacher
 from pdjax.stages.teacher import open_trajectory, stored_steps, teacher_shape, train_teacher
 
 SEEDS = (3, 0, 7)
@@ -102,3 +103,25 @@ def test_the_disk_for_several_teachers_is_that_of_all(small, tmp_path, caplog):
     assert (several, one, count) == (" in 3 of them", "", 3)
     assert trajectories == pytest.approx(3 * trajectory, rel=0.01)
     assert states > 2.5 * state
+
+
+def test_the_curves_of_a_given_teacher_are_copied_by_the_first_process_before_any_goes_on(
+    small, several, tmp_path, monkeypatch
+):
+    trajectory = str(several / "teacher" / "trajectory")
+    training = dataclasses.replace(small.teacher_training, trajectory=trajectory, extra_seeds=())
+    given, there = dataclasses.replace(small, teacher_training=training), []
+
+    def meet(place):
+        there.append({path.name for path in (tmp_path / "teacher").glob("*")})
+
+    monkeypatch.setattr(teacher, "meet", meet)
+    for first in (False, True):
+        monkeypatch.setattr(teacher, "is_first", lambda first=first: first)
+        train_teacher(given, tmp_path, Interrupt())
+    assert there == [set(), {"run.json", "metrics.jsonl", "result.json"}]
+    (several / "teacher" / "result.json").rename(tmp_path / "kept")
+    monkeypatch.setattr(teacher, "is_first", lambda: False)
+    with pytest.raises(UserError, match=r"the teacher's result\.json beside its trajectory"):
+        train_teacher(given, tmp_path, Interrupt())
+    (tmp_path / "kept").rename(several / "teacher" / "result.json")
