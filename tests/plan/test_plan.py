@@ -285,9 +285,9 @@ def test_chunks_of_the_papers_size_lower_for_every_platform(load_config_file, na
 @pytest.mark.aot
 @aot
 @pytest.mark.parametrize("topology", ["v5e:2x2", "h100x8"])
-def test_smoke_compiles_for_hardware_that_is_not_there(root, topology):
+def test_programs_compile_for_hardware_that_is_not_there(root, topology):
     """In a process of its own: the compilers take over some of their process's state."""
-    command = [sys.executable, "-m", "pdjax.plan", "--config=configs/parity_mlp.py:smoke", f"--topology={topology}"]
+    command = [sys.executable, "-m", "pdjax.plan", "--config=tests/minimal.py:few", f"--topology={topology}"]
     result = subprocess.run([*command, "--format=json"], cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     plan = json.loads(result.stdout)
