@@ -8,6 +8,7 @@ One line for each model and checkpoint; a teacher is named by its ``seed``, a st
     probes/ngrams.jsonl        {..., "step", "distances": [measure][n][percentile]}, see ``pdjax.probes.ngrams``
     probes/nonterminals.jsonl  {..., "step", "accuracy": [level]}
     probes/agreement.jsonl     {..., "step", "top1", "divergence"} with the final teacher
+    probes/measured.jsonl      of unfinished probes: what each of them has measured on each group of checkpoints so far
     probes/result.json         its presence means that all of it is there; n, percentiles and levels
     students/<run>/probes/     the same of a run's students, step 0 before their training
 """

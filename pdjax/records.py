@@ -97,8 +97,16 @@ class RunRecord:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file so that a reader never sees half of it; of several processes, the first writes."""
     text = json.dumps(value, indent=2) + "\n"  # before anything is touched: not every value has a JSON form
-    if not is_first():
-        return
+    if is_first():
+        _write(path, text)
+
+
+def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a file of one JSON record a line, of which a reader never sees half."""
+    _write(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w") as file:

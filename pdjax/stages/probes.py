@@ -57,7 +57,7 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         names = [{"seed": seed} for seed in teacher_seeds(config)]
         progress = Progress("probes", len(steps), unit="checkpoint")
         at_once = MOST_AT_ONCE if strings else len(names)  # wide MLPs: a checkpoint of every teacher is enough
-        measure_checkpoints(directory, probes, steps, load, names, at_once, interrupt, progress)
+        measure_checkpoints(directory, identity, probes, steps, load, names, at_once, interrupt, progress)
         progress.close()
     finally:
         for store in stores:
@@ -117,7 +117,7 @@ def _probe_run(
         def load(step: int) -> Params:
             return store.restore(step, like) if step else untrained_students(config, run)
 
-        measure_checkpoints(directory, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
+        measure_checkpoints(directory, identity, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
     finally:
         store.close()
     finish(directory, identity, listing(config))

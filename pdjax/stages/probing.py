@@ -1,8 +1,8 @@
 """The configured probes of an experiment, compiled, and how they are run over many checkpoints."""
 
 import functools
+import itertools
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import choose_monomials, correlations
 from pdjax.probes.ngrams import ngram_percentiles
 from pdjax.probes.nonterminals import nonterminal_accuracy, probed_levels
-from pdjax.processes import is_first, meet
+from pdjax.processes import agree, is_first, meet
 from pdjax.progress import Progress
-from pdjax.records import read_json, write_json
+from pdjax.records import read_json, read_jsonl, write_json, write_lines
 from pdjax.tasks import build_task
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
@@ -36,6 +36,9 @@ STRINGS = (PcfgTask, PcfgLanguageTask)
 
 MOST_AT_ONCE = 8
 """Models of a few megabytes that are measured together."""
+
+KEPT = "measured.jsonl"
+"""The file of what is measured so far; it goes when all of it is."""
 
 
 def string_probes(config: Config, model: ModelConfig, teacher: Params) -> dict[str, Probe]:
@@ -60,12 +63,12 @@ def string_probes(config: Config, model: ModelConfig, teacher: Params) -> dict[s
     if probes.agreement is not None:
         compare = jax.jit(functools.partial(agreement, task, measured, teaching, probes.agreement))
 
-        def agree(params: Params) -> list[dict[str, Any]]:
+        def agreed(params: Params) -> list[dict[str, Any]]:
             means = compare(params, teacher, seed)
             pairs = zip(_rows(ratio(means.same)), _rows(ratio(means.divergence)), strict=True)
             return [{"top1": top1, "divergence": divergence} for top1, divergence in pairs]
 
-        found["agreement"] = agree
+        found["agreement"] = agreed
     return found
 
 
@@ -107,6 +110,7 @@ def listing(config: Config) -> dict[str, Any]:
 
 def measure_checkpoints(
     directory: Path,
+    identity: str,
     probes: Mapping[str, Probe],
     steps: Sequence[int],
     load: Callable[[int], Params],
@@ -117,33 +121,86 @@ def measure_checkpoints(
 ) -> None:
     """Runs probes on checkpoints and writes a file of lines for each, one line for each checkpoint and model.
 
+    What each probe measures on each group of checkpoints is kept as soon as it is there: who is stopped goes on from
+    there, with the same groups and hence the same numbers.
+
     Args:
       directory: of the files.
+      identity: digest of what is measured and of the probes.
       probes: by name.
       steps: of the checkpoints.
       load: reads one: the stacked parameters of R models.
       names: what tells the R models apart in the records.
       at_once: models that are measured together, if their number permits.
-      interrupt: stops between groups of checkpoints.
+      interrupt: stops between probes.
       progress: advances by checkpoints.
+
+    Raises:
+      Interrupted: a signal asked one of the processes to stop.
     """
-    lines: dict[str, list[str]] = {name: [] for name in probes}
     group = _group_size(len(steps), max(1, at_once // len(names)))
-    for first in range(0, len(steps), group):
-        together = steps[first : first + group]
+    groups = [tuple(steps[first : first + group]) for first in range(0, len(steps), group)]
+    kept = _Kept(directory, identity, list(itertools.product(groups, probes)))
+    for number, together in enumerate(groups):
+        asked = list(probes)[max(kept.count - number * len(probes), 0) :]
+        if not asked:
+            progress.skip(len(together))
+            continue
         trees = [load(step) for step in together]
         trees += trees[-1:] * (group - len(trees))  # of the last group, to have the shape of the others
         params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
         keys = [{**name, "step": step} for step in together for name in names]
-        for name, probe in probes.items():
-            records = zip(keys, probe(params)[: len(keys)], strict=True)
-            lines[name] += [json.dumps({**key, **record}) + "\n" for key, record in records]
+        for name in asked:
+            records = zip(keys, probes[name](params)[: len(keys)], strict=True)
+            kept.add([{**key, **record} for key, record in records])
+            stopping = agree(interrupt.signal_number or 0)
+            if stopping:
+                raise Interrupted(stopping, f"{kept.count} of {kept.total} measurements are kept in {directory}")
         progress.advance(len(together))
-        if interrupt.signal_number is not None:
-            raise Interrupted(interrupt.signal_number, "these probes begin again")
-    if is_first():
-        for name, content in lines.items():
-            _write_lines(directory / f"{name}.jsonl", content)
+    for name in probes:
+        kept.write(name)
+
+
+class _Kept:
+    """What was measured so far, point by point: a probe on a group of checkpoints. The first process holds it.
+
+    Args:
+      directory: of the probes' files.
+      identity: what was kept of other models or probes is dropped.
+      points: all that are to be measured, in their order.
+    """
+
+    def __init__(self, directory: Path, identity: str, points: Sequence[tuple[tuple[int, ...], str]]):
+        self._directory, self._points = directory, points
+        self._found: list[Any] = []
+        if is_first():
+            rows, named = read_jsonl(directory / KEPT), [[list(steps), name] for steps, name in points]
+            same = rows[:1] == [{"identity": identity}] and [row["point"] for row in rows[1:]] == named[: len(rows) - 1]
+            self._found = rows[1:] if same else []
+            # Again, without the half of a line that a process that was killed may have left.
+            write_lines(directory / KEPT, [{"identity": identity}, *self._found])
+        # Nobody writes before all have seen whether anything was to do; and files may be seen later elsewhere.
+        self.count = agree(len(self._found))
+
+    @property
+    def total(self) -> int:
+        """How many points there are."""
+        return len(self._points)
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Keeps what was measured at the next point."""
+        steps, name = self._points[self.count]
+        self.count += 1
+        if is_first():
+            self._found.append({"point": [list(steps), name], "records": records})
+            with open(self._directory / KEPT, "a") as file:
+                file.write(json.dumps(self._found[-1]) + "\n")
+
+    def write(self, name: str) -> None:
+        """Writes the records of a probe to its own file."""
+        if is_first():
+            found = [record for row in self._found if row["point"][1] == name for record in row["records"]]
+            write_lines(self._directory / f"{name}.jsonl", found)
 
 
 def is_measured(directory: Path, identity: str) -> bool:
@@ -167,6 +224,8 @@ def is_measured(directory: Path, identity: str) -> bool:
 def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
     """Says what was measured, and that it is complete."""
     write_json(directory / "result.json", {"identity": identity, **listed})
+    if is_first():
+        (directory / KEPT).unlink()
     meet(f"the probes in {directory} are done")
 
 
@@ -177,10 +236,3 @@ def _group_size(count: int, most: int) -> int:
 
 def _rows(values: Float[Array, "R *rest"] | Int[Array, "R *rest"]) -> list[Any]:
     return np.asarray(values).tolist()
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(lines))
-    os.replace(partial, path)
