@@ -25,7 +25,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before the first import of jax
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
-# jaxlib 0.10.1 says of every program in the cache, at length, that the code generator's preferences are no CPU's features.
+# jaxlib 0.10.1 says of every program in the cache, at length, that preferences of LLVM are no features of the CPU.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # what one worker, test or process has compiled no other compiles again
     COMPILED = tempfile.TemporaryDirectory(prefix="pdjax-tests-compiled-")
