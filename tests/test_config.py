@@ -258,6 +258,26 @@ def test_a_setting_is_the_experiment_with_fields_replaced_and_without_probes():
     assert (wide.student.model_width, wide.task) == (32, config.task)
 
 
+@pytest.mark.parametrize(
+    ("base", "kind", "fields", "probe"),
+    [
+        (valid, "auto", {"task": {"mask_rate": 0.5}}, "ngrams"),
+        (valid, "robust_peak", {"task": {"mask_rate": 0.5}}, "ngrams"),
+        (hierarchical, "levels", {"student": {"widths": (40,)}}, "monomials"),
+    ],
+)
+def test_a_setting_keeps_the_probe_that_its_strategies_select_by_and_no_other(base, kind, fields, probe):
+    plain = changed(base, strategies__fixed__selection__kind=kind, strategies__fixed__selection__steps=None)
+    asked = valid()["ablations"]["mask_rate"] | {"settings": {"other": fields}, "strategies": ("one_shot", "fixed")}
+    config = from_config_dict(plain | {"ablations": {"settings": asked}})
+    probes = config.in_setting("settings", "other").probes
+    names = ("monomials", "attention", "ngrams", "nonterminals", "agreement")
+    assert {name for name in names if getattr(probes, name) is not None} == {probe}
+    assert getattr(probes, probe) == getattr(config.probes, probe)
+    without = from_config_dict(plain | {"ablations": {"settings": asked | {"strategies": ("one_shot",)}}})
+    assert getattr(without.in_setting("settings", "other").probes, probe) is None
+
+
 def test_a_given_trajectory_is_that_of_settings_with_the_same_teacher():
     config = from_config_dict(changed(teacher_training__trajectory="given"))
     found = {name: config.in_setting("mask_rate", name).teacher_training.trajectory for name in ("15%", "wide")}

@@ -91,8 +91,7 @@ class Config:
             whole["teacher_training"]["trajectory"] = None
         whole = _replaced(whole, asked.settings[setting])
         whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}, "remarks": {}}
-        by_probes = any(self.strategies[key].selection.kind in ("robust_peak", "auto") for key in asked.strategies)
-        kept = ("seed", "longest_alone", "ngrams") if by_probes else ("seed", "longest_alone")
+        kept = {"seed", "longest_alone", *(self.strategies[key].selection.measured_by for key in asked.strategies)}
         whole["probes"] = {key: value if key in kept else None for key, value in whole["probes"].items()}
         whole["probes"]["students"] = []
         whole["student_training"] |= {"budgets": asked.budgets, "checkpoint_every": None}
@@ -206,11 +205,12 @@ def _check_probes(config: "Config") -> None:
             f"task {kind!r}",
             "use 'phase', the drop of the loss",
         )
+        probe = strategy.selection.measured_by
         require(
-            strategy.selection.kind not in ("robust_peak", "auto") or probes.ngrams is not None,
-            f"probes.ngrams for strategies.{name} with selection.kind {strategy.selection.kind!r}",
+            probe is None or getattr(probes, probe) is not None,
+            f"probes.{probe} for strategies.{name} with selection.kind {strategy.selection.kind!r}",
             "None",
-            "the peak of M_robust is what it selects by",
+            "what it measures on the teacher is what the strategy selects by",
         )
         require(
             strategy.crossing is None or not has_support,
@@ -220,12 +220,6 @@ def _check_probes(config: "Config") -> None:
         )
         beyond = [level for level in strategy.selection.levels or () if not 0 <= level < depth]
         require(not beyond, f"strategies.{name}.selection.levels from 0 to {depth - 1}", beyond, "the root is level 0")
-        require(
-            strategy.selection.kind != "levels" or probes.monomials is not None,
-            f"probes.monomials for strategies.{name} with selection.kind 'levels'",
-            "None",
-            "the spikes of the correlations are what it selects by",
-        )
 
 
 def _check_saturation(config: "Config") -> None:

@@ -47,6 +47,16 @@ class SelectionConfig:
         """Whether the checkpoints are known before the teacher is trained."""
         return self.kind in ("final", "equal", "steps") or (self.kind == "multiples" and self.steps is not None)
 
+    @property
+    def measured_by(self) -> Literal["ngrams", "monomials"] | None:
+        """The probe whose measurements of the teacher it selects by: the turn of M_robust, or the levels' spikes."""
+        match self.kind:
+            case "robust_peak" | "auto":
+                return "ngrams"
+            case "levels":
+                return "monomials"
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class SaturationConfig:
