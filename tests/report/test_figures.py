@@ -1,5 +1,7 @@
 """What the figures show, read back from matplotlib's objects."""
 
+import dataclasses
+import html
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
+from pdjax.config import MlpConfig
 from pdjax.report import style
+from pdjax.report.claims import evaluate_claims
 from pdjax.report.figures import all_figures, draw_budgets, draw_teacher, draw_training, looks
 from pdjax.report.figures.drawing import step_text
+from pdjax.report.page import render_page
 from pdjax.report.reading import read_results
+from pdjax.report.tables import all_tables
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -27,6 +33,28 @@ def test_a_figure_for_the_teacher_the_budgets_and_every_budget(finished: Any):
         "training_all_100",
         "training_all_200",
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTaskConfig:
+    """A task that the package does not know."""
+
+    kind: str = "own"
+
+
+def test_a_task_of_ones_own_has_the_same_figures_and_none_of_the_papers(finished: Any):
+    """And the page around them is written."""
+    known = read_results(finished.path)
+    model = MlpConfig("mlp", (8,), "float32")
+    own = dataclasses.replace(known.config, task=OwnTaskConfig(), teacher=model, student=model, comparisons={})
+    results = dataclasses.replace(known, config=own)
+    figures = {figure.name: figure for figure in all_figures(results)}
+    assert list(figures) == [figure.name for figure in all_figures(known)]
+    assert "Corresponds to figure 4 (left)" in all_figures(known)[0].caption
+    assert not [name for name, figure in figures.items() if "paper" in figure.caption]
+    claims = evaluate_claims(results)
+    page = render_page(results, claims, list(figures.values()), all_tables(results, claims))
+    assert figures["teacher"].caption in html.unescape(page)
 
 
 def test_several_learning_rates_have_figures_of_their_own(workdir: Any):

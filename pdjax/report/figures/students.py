@@ -57,7 +57,9 @@ def student_figures(results: Results) -> list[ReportFigure]:
 
 def _comparisons(results: Results) -> Mapping[str, ComparisonConfig]:
     """Returns the configured comparisons; without any, one of all strategies."""
-    everything = ComparisonConfig("training", "All strategies", "figure 1", tuple(results.config.strategies))
+    figures = {"pcfg": "figure 1", "pcfg_language": "figure 30", "parity": "figure 1", "hierarchical": "figure 18"}
+    figure = figures.get(results.config.task.kind, "")
+    everything = ComparisonConfig("training", "All strategies", figure, tuple(results.config.strategies))
     return results.config.comparisons or {"all": everything}
 
 

@@ -18,6 +18,7 @@ from pdjax.report.figures.drawing import (
     add_legend,
     drawn,
     looks,
+    of_the_paper,
     set_step_axis,
     shade_phases,
     shade_transition,
@@ -48,16 +49,14 @@ def _caption(results: Results) -> str:
     triangles = "Triangles mark the checkpoints that each strategy learns from. " if chosen else ""
     others = results.config.teacher_training.extra_seeds
     lines = f"Thin grey lines are the {len(others)} other teachers, of further seeds. " if others else ""
-    places = {
+    figure = {
         "pcfg": "figure 4 (left)",
         "pcfg_language": "figure 29 (left)",
         "parity": "figure 2 (left)",
         "hierarchical": "figure 18 (left)",
-    }
-    return (
-        f"Held-out loss and accuracy of the teacher against its training steps. {spans}{triangles}{lines}"
-        f"Corresponds to {places[results.config.task.kind]} of the paper."
-    )
+    }.get(results.config.task.kind)  # tasks of others are none of the paper's
+    said = f"Held-out loss and accuracy of the teacher against its training steps. {spans}{triangles}{lines}"
+    return f"{said.rstrip()}{of_the_paper(figure)}"
 
 
 def draw_teacher(results: Results) -> Figure:
