@@ -3,6 +3,7 @@
 Of students the untrained ones too, as step 0: what a probe finds in them is not what training gave.
 """
 
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -55,10 +56,9 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         strings = string_probes(config, config.teacher, stores[0].restore(steps[-1], like))
         probes = strings or parity_probes(config, directory)
         names = [{"seed": seed} for seed in teacher_seeds(config)]
-        progress = Progress("probes", len(steps), unit="checkpoint")
         at_once = MOST_AT_ONCE if strings else len(names)  # wide MLPs: a checkpoint of every teacher is enough
-        measure_checkpoints(directory, identity, probes, steps, load, names, at_once, interrupt, progress)
-        progress.close()
+        with closing(Progress("probes", len(steps), unit="checkpoint")) as progress:
+            measure_checkpoints(directory, identity, probes, steps, load, names, at_once, interrupt, progress)
     finally:
         for store in stores:
             store.close()
@@ -85,10 +85,10 @@ def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     every = config.student_training.checkpoint_every
     assert every is not None  # the config requires it
     probes = string_probes(config, config.student, teacher)
-    progress = Progress("student probes", sum(1 + run.budget // every for run in runs), unit="checkpoint")
-    for run in runs:
-        _probe_run(config, workdir, run, probes, digest, interrupt, progress)
-    progress.close()
+    checkpoints = sum(1 + run.budget // every for run in runs)
+    with closing(Progress("student probes", checkpoints, unit="checkpoint")) as progress:
+        for run in runs:
+            _probe_run(config, workdir, run, probes, digest, interrupt, progress)
 
 
 def _probe_run(

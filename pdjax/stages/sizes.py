@@ -1,6 +1,7 @@
 """The size stage: models of several sizes trained from the labels, to see which learns faster (figures 7 and 10)."""
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 from pdjax.config import Config, ModelConfig, SizesConfig, digest_of
@@ -21,8 +22,8 @@ def train_sizes(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     sizes = config.sizes
     if sizes is None:
         return
-    progress = Progress("sizes", sizes.steps * sum(len(models) for models in sizes.panels.values()))
-    try:
+    steps = sizes.steps * sum(len(models) for models in sizes.panels.values())
+    with closing(Progress("sizes", steps)) as progress:
         for panel, models in sizes.panels.items():
             for label, model in models.items():
                 directory = workdir / "sizes" / panel / label
@@ -31,8 +32,6 @@ def train_sizes(config: Config, workdir: Path, interrupt: Interrupt) -> None:
                     progress.skip(sizes.steps)
                 else:
                     train(_job(config, sizes, description, model), directory, config.loop, interrupt, progress)
-    finally:
-        progress.close()
 
 
 def _describe(config: Config, sizes: SizesConfig, name: str, model: ModelConfig) -> RunDescription:

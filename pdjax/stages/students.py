@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -47,15 +48,14 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         sweep_of = functools.cache(lambda guided, count: compiled(config, student_program(config, guided, count)))
         lessons_of = plan_lessons(config, trajectory, [description for _, description in runs])
         _announce_disk(config, workdir, [description for _, description in pending])
-        progress = Progress("students", sum(description.budget for _, description in runs))
-        progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
-        for strategy, description in pending:
-            sweep = sweep_of(strategy.schedule != "labels", len(description.replicas))
-            open_lessons = functools.partial(lessons_of, description, sweep)
-            teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(config))
-            adapt = adaptation(config, strategy, teachers, len(description.teacher_steps))
-            _train(config, workdir, description, sweep, open_lessons, adapt, interrupt, progress)
-        progress.close()
+        with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
+            progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
+            for strategy, description in pending:
+                sweep = sweep_of(strategy.schedule != "labels", len(description.replicas))
+                open_lessons = functools.partial(lessons_of, description, sweep)
+                teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(config))
+                adapt = adaptation(config, strategy, teachers, len(description.teacher_steps))
+                _train(config, workdir, description, sweep, open_lessons, adapt, interrupt, progress)
     finally:
         trajectory.close()
 

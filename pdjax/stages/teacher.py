@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,10 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         keep_every=training.checkpoint_every,
         keep=keep,
     )
-    progress = Progress("teacher", training.steps)
     try:
-        train(job, directory, config.loop, interrupt, progress)
+        with closing(Progress("teacher", training.steps)) as progress:
+            train(job, directory, config.loop, interrupt, progress)
     finally:
-        progress.close()
         for trajectory in trajectories:
             trajectory.close()
 

@@ -18,17 +18,17 @@ from pdjax.config import (
     SelectionConfig,
     StrategyConfig,
 )
-from pdjax.errors import UserError
+from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import run_experiment
 from pdjax.interrupt import Interrupt
 from pdjax.probe_records import read_string_probes
 from pdjax.probes import ngrams
 from pdjax.probes.agreement import agreement
+from pdjax.progress import Progress
 from pdjax.records import read_json, read_lessons, read_run
 from pdjax.saturation import crossing_starts, saturation_starts
+from pdjax.stages import probes, students
 from pdjax.stages.adaptive import adaptation
-from pdjax.stages.probes import probe_students
-from pdjax.stages.students import train_students
 
 FINAL = SelectionConfig("final", None, None, None, None)
 EARLY = SelectionConfig("steps", None, (8, 16), None, None)
@@ -51,7 +51,7 @@ def config(tiny):
     settings = {"masks": {"task": {"mask_rate": 0.5}}, "wide": {"student": {"num_heads": 2}}}
     ablation = AblationConfig("Other settings", "none", "as it is", settings, ("hard", "peak"), (16,), False)
     training = dataclasses.replace(tiny.student_training, budgets=(24,), seeds=(0, 1), checkpoint_every=12)
-    probes = dataclasses.replace(
+    measured = dataclasses.replace(
         tiny.probes, ngrams=NGRAMS, nonterminals=None, agreement=AgreementConfig(1, 16), students=("soft",)
     )
     return dataclasses.replace(
@@ -60,7 +60,7 @@ def config(tiny):
         comparisons={},
         ablations={"other": ablation},
         student_training=training,
-        probes=probes,
+        probes=measured,
     )
 
 
@@ -110,11 +110,11 @@ def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
     assert np.all((teacher.ngrams.values >= 0) & (teacher.ngrams.values <= 1))
     assert teacher.agreement.top1[-1, 0] == 1  # the final teacher with itself
     assert teacher.agreement.divergence[-1, 0] == pytest.approx(0, abs=1e-6)
-    students = read_string_probes(workdir / "students" / "hard-24")
-    assert students.ngrams is not None
-    assert students.ngrams.steps.tolist() == [0, 12, 24]
-    assert students.ngrams.values.shape == (3, 4, 2, 2, 1)
-    untrained = students.ngrams.values[0]  # strategies by seeds: temperatures begin with the same students
+    own = read_string_probes(workdir / "students" / "hard-24")
+    assert own.ngrams is not None
+    assert own.ngrams.steps.tolist() == [0, 12, 24]
+    assert own.ngrams.values.shape == (3, 4, 2, 2, 1)
+    untrained = own.ngrams.values[0]  # strategies by seeds: temperatures begin with the same students
     np.testing.assert_array_equal(untrained[:2], untrained[2:])
     assert not np.array_equal(untrained[0], untrained[1])
     assert not (workdir / "students" / "peak-24" / "probes").exists()
@@ -171,23 +171,45 @@ def test_probes_of_other_students_are_never_taken_for_these(config, workdir):
     """As if the run had been trained again, or against another teacher, beside the old probes."""
     path = workdir / "students" / "hard-24" / "probes" / "result.json"
     kept = path.read_text()
-    probe_students(config, workdir, Interrupt())  # is done, and does nothing
+    probes.probe_students(config, workdir, Interrupt())  # is done, and does nothing
     assert path.read_text() == kept
     path.write_text(json.dumps(json.loads(kept) | {"identity": "another"}))
     with pytest.raises(UserError, match=r"probes of this experiment's models; found those of others in .*hard-24"):
-        probe_students(config, workdir, Interrupt())
+        probes.probe_students(config, workdir, Interrupt())
     path.write_text(kept)
 
 
-def test_students_are_refused_without_the_disk_their_checkpoints_need(config, workdir, monkeypatch):
-    longer = dataclasses.replace(
+@pytest.fixture
+def longer(config):
+    """Students of one strategy that nobody has trained yet."""
+    return dataclasses.replace(
         config,
         strategies={"hard": STRATEGIES["hard"]},
         student_training=dataclasses.replace(config.student_training, budgets=(48,)),
         probes=dataclasses.replace(config.probes, students=()),
         ablations={},
     )
+
+
+@pytest.mark.parametrize("stage", [probes.probe_teachers, probes.probe_students, students.train_students])
+def test_an_error_ends_the_display_of_progress(config, longer, workdir, monkeypatch, stage):
+    def fail(*_):
+        raise TrainingError("a loss is not finite")
+
+    ended = []
+    monkeypatch.setattr(Progress, "close", lambda progress: ended.append(progress))
+    monkeypatch.setattr(probes, "is_measured", lambda *_: False)
+    monkeypatch.setattr(probes, "measure_checkpoints", fail)
+    monkeypatch.setattr(students, "train", fail)
+    nothing_kept = dataclasses.replace(longer.student_training, checkpoint_every=None)
+    untrained = dataclasses.replace(longer, student_training=nothing_kept)
+    with pytest.raises(TrainingError, match="not finite"):
+        stage(untrained if stage is students.train_students else config, workdir, Interrupt())
+    assert len(ended) == 1
+
+
+def test_students_are_refused_without_the_disk_their_checkpoints_need(longer, workdir, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
     with pytest.raises(UserError, match=r"MB of free disk for the students' checkpoints; found 0\.0 MB free"):
-        train_students(longer, workdir, Interrupt())
+        students.train_students(longer, workdir, Interrupt())
     assert not (workdir / "students" / "hard-48").exists()
