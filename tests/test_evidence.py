@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pdjax.evidence import find_phases, find_robust_peak, find_spikes, find_transition
+from pdjax.config import SelectionConfig
+from pdjax.evidence import Evidence, find_phases, find_robust_peak, find_spikes, find_transition
+from pdjax.selection import select
 
 STEPS = np.arange(0, 1601, 50)
 
@@ -21,6 +23,32 @@ def test_finds_the_drop_after_the_plateau():
     assert abs(phases.end - 600) <= 50
     assert phases.middle == 500
     assert "plateau" in phases.reason
+
+
+PAPER = {
+    "drop that slows down": [(0, 1.8), (100, 1.05), (400, 1.02), (1000, 0.6), (2000, 0.25), (8000, 0.1)],
+    "steady drop": [(0, 1.8), (60, 1.04), (400, 1.0), (2000, 0.4), (8000, 0.2)],
+}
+"""What section 4.2 says of a teacher on cfg3b: little change for the first 5 % of 8000 steps, a rapid drop for the next
+20 %, then a slow one."""
+
+
+@pytest.mark.parametrize("variant", ["paper", "paper-ablations"])
+@pytest.mark.parametrize("shape", PAPER)
+def test_the_papers_phases_are_found_at_the_evaluations_of_its_configuration(load_config_file, variant, shape):
+    config = load_config_file("pcfg").get_config(variant)
+    training, every = config.teacher_training, config.evaluation.every
+    steps = np.arange(0, training.steps + 1, every)
+    noise = np.random.default_rng(0).normal(0, 0.002, steps.shape)
+    loss = np.interp(steps, *zip(*PAPER[shape], strict=True)) + noise
+    phases = find_phases(steps, loss)
+    assert phases is not None
+    assert 300 <= phases.start <= 500
+    assert 1000 <= phases.end <= 2200
+    chosen = SelectionConfig("phase", None, None, None, None)
+    stored = range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
+    assert select(chosen, stored, Evidence(phases)).teacher_steps == (1000, 8000)
+    assert find_phases(steps[:: 500 // every], loss[:: 500 // every]) is None
 
 
 def test_noise_of_an_evaluation_does_not_move_the_phases():
