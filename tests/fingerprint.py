@@ -10,7 +10,8 @@
 
 - the SHA-256 of every leaf of teachers' and students' checkpoints, and of the last training state of every run;
 - every metric as its (sum, count), every column of a probe and every lesson, as hexadecimal floats: all bits;
-- selections, curricula, and where the runs ended, as integers.
+- selections, curricula, and where the runs ended, as integers;
+- the versions and devices that it was begun with: where these differ, bits may for no other reason.
 
 A replica is known by its settings: role, strategy, budget and what ``run.json`` says of it (seed, learning rate, loss),
 never by its place in a sweep or by the name of a directory. Strategies that share a run have lines of their own, the
@@ -112,6 +113,8 @@ def _saved(path: Path) -> Lines:
 def _experiment(directory: Path) -> Lines:
     """Yields the lines of an experiment, then those of its ablations' settings."""
     config = _json(directory / "config.json")
+    if (directory / "environment.json").exists():
+        yield from _environment(_json(directory / "environment.json"))
     for run in _runs(directory, config):
         yield from _run(run)
     yield from _probes(directory / "probes", None)
@@ -123,6 +126,12 @@ def _experiment(directory: Path) -> Lines:
             if (inner / "config.json").exists():
                 prefix = _word(f"ablation={name}/{setting}")
                 yield from ((f"{prefix} {key}", value) for key, value in _experiment(inner))
+
+
+def _environment(recorded: Mapping[str, Any]) -> Lines:
+    """Yields what else the bits depend on: the machine, and the versions of all but the code that is compared."""
+    parts = {"cores": recorded["cores"], "device": recorded["device"], **recorded["versions"]}
+    yield from ((f"environment {name}", str(value)) for name, value in parts.items() if name != "pdjax")
 
 
 def _runs(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:

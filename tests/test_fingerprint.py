@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -86,6 +87,7 @@ def test_every_value_of_every_replica_has_a_line(fingerprint, finished):
     assert lines[f"{replica} end step"] == "160"
     assert lines[f"{replica} curriculum starts"] == "[0,40]"
     assert lines["selection strategies progressive teacher_steps"] == "[80,320]"
+    assert lines["environment jax"] == jax.__version__
     teacher = "teacher budget=320 label_weight=1 learning_rate=0.02 seed=0 temperature=0"
     digests = json.loads((finished / "teacher/trajectory/checkpoints/40/record/metadata").read_text())["digests"]
     for name in ("output/bias", "hidden_0/kernel"):
