@@ -1,6 +1,7 @@
 """What all tests share: eight virtual devices, strict numerics, and a tiny experiment."""
 
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib.metadata
@@ -92,6 +93,8 @@ def _forget_programs():
     _compiled_without_teacher.cache_clear()
     jax.clear_caches()
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps what it has freed
 
 
 @pytest.fixture(scope="session")
