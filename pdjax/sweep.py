@@ -73,7 +73,7 @@ def _compiled(
     mesh: Mesh,
 ) -> Sweep:
     init, evaluate_all, state = _compiled_without_teacher(
-        program._replace(teacher=None), num_replicas, evaluation, placement.student, mesh
+        program._replace(teacher=None), num_replicas, evaluation, placement.student == "sharded", mesh
     )
     metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
     return Sweep(
@@ -90,13 +90,13 @@ def _compiled(
 
 @functools.lru_cache(maxsize=32)
 def _compiled_without_teacher(
-    program: Program, num_replicas: int, evaluation: EvaluationConfig, model: str, mesh: Mesh
+    program: Program, num_replicas: int, evaluation: EvaluationConfig, split: bool, mesh: Mesh
 ) -> tuple[Callable[[Int[Array, "R"]], TrainState], Callable[[Params, ArrayLike], StepMetrics], TrainState]:
     """Returns ``init``, ``evaluate`` and ``state`` of a sweep, which students with and without a teacher share."""
     init = functools.partial(init_state, program)
     shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))
-    split = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=model == "sharded")
-    state = TrainState(sharding.replicated(mesh), split(shapes.params), split(shapes.opt_state))  # pyright: ignore
+    place = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=split)
+    state = TrainState(sharding.replicated(mesh), place(shapes.params), place(shapes.opt_state))  # pyright: ignore
     evaluator = functools.partial(evaluate, program, evaluation.num_batches, evaluation.batch_size)
     return jax.jit(init, out_shardings=state), jax.jit(evaluator, out_shardings=sharding.by_replica(mesh)), state
 

@@ -1,14 +1,13 @@
 """What ``--help`` prints: the flags, the configurations at hand, and with ``--helpfull`` every field of one."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from pdjax.config.building import as_written
+from pdjax.config.building import as_written, leaves
 
 ASKING = frozenset({"-h", "-help", "--help", "--helpshort", "-helpfull", "--helpfull"})
 """Arguments that ask for help, wherever they stand and whatever stands beside them."""
@@ -55,7 +54,7 @@ def help_text(command: str, purpose: str, names: Sequence[str], config: ConfigDi
         _CONFIGURATIONS.format(fields=fields),
     ]
     if config is not None:
-        parts.append("\n".join(f"  --{path}={value}" for path, value in _fields(as_written(config), "config")))
+        parts.append("\n".join(f"  --{path}={value}" for path, value in leaves(as_written(config), "config.")))
     return "\n\n".join(parts)
 
 
@@ -70,12 +69,3 @@ def _flag(name: str) -> str:
     flag = flags.FLAGS[name]
     default = "" if flag.default is None else f" (default: {flag.default})"
     return flags.text_wrap(f"{flag.help}{default}", _WIDTH, "      ", f"  --{name}: ")
-
-
-def _fields(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Yields the path and the value of every field that an override can change."""
-    for key, part in value.items():
-        if isinstance(part, Mapping):
-            yield from _fields(part, f"{path}.{key}")
-        else:
-            yield f"{path}.{key}", part

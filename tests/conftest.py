@@ -41,6 +41,7 @@ import pytest
 from absl import flags
 
 from pdjax import main
+from pdjax.interrupt import Interrupt
 from pdjax.models import LinenModel
 from pdjax.sweep import _compiled, _compiled_without_teacher
 from pdjax.tasks.parity import ParityTask
@@ -131,6 +132,22 @@ def start(root):
         return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def interrupt_at():
+    """Returns an interrupt that asks to stop at the given number of looks at it."""
+
+    class InterruptAt(Interrupt):
+        def __init__(self, looks):
+            self.looks = looks
+
+        @property
+        def signal_number(self):
+            self.looks -= 1
+            return signal.SIGTERM if self.looks == 0 else None
+
+    return InterruptAt
 
 
 @pytest.fixture(scope="session")

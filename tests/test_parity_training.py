@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -73,18 +72,6 @@ def job(request):
 LOOP = LoopConfig(chunk_steps=10, save_every=30, writers=())
 
 
-class InterruptAtCheck(Interrupt):
-    """Asks to stop at the given number of looks at it."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def signal_number(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks == 0 else None
-
-
 @pytest.fixture(scope="module")
 def undisturbed(job, tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
@@ -100,9 +87,9 @@ def test_every_replica_moves_on_by_its_own_accuracy(job, undisturbed):
 
 
 @pytest.mark.parametrize("looks", [1, 5, 11])
-def test_a_resumed_run_repeats_its_bits_and_its_decisions(job, undisturbed, tmp_path, looks):
+def test_a_resumed_run_repeats_its_bits_and_its_decisions(interrupt_at, job, undisturbed, tmp_path, looks):
     with pytest.raises(Interrupted):
-        train(job, tmp_path, LOOP, InterruptAtCheck(looks), Progress("test", BUDGET))
+        train(job, tmp_path, LOOP, interrupt_at(looks), Progress("test", BUDGET))
     train(job, tmp_path, LOOP, Interrupt(), Progress("test", BUDGET))
     assert (tmp_path / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
     assert read_json(tmp_path / "curriculum.json") == read_json(undisturbed / "curriculum.json")

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -55,18 +54,6 @@ def loop(tiny):
     return dataclasses.replace(tiny.loop, chunk_steps=2, save_every=6)
 
 
-class InterruptAtCheck(Interrupt):
-    """Asks to stop at the given number of looks at it."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def signal_number(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks == 0 else None
-
-
 def final_state(job, directory):
     store = CheckpointStore(directory / "state", {"run": job.description.identity})
     state = store.restore(BUDGET, jax.eval_shape(job.sweep.init, job.replicas.seed))
@@ -99,10 +86,10 @@ def test_run_records_what_it_did(undisturbed):
 
 
 @pytest.mark.parametrize("looks", [1, 2, 3, 4, 5])
-def test_interrupted_and_resumed_run_has_the_same_bits(make_job, loop, undisturbed, tmp_path, looks):
+def test_interrupted_and_resumed_run_has_the_same_bits(interrupt_at, make_job, loop, undisturbed, tmp_path, looks):
     job = make_job()
     with pytest.raises(Interrupted, match=f"saved at step {2 * looks} of 12"):
-        train(job, tmp_path, loop, InterruptAtCheck(looks), Progress("test", BUDGET))
+        train(job, tmp_path, loop, interrupt_at(looks), Progress("test", BUDGET))
     assert not (tmp_path / "result.json").exists()
     train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert_same_run(job, undisturbed, tmp_path)
@@ -139,7 +126,7 @@ def recited(sweep, right, count):
 
 
 @pytest.mark.parametrize("looks", [8, 20])
-def test_a_resumed_run_decides_what_an_uninterrupted_one_did(make_job, loop, tiny, tmp_path, looks):
+def test_a_resumed_run_decides_what_an_uninterrupted_one_did(interrupt_at, make_job, loop, tiny, tmp_path, looks):
     """Students whose accuracies, over 100 examples or 7 to 200, gain about ``min_gain`` between evaluations."""
     evaluations, replicas = 30, 64
     random = np.random.default_rng(looks)
@@ -164,18 +151,18 @@ def test_a_resumed_run_decides_what_an_uninterrupted_one_did(make_job, loop, tin
 
     run(whole, tmp_path / "whole", Interrupt())
     with pytest.raises(Interrupted, match=f"saved at step {looks}"):
-        run(parts, tmp_path / "parts", InterruptAtCheck(looks))
+        run(parts, tmp_path / "parts", interrupt_at(looks))
     run(parts, tmp_path / "parts", Interrupt())
     assert max(map(len, whole.starts)) > 2
     assert parts.starts == whole.starts
     assert read_run(tmp_path / "parts").starts == read_run(tmp_path / "whole").starts
 
 
-def test_records_behind_the_saved_state_are_dropped(make_job, loop, undisturbed, tmp_path):
+def test_records_behind_the_saved_state_are_dropped(interrupt_at, make_job, loop, undisturbed, tmp_path):
     """As after SIGKILL between two saves: records up to step 10, half a line, a state of step 6."""
     job = make_job()
     with pytest.raises(Interrupted):
-        train(job, tmp_path, loop, InterruptAtCheck(3), Progress("test", BUDGET))
+        train(job, tmp_path, loop, interrupt_at(3), Progress("test", BUDGET))
     records = (undisturbed / "metrics.jsonl").read_text().splitlines(keepends=True)
     until_ten = [line for line in records if json.loads(line)["step"] <= 10]
     (tmp_path / "metrics.jsonl").write_text("".join(until_ten) + records[-1][:20])

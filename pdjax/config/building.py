@@ -3,7 +3,7 @@
 A field that may be None is a placeholder: command-line overrides of it still obey its type.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -39,6 +39,15 @@ def as_written(value: Any) -> Any:
     if not isinstance(value, ConfigDict):
         return value
     return {key: as_written(value[key]) for key in vars(value)["_fields"]}
+
+
+def leaves(fields: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yields the value of every field of nested mappings, and before it the prefix and its keys with dots between."""
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def adam(*, clip_norm: float | None = None, beta2: float = 0.999) -> dict[str, Any]:

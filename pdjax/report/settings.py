@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pdjax.config import AblationConfig
+from pdjax.config.building import leaves
 from pdjax.report.arms import Arm
 from pdjax.report.results import Results
 
@@ -25,7 +26,7 @@ class Setting(NamedTuple):
     @property
     def replaced(self) -> str:
         """The replaced fields in one line."""
-        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in _leaves(self.fields, ""))
+        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in leaves(self.fields, ""))
 
 
 def settings_of(results: Results, ablation: str) -> list[Setting]:
@@ -87,14 +88,6 @@ def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:
 def changes_nothing_else(ablation: AblationConfig, section: str, field: str) -> bool:
     """Whether its settings differ from the experiment itself in one field of a section alone."""
     return all(set(fields) == {section} and set(fields[section]) == {field} for fields in ablation.settings.values())
-
-
-def _leaves(fields: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _natural(name: str) -> list[tuple[str, float]]:

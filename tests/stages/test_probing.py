@@ -42,18 +42,6 @@ class Measuring:
         return self
 
 
-class InterruptAtCheck(Interrupt):
-    """Asks to stop at the given number of looks at it."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def signal_number(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks == 0 else None
-
-
 def files(directory):
     return {path.name: path.read_text() for path in directory.iterdir()}
 
@@ -74,10 +62,10 @@ def test_every_checkpoint_and_model_has_a_line(whole):
 
 
 @pytest.mark.parametrize("looks", range(1, 7))
-def test_who_is_stopped_goes_on_from_there_with_equal_results(whole, tmp_path, looks):
+def test_who_is_stopped_goes_on_from_there_with_equal_results(interrupt_at, whole, tmp_path, looks):
     stopped = Measuring(tmp_path / "parts")
     with pytest.raises(Interrupted, match=f"SIGTERM: {looks} of 6 measurements are kept"):
-        stopped.run(InterruptAtCheck(looks))
+        stopped.run(interrupt_at(looks))
     assert set(files(stopped.directory)) == {KEPT}
     again = Measuring(stopped.directory).run(Interrupt())
     assert len(stopped.measured) == looks
@@ -86,10 +74,10 @@ def test_who_is_stopped_goes_on_from_there_with_equal_results(whole, tmp_path, l
     assert files(again.directory) == files(whole.directory)
 
 
-def test_half_a_line_of_a_killed_process_is_measured_again(whole, tmp_path):
+def test_half_a_line_of_a_killed_process_is_measured_again(interrupt_at, whole, tmp_path):
     stopped = Measuring(tmp_path / "parts")
     with pytest.raises(Interrupted):
-        stopped.run(InterruptAtCheck(3))
+        stopped.run(interrupt_at(3))
     path = stopped.directory / KEPT
     path.write_text(path.read_text()[:-9])
     again = Measuring(stopped.directory).run(Interrupt())
@@ -97,10 +85,10 @@ def test_half_a_line_of_a_killed_process_is_measured_again(whole, tmp_path):
     assert files(again.directory) == files(whole.directory)
 
 
-def test_what_was_kept_of_other_models_is_measured_anew(whole, tmp_path):
+def test_what_was_kept_of_other_models_is_measured_anew(interrupt_at, whole, tmp_path):
     stopped = Measuring(tmp_path / "parts", identity="another")
     with pytest.raises(Interrupted):
-        stopped.run(InterruptAtCheck(3))
+        stopped.run(interrupt_at(3))
     again = Measuring(stopped.directory).run(Interrupt())
     assert again.measured == whole.measured
     assert files(again.directory) == files(whole.directory)
