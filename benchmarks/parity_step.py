@@ -35,9 +35,9 @@ from torch.nn import functional
 from pdjax import blocked
 from pdjax.config import EvaluationConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
 from pdjax.models import build_model
-from pdjax.step import Guide, Program, init_state
+from pdjax.step import Program, Teacher, init_state
 from pdjax.store import CheckpointStore
-from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
+from pdjax.sweep import Sweep, build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks import build_task
 
 DIMENSION, DEGREE, CLASSES = 100, 6, 2
@@ -48,31 +48,33 @@ TASK = build_task(ParityTaskConfig("parity", DIMENSION, DEGREE, "first", 0))
 EVALUATION = EvaluationConfig(1, 16, 256)
 
 
-def program(width: int, guided: bool) -> Program:
+def program(width: int, taught: bool) -> Program:
     """Returns the training of one MLP."""
-    teacher = build_model(MlpConfig("mlp", (TEACHER,)), TASK) if guided else None
+    teacher = build_model(MlpConfig("mlp", (TEACHER,)), TASK) if taught else None
     return Program(TASK, build_model(MlpConfig("mlp", (width,)), TASK), teacher, OPTIMIZER, 1, True, "data")
 
 
-def guide(sweep: Sweep, checkpoints: int, steps: int) -> Guide:
+def placed_teacher(sweep: Sweep, checkpoints: int, steps: int) -> Teacher:
     """Returns fresh teachers, each for an equal part of ``steps``."""
-    teachers = program(TEACHER, guided=False)
+    teachers = program(TEACHER, taught=False)
     stack = jax.jit(functools.partial(init_state, teachers))(jnp.arange(checkpoints)).params
-    return place_guide(sweep, Guide(stack, jnp.arange(checkpoints) * (steps // checkpoints), jnp.arange(checkpoints)))
+    return place_teacher(
+        sweep, Teacher(stack, jnp.arange(checkpoints) * (steps // checkpoints), jnp.arange(checkpoints))
+    )
 
 
-def ours(width: int, guided: bool, steps: int, in_blocks: bool = True, checkpoints: int = 1) -> Callable[[], int]:
+def ours(width: int, taught: bool, steps: int, in_blocks: bool = True, checkpoints: int = 1) -> Callable[[], int]:
     """Returns a function that runs one compiled chunk."""
-    sweep = build_sweep(program(width, guided), steps, 1, EVALUATION)
-    rows = place_replicas(sweep.mesh, [0], [RATE], [TEMPERATURE], [float(not guided)])
-    lesson = guide(sweep, checkpoints, steps) if guided else None
+    sweep = build_sweep(program(width, taught), steps, 1, EVALUATION)
+    rows = place_hyperparameters(sweep.mesh, [0], [RATE], [TEMPERATURE], [float(not taught)])
+    teacher = placed_teacher(sweep, checkpoints, steps) if taught else None
     state = sweep.init(rows.seed)
 
     def run() -> int:
         nonlocal state
         with contextlib.nullcontext() if in_blocks else mock.patch.object(blocked, "applies", return_value=False):
             state = state._replace(step=jnp.zeros_like(state.step))  # the curriculum begins again
-            state, metrics = sweep.chunk(state, rows, lesson, jnp.int32(1), jnp.int32(2**30))
+            state, metrics = sweep.chunk(state, rows, teacher, jnp.int32(1), jnp.int32(2**30))
             jax.block_until_ready((state, metrics))
         return steps
 
@@ -93,10 +95,10 @@ def torch_mlp(width: int) -> torch.nn.Sequential:
     return torch.nn.Sequential(torch.nn.Linear(DIMENSION, width), torch.nn.ReLU(), torch.nn.Linear(width, CLASSES))
 
 
-def peer(width: int, guided: bool, steps: int, foreach: bool) -> Callable[[], int]:
+def peer(width: int, taught: bool, steps: int, foreach: bool) -> Callable[[], int]:
     """Returns a function that trains the peer with autograd and ``torch.optim.SGD``."""
     model, stream = torch_mlp(width), draws()
-    teacher = torch_mlp(TEACHER) if guided else None
+    teacher = torch_mlp(TEACHER) if taught else None
     sgd = torch.optim.SGD(model.parameters(), RATE, foreach=foreach)
 
     def run() -> int:
@@ -116,10 +118,10 @@ def peer(width: int, guided: bool, steps: int, foreach: bool) -> Callable[[], in
 
 
 @torch.no_grad()
-def by_hand(width: int, guided: bool, steps: int) -> Callable[[], int]:
+def by_hand(width: int, taught: bool, steps: int) -> Callable[[], int]:
     """Returns a function that trains the peer without autograd, updating the weights in place."""
     model, stream = torch_mlp(width), draws()
-    teacher = torch_mlp(TEACHER) if guided else None
+    teacher = torch_mlp(TEACHER) if taught else None
     hidden, output = model[0], model[2]
     assert isinstance(hidden, torch.nn.Linear)
     assert isinstance(output, torch.nn.Linear)
@@ -155,13 +157,13 @@ def compare(rounds: int) -> dict[str, dict]:
         f"\n{'Microseconds per step, medians':36} {'pdjax':>9} {'by steps':>9} {'PyTorch':>9} {'by hand':>9}   ratios"
     )
     found = {}
-    for name, (width, guided, own_steps, peer_steps) in cases.items():
+    for name, (width, taught, own_steps, peer_steps) in cases.items():
         candidates = {
-            "pdjax": ours(width, guided, own_steps),
-            "by steps": ours(width, guided, max(64, own_steps // 8), in_blocks=False),
-            "for-loop": peer(width, guided, peer_steps, foreach=False),
-            "foreach": peer(width, guided, peer_steps, foreach=True),
-            "by hand": by_hand(width, guided, peer_steps),
+            "pdjax": ours(width, taught, own_steps),
+            "by steps": ours(width, taught, max(64, own_steps // 8), in_blocks=False),
+            "for-loop": peer(width, taught, peer_steps, foreach=False),
+            "foreach": peer(width, taught, peer_steps, foreach=True),
+            "by hand": by_hand(width, taught, peer_steps),
         }
         timings = alternate(candidates, rounds)
         fastest = min(("for-loop", "foreach"), key=lambda kind: timings[kind].median)
@@ -198,7 +200,7 @@ def predict(rounds: int) -> dict[str, float]:
 
 def _evaluation(rounds: int) -> float:
     """Returns the seconds of one evaluation of the teacher."""
-    sweep = build_sweep(program(TEACHER, guided=False), 64, 1, EVALUATION)
+    sweep = build_sweep(program(TEACHER, taught=False), 64, 1, EVALUATION)
     params = sweep.init(jnp.zeros(1, jnp.int32)).params
 
     def run() -> int:
@@ -211,7 +213,9 @@ def _evaluation(rounds: int) -> float:
 
 def _checkpoint() -> float:
     """Returns the seconds of saving one teacher."""
-    params = jax.tree.map(np.asarray, guide(build_sweep(program(100, True), 64, 1, EVALUATION), 1, 64).checkpoints)
+    params = jax.tree.map(
+        np.asarray, placed_teacher(build_sweep(program(100, True), 64, 1, EVALUATION), 1, 64).checkpoints
+    )
     with tempfile.TemporaryDirectory() as directory:
         store = CheckpointStore(Path(directory), {})
         began = time.perf_counter()

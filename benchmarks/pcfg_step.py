@@ -31,8 +31,8 @@ from torch.nn import functional
 
 from pdjax.config import EvaluationConfig
 from pdjax.models import LinenModel
-from pdjax.step import Guide, Program
-from pdjax.sweep import build_sweep, place_guide, place_replicas
+from pdjax.step import Program, Teacher
+from pdjax.sweep import build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks.pcfg import VOCABULARY
 from pdjax.types import Model
 
@@ -48,23 +48,27 @@ def model(heads: int) -> LinenModel:
     return transformer("bert", LAYERS, heads, HEAD_DIM, LENGTH)
 
 
-def ours(student_heads: int, teacher: Model | None, replicas: int, steps: int, checkpoints: int = 1) -> Callable:
+def ours(student_heads: int, teacher_model: Model | None, replicas: int, steps: int, checkpoints: int = 1) -> Callable:
     """Returns a function that runs one compiled chunk; its argument chooses the curriculum."""
-    program = Program(TASK, model(student_heads), teacher, ADAM, BATCH, replicas > 1, "train")
+    program = Program(TASK, model(student_heads), teacher_model, ADAM, BATCH, replicas > 1, "train")
     sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, BATCH))
-    rows = place_replicas(
-        sweep.mesh, range(replicas), [RATE] * replicas, [TEMPERATURE] * replicas, [float(teacher is None)] * replicas
+    rows = place_hyperparameters(
+        sweep.mesh,
+        range(replicas),
+        [RATE] * replicas,
+        [TEMPERATURE] * replicas,
+        [float(teacher_model is None)] * replicas,
     )
     stack = jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *[fresh(model(TEACHER_HEADS), LENGTH, k) for k in range(checkpoints)]
     )
     state = sweep.init(rows.seed)
 
-    def run(starts: tuple[int, ...] = (0,), entries: tuple[int, ...] = (0,)) -> int:
+    def run(starts: tuple[int, ...] = (0,), slots: tuple[int, ...] = (0,)) -> int:
         nonlocal state
-        guide = Guide(stack, jnp.array(starts), jnp.array(entries))
-        guide = None if teacher is None else place_guide(sweep, guide)
-        state, metrics = sweep.chunk(state, rows, guide, jnp.array(1), jnp.array(2**30))
+        teacher = Teacher(stack, jnp.array(starts), jnp.array(slots))
+        placed = None if teacher_model is None else place_teacher(sweep, teacher)
+        state, metrics = sweep.chunk(state, rows, placed, jnp.array(1), jnp.array(2**30))
         jax.block_until_ready((state, metrics))
         return steps
 
@@ -88,7 +92,7 @@ def peer_model(heads: int, attention_kind: str) -> torch.nn.Module:
     return model.train()
 
 
-def peer(student_heads: int, guided: bool, students: int, steps: int, attention_kind: str, adam: dict) -> Callable:
+def peer(student_heads: int, taught: bool, students: int, steps: int, attention_kind: str, adam: dict) -> Callable:
     """Returns a function that trains the peer's students for a number of steps, one after the other in each."""
     batches = [TASK.sample(jax.random.key(i), BATCH) for i in range(16)]
     drawn = [
@@ -102,7 +106,7 @@ def peer(student_heads: int, guided: bool, students: int, steps: int, attention_
     def run() -> int:
         for tokens, targets, selected in itertools.islice(stream, steps):
             wanted = None
-            if guided:
+            if taught:
                 with torch.inference_mode():
                     answer = torch.softmax(teacher(input_ids=tokens).logits[selected] / TEMPERATURE, dim=-1)
                 wanted = answer.clone()  # autograd may keep a normal tensor only
@@ -172,9 +176,9 @@ def main() -> None:
         "distillation, 2-head student": (STUDENT_HEADS, teacher, 1),
         "distillation, 3 replicas, shared batch": (STUDENT_HEADS, teacher, 3),
     }
-    for name, (heads, guide, replicas) in cases.items():
-        theirs = peer(heads, guide is not None, replicas, steps, attention_kind, adam)
-        timings = alternate({"peer": theirs, "pdjax": ours(heads, guide, replicas, steps)}, rounds)
+    for name, (heads, teacher, replicas) in cases.items():
+        theirs = peer(heads, teacher is not None, replicas, steps, attention_kind, adam)
+        timings = alternate({"peer": theirs, "pdjax": ours(heads, teacher, replicas, steps)}, rounds)
         result["cases"][name] = compared(name, timings["peer"], timings["pdjax"])
 
     run = ours(STUDENT_HEADS, teacher, 1, steps, checkpoints=4)

@@ -19,8 +19,8 @@ from timing import alternate
 
 from pdjax.config import Config, from_config_dict
 from pdjax.stages.programs import compiled, student_program
-from pdjax.step import Guide, init_state
-from pdjax.sweep import place_guide, place_replicas
+from pdjax.step import Teacher, init_state
+from pdjax.sweep import place_hyperparameters, place_teacher
 
 CHECKPOINTS = 2
 
@@ -58,17 +58,17 @@ def chunk(config: Config, replicas: int) -> Callable[[], int]:
     """Returns a function that runs one compiled chunk of a student with a teacher."""
     training = dataclasses.replace(config.student_training, seeds=tuple(range(replicas)), shared_batches=True)
     config = dataclasses.replace(config, student_training=training)
-    part = student_program(config, guided=True)
+    part = student_program(config, taught=True)
     sweep = compiled(config, part)
-    rows = place_replicas(sweep.mesh, range(replicas), [1e-3] * replicas, [1e-4] * replicas, [0.0] * replicas)
-    assert part.program.teacher is not None
-    teachers = init_state(part.program._replace(student=part.program.teacher), jnp.arange(CHECKPOINTS)).params
-    guide = place_guide(sweep, Guide(teachers, jnp.array([0, 100]), jnp.array([0, 1])))
+    rows = place_hyperparameters(sweep.mesh, range(replicas), [1e-3] * replicas, [1e-4] * replicas, [0.0] * replicas)
+    assert part.program.teacher_model is not None
+    teachers = init_state(part.program._replace(model=part.program.teacher_model), jnp.arange(CHECKPOINTS)).params
+    teacher = place_teacher(sweep, Teacher(teachers, jnp.array([0, 100]), jnp.array([0, 1])))
     state = sweep.init(rows.seed)
 
     def run() -> int:
         nonlocal state
-        state, metrics = sweep.chunk(state, rows, guide, np.int32(0), np.int32(10_000))
+        state, metrics = sweep.chunk(state, rows, teacher, np.int32(0), np.int32(10_000))
         jax.block_until_ready((state, metrics))
         return config.loop.chunk_steps
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from pdjax import optimizer
 from pdjax.models.mlp import Mlp
-from pdjax.step import Program, Replicas, TrainState, batch_loss
+from pdjax.step import Hyperparameters, Program, TrainState, batch_loss
 from pdjax.types import Batch, StepMetrics, ratio
 
 NARROW = 4096
@@ -29,7 +29,7 @@ NARROW = 4096
 def applies(program: Program) -> bool:
     """Whether a program's training can run in blocks: plain SGD, batch 1, an MLP with one hidden layer."""
     rule, widths = program.optimizer, _hidden_widths(program)
-    if getattr(program.student, "compute", "float32") != "float32":  # sums of rounded steps are no rounded sums
+    if getattr(program.model, "compute", "float32") != "float32":  # sums of rounded steps are no rounded sums
         return False
     return rule.kind == "sgd" and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
 
@@ -41,7 +41,7 @@ def block_steps(program: Program) -> int:
 
 def _hidden_widths(program: Program) -> tuple[int, ...]:
     """Returns the widths of an MLP's hidden layers, and none for another model."""
-    module = getattr(program.student, "module", None)
+    module = getattr(program.model, "module", None)
     return module.widths if isinstance(module, Mlp) else ()
 
 
@@ -58,7 +58,7 @@ def train_block(
     state: TrainState,
     batches: Batch,
     teacher_logits: Float[Array, "N 1 V"] | None,
-    replica: Replicas,
+    replica: Hyperparameters,
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """N steps of one replica, equal to N calls of ``train_step`` up to rounding.
@@ -74,13 +74,13 @@ def train_block(
 
     def one_step(carry: _Carry, t: Int[Array, ""]) -> tuple[_Carry, StepMetrics]:
         batch = jax.tree.map(lambda leaf: leaf[t], batches)
-        lesson = None if teacher_logits is None else teacher_logits[t]
+        step_logits = None if teacher_logits is None else teacher_logits[t]
         z_W = before_NxW[t] - overlap_NxN[t] @ carry.deltas
         h_W = jnp.maximum(z_W, 0)
         logits_C = carry.kernel @ h_W + carry.bias
 
         def objective(logits_C: Float[Array, "V"]) -> tuple[Float[Array, ""], StepMetrics]:
-            metrics = batch_loss(logits_C[None], lesson, batch, replica.temperature, replica.label_weight)
+            metrics = batch_loss(logits_C[None], step_logits, batch, replica.temperature, replica.label_weight)
             return ratio(metrics.loss), metrics
 
         gradient_C, metrics = jax.grad(objective, has_aux=True)(logits_C)

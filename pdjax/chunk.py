@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Int
 from pdjax import blocked
 from pdjax.flops import TEACHER
 from pdjax.precision import with_float32_products
-from pdjax.step import Guide, Program, Replicas, TrainState, over_replicas, train_step
+from pdjax.step import Hyperparameters, Program, Teacher, TrainState, over_replicas, train_step
 from pdjax.types import Batch, Params, StepMetrics, named_key
 
-Chunk = Callable[[TrainState, Replicas, Guide | None, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
-"""``chunk(state, replicas, guide, data_seed, num_steps)``, compiled; the state's memory is reused."""
+Chunk = Callable[[TrainState, Hyperparameters, Teacher | None, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
+"""``chunk(state, hyperparameters, teacher, data_seed, num_steps)``, compiled; the state's memory is reused."""
 
 Logits = Float[Array, "*leading V"]
 
@@ -29,8 +29,8 @@ def train_chunk(
     program: Program,
     chunk_steps: int,
     state: TrainState,
-    replicas: Replicas,
-    guide: Guide | None,
+    hyperparameters: Hyperparameters,
+    teacher: Teacher | None,
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
@@ -41,17 +41,17 @@ def train_chunk(
     """
 
     def single(state: TrainState, _: None) -> tuple[TrainState, StepMetrics]:
-        return _advance(program, state, replicas, guide, data_seed, num_steps)
+        return _advance(program, state, hyperparameters, teacher, data_seed, num_steps)
 
     def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
-        return _advance_block(program, size, state, replicas, guide, data_seed, num_steps)
+        return _advance_block(program, size, state, hyperparameters, teacher, data_seed, num_steps)
 
     if not blocked.applies(program):
         return jax.lax.scan(single, state, None, length=chunk_steps)
     size = min(blocked.block_steps(program), chunk_steps)
-    whole, rest = divmod(chunk_steps, size)
-    state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=whole)
-    metrics = jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), metrics)
+    blocks, rest = divmod(chunk_steps, size)
+    state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=blocks)
+    metrics = jax.tree.map(lambda leaf: leaf.reshape(blocks * size, *leaf.shape[2:]), metrics)
     if rest:
         state, last = block(state, rest)
         metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), metrics, last)
@@ -61,29 +61,29 @@ def train_chunk(
 def _advance(
     program: Program,
     state: TrainState,
-    replicas: Replicas,
-    guide: Guide | None,
+    hyperparameters: Hyperparameters,
+    teacher: Teacher | None,
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """One step of all replicas; metrics have shape [R]."""
     shared = _sample(program, data_seed, state.step) if program.shared_batches else None
-    fixed = guide if guide is not None and not guide.adaptive else None
-    teacher = None if fixed is None else fixed.checkpoint(fixed.entry_at(fixed.starts, state.step))
-    shared_logits = _teach(program, teacher, shared) if fixed is not None and shared is not None else None
+    fixed = teacher if teacher is not None and not teacher.adaptive else None
+    checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
+    shared_logits = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
 
     def one(
-        params: Params, opt_state: optax.OptState, replica: Replicas, starts: Int[Array, "S"] | None
+        params: Params, opt_state: optax.OptState, replica: Hyperparameters, starts: Int[Array, "S"] | None
     ) -> tuple[TrainState, StepMetrics]:
         batch = _sample(program, replica.seed, state.step) if shared is None else shared
         logits = shared_logits
-        if logits is None and guide is not None:
-            own = teacher if starts is None else guide.checkpoint(guide.entry_at(starts, state.step))
-            logits = _teach(program, own, batch)
+        if logits is None and teacher is not None:
+            mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
+            logits = _teach(program, mine, batch)
         return train_step(program, TrainState(state.step, params, opt_state), batch, logits, replica, num_steps)
 
-    rows = guide.starts if guide is not None and guide.adaptive else None
-    after, metrics = over_replicas(one)(state.params, state.opt_state, replicas, rows)
+    rows = teacher.starts if teacher is not None and teacher.adaptive else None
+    after, metrics = over_replicas(one)(state.params, state.opt_state, hyperparameters, rows)
     return TrainState(state.step + 1, after.params, after.opt_state), metrics
 
 
@@ -91,8 +91,8 @@ def _advance_block(
     program: Program,
     size: int,
     state: TrainState,
-    replicas: Replicas,
-    guide: Guide | None,
+    hyperparameters: Hyperparameters,
+    teacher: Teacher | None,
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
@@ -103,62 +103,66 @@ def _advance_block(
         return jax.vmap(lambda step: _sample(program, seed, step))(steps)
 
     shared = draw(data_seed) if program.shared_batches else None
-    own = None if shared is not None else jax.vmap(draw)(replicas.seed)
+    separate = None if shared is not None else jax.vmap(draw)(hyperparameters.seed)
     logits = None
-    if guide is not None:
-        logits = _teach_block(program, guide, shared, own, state.step, size)
-    own_logits = logits if guide is not None and (guide.adaptive or shared is None) else None
+    if teacher is not None:
+        logits = _teach_block(program, teacher, shared, separate, state.step, size)
+    replica_logits = logits if teacher is not None and (teacher.adaptive or shared is None) else None
 
     def one(
-        params: Params, opt_state: optax.OptState, replica: Replicas, batches: Batch | None, lessons: Logits | None
+        params: Params,
+        opt_state: optax.OptState,
+        replica: Hyperparameters,
+        batches: Batch | None,
+        block_logits: Logits | None,
     ) -> tuple[TrainState, StepMetrics]:
         mine = shared if batches is None else batches
-        lessons = logits if lessons is None else lessons
+        block_logits = logits if block_logits is None else block_logits
         assert mine is not None
         start = TrainState(state.step, params, opt_state)
-        return blocked.train_block(program, start, mine, lessons, replica, num_steps)
+        return blocked.train_block(program, start, mine, block_logits, replica, num_steps)
 
-    after, metrics = over_replicas(one)(state.params, state.opt_state, replicas, own, own_logits)
+    after, metrics = over_replicas(one)(state.params, state.opt_state, hyperparameters, separate, replica_logits)
     return TrainState(state.step + size, after.params, after.opt_state), jax.tree.map(jnp.transpose, metrics)
 
 
 def _teach_block(
-    program: Program, guide: Guide, shared: Batch | None, own: Batch | None, step: Int[Array, ""], size: int
+    program: Program, teacher: Teacher, shared: Batch | None, separate: Batch | None, step: Int[Array, ""], size: int
 ) -> Logits:
     """Returns the teachers' logits for the batches of a block, [N, B, V] shared or [R, N, B, V]."""
-    batches = shared if own is None else own
+    batches = shared if separate is None else separate
     assert batches is not None
-    if guide.adaptive:  # no switch within a chunk, hence none within a block
-        axis = None if own is None else 0
+    if teacher.adaptive:  # no switch within a chunk, hence none within a block
+        axis = None if separate is None else 0
 
         def for_replica(starts: Int[Array, "S"], batches: Batch) -> Logits:
-            return _teach_many(program, guide.checkpoint(guide.entry_at(starts, step)), batches, 1)
+            return _teach_many(program, teacher.checkpoint(teacher.slot_at(starts, step)), batches, 1)
 
-        return jax.vmap(for_replica, in_axes=(0, axis))(guide.starts, batches)
-    leading = 1 if own is None else 2
-    starts = guide.starts
+        return jax.vmap(for_replica, in_axes=(0, axis))(teacher.starts, batches)
+    leading = 1 if separate is None else 2
+    starts = teacher.starts
 
     def one_teacher() -> Logits:
-        return _teach_many(program, guide.checkpoint(guide.entry_at(starts, step)), batches, leading)
+        return _teach_many(program, teacher.checkpoint(teacher.slot_at(starts, step)), batches, leading)
 
     def a_teacher_each() -> Logits:
         def at(offset: Int[Array, ""]) -> Logits:
-            teacher = guide.checkpoint(guide.entry_at(starts, step + offset))
+            checkpoint = teacher.checkpoint(teacher.slot_at(starts, step + offset))
             batch = jax.tree.map(lambda leaf: jnp.take(leaf, offset, axis=leading - 1), batches)
-            return _teach_many(program, teacher, batch, leading - 1)
+            return _teach_many(program, checkpoint, batch, leading - 1)
 
         each = jax.lax.map(at, jnp.arange(size))
-        return each if own is None else each.swapaxes(0, 1)
+        return each if separate is None else each.swapaxes(0, 1)
 
-    # Where the curriculum moves on within the block, every step asks the checkpoint of its own.
-    constant = guide.entry_at(starts, step) == guide.entry_at(starts, step + size - 1)
+    # Where the curriculum moves on within the block, every step asks its own checkpoint.
+    constant = teacher.slot_at(starts, step) == teacher.slot_at(starts, step + size - 1)
     return jax.lax.cond(constant, one_teacher, a_teacher_each)
 
 
-def _teach_many(program: Program, teacher: Params, batches: Batch, leading: int) -> Logits:
+def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: int) -> Logits:
     """Returns a teacher's logits for batches that have further leading axes, in one call."""
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[leading + 1 :]), batches.inputs)
-    logits = _teach(program, teacher, batches._replace(inputs=flat))
+    logits = _teach(program, checkpoint, batches._replace(inputs=flat))
     return logits.reshape(*batches.targets.shape, logits.shape[-1])
 
 
@@ -166,7 +170,7 @@ def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Bat
     return program.sample(named_key(seed, program.data_name, step), program.batch_size)
 
 
-def _teach(program: Program, teacher: Params, batch: Batch) -> Logits:
-    assert program.teacher is not None  # a guide comes with a teacher
+def _teach(program: Program, checkpoint: Params, batch: Batch) -> Logits:
+    assert program.teacher_model is not None  # checkpoints come with their model
     with jax.named_scope(TEACHER):
-        return program.teacher.apply(teacher, batch.inputs)[0]
+        return program.teacher_model.apply(checkpoint, batch.inputs)[0]

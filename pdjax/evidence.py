@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 
 @dataclasses.dataclass(frozen=True)
-class Phases:
+class LossPhases:
     """The phases of a teacher's training: plateau, rapid drop of the loss, slow end (figure 4 left)."""
 
     start: int  # step at which the drop begins
@@ -48,16 +48,16 @@ class RobustPeak:
     reason: str
 
 
-class Evidence(NamedTuple):
+class Phases(NamedTuple):
     """What is known about a teacher's training; None where it shows no such thing."""
 
-    phases: Phases | None = None
+    loss: LossPhases | None = None
     transition: Transition | None = None
     spikes: tuple[Spike, ...] | None = None  # one for each level of the task, the root first
     robust_peak: RobustPeak | None = None
 
 
-def find_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> Phases | None:
+def find_loss_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> LossPhases | None:
     """Finds the rapid drop of a recorded loss (the middle phase of figure 4 left); None if there is none.
 
     The loss falls at a speed, measured between neighbouring evaluations and averaged over three of them.
@@ -94,7 +94,7 @@ def find_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> Ph
         f"there at least half as fast as its fastest, {1000 * speed[fastest]:.2f} nats per 1000 steps; "
         f"it is halfway by step {middle}"
     )
-    return Phases(start, middle, end, reason)
+    return LossPhases(start, middle, end, reason)
 
 
 UNRISEN, RISEN = 0.03, 0.99

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from pdjax.losses import LABELS_ONLY, Loss
 from pdjax.processes import is_first
 from pdjax.types import exact_ratio
 
@@ -39,17 +40,17 @@ class Replica:
 
     seed: int
     learning_rate: float
-    temperature: float = 0.0  # of its teacher
-    label_weight: float = 1.0
+    temperature: float = LABELS_ONLY.temperature
+    label_weight: float = LABELS_ONLY.label_weight
 
     @property
-    def loss(self) -> tuple[float, float]:
+    def loss(self) -> Loss:
         """Temperature and label weight."""
-        return self.temperature, self.label_weight
+        return Loss(self.temperature, self.label_weight)
 
 
 def product_of_replicas(
-    seeds: Sequence[int], learning_rates: Sequence[float], losses: Sequence[tuple[float, float]] = ((0.0, 1.0),)
+    seeds: Sequence[int], learning_rates: Sequence[float], losses: Sequence[Loss] = (LABELS_ONLY,)
 ) -> tuple[Replica, ...]:
     """Returns a replica for every combination, those of one loss together, in them those of one learning rate."""
     return tuple(Replica(seed, rate, *loss) for loss, rate, seed in itertools.product(losses, learning_rates, seeds))
@@ -158,9 +159,9 @@ def read_run(directory: Path) -> RunRecord:
     )
 
 
-def read_lessons(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R K"]]]:
+def read_measured(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R K"]]]:
     """Reads how far each student of an adaptive run was with each of its teachers: steps, and values by step."""
-    rows = [record for record in read_jsonl(directory / "metrics.jsonl") if record["split"] == "lessons"]
+    rows = [record for record in read_jsonl(directory / "metrics.jsonl") if record["split"] == "measured"]
     by_step: dict[int, list[list[float]]] = {}
     for record in rows:
         by_step.setdefault(record["step"], []).append(record["values"])

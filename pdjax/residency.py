@@ -1,8 +1,8 @@
 """How a teacher's checkpoints reach the training step: all stacked on the device, or streamed from the store.
 
-A loop asks for the guide of each chunk. *Stacked*, it is always the same. *Streamed*, the device holds two
+A loop asks for the teacher of each chunk. *Stacked*, it is always the same. *Streamed*, the device holds two
 checkpoints: the one in use and the next, which a thread reads from the store while chunks run. They lie in two
-places, row r of the curriculum in place r modulo 2; a switch within a chunk is a step's choice between the two, and
+slots, row r of the curriculum in slot r modulo 2; a switch within a chunk is a step's choice between the two, and
 a checkpoint that has had its time makes room between chunks. Nothing is compiled again, as no shape changes.
 """
 
@@ -17,19 +17,19 @@ import numpy as np
 from pdjax import sharding
 from pdjax.curriculum import padded
 from pdjax.errors import UserError
-from pdjax.step import Guide
-from pdjax.sweep import Sweep, place_starts, place_teacher
+from pdjax.step import Teacher
+from pdjax.sweep import Sweep, place_checkpoints, place_starts
 from pdjax.types import Params
 
 SHARE = 0.5
 """Of a device's memory, what ``auto`` lets stacked checkpoints take."""
 
 
-class Lessons(Protocol):
-    """Where the guides of a run's chunks come from."""
+class TeacherSource(Protocol):
+    """Where the teachers of a run's chunks come from."""
 
-    def guide(self, begin: int, end: int) -> Guide | None:
-        """Returns the guide for the student steps from ``begin`` up to, but without, ``end``."""
+    def teacher(self, begin: int, end: int) -> Teacher | None:
+        """Returns the teacher for the student steps from ``begin`` up to, but without, ``end``."""
         ...
 
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
@@ -46,21 +46,21 @@ class Stacked:
 
     Args:
       sweep: whose mesh they lie on.
-      guide: placed; None for students of the labels and for teachers.
+      teacher: placed; None for students of the labels and for teachers.
     """
 
-    def __init__(self, sweep: Sweep, guide: Guide | None):
-        self._sweep, self._guide = sweep, guide
+    def __init__(self, sweep: Sweep, teacher: Teacher | None):
+        self._sweep, self._teacher = sweep, teacher
 
-    def guide(self, begin: int, end: int) -> Guide | None:
-        """Returns the one guide."""
-        return self._guide
+    def teacher(self, begin: int, end: int) -> Teacher | None:
+        """Returns the one teacher."""
+        return self._teacher
 
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
         """Replaces the starts of an adaptive curriculum."""
-        assert self._guide is not None
-        table = np.stack([np.asarray(padded(tuple(row), self._guide.starts.shape[-1])) for row in starts])
-        self._guide = self._guide._replace(starts=place_starts(self._sweep, table))
+        assert self._teacher is not None
+        table = np.stack([np.asarray(padded(tuple(row), self._teacher.starts.shape[-1])) for row in starts])
+        self._teacher = self._teacher._replace(starts=place_starts(self._sweep, table))
 
     def close(self) -> None:
         """Nothing runs in the background."""
@@ -88,13 +88,13 @@ class Streamed:
         self._sweep, self._load = sweep, load
         self._starts, self._teacher_steps = np.asarray(starts), tuple(teacher_steps)
         self._table = place_starts(sweep, np.asarray(padded(tuple(starts), rows)))
-        self._entries = sharding.put(np.arange(rows, dtype=np.int32) % 2, sharding.replicated(sweep.mesh))
+        self._slots = sharding.put(np.arange(rows, dtype=np.int32) % 2, sharding.replicated(sweep.mesh))
         self._held: dict[int, concurrent.futures.Future[Params]] = {}  # by row: at most two
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "teacher")
         self.waited_seconds = 0.0  # for checkpoints that were not there in time
 
-    def guide(self, begin: int, end: int) -> Guide:
-        """Returns the guide for a chunk, after waiting for what of it is not there yet.
+    def teacher(self, begin: int, end: int) -> Teacher:
+        """Returns the teacher for a chunk, after waiting for what of it is not there yet.
 
         Raises:
           UserError: the chunk needs more than two checkpoints, or one cannot be read.
@@ -113,9 +113,9 @@ class Streamed:
         began = time.monotonic()
         needed = {row: self._held[row].result() for row in range(first, last + 1)}
         self.waited_seconds += time.monotonic() - began
-        # A place whose checkpoint is not needed in this chunk shows the other one: nothing waits for it.
-        places = [needed.get(first + (first + place) % 2, needed[first]) for place in range(2)]
-        return Guide(tuple(places), self._table, self._entries)
+        # A slot whose checkpoint is not needed in this chunk shows the other one: nothing waits for it.
+        pair = [needed.get(first + (first + slot) % 2, needed[first]) for slot in range(2)]
+        return Teacher(tuple(pair), self._table, self._slots)
 
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
         """Is not for adaptive curricula, whose replicas may need more than two checkpoints at once."""
@@ -126,7 +126,7 @@ class Streamed:
         self._reader.shutdown(cancel_futures=True)
 
     def _read(self, row: int) -> Params:
-        return place_teacher(self._sweep, self._load(self._teacher_steps[row]), stacked=False)
+        return place_checkpoints(self._sweep, self._load(self._teacher_steps[row]), stacked=False)
 
 
 def are_stacked(residency: str, num_bytes: int, memory: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from pdjax.config import SelectionConfig
 from pdjax.curriculum import equally_spaced
 from pdjax.errors import UserError
-from pdjax.evidence import Evidence
+from pdjax.evidence import Phases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Selection:
     reason: str
 
 
-def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
+def select(config: SelectionConfig, available: Sequence[int], phases: Phases) -> Selection:
     """Returns the checkpoints a selection names, among the stored ones.
 
     Args:
       config: the kind of selection and its settings.
       available: the steps of the trajectory, increasing; the last one is the final teacher.
-      evidence: of the teacher's training, which some kinds need.
+      phases: of the teacher's training, which some kinds need.
 
     Raises:
       UserError: a checkpoint is not stored, or the training did not show what the selection needs.
@@ -46,22 +46,22 @@ def select(config: SelectionConfig, available: Sequence[int], evidence: Evidence
         case "multiples" if config.steps is not None:
             return _select_multiples(config, config.steps[0], final, "the first is given in the configuration")
         case "phase" | "multiples":
-            phases = _require_shown(evidence.phases, "phase transition in the teacher's loss", config.kind)
-            first = _nearest(available, phases.middle)
-            why = f"step {first} is the stored checkpoint nearest to the middle of the loss drop: {phases.reason}"
+            loss = _require_shown(phases.loss, "phase transition in the teacher's loss", config.kind)
+            first = _nearest(available, loss.middle)
+            why = f"step {first} is the stored checkpoint nearest to the middle of the loss drop: {loss.reason}"
             if config.kind == "phase":
                 return Selection((first, final), f"{why}; then the final teacher")
             return _select_multiples(config, first, final, why)
         case "robust_peak":
-            peak = _require_shown(evidence.robust_peak, "rise of the teacher's M_robust", config.kind)
+            peak = _require_shown(phases.robust_peak, "rise of the teacher's M_robust", config.kind)
             first = _nearest(available, peak.step)
             return Selection((first, final), f"step {first}: {peak.reason}; then the final teacher")
         case "auto":
-            return _select_automatically(available, evidence)
+            return _select_automatically(available, phases)
         case "transition":
-            return _select_transition(config, available, evidence)
+            return _select_transition(config, available, phases)
         case "levels":
-            return _select_levels(config, available, evidence)
+            return _select_levels(config, available, phases)
 
 
 def measured_points(config: SelectionConfig, available: Sequence[int], num_levels: int) -> set[tuple[str, str | int]]:
@@ -93,7 +93,7 @@ def _select_multiples(config: SelectionConfig, first: int, final: int, why: str)
     return Selection((*multiples, final), f"{why}; then its multiples and the final teacher")
 
 
-def _select_automatically(available: Sequence[int], evidence: Evidence) -> Selection:
+def _select_automatically(available: Sequence[int], phases: Phases) -> Selection:
     """Chooses one intermediate checkpoint by the loss and by M_robust together.
 
     A student gains from the time in which the teacher turns from short n-grams to longer contexts. The loss shows it
@@ -104,27 +104,27 @@ def _select_automatically(available: Sequence[int], evidence: Evidence) -> Selec
     Raises:
       UserError: the training shows neither.
     """
-    phases, peak = evidence.phases, evidence.robust_peak
-    if phases is None and peak is None:
+    loss, peak = phases.loss, phases.robust_peak
+    if loss is None and peak is None:
         _require_shown(None, "drop of the teacher's loss or rise of its M_robust", "auto")
-    if phases is None:
+    if loss is None:
         assert peak is not None
         wanted, why = peak.step, f"where M_robust turns: {peak.reason}; the loss shows no phases"
-    elif peak is None or not phases.start <= peak.step <= phases.end:
+    elif peak is None or not loss.start <= peak.step <= loss.end:
         other = "M_robust was not measured or never rises" if peak is None else f"M_robust turns outside: {peak.reason}"
-        wanted, why = phases.middle, f"the middle of the loss drop: {phases.reason}; {other}"
+        wanted, why = loss.middle, f"the middle of the loss drop: {loss.reason}; {other}"
     else:
-        wanted = (phases.middle + peak.step) // 2
+        wanted = (loss.middle + peak.step) // 2
         why = (
-            f"halfway between step {phases.middle}, the middle of the loss drop, and step {peak.step}, where M_robust "
-            f"turns: {phases.reason}; {peak.reason}"
+            f"halfway between step {loss.middle}, the middle of the loss drop, and step {peak.step}, where M_robust "
+            f"turns: {loss.reason}; {peak.reason}"
         )
     first, final = _nearest(available, wanted), available[-1]
     return Selection((first, final), f"step {first} is the stored checkpoint nearest to {why}; then the final teacher")
 
 
-def _select_transition(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
-    transition = _require_shown(evidence.transition, "rise of the teacher's accuracy", config.kind)
+def _select_transition(config: SelectionConfig, available: Sequence[int], phases: Phases) -> Selection:
+    transition = _require_shown(phases.transition, "rise of the teacher's accuracy", config.kind)
     points = config.points or ()
     wanted = {point: _nearest(available, getattr(transition, point)) for point in points}
     steps = sorted(set(wanted.values()))
@@ -133,8 +133,8 @@ def _select_transition(config: SelectionConfig, available: Sequence[int], eviden
     return Selection((*steps, available[-1]), f"{reason}; then the final teacher")
 
 
-def _select_levels(config: SelectionConfig, available: Sequence[int], evidence: Evidence) -> Selection:
-    spikes = _require_shown(evidence.spikes, "record of the teacher's correlations", config.kind)
+def _select_levels(config: SelectionConfig, available: Sequence[int], phases: Phases) -> Selection:
+    spikes = _require_shown(phases.spikes, "record of the teacher's correlations", config.kind)
     levels = range(len(spikes)) if config.levels is None else config.levels
     unknown = [level for level in levels if not 0 <= level < len(spikes)]
     if unknown:

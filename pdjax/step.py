@@ -1,7 +1,7 @@
 """One training step of one replica, and the evaluation; ``pdjax.chunk`` runs many steps of all replicas.
 
 Labels only, one-shot, progressive: every strategy is this step with other data. What differs is the
-*guide*, the teacher's checkpoints with a curriculum over them, or None for a student of the labels.
+*teacher*: its checkpoints with a curriculum over them, or None for a student of the labels.
 """
 
 import functools
@@ -35,8 +35,8 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-class Replicas(NamedTuple):
-    """The members of a sweep: everything they may differ in, as arrays."""
+class Hyperparameters(NamedTuple):
+    """Everything that the replicas of a sweep may differ in, as arrays."""
 
     seed: Int[Array, "R"]
     learning_rate: Float[Array, "R"]
@@ -44,42 +44,42 @@ class Replicas(NamedTuple):
     label_weight: Float[Array, "R"]
 
 
-class Guide(NamedTuple):
+class Teacher(NamedTuple):
     """Teacher checkpoints on the device and the curriculum over them (see ``pdjax.curriculum``).
 
     ``checkpoints`` stacks parameters along a leading axis of K, or is a pair of them (see ``pdjax.residency``);
-    row s of the curriculum, which holds from student step ``starts[s]`` on, uses entry ``entries[s]`` of the
+    row s of the curriculum, which holds from student step ``starts[s]`` on, uses slot ``slots[s]`` of the
     stack or pair. In an adaptive curriculum every replica has starts of its own, ``[R, S]``; they change
     between chunks only.
     """
 
     checkpoints: Params | tuple[Params, Params]
     starts: Int[Array, "S"] | Int[Array, "R S"]
-    entries: Int[Array, "S"]
+    slots: Int[Array, "S"]
 
     @property
     def adaptive(self) -> bool:
         """Whether every replica has its own starts."""
         return self.starts.ndim == 2
 
-    def entry_at(self, starts: Int[Array, "S"], step: Int[Array, ""]) -> Int[Array, ""]:
-        """Returns the place in the stack of the checkpoint that holds at a student step."""
-        return self.entries[checkpoint_index(starts, step)]
+    def slot_at(self, starts: Int[Array, "S"], step: Int[Array, ""]) -> Int[Array, ""]:
+        """Returns the slot in the stack of the checkpoint that holds at a student step."""
+        return self.slots[checkpoint_index(starts, step)]
 
-    def checkpoint(self, entry: Int[Array, ""]) -> Params:
-        """Returns the parameters at a place of the stack or pair."""
+    def checkpoint(self, slot: Int[Array, ""]) -> Params:
+        """Returns the parameters in a slot of the stack or pair."""
         if isinstance(self.checkpoints, tuple):
             first, second = self.checkpoints
-            return jax.lax.cond(entry == 0, lambda: first, lambda: second)
-        return jax.tree.map(lambda leaves: leaves[entry], self.checkpoints)
+            return jax.lax.cond(slot == 0, lambda: first, lambda: second)
+        return jax.tree.map(lambda leaves: leaves[slot], self.checkpoints)
 
 
 class Program(NamedTuple):
     """The fixed parts of a training run, from which its compiled functions are made."""
 
     task: Task
-    student: Model
-    teacher: Model | None  # None: labels only
+    model: Model  # what is trained: a student, a teacher, a model of another size
+    teacher_model: Model | None  # None: labels only
     optimizer: OptimizerConfig
     batch_size: int
     shared_batches: bool
@@ -100,7 +100,7 @@ def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
     """Returns the state before the first step, one replica for each seed."""
     inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), program.batch_size)).inputs
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
-    params = jax.vmap(lambda seed: program.student.init(named_key(seed, "init"), blank))(seeds)
+    params = jax.vmap(lambda seed: program.model.init(named_key(seed, "init"), blank))(seeds)
     opt_state = jax.vmap(optimizer.direction(program.optimizer).init)(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
@@ -126,7 +126,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     teacher_logits: Float[Array, "*places V"] | None,
-    replica: Replicas,
+    replica: Hyperparameters,
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """One step of one replica: gradient of the mean loss, optimizer update.
@@ -137,7 +137,7 @@ def train_step(
     dropout_key = named_key(replica.seed, "dropout", state.step)
 
     def objective(params: Params) -> tuple[Float[Array, ""], StepMetrics]:
-        logits, _ = program.student.apply(params, batch.inputs, dropout_key)
+        logits, _ = program.model.apply(params, batch.inputs, dropout_key)
         metrics = batch_loss(logits, teacher_logits, batch, replica.temperature, replica.label_weight)
         return ratio(metrics.loss), metrics
 
@@ -172,7 +172,7 @@ def evaluate(program: Program, num_batches: int, batch_size: int, params: Params
 
         def one(params: Params) -> StepMetrics:
             zero = jnp.zeros(())
-            return batch_loss(program.student.apply(params, batch.inputs)[0], None, batch, zero, zero)
+            return batch_loss(program.model.apply(params, batch.inputs)[0], None, batch, zero, zero)
 
         return jax.tree.map(jnp.add, total, over_replicas(one)(params)), None
 

@@ -16,15 +16,15 @@ from pdjax.chunk import Chunk, train_chunk
 from pdjax.config import EvaluationConfig, PlacementConfig
 from pdjax.config.placement import REPLICAS_ONLY
 from pdjax.errors import require
-from pdjax.step import Guide, Program, Replicas, TrainState, evaluate, init_state
+from pdjax.step import Hyperparameters, Program, Teacher, TrainState, evaluate, init_state
 from pdjax.types import Params, StepMetrics
 
 
 class Sweep(NamedTuple):
     """A program's compiled functions.
 
-    ``init(seeds)``, ``chunk(state, replicas, guide, data_seed, num_steps)`` and ``evaluate(params, seed)``; all
-    arrays that lead with the replica axis are spread over ``mesh``, and parameters as ``state`` says.
+    ``init(seeds)``, ``chunk(state, hyperparameters, teacher, data_seed, num_steps)`` and ``evaluate(params, seed)``;
+    all arrays that lead with the replica axis are spread over ``mesh``, and parameters as ``state`` says.
     """
 
     init: Callable[[Int[Array, "R"]], TrainState]
@@ -43,7 +43,7 @@ def build_sweep(
     placement: PlacementConfig = REPLICAS_ONLY,
     devices: Sequence[Any] | None = None,
 ) -> Sweep:
-    """Compiles (on first use) the functions of a sweep; a guide's values may change without recompilation.
+    """Compiles (on first use) the functions of a sweep; a teacher's values may change without recompilation.
 
     Equal programs share their compiled functions: the runs of an experiment, and its ablations, have many in common.
 
@@ -73,7 +73,7 @@ def _compiled(
     mesh: Mesh,
 ) -> Sweep:
     init, evaluate_all, state = _compiled_without_teacher(
-        program._replace(teacher=None), num_replicas, evaluation, placement.student == "sharded", mesh
+        program._replace(teacher_model=None), num_replicas, evaluation, placement.student == "sharded", mesh
     )
     metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
     return Sweep(
@@ -95,25 +95,25 @@ def _compiled_without_teacher(
     """Returns ``init``, ``evaluate`` and ``state`` of a sweep, which students with and without a teacher share."""
     init = functools.partial(init_state, program)
     shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))
-    place = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=split)
-    state = TrainState(sharding.replicated(mesh), place(shapes.params), place(shapes.opt_state))  # pyright: ignore
+    spread = functools.partial(sharding.sharded, mesh, leading=(sharding.REPLICA,), split=split)
+    state = TrainState(sharding.replicated(mesh), spread(shapes.params), spread(shapes.opt_state))  # pyright: ignore
     evaluator = functools.partial(evaluate, program, evaluation.num_batches, evaluation.batch_size)
     return jax.jit(init, out_shardings=state), jax.jit(evaluator, out_shardings=sharding.by_replica(mesh)), state
 
 
-def place_replicas(
+def place_hyperparameters(
     mesh: Mesh,
     seeds: Sequence[int],
     learning_rates: Sequence[float],
     temperatures: Sequence[float],
     label_weights: Sequence[float],
-) -> Replicas:
-    """Returns the replicas' settings as arrays on the mesh."""
+) -> Hyperparameters:
+    """Returns what the replicas differ in as arrays on the mesh."""
     reals = [np.array(values, np.float32) for values in (learning_rates, temperatures, label_weights)]
-    return Replicas(*sharding.put([np.array(seeds, np.int32), *reals], sharding.by_replica(mesh)))
+    return Hyperparameters(*sharding.put([np.array(seeds, np.int32), *reals], sharding.by_replica(mesh)))
 
 
-def place_teacher(sweep: Sweep, checkpoints: Params, stacked: bool) -> Params:
+def place_checkpoints(sweep: Sweep, checkpoints: Params, stacked: bool) -> Params:
     """Puts a teacher's parameters on the mesh: one checkpoint, or several ``stacked`` along a leading axis."""
     leading = (None,) if stacked else ()
     return sharding.put(checkpoints, sharding.sharded(sweep.mesh, checkpoints, leading, sweep.split_teacher))
@@ -125,10 +125,10 @@ def place_starts(sweep: Sweep, starts: Int[np.ndarray, "S"] | Int[np.ndarray, "R
     return sharding.put(starts, where)
 
 
-def place_guide(sweep: Sweep, guide: Guide) -> Guide:
-    """Puts a guide with a stack of checkpoints on the mesh."""
-    return Guide(
-        place_teacher(sweep, guide.checkpoints, stacked=True),
-        place_starts(sweep, np.asarray(guide.starts)),
-        sharding.put(guide.entries, sharding.replicated(sweep.mesh)),
+def place_teacher(sweep: Sweep, teacher: Teacher) -> Teacher:
+    """Puts a teacher whose checkpoints are stacked on the mesh."""
+    return Teacher(
+        place_checkpoints(sweep, teacher.checkpoints, stacked=True),
+        place_starts(sweep, np.asarray(teacher.starts)),
+        sharding.put(teacher.slots, sharding.replicated(sweep.mesh)),
     )

@@ -19,9 +19,9 @@ from pdjax.errors import TrainingError
 from pdjax.interrupt import Interrupt, Interrupted
 from pdjax.processes import agree, fetch, is_first, meet
 from pdjax.progress import Progress
-from pdjax.records import RunDescription, read_lessons, read_run, write_json
-from pdjax.residency import Lessons
-from pdjax.step import Guide, Replicas, TrainState
+from pdjax.records import RunDescription, read_measured, read_run, write_json
+from pdjax.residency import TeacherSource
+from pdjax.step import Hyperparameters, Teacher, TrainState
 from pdjax.store import CheckpointStore
 from pdjax.sweep import Sweep
 from pdjax.types import Params, exact_ratio
@@ -41,9 +41,9 @@ Keep = Callable[[int, Params, Mapping[str, ByReplica]], None]
 class Adapt(NamedTuple):
     """How an adaptive curriculum goes on.
 
-    ``decide(steps, accuracies, lessons)`` returns the starts of each replica's curriculum so far, from all evaluations
-    so far. ``measure(params)`` gives the lessons: how far each replica is with each of its K teachers; None if the
-    accuracy alone decides, and there are no lessons.
+    ``decide(steps, accuracies, measured)`` returns the starts of each replica's curriculum so far, from all evaluations
+    so far. ``measure(params)`` gives what is measured besides: how far each replica is with each of its K teachers;
+    None if the accuracy alone decides.
     """
 
     decide: Callable[[Sequence[int], Sequence[ByReplica], Sequence[ByTeacher]], list[tuple[int, ...]]]
@@ -56,8 +56,8 @@ class Job:
 
     description: RunDescription
     sweep: Sweep
-    replicas: Replicas
-    open_lessons: Callable[[], Lessons]  # how its teacher reaches the chunks
+    hyperparameters: Hyperparameters
+    open_source: Callable[[], TeacherSource]  # how its teacher reaches the chunks
     data_seed: int
     evaluation_seed: int
     evaluate_every: int
@@ -81,15 +81,15 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     writer = open_writer(directory, done, loop.writers, description)
     meet("records are those of the state")
     progress.skip(done or 0)
-    lessons = job.open_lessons()
-    history = _History(job, lessons, writer, directory, done)
+    source = job.open_source()
+    history = _History(job, source, writer, directory, done)
     try:
         state = _first_state(job, store, done)
         if done is None:
             history.add(0, _evaluate(job, state, 0, store, writer, progress), state.params)
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
-            state = _run_chunk(job, state, lessons.guide(before, step), step, loop.chunk_steps, store, writer)
+            state = _run_chunk(job, state, source.teacher(before, step), step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
@@ -105,7 +105,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
         write_json(directory / "result.json", {"step": budget, "identity": description.identity})
     finally:
-        lessons.close()
+        source.close()
         writer.close()
         store.close()
     meet(f"{description.name} is done")
@@ -114,8 +114,8 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
 def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainState:
     """Returns the initial state, or the saved one, on the sweep's devices."""
     if done is None:
-        return job.sweep.init(job.replicas.seed)
-    saved = store.restore(done, jax.eval_shape(job.sweep.init, job.replicas.seed))
+        return job.sweep.init(job.hyperparameters.seed)
+    saved = store.restore(done, jax.eval_shape(job.sweep.init, job.hyperparameters.seed))
     return sharding.put(saved, job.sweep.state)
 
 
@@ -125,8 +125,8 @@ class _History:
     Nothing of it is saved: a resumed run reads its own records and decides the same again.
     """
 
-    def __init__(self, job: Job, lessons: Lessons, writer: Writer, directory: Path, done: int | None):
-        self._job, self._lessons, self._writer, self._directory = job, lessons, writer, directory
+    def __init__(self, job: Job, source: TeacherSource, writer: Writer, directory: Path, done: int | None):
+        self._job, self._source, self._writer, self._directory = job, source, writer, directory
         self._steps: list[int] = []
         self._accuracy: list[ByReplica] = []
         self._measured: list[ByTeacher] = []
@@ -134,7 +134,7 @@ class _History:
         if done is not None and job.adapt is not None:
             curves = read_run(directory).evaluation
             self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
-            self._measured = read_lessons(directory)[1]
+            self._measured = read_measured(directory)[1]
             self._decide(job.adapt)
 
     def add(self, step: int, means: Mapping[str, ByReplica], params: Params) -> None:
@@ -146,7 +146,7 @@ class _History:
         self._accuracy.append(means["accuracy"])
         if adapt.measure is not None:
             self._measured.append(adapt.measure(params))
-            self._writer.write_lessons(step, self._measured[-1])
+            self._writer.write_measured(step, self._measured[-1])
         self._decide(adapt)
 
     def _decide(self, adapt: Adapt) -> None:
@@ -154,13 +154,13 @@ class _History:
         if starts != self._starts:
             self._starts = starts
             write_json(self._directory / "curriculum.json", {"starts": starts})
-            self._lessons.restart(starts)
+            self._source.restart(starts)
 
 
 def _run_chunk(
     job: Job,
     state: TrainState,
-    guide: Guide | None,
+    teacher: Teacher | None,
     step: int,
     chunk_steps: int,
     store: CheckpointStore,
@@ -168,7 +168,7 @@ def _run_chunk(
 ) -> TrainState:
     """Runs the chunk that ends at ``step`` and records the means over its batches."""
     seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
-    state, metrics = job.sweep.chunk(state, job.replicas, guide, seed, budget)
+    state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget)
     metrics = fetch(metrics)
     if not np.all(np.isfinite(metrics.loss.sum)):
         bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
@@ -210,12 +210,12 @@ def _require_finite(job: Job, what: str, values: ByReplica, step: int, store: Ch
     if not len(bad):
         return
     replica = int(bad[0])
-    settings = job.description.replicas[replica]
+    member = job.description.replicas[replica]
     good = store.latest_step()
     saved = f"the last good state is step {good}, {store.path(good)}" if good is not None else "no state was saved yet"
     raise TrainingError(
-        f"{job.description.name}: {what} is not finite at step {step} in replica {replica} (seed {settings.seed}, "
-        f"learning rate {settings.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
+        f"{job.description.name}: {what} is not finite at step {step} in replica {replica} (seed {member.seed}, "
+        f"learning rate {member.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
     )
 
 

@@ -36,7 +36,7 @@ class Writer(Protocol):
         """Takes the metrics of all replicas at a step; the arrays have shape [R]."""
         ...
 
-    def write_lessons(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
+    def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Takes how far each replica of an adaptive run is with each of its teachers."""
         ...
 
@@ -55,7 +55,7 @@ class NoWriter:
     def write(self, split: str, step: int, metrics: StepMetrics) -> None:
         """Drops the metrics."""
 
-    def write_lessons(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
+    def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Drops them too."""
 
     def flush(self) -> None:
@@ -104,10 +104,10 @@ class MetricsWriter:
             for sink in self._sinks:
                 sink.write(split, step, replica, {n: s / c if c else float("nan") for n, (s, c) in pairs.items()})
 
-    def write_lessons(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
+    def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Writes how far each replica of an adaptive run is with each of its teachers; to JSONL alone."""
         for replica, row in enumerate(values.tolist()):
-            self._file.write(json.dumps({"split": "lessons", "step": step, "replica": replica, "values": row}) + "\n")
+            self._file.write(json.dumps({"split": "measured", "step": step, "replica": replica, "values": row}) + "\n")
 
     def flush(self) -> None:
         """Makes all records durable; called before the training state of their step is saved."""
@@ -126,8 +126,8 @@ def _records_until(path: Path, step: int) -> list[str]:
     if not path.exists():
         return []
     lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
-    return [line for line in whole if json.loads(line)["step"] <= step]
+    complete = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
+    return [line for line in complete if json.loads(line)["step"] <= step]
 
 
 class TensorBoardSink:

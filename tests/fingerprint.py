@@ -9,7 +9,8 @@
 ``tests/fingerprint_runs.py`` leaves them). The lines hold
 
 - the SHA-256 of every leaf of teachers' and students' checkpoints, and of the last training state of every run;
-- every metric as its (sum, count), every column of a probe and every lesson, as hexadecimal floats: all bits;
+- every metric as its (sum, count), every column of a probe and what adaptive curricula go on by, as hexadecimal floats:
+  all bits;
 - selections, curricula, and where the runs ended, as integers;
 - the versions and devices that it was begun with: where these differ, bits may for no other reason.
 
@@ -33,7 +34,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "lessons": "measured",  # the split of metrics.jsonl
+}
 """What moved: old words of a line's settings, and what they are now, in any order of directories and outputs.
 
 Words are whole: between spaces, slashes and equals signs; several are one entry with what stands between them, as in

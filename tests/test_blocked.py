@@ -12,7 +12,7 @@ from pdjax import blocked
 from pdjax.chunk import train_chunk
 from pdjax.config import HierarchicalTaskConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
 from pdjax.models import build_model
-from pdjax.step import Guide, Program, Replicas, init_state
+from pdjax.step import Hyperparameters, Program, Teacher, init_state
 from pdjax.tasks import build_task
 
 SGD = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
@@ -27,23 +27,23 @@ def program_of(task=PARITY, teacher=None, shared=True, optimizer=SGD, width=30, 
     return Program(task, student, teacher, optimizer, 1, shared, "data")._replace(**changes)
 
 
-def members(num, guided):
+def members(num, taught):
     rates, temperatures = jnp.linspace(0.02, 0.05, num), jnp.full(num, 0.5)
-    return Replicas(jnp.arange(num), rates, temperatures, jnp.full(num, 0.25 if guided else 1.0))
+    return Hyperparameters(jnp.arange(num), rates, temperatures, jnp.full(num, 0.25 if taught else 1.0))
 
 
-def guide_of(program, starts, checkpoints=3):
-    teachers = program._replace(student=program.teacher)
+def teacher_of(program, starts, checkpoints=3):
+    teachers = program._replace(model=program.teacher_model)
     params = jax.jit(functools.partial(init_state, teachers))(jnp.arange(50, 50 + checkpoints)).params
     sharper = jax.tree.map(lambda leaf: 4 * leaf, params)  # than initial ones, so that a wrong checkpoint shows
-    return Guide(sharper, jnp.array(starts), jnp.arange(checkpoints) % checkpoints)
+    return Teacher(sharper, jnp.array(starts), jnp.arange(checkpoints) % checkpoints)
 
 
-def run(program, num, guide=None, steps=STEPS, total=STEPS):
-    replicas = members(num, guide is not None)
+def run(program, num, teacher=None, steps=STEPS, total=STEPS):
+    replicas = members(num, teacher is not None)
     state = jax.jit(functools.partial(init_state, program))(replicas.seed)
     chunk = jax.jit(functools.partial(train_chunk, program, steps))
-    return chunk(state, replicas, guide, jnp.int32(5), jnp.int32(total))
+    return chunk(state, replicas, teacher, jnp.int32(5), jnp.int32(total))
 
 
 def both_paths(monkeypatch, *arguments, **keywords):
@@ -91,16 +91,16 @@ def test_float32_differs_by_rounding_alone(monkeypatch):
 @pytest.mark.parametrize("starts", [(0, 64, 128), (0, 10, 70), (0, 1, 2)])
 def test_teachers_that_change_within_a_block_are_each_asked_at_their_steps(monkeypatch, shared, starts):
     program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
-    assert_close(*both_paths(monkeypatch, program, 3, guide_of(program, starts)), tolerance=1e-5)
+    assert_close(*both_paths(monkeypatch, program, 3, teacher_of(program, starts)), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_replicas_with_curricula_of_their_own(monkeypatch, shared):
     program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
-    guide = guide_of(program, (0, 0, 0))._replace(starts=jnp.array([[0, 500, 500], [-1, 0, 500], [-2, -1, 0]]))
-    in_blocks, one_by_one = both_paths(monkeypatch, program, 3, guide)
+    teacher = teacher_of(program, (0, 0, 0))._replace(starts=jnp.array([[0, 500, 500], [-1, 0, 500], [-2, -1, 0]]))
+    in_blocks, one_by_one = both_paths(monkeypatch, program, 3, teacher)
     assert_close(in_blocks, one_by_one, tolerance=1e-5)
-    alike = run(program, 3, guide._replace(starts=jnp.zeros(3, jnp.int32) + jnp.array([0, 500, 500])))
+    alike = run(program, 3, teacher._replace(starts=jnp.zeros(3, jnp.int32) + jnp.array([0, 500, 500])))
     last = np.asarray(alike[1].loss.sum)[:, 2] != np.asarray(one_by_one[1].loss.sum)[:, 2]
     assert last.mean() > 0.9  # the third replica really has another teacher
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pdjax.config import SelectionConfig
-from pdjax.evidence import Evidence, find_phases, find_robust_peak, find_spikes, find_transition
+from pdjax.evidence import Phases, find_loss_phases, find_robust_peak, find_spikes, find_transition
 from pdjax.selection import select
 
 STEPS = np.arange(0, 1601, 50)
@@ -17,7 +17,7 @@ def curve(knots):
 
 def test_finds_the_drop_after_the_plateau():
     """Random start, plateau at 1.0 until 400, drop to 0.7 until 600, slow end: the paper's three phases."""
-    phases = find_phases(STEPS, curve([(0, 1.95), (50, 1.05), (100, 1.0), (400, 0.99), (600, 0.69), (1600, 0.49)]))
+    phases = find_loss_phases(STEPS, curve([(0, 1.95), (50, 1.05), (100, 1.0), (400, 0.99), (600, 0.69), (1600, 0.49)]))
     assert phases is not None
     assert abs(phases.start - 400) <= 50
     assert abs(phases.end - 600) <= 50
@@ -41,26 +41,26 @@ def test_the_papers_phases_are_found_at_the_evaluations_of_its_configuration(loa
     steps = np.arange(0, training.steps + 1, every)
     noise = np.random.default_rng(0).normal(0, 0.002, steps.shape)
     loss = np.interp(steps, *zip(*PAPER[shape], strict=True)) + noise
-    phases = find_phases(steps, loss)
+    phases = find_loss_phases(steps, loss)
     assert phases is not None
     assert 300 <= phases.start <= 500
     assert 1000 <= phases.end <= 2200
     chosen = SelectionConfig("phase", None, None, None, None)
     stored = range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
-    assert select(chosen, stored, Evidence(phases)).teacher_steps == (1000, 8000)
-    assert find_phases(steps[:: 500 // every], loss[:: 500 // every]) is None
+    assert select(chosen, stored, Phases(phases)).teacher_steps == (1000, 8000)
+    assert find_loss_phases(steps[:: 500 // every], loss[:: 500 // every]) is None
 
 
 def test_noise_of_an_evaluation_does_not_move_the_phases():
     loss = curve([(0, 1.95), (50, 1.05), (100, 1.0), (400, 0.99), (600, 0.69), (1600, 0.49)])
     noise = np.random.default_rng(0).normal(0, 0.004, loss.shape)
-    phases = find_phases(STEPS, loss + noise)
+    phases = find_loss_phases(STEPS, loss + noise)
     assert phases is not None
     assert abs(phases.middle - 500) <= 50
 
 
 def test_a_plateau_from_the_start_as_in_parity():
-    phases = find_phases(STEPS, curve([(0, 0.693), (900, 0.69), (1100, 0.05), (1600, 0.01)]))
+    phases = find_loss_phases(STEPS, curve([(0, 0.693), (900, 0.69), (1100, 0.05), (1600, 0.01)]))
     assert phases is not None
     assert abs(phases.middle - 1000) <= 50
 
@@ -76,11 +76,11 @@ def test_a_plateau_from_the_start_as_in_parity():
     ids=["flat", "steady", "fast start only", "diverging"],
 )
 def test_no_transition_no_phases(knots):
-    assert find_phases(STEPS, curve(knots)) is None
+    assert find_loss_phases(STEPS, curve(knots)) is None
 
 
 def test_too_few_evaluations_have_no_phases():
-    assert find_phases(STEPS[:3], np.array([1.0, 1.0, 0.0])) is None
+    assert find_loss_phases(STEPS[:3], np.array([1.0, 1.0, 0.0])) is None
 
 
 def test_finds_the_rise_from_chance_to_the_end():

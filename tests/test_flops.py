@@ -11,7 +11,7 @@ from pdjax.chunk import train_chunk
 from pdjax.config import BertConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
 from pdjax.flops import count_products
 from pdjax.models import build_model
-from pdjax.step import Guide, Program, Replicas, init_state
+from pdjax.step import Hyperparameters, Program, Teacher, init_state
 from pdjax.tasks import build_task
 
 ADAM = OptimizerConfig("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8)
@@ -51,11 +51,11 @@ def test_mlp_distillation_by_hand(shared):
     student, teacher = build_model(MlpConfig("mlp", (narrow,)), task), build_model(MlpConfig("mlp", (wide,)), task)
     program = Program(task, student, teacher, ADAM, batch, shared, "data")
     state = init_state(program, jnp.arange(replicas))
-    teachers = init_state(program._replace(student=teacher), jnp.arange(2)).params
-    members = Replicas(jnp.arange(replicas), *(jnp.ones(replicas) for _ in range(3)))
-    guide = Guide(teachers, jnp.array([0, 3]), jnp.array([0, 1]))
+    teachers = init_state(program._replace(model=teacher), jnp.arange(2)).params
+    members = Hyperparameters(jnp.arange(replicas), *(jnp.ones(replicas) for _ in range(3)))
+    teacher = Teacher(teachers, jnp.array([0, 3]), jnp.array([0, 1]))
     count = count_products(
-        functools.partial(train_chunk, program, steps), state, members, guide, jnp.int32(0), jnp.int32(10)
+        functools.partial(train_chunk, program, steps), state, members, teacher, jnp.int32(0), jnp.int32(10)
     )
     forward = lambda width: 2 * batch * (d * width + width * classes)  # noqa: E731
     backward = 2 * batch * (narrow * classes * 2 + d * narrow)

@@ -10,9 +10,9 @@ import pytest
 from pdjax import sharding
 from pdjax.config import EvaluationConfig, MeshConfig, PlacementConfig, from_config_dict
 from pdjax.models import build_model
-from pdjax.step import Guide, Program, init_state
+from pdjax.step import Program, Teacher, init_state
 from pdjax.store import CheckpointStore
-from pdjax.sweep import build_sweep, place_guide, place_replicas
+from pdjax.sweep import build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks import build_task
 
 STEPS, REPLICAS = 4, 8
@@ -51,11 +51,11 @@ def prepare(program, mesh, split, devices=None):
     evaluation = EvaluationConfig(STEPS, 1, 8)
     sweep = build_sweep(program, STEPS, REPLICAS, evaluation, placement, devices)
     rates = [1e-3 * (1 + i) for i in range(REPLICAS)]
-    members = place_replicas(sweep.mesh, list(range(REPLICAS)), rates, [1e-1] * REPLICAS, [0.3] * REPLICAS)
-    teachers = init_state(program._replace(student=program.teacher), jnp.arange(2)).params
-    guide = Guide(jax.tree.map(lambda leaf: 5 * leaf, teachers), jnp.array([0, 2]), jnp.array([1, 0]))
+    members = place_hyperparameters(sweep.mesh, list(range(REPLICAS)), rates, [1e-1] * REPLICAS, [0.3] * REPLICAS)
+    teachers = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
+    teacher = Teacher(jax.tree.map(lambda leaf: 5 * leaf, teachers), jnp.array([0, 2]), jnp.array([1, 0]))
     state = sweep.init(members.seed)
-    return sweep, (state, members, place_guide(sweep, guide), np.int32(0), np.int32(10))
+    return sweep, (state, members, place_teacher(sweep, teacher), np.int32(0), np.int32(10))
 
 
 def losses(program, mesh, split="sharded", devices=None):
@@ -106,11 +106,11 @@ def test_a_mesh_of_replicas_communicates_nothing(program):
 def test_a_large_teacher_is_split_while_students_are_whole(program):
     placement = PlacementConfig(MeshConfig(2, 2, 2), "sharded", "replicated", "stacked")
     sweep = build_sweep(program, STEPS, REPLICAS, EvaluationConfig(STEPS, 1, 8), placement)
-    teachers = init_state(program._replace(student=program.teacher), jnp.arange(2)).params
-    placed = place_guide(sweep, Guide(teachers, jnp.array([0, 2]), jnp.array([1, 0]))).checkpoints
+    teachers = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
+    placed = place_teacher(sweep, Teacher(teachers, jnp.array([0, 2]), jnp.array([1, 0]))).checkpoints
     largest = max(jax.tree.leaves(placed), key=lambda leaf: leaf.size)
     assert largest.addressable_shards[0].data.size == largest.size // 4
-    state = sweep.init(place_replicas(sweep.mesh, list(range(8)), [0.1] * 8, [0.0] * 8, [0.0] * 8).seed)
+    state = sweep.init(place_hyperparameters(sweep.mesh, list(range(8)), [0.1] * 8, [0.0] * 8, [0.0] * 8).seed)
     for leaf in jax.tree.leaves(state.params):
         assert leaf.addressable_shards[0].data.shape == (4, *leaf.shape[1:])
 

@@ -23,8 +23,8 @@ from pdjax.progress import Progress
 from pdjax.records import Replica, RunDescription, read_json, read_run
 from pdjax.residency import Stacked
 from pdjax.saturation import saturation_starts
-from pdjax.step import Guide, Program, init_state
-from pdjax.sweep import build_sweep, place_guide, place_replicas
+from pdjax.step import Program, Teacher, init_state
+from pdjax.sweep import build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks import build_task
 from pdjax.train import Adapt, Job, train
 
@@ -55,13 +55,13 @@ def job(request):
     program = Program(task, built, built, optimizer, batch_size, False, "data")
     sweep = build_sweep(program, 10, 2, EvaluationConfig(20, 2, 64))
     teachers = jax.tree.map(lambda leaf: 3 * leaf, init_state(program, jnp.arange(10, 13)).params)
-    guide = Guide(teachers, jnp.tile(jnp.array([0, BUDGET * 9, BUDGET * 9]), (2, 1)), jnp.arange(3))
+    teacher = Teacher(teachers, jnp.tile(jnp.array([0, BUDGET * 9, BUDGET * 9]), (2, 1)), jnp.arange(3))
     replicas = (Replica(0, rate), Replica(1, rate))
     return Job(
         description=RunDescription("student", "adaptive-120", ("adaptive",), BUDGET, replicas, (0,), (1, 2, 3), "abc"),
         sweep=sweep,
-        replicas=place_replicas(sweep.mesh, [0, 1], [rate] * 2, [1.0] * 2, [0.0] * 2),
-        open_lessons=lambda: Stacked(sweep, place_guide(sweep, guide)),
+        hyperparameters=place_hyperparameters(sweep.mesh, [0, 1], [rate] * 2, [1.0] * 2, [0.0] * 2),
+        open_source=lambda: Stacked(sweep, place_teacher(sweep, teacher)),
         data_seed=0,
         evaluation_seed=0,
         evaluate_every=20,
@@ -102,14 +102,14 @@ def test_a_replica_equals_its_seed_alone(job, undisturbed, tmp_path):
     program = job.sweep.chunk.__wrapped__.args[0]
     assert isinstance(job.sweep.chunk.__wrapped__, functools.partial)
     sweep = build_sweep(program, 10, 1, EvaluationConfig(20, 2, 64))
-    guide = job.open_lessons().guide(0, 10)
-    guide = guide._replace(starts=guide.starts[1:])
+    teacher = job.open_source().teacher(0, 10)
+    teacher = teacher._replace(starts=teacher.starts[1:])
     alone = dataclasses.replace(
         job,
         description=description,
         sweep=sweep,
-        replicas=place_replicas(sweep.mesh, [1], [replica.learning_rate], [1.0], [0.0]),
-        open_lessons=lambda: Stacked(sweep, place_guide(sweep, guide)),
+        hyperparameters=place_hyperparameters(sweep.mesh, [1], [replica.learning_rate], [1.0], [0.0]),
+        open_source=lambda: Stacked(sweep, place_teacher(sweep, teacher)),
     )
     train(alone, tmp_path, LOOP, Interrupt(), Progress("test", BUDGET))
     one, both = read_run(tmp_path), read_run(undisturbed)

@@ -14,7 +14,7 @@ from pdjax.models import LinenModel, build_model
 from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import correlations
 from pdjax.probes.nonterminals import nonterminal_accuracy
-from pdjax.step import Guide, Program, Replicas, evaluate, init_state
+from pdjax.step import Hyperparameters, Program, Teacher, evaluate, init_state
 from pdjax.tasks import build_task
 
 MEANT = {"float32": Precision.HIGHEST, "tf32": Precision.HIGH, "bfloat16": Precision.DEFAULT}
@@ -62,14 +62,14 @@ def test_products_of_training(case, teacher, student):
     optimizer = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8) if name == "mlp" else adam
     batch_size = 1 if name == "mlp" else 2  # in blocks, where it can be
     program = Program(task, model(name, student, task), model(name, teacher, task), optimizer, batch_size, True, "data")
-    teaching = program._replace(student=program.teacher, teacher=None)
-    guide = Guide(shapes(teaching, 2).params, jnp.array([0, 1]), jnp.arange(2))
-    members = Replicas(jnp.arange(2), *[jnp.ones(2)] * 3)
+    teaching = program._replace(model=program.teacher_model, teacher_model=None)
+    teacher = Teacher(shapes(teaching, 2).params, jnp.array([0, 1]), jnp.arange(2))
+    members = Hyperparameters(jnp.arange(2), *[jnp.ones(2)] * 3)
     found = precisions(
         functools.partial(train_chunk, program, 2),
         shapes(program, 2),
         members,
-        guide,
+        teacher,
         jnp.int32(0),
         jnp.int32(9),
     )

@@ -9,8 +9,8 @@ from pdjax.config import EvaluationConfig
 from pdjax.errors import UserError
 from pdjax.models import build_model
 from pdjax.residency import Stacked, Streamed
-from pdjax.step import Guide, Program, init_state
-from pdjax.sweep import build_sweep, place_guide, place_replicas
+from pdjax.step import Program, Teacher, init_state
+from pdjax.sweep import build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks import build_task
 
 STARTS, TEACHER_STEPS, ROWS = (0, 3, 8, 12, 17), (10, 20, 30, 40, 50), 7
@@ -27,7 +27,7 @@ def program(tiny):
 @pytest.fixture(scope="module")
 def checkpoints(program):
     """Five teachers that differ, by step, as a store gives them."""
-    states = init_state(program._replace(student=program.teacher), jnp.arange(len(TEACHER_STEPS)))
+    states = init_state(program._replace(model=program.teacher_model), jnp.arange(len(TEACHER_STEPS)))
     each = [jax.tree.map(lambda leaf, i=i: 10 * np.asarray(leaf[i]), states.params) for i in range(len(TEACHER_STEPS))]
     return dict(zip(TEACHER_STEPS, each, strict=True))
 
@@ -40,18 +40,18 @@ def sweep(program):
 @pytest.fixture
 def streamed(sweep, checkpoints):
     """The curriculum, streamed."""
-    lessons = Streamed(sweep, checkpoints.__getitem__, STARTS, TEACHER_STEPS, ROWS)
-    yield lessons
-    lessons.close()
+    source = Streamed(sweep, checkpoints.__getitem__, STARTS, TEACHER_STEPS, ROWS)
+    yield source
+    source.close()
 
 
-def train(sweep, lessons):
+def train(sweep, source):
     """Returns the losses of six chunks and the student at their end."""
-    members = place_replicas(sweep.mesh, [0, 1], [5e-3] * 2, [1e-2] * 2, [0.0] * 2)
+    members = place_hyperparameters(sweep.mesh, [0, 1], [5e-3] * 2, [1e-2] * 2, [0.0] * 2)
     state, losses = sweep.init(members.seed), []
     for begin in range(0, CHUNK * CHUNKS, CHUNK):
-        guide = lessons.guide(begin, begin + CHUNK)
-        state, metrics = sweep.chunk(state, members, guide, np.int32(0), np.int32(100))
+        teacher = source.teacher(begin, begin + CHUNK)
+        state, metrics = sweep.chunk(state, members, teacher, np.int32(0), np.int32(100))
         losses.append(np.asarray(metrics.loss.sum))
     return np.concatenate(losses), jax.tree.map(np.asarray, state.params)
 
@@ -60,12 +60,12 @@ def test_streamed_checkpoints_teach_what_stacked_ones_do(sweep, checkpoints, str
     """Bit for bit, with switches within chunks, between them, and rows that never hold."""
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *checkpoints.values())
     starts = np.array([*STARTS, *[2**31 - 1] * (ROWS - len(STARTS))], np.int32)
-    entries = np.array([*range(len(STARTS)), 0, 0], np.int32)
-    losses, params = train(sweep, Stacked(sweep, place_guide(sweep, Guide(stack, starts, entries))))
+    slots = np.array([*range(len(STARTS)), 0, 0], np.int32)
+    losses, params = train(sweep, Stacked(sweep, place_teacher(sweep, Teacher(stack, starts, slots))))
     again, same = train(sweep, streamed)
     np.testing.assert_array_equal(again, losses)
     jax.tree.map(np.testing.assert_array_equal, same, params)
-    wrong = place_guide(sweep, Guide(stack, starts, entries[::-1].copy()))
+    wrong = place_teacher(sweep, Teacher(stack, starts, slots[::-1].copy()))
     assert not np.array_equal(train(sweep, Stacked(sweep, wrong))[0], losses)  # the order does matter
 
 
@@ -77,7 +77,7 @@ def test_the_device_holds_two_checkpoints(sweep, checkpoints, streamed):
 
     before = held()
     for begin in range(0, CHUNK * CHUNKS, CHUNK):
-        streamed.guide(begin, begin + CHUNK)
+        streamed.teacher(begin, begin + CHUNK)
         streamed._reader.submit(lambda: None).result()  # the next one has been read as well
         assert held() - before <= 2
     assert held() > before
@@ -85,13 +85,13 @@ def test_the_device_holds_two_checkpoints(sweep, checkpoints, streamed):
 
 def test_a_chunk_that_needs_three_checkpoints_is_refused(streamed):
     with pytest.raises(UserError, match=r"at most two checkpoints.*found 3 from student step 7 to 13.*chunk_steps"):
-        streamed.guide(7, 13)
+        streamed.teacher(7, 13)
 
 
 def test_a_resumed_run_begins_in_the_middle(sweep, streamed, checkpoints):
-    guide = streamed.guide(12, 16)
-    row = int(guide.entries[3])
-    jax.tree.map(np.testing.assert_array_equal, guide.checkpoint(jnp.int32(row)), checkpoints[40])
+    teacher = streamed.teacher(12, 16)
+    row = int(teacher.slots[3])
+    jax.tree.map(np.testing.assert_array_equal, teacher.checkpoint(jnp.int32(row)), checkpoints[40])
 
 
 def test_a_checkpoint_that_cannot_be_read_is_an_error_of_its_chunk(sweep, checkpoints):
@@ -100,12 +100,12 @@ def test_a_checkpoint_that_cannot_be_read_is_an_error_of_its_chunk(sweep, checkp
             raise UserError("checkpoint 30 as it was saved", "another SHA-256", "remove it")
         return checkpoints[step]
 
-    lessons = Streamed(sweep, load, STARTS, TEACHER_STEPS, ROWS)
-    lessons.guide(0, 4)
-    lessons.guide(4, 8)
+    source = Streamed(sweep, load, STARTS, TEACHER_STEPS, ROWS)
+    source.teacher(0, 4)
+    source.teacher(4, 8)
     with pytest.raises(UserError, match="checkpoint 30"):
-        lessons.guide(8, 12)
-    lessons.close()
+        source.teacher(8, 12)
+    source.close()
 
 
 def test_reading_the_next_checkpoint_does_not_hold_up_the_chunks(sweep, checkpoints):
@@ -115,12 +115,12 @@ def test_reading_the_next_checkpoint_does_not_hold_up_the_chunks(sweep, checkpoi
         time.sleep(0.2)
         return checkpoints[step]
 
-    lessons = Streamed(sweep, load, STARTS, TEACHER_STEPS, ROWS)
-    lessons.guide(0, 4)
-    first = lessons.waited_seconds
+    source = Streamed(sweep, load, STARTS, TEACHER_STEPS, ROWS)
+    source.teacher(0, 4)
+    first = source.waited_seconds
     for begin in range(4, CHUNK * CHUNKS, CHUNK):
         time.sleep(0.5)
-        lessons.guide(begin, begin + CHUNK)
-    lessons.close()
+        source.teacher(begin, begin + CHUNK)
+    source.close()
     assert first > 0.1  # it is measured
-    assert lessons.waited_seconds - first < 0.05 * 0.5 * (CHUNKS - 1)
+    assert source.waited_seconds - first < 0.05 * 0.5 * (CHUNKS - 1)

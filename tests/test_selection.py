@@ -3,7 +3,7 @@ import pytest
 from pdjax.config import SelectionConfig
 from pdjax.errors import UserError
 from pdjax.evidence import (
-    Evidence,
+    LossPhases,
     Phases,
     RobustPeak,
     Spike,
@@ -11,7 +11,7 @@ from pdjax.evidence import (
 )
 from pdjax.selection import measured_points, select
 
-PHASES = Phases(400, 510, 600, "because")
+PHASES = LossPhases(400, 510, 600, "because")
 AVAILABLE = list(range(100, 1601, 100))
 
 
@@ -19,11 +19,11 @@ def selection(kind, count=None, steps=None, points=None, levels=None):
     return SelectionConfig(kind, count, steps, points, levels)
 
 
-NOTHING = Evidence()
+NOTHING = Phases()
 
 
-def shown(**evidence):
-    return NOTHING._replace(**evidence)
+def shown(**phases):
+    return NOTHING._replace(**phases)
 
 
 def test_selections_as_tables():
@@ -31,9 +31,9 @@ def test_selections_as_tables():
         "final": select(selection("final"), AVAILABLE, NOTHING),
         "steps": select(selection("steps", steps=(300, 700)), AVAILABLE, NOTHING),
         "equal": select(selection("equal", count=8), AVAILABLE, NOTHING),
-        "phase": select(selection("phase"), AVAILABLE, shown(phases=PHASES)),
-        "multiples": select(selection("multiples"), AVAILABLE, shown(phases=PHASES)),
-        "multiples, 3": select(selection("multiples", count=3), AVAILABLE, shown(phases=PHASES)),
+        "phase": select(selection("phase"), AVAILABLE, shown(loss=PHASES)),
+        "multiples": select(selection("multiples"), AVAILABLE, shown(loss=PHASES)),
+        "multiples, 3": select(selection("multiples", count=3), AVAILABLE, shown(loss=PHASES)),
     }
     assert {name: row.teacher_steps for name, row in rows.items()} == {
         "final": (1600,),
@@ -48,15 +48,15 @@ def test_selections_as_tables():
 
 
 def test_the_final_teacher_is_never_its_own_intermediate_checkpoint():
-    late = Phases(1500, 1590, 1600, "late")
-    assert select(selection("phase"), AVAILABLE, shown(phases=late)).teacher_steps == (1500, 1600)
+    late = LossPhases(1500, 1590, 1600, "late")
+    assert select(selection("phase"), AVAILABLE, shown(loss=late)).teacher_steps == (1500, 1600)
 
 
 def test_errors_say_what_to_do():
     with pytest.raises(UserError, match=r"phase transition in the teacher's loss.*use selection.kind"):
         select(selection("phase"), AVAILABLE, NOTHING)
     with pytest.raises(UserError, match="checkpoint_every"):
-        select(selection("phase"), [1600], shown(phases=PHASES))
+        select(selection("phase"), [1600], shown(loss=PHASES))
     with pytest.raises(UserError, match="equally spaced"):
         select(selection("equal", count=7), AVAILABLE, NOTHING)
 
@@ -103,7 +103,7 @@ TURNS = {
 def test_automatic_choice_is_between_loss_and_robustness_within_the_drop(row):
     turn, first, words = row
     peak = None if turn is None else RobustPeak(turn, True, "there")
-    found = select(selection("auto"), AVAILABLE, shown(phases=PHASES, robust_peak=peak))
+    found = select(selection("auto"), AVAILABLE, shown(loss=PHASES, robust_peak=peak))
     assert found.teacher_steps == (first, 1600)
     assert words in found.reason
 
@@ -145,8 +145,8 @@ def test_no_training_shows_more_checkpoints_than_a_selection_has_points(config):
         later, last = min(step + 100, 1600), min(step + 200, 1600)
         spikes = (Spike(step, ""), Spike(later, ""), Spike(last, ""))
         peak, rise = RobustPeak(later, True, ""), Transition(step, later, last, "")
-        evidence = Evidence(Phases(step, step, last, ""), rise, spikes, peak)
-        counts.append(len(select(config, AVAILABLE, evidence).teacher_steps))
+        phases = Phases(LossPhases(step, step, last, ""), rise, spikes, peak)
+        counts.append(len(select(config, AVAILABLE, phases).teacher_steps))
     assert max(counts) == len(points) + 1  # and the final one
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from pdjax.curriculum import FOREVER
 from pdjax.models import build_model
-from pdjax.step import Guide, Program, init_state
-from pdjax.sweep import build_sweep, place_guide, place_replicas
+from pdjax.step import Program, Teacher, init_state
+from pdjax.sweep import build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks import build_task
 
 SEEDS = (3, 1, 4, 1_000_000)
@@ -22,17 +22,17 @@ def program(tiny):
     return Program(task, build_model(tiny.student, task), build_model(tiny.teacher, task), optimizer, 4, True, "data")
 
 
-def make_guide(program, entries):
-    checkpoints = init_state(program._replace(student=program.teacher), jnp.arange(2)).params
-    return Guide(jax.tree.map(lambda leaf: 10 * leaf, checkpoints), jnp.array([0, 5]), jnp.array(entries))
+def make_teacher(program, slots):
+    checkpoints = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
+    return Teacher(jax.tree.map(lambda leaf: 10 * leaf, checkpoints), jnp.array([0, 5]), jnp.array(slots))
 
 
-def run(program, tiny, seeds, entries=(0, 1)):
+def run(program, tiny, seeds, slots=(0, 1)):
     sweep = build_sweep(program, STEPS, len(seeds), tiny.evaluation)
     num = len(seeds)
-    members = place_replicas(sweep.mesh, seeds, [5e-3] * num, [1e-4] * num, [0.0] * num)
-    guide = place_guide(sweep, make_guide(program, entries))
-    return sweep.chunk(sweep.init(members.seed), members, guide, jnp.int32(0), jnp.int32(STEPS)), sweep, members
+    members = place_hyperparameters(sweep.mesh, seeds, [5e-3] * num, [1e-4] * num, [0.0] * num)
+    teacher = place_teacher(sweep, make_teacher(program, slots))
+    return sweep.chunk(sweep.init(members.seed), members, teacher, jnp.int32(0), jnp.int32(STEPS)), sweep, members
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -53,7 +53,7 @@ def test_replicas_are_spread_over_all_devices(program, tiny):
         assert len(leaf.sharding.device_set) == 4
         assert leaf.addressable_shards[0].data.shape[0] == 1
     text = (
-        sweep.chunk.lower(state, members, make_guide(program, (0, 1)), jnp.int32(0), jnp.int32(8)).compile().as_text()
+        sweep.chunk.lower(state, members, make_teacher(program, (0, 1)), jnp.int32(0), jnp.int32(8)).compile().as_text()
     )
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
         assert collective not in text
@@ -77,13 +77,13 @@ def heard_compilations():
 
 def test_changing_the_teacher_or_the_chunk_compiles_nothing_new(program, tiny):
     (state, _), sweep, members = run(program, tiny, SEEDS)
-    guides = [place_guide(sweep, make_guide(program, entries)) for entries in ((0, 1), (1, 0))]
+    teachers = [place_teacher(sweep, make_teacher(program, slots)) for slots in ((0, 1), (1, 0))]
     seed, total = jnp.int32(0), jnp.int32(100)
-    jax.block_until_ready((guides, seed, total))
+    jax.block_until_ready((teachers, seed, total))
     with heard_compilations() as compilations:
-        for guide in guides:
+        for teacher in teachers:
             for _ in range(2):
-                state, _ = sweep.chunk(state, members, guide, seed, total)
+                state, _ = sweep.chunk(state, members, teacher, seed, total)
         assert compilations == []
         jax.jit(lambda x: x * 3 + 1)(jnp.ones(7))  # the listener does hear compilations
         assert compilations
@@ -93,9 +93,9 @@ def test_changing_the_teacher_or_the_chunk_compiles_nothing_new(program, tiny):
 def test_every_replica_has_a_curriculum_of_its_own_beside_it(program, tiny):
     """An adaptive curriculum goes on without another compilation, and lies where its replica does."""
     sweep = build_sweep(program, STEPS, len(SEEDS), tiny.evaluation)
-    members = place_replicas(sweep.mesh, SEEDS, [5e-3] * 4, [1e-4] * 4, [0.0] * 4)
+    members = place_hyperparameters(sweep.mesh, SEEDS, [5e-3] * 4, [1e-4] * 4, [0.0] * 4)
     tables = [jnp.array([[0, FOREVER]] * 4), jnp.array([[0, 12], [0, FOREVER], [0, 9], [0, FOREVER]])]
-    first, second = (place_guide(sweep, make_guide(program, (0, 1))._replace(starts=table)) for table in tables)
+    first, second = (place_teacher(sweep, make_teacher(program, (0, 1))._replace(starts=table)) for table in tables)
     assert len(first.starts.sharding.device_set) == 4
     assert first.starts.addressable_shards[0].data.shape == (1, 2)
     seed, total = jnp.int32(0), jnp.int32(100)
@@ -117,6 +117,6 @@ def test_every_replica_has_a_curriculum_of_its_own_beside_it(program, tiny):
 def test_chunk_reuses_the_memory_of_the_state(program, tiny):
     (state, _), sweep, members = run(program, tiny, SEEDS)
     old = jax.tree.leaves(state.params)[0]
-    guide = place_guide(sweep, make_guide(program, (0, 1)))
-    sweep.chunk(state, members, guide, jnp.int32(0), jnp.int32(STEPS))
+    teacher = place_teacher(sweep, make_teacher(program, (0, 1)))
+    sweep.chunk(state, members, teacher, jnp.int32(0), jnp.int32(STEPS))
     assert old.is_deleted()

@@ -17,7 +17,7 @@ from pdjax.residency import Stacked
 from pdjax.stages.adaptive import adaptation
 from pdjax.step import Program, TrainState
 from pdjax.store import CheckpointStore
-from pdjax.sweep import build_sweep, place_replicas
+from pdjax.sweep import build_sweep, place_hyperparameters
 from pdjax.tasks import build_task
 from pdjax.train import Job, train
 from pdjax.types import Mean, StepMetrics
@@ -38,8 +38,8 @@ def make_job(tiny):
         job = Job(
             description=description,
             sweep=sweep,
-            replicas=place_replicas(sweep.mesh, [0, 1], learning_rates, [0.0, 0.0], [1.0, 1.0]),
-            open_lessons=lambda: Stacked(sweep, None),
+            hyperparameters=place_hyperparameters(sweep.mesh, [0, 1], learning_rates, [0.0, 0.0], [1.0, 1.0]),
+            open_source=lambda: Stacked(sweep, None),
             data_seed=0,
             evaluation_seed=0,
             evaluate_every=4,
@@ -98,7 +98,7 @@ def test_interrupted_and_resumed_run_has_the_same_bits(interrupt_at, make_job, l
 class Told:
     """The starts that an adaptive curriculum is told, and no teacher."""
 
-    def guide(self, begin, end):
+    def teacher(self, begin, end):
         return None
 
     def restart(self, starts):
@@ -141,21 +141,21 @@ def test_a_resumed_run_decides_what_an_uninterrupted_one_did(interrupt_at, make_
         job,
         description=dataclasses.replace(job.description, budget=evaluations, replicas=students),
         sweep=recited(job.sweep, right, count),
-        replicas=place_replicas(job.sweep.mesh, *np.zeros((4, replicas))),
+        hyperparameters=place_hyperparameters(job.sweep.mesh, *np.zeros((4, replicas))),
     )
     loop = dataclasses.replace(loop, chunk_steps=1, save_every=evaluations)
-    whole, parts = Told(), Told()
+    uninterrupted, parts = Told(), Told()
 
     def run(told, directory, interrupt):
-        train(dataclasses.replace(job, open_lessons=lambda: told), directory, loop, interrupt, Progress("test", 30))
+        train(dataclasses.replace(job, open_source=lambda: told), directory, loop, interrupt, Progress("test", 30))
 
-    run(whole, tmp_path / "whole", Interrupt())
+    run(uninterrupted, tmp_path / "uninterrupted", Interrupt())
     with pytest.raises(Interrupted, match=f"saved at step {looks}"):
         run(parts, tmp_path / "parts", interrupt_at(looks))
     run(parts, tmp_path / "parts", Interrupt())
-    assert max(map(len, whole.starts)) > 2
-    assert parts.starts == whole.starts
-    assert read_run(tmp_path / "parts").starts == read_run(tmp_path / "whole").starts
+    assert max(map(len, uninterrupted.starts)) > 2
+    assert parts.starts == uninterrupted.starts
+    assert read_run(tmp_path / "parts").starts == read_run(tmp_path / "uninterrupted").starts
 
 
 def test_records_behind_the_saved_state_are_dropped(interrupt_at, make_job, loop, undisturbed, tmp_path):

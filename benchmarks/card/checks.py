@@ -17,7 +17,7 @@ from pdjax.config import MlpConfig, OptimizerConfig, ParityTaskConfig, PcfgTaskC
 from pdjax.models import LinenModel, build_model
 from pdjax.models.attention import HIDDEN, flash, products
 from pdjax.precision import products_in
-from pdjax.step import Program, Replicas, init_state
+from pdjax.step import Hyperparameters, Program, init_state
 from pdjax.tasks import build_task
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.types import Batch
@@ -136,7 +136,7 @@ def _blocks() -> dict[str, Any]:
     task = build_task(ParityTaskConfig("parity", 50, 5, "first", 0))
     sgd = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
     program = Program(task, build_model(MlpConfig("mlp", (100,)), task), None, sgd, 1, True, "train")
-    members = Replicas(jnp.arange(2), *(jnp.full(2, value) for value in (1e-2, 0.0, 1.0)))
+    members = Hyperparameters(jnp.arange(2), *(jnp.full(2, value) for value in (1e-2, 0.0, 1.0)))
     found = []
     for applies in (blocked.applies, lambda program: False):
         original, blocked.applies = blocked.applies, applies

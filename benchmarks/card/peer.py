@@ -118,11 +118,11 @@ def _wait() -> None:
 
 def training_step(case: Case, size: Size, way: str) -> tuple[Callable[[], None], Callable[..., torch.Tensor]]:
     """Returns a function that takes one training step, and the loss it lowers, of a batch (see ``draw``)."""
-    device, guided = _device(), case.lesson == "distillation"
-    heads = size.student_heads if guided else size.teacher_heads
+    device, taught = _device(), case.loss == "distillation"
+    heads = size.student_heads if taught else size.teacher_heads
     trained = model(case.model, size.layers, heads, size.head_dim, size.length).to(device).train()
     teacher = None
-    if guided:
+    if taught:
         teacher = model(case.model, size.layers, size.teacher_heads, size.head_dim, size.length).to(device).eval()
     adam = torch.optim.Adam(trained.parameters(), RATE, betas=(0.9, 0.95), fused=True)
     stream = itertools.cycle([draw(size, device, seed) for seed in range(8)])

@@ -17,7 +17,7 @@ from pdjax.plan.hardware import chip_of
 from pdjax.plan.hlo import count_work
 from pdjax.precision import products_in
 from pdjax.stages.programs import student_program, teacher_program
-from pdjax.sweep import place_guide, place_teacher
+from pdjax.sweep import place_checkpoints, place_teacher
 from pdjax.tasks.pcfg import PcfgTask
 
 from .records import Records, essence
@@ -110,7 +110,7 @@ def _kernel() -> dict[str, Any]:
     return {"µs a turn": 1e6 * seconds / turns, "kernels a turn": kernels / turns}
 
 
-def _mlp(tiny: bool, guided: bool) -> dict[str, Any]:
+def _mlp(tiny: bool, taught: bool) -> dict[str, Any]:
     """Measures the training of the paper's batch-1 MLPs: the teacher, or the students that it teaches."""
     path = Path(__file__).parents[2] / "configs" / "parity_mlp.py"
     spec = importlib.util.spec_from_file_location("parity_mlp", path)
@@ -119,10 +119,10 @@ def _mlp(tiny: bool, guided: bool) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = from_config_dict(module.get_config("smoke" if tiny else "paper"))
-    training = student_program(config, guided=True) if guided else teacher_program(config)
+    training = student_program(config, taught=True) if taught else teacher_program(config)
     computes: dict[str, Compute] = {"teacher": config.teacher.compute, "student": config.student.compute}
     chunk = config.loop.chunk_steps
-    prepared = prepare(training.program, training.num_replicas, chunk, SWITCHES if guided else 1, computes)
+    prepared = prepare(training.program, training.num_replicas, chunk, SWITCHES if taught else 1, computes)
     return measure(prepared)
 
 
@@ -131,14 +131,14 @@ def _switching(tiny: bool) -> dict[str, Any]:
     size = (TINY if tiny else SIZES)["laptop"]
     prepared = prepare_case(Case("bert", "laptop", "distillation", 1, "float32"), size, checkpoints=SWITCHES)
     arguments = values(prepared)
-    guide = arguments[2]
+    teacher = arguments[2]
     progressive = timed(chunk_runner(prepared, arguments))
     never = np.array([0, *[2**30] * (SWITCHES - 1)], np.int32)
     state, rows, _, *scalars = values(prepared)
-    constant = place_guide(prepared.sweep, guide._replace(starts=never))
+    constant = place_teacher(prepared.sweep, teacher._replace(starts=never))
     one_shot = timed(chunk_runner(prepared, (state, rows, constant, *scalars)))
-    checkpoint = jax.tree.map(lambda leaf: np.asarray(leaf[0]), guide.checkpoints)
-    bringing = timed(_waiting(lambda: place_teacher(prepared.sweep, checkpoint, stacked=False)))
+    checkpoint = jax.tree.map(lambda leaf: np.asarray(leaf[0]), teacher.checkpoints)
+    bringing = timed(_waiting(lambda: place_checkpoints(prepared.sweep, checkpoint, stacked=False)))
     return {
         "progressive ms": 1e3 * progressive,
         "one-shot ms": 1e3 * one_shot,

@@ -24,8 +24,8 @@ from pdjax.plan.hlo import count_work
 from pdjax.plan.program import abstract_arguments, roofline
 from pdjax.residency import memory_of
 from pdjax.stages.programs import Training
-from pdjax.step import Guide, Program
-from pdjax.sweep import Sweep, build_sweep, place_guide, place_replicas
+from pdjax.step import Program, Teacher
+from pdjax.sweep import Sweep, build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 from pdjax.types import Batch, Params
 
@@ -65,12 +65,12 @@ class Case(NamedTuple):
 
     model: Literal["bert", "gpt2"]
     size: str
-    lesson: Literal["labels", "distillation"]
+    loss: Literal["labels", "distillation"]
     replicas: int
     compute: Compute
 
     def __str__(self) -> str:
-        return f"{self.model} {self.size} {self.lesson} x{self.replicas} {self.compute}"
+        return f"{self.model} {self.size} {self.loss} x{self.replicas} {self.compute}"
 
 
 COMPUTES: tuple[Compute, ...] = ("float32", "tf32", "bfloat16")
@@ -145,9 +145,9 @@ def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
         transformer(case.model, size.layers, heads, size.head_dim, size.length, case.compute)
         for heads in (size.teacher_heads, size.student_heads)
     )
-    guided = case.lesson == "distillation"
-    trained, guide = (student, teacher) if guided else (teacher, None)
-    program = Program(task, trained, guide, ADAM, size.batch, True, "train")
+    taught = case.loss == "distillation"
+    trained, teacher_model = (student, teacher) if taught else (teacher, None)
+    program = Program(task, trained, teacher_model, ADAM, size.batch, True, "train")
     return prepare(program, case.replicas, size.steps, checkpoints, dict.fromkeys(("teacher", "student"), case.compute))
 
 
@@ -164,18 +164,18 @@ def prepare(program: Program, replicas: int, steps: int, checkpoints: int, compu
 
 def values(prepared: Prepared) -> tuple[Any, ...]:
     """Returns arguments for a chunk: random parameters, and a curriculum that uses every teacher."""
-    state, members, guide, seed, total = prepared.shapes
-    count, guided = len(members.seed), prepared.program.teacher is not None
-    rows = place_replicas(
-        prepared.sweep.mesh, range(count), [RATE] * count, [TEMPERATURE] * count, [float(not guided)] * count
+    state, members, teacher, seed, total = prepared.shapes
+    count, taught = len(members.seed), prepared.program.teacher_model is not None
+    rows = place_hyperparameters(
+        prepared.sweep.mesh, range(count), [RATE] * count, [TEMPERATURE] * count, [float(not taught)] * count
     )
-    if guide is not None:
-        checkpoints = len(guide.entries)
+    if teacher is not None:
+        checkpoints = len(teacher.slots)
         each = np.arange(checkpoints, dtype=np.int32)
         starts = each * max(1, prepared.steps // checkpoints)
-        guide = place_guide(prepared.sweep, Guide(filled(guide.checkpoints), starts, each))  # pyright: ignore
+        teacher = place_teacher(prepared.sweep, Teacher(filled(teacher.checkpoints), starts, each))  # pyright: ignore
     scalars = (jax.device_put(np.int32(value), leaf.sharding) for value, leaf in ((0, seed), (2**30, total)))
-    return (filled(state), rows, guide, *scalars)
+    return (filled(state), rows, teacher, *scalars)
 
 
 def filled(shapes: Any) -> Any:
@@ -195,7 +195,7 @@ def measure(prepared: Prepared) -> dict[str, Any]:
     chip = chip_of(device)
     # Counted in float32, whose attention is plain products: what cuDNN does inside of its kernels cannot be counted.
     plain = prepared.program._replace(
-        student=exactly(prepared.program.student), teacher=exactly(prepared.program.teacher)
+        model=exactly(prepared.program.model), teacher_model=exactly(prepared.program.teacher_model)
     )
     products = count_products(functools.partial(train_chunk, plain, prepared.steps), *prepared.shapes)
     fits = prepared.memory <= memory_of(device)

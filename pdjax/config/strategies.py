@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pdjax.config.probes import NgramsConfig
 from pdjax.errors import require
+from pdjax.losses import LABELS_ONLY, Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +155,9 @@ class StrategyConfig:
         return self.schedule in ("till_saturate", "till_robust")
 
     @property
-    def loss(self) -> tuple[float, float]:
+    def loss(self) -> Loss:
         """Temperature and label weight; without a teacher there is no temperature."""
-        return (0.0, 1.0) if self.schedule == "labels" else (self.temperature, self.label_weight)
+        return LABELS_ONLY if self.schedule == "labels" else Loss(self.temperature, self.label_weight)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,8 +75,8 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     stacked = are_stacked(config.placement.residency, checkpoints * size, memory)
     programs = [plan("teacher", teacher_program(config), held=1)]
     held = checkpoints if stacked else None
-    for guided, replicas in runs:
-        programs.append(plan(_student_name(guided, replicas), student_program(config, guided, replicas), held=held))
+    for taught, replicas in runs:
+        programs.append(plan(_student_name(taught, replicas), student_program(config, taught, replicas), held=held))
     sizes = config.sizes
     if sizes is not None:
         models = [(f"size {p}/{label}", m) for p, panel in sizes.panels.items() for label, m in panel.items()]
@@ -119,13 +119,13 @@ def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[Group]]:
     """Returns the runs of students by their program: whether they have a teacher, and how many replicas each trains."""
     found: dict[tuple[bool, int], list[Group]] = {}
     for run in foresee_runs(config, config.teacher_training.checkpoints):
-        guided = config.strategies[run.strategies[0]].schedule != "labels"
-        found.setdefault((guided, len(run.replicas)), []).append(run)
+        taught = config.strategies[run.strategies[0]].schedule != "labels"
+        found.setdefault((taught, len(run.replicas)), []).append(run)
     return dict(sorted(found.items(), key=lambda item: (not item[0][0], item[0][1])))
 
 
-def _student_name(guided: bool, replicas: int) -> str:
-    return f"students {'with a teacher' if guided else 'of labels'} x {replicas}"
+def _student_name(taught: bool, replicas: int) -> str:
+    return f"students {'with a teacher' if taught else 'of labels'} x {replicas}"
 
 
 def _stages(

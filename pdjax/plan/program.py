@@ -19,7 +19,7 @@ from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
 from pdjax.residency import memory_of
 from pdjax.stages.programs import Training, compiled
-from pdjax.step import Guide, Replicas, TrainState
+from pdjax.step import Hyperparameters, Teacher, TrainState
 from pdjax.store import tree_bytes
 from pdjax.sweep import Sweep
 from pdjax.types import Params
@@ -160,8 +160,8 @@ def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tu
     rates: Any = jax.ShapeDtypeStruct((count,), jnp.float32, sharding=rows)
     scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     state: TrainState = _shaped(jax.eval_shape(sweep.init, seeds), sweep.state)
-    guide = None if training.program.teacher is None else _abstract_guide(training, sweep, held)
-    return state, Replicas(seeds, rates, rates, rates), guide, scalar, scalar
+    teacher = None if training.program.teacher_model is None else _abstract_teacher(training, sweep, held)
+    return state, Hyperparameters(seeds, rates, rates, rates), teacher, scalar, scalar
 
 
 def bytes_on_a_device(tree: Any) -> int:
@@ -189,23 +189,23 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
     return statistics.median(chunks[1:]), statistics.median(evaluations[1:])
 
 
-def _abstract_guide(training: Training, sweep: Sweep, held: int | None) -> Guide:
+def _abstract_teacher(training: Training, sweep: Sweep, held: int | None) -> Teacher:
     whole = sharding.replicated(sweep.mesh)
     one = teacher_shape(training)
     rows: Any = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=whole)
     if held is None:
         placed = _shaped(one, sharding.sharded(sweep.mesh, one, (), sweep.split_teacher))
-        return Guide((placed, placed), rows, rows)
+        return Teacher((placed, placed), rows, rows)
     stack = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((held, *leaf.shape), leaf.dtype), one)
-    return Guide(_shaped(stack, sharding.sharded(sweep.mesh, stack, (None,), sweep.split_teacher)), rows, rows)
+    return Teacher(_shaped(stack, sharding.sharded(sweep.mesh, stack, (None,), sweep.split_teacher)), rows, rows)
 
 
 def teacher_shape(training: Training) -> Params:
     """Returns the shapes of a program's teacher."""
     program = training.program
-    assert program.teacher is not None
+    assert program.teacher_model is not None
     inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(program.teacher.init, jax.random.key(0), inputs)
+    return jax.eval_shape(program.teacher_model.init, jax.random.key(0), inputs)
 
 
 def _shaped(tree: Any, shardings: Any) -> Any:

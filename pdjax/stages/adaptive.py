@@ -33,10 +33,10 @@ def adaptation(config: Config, strategy: StrategyConfig, teachers: Callable[[], 
         rule, agrees = strategy.saturation, strategy.saturation.score == "agreement"
 
         def decide_by_scores(
-            steps: Sequence[int], accuracy: Sequence[ByReplica], lessons: Sequence[ByTeacher]
+            steps: Sequence[int], accuracy: Sequence[ByReplica], measured: Sequence[ByTeacher]
         ) -> list[tuple[int, ...]]:
             alike = np.repeat(np.stack(accuracy)[:, :, None], count, axis=2)  # whoever the teacher is
-            scores = np.stack(lessons) if agrees else alike
+            scores = np.stack(measured) if agrees else alike
             return [saturation_starts(rule, steps, scores[:, replica]) for replica in range(scores.shape[1])]
 
         return Adapt(decide_by_scores, _agreement(config, teachers()) if agrees else None)
@@ -44,9 +44,9 @@ def adaptation(config: Config, strategy: StrategyConfig, teachers: Callable[[], 
         crossing = strategy.crossing
 
         def decide_by_robustness(
-            steps: Sequence[int], _: Sequence[ByReplica], lessons: Sequence[ByTeacher]
+            steps: Sequence[int], _: Sequence[ByReplica], measured: Sequence[ByTeacher]
         ) -> list[tuple[int, ...]]:
-            surplus = np.stack(lessons)
+            surplus = np.stack(measured)
             return [crossing_starts(crossing, steps, surplus[:, replica]) for replica in range(surplus.shape[1])]
 
         return Adapt(decide_by_robustness, _surplus(config, crossing, teachers()))
@@ -62,7 +62,7 @@ def _agreement(config: Config, teachers: Params) -> Callable[[Params], ByTeacher
     @jax.jit
     def measure(params: Params, teachers: Params, seed: Int[Array, ""]) -> Mean:
         return jax.lax.map(
-            lambda lesson: agreement(task, student, teacher, evaluation, params, lesson, seed).same, teachers
+            lambda checkpoint: agreement(task, student, teacher, evaluation, params, checkpoint, seed).same, teachers
         )
 
     def agreed(params: Params) -> ByTeacher:

@@ -12,18 +12,18 @@ from jaxtyping import Int
 from pdjax.config import Config
 from pdjax.curriculum import padded
 from pdjax.records import RunDescription
-from pdjax.residency import Lessons, Stacked, Streamed, are_stacked, memory_of
+from pdjax.residency import Stacked, Streamed, TeacherSource, are_stacked, memory_of
 from pdjax.stages.teacher import teacher_shape
-from pdjax.step import Guide
+from pdjax.step import Teacher
 from pdjax.store import CheckpointStore, stack, tree_bytes
-from pdjax.sweep import Sweep, place_guide
+from pdjax.sweep import Sweep, place_teacher
 
 logger = logging.getLogger("pdjax")
 
 
-def plan_lessons(
+def plan_sources(
     config: Config, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
-) -> Callable[[RunDescription, Sweep], Lessons]:
+) -> Callable[[RunDescription, Sweep], TeacherSource]:
     """Returns how each of several runs gets its checkpoints, as ``placement.residency`` asks.
 
     Stacked, all runs share one stack of the checkpoints that any of them uses, and have tables of one length: runs
@@ -31,30 +31,30 @@ def plan_lessons(
     since every replica may be at another checkpoint.
     """
     like = teacher_shape(config)
-    guided = [d for d in descriptions if d.starts]
-    used = tuple(sorted({step for d in guided for step in d.teacher_steps}))
-    rows = max((len(d.teacher_steps) for d in guided), default=0)
+    taught = [d for d in descriptions if d.starts]
+    used = tuple(sorted({step for d in taught for step in d.teacher_steps}))
+    rows = max((len(d.teacher_steps) for d in taught), default=0)
     memory = min(memory_of(device) for device in jax.local_devices())
     stacked = are_stacked(config.placement.residency, len(used) * tree_bytes(like), memory)
-    if guided:
+    if taught:
         logger.info(
             "students: %d checkpoints of %.1f MB, %s", len(used), tree_bytes(like) / 1e6,
             "all on the device" if stacked else "streamed, two on the device at a time",
         )  # fmt: skip
     stack_of = functools.cache(lambda steps: stack(trajectory, steps, like))
 
-    def lessons(description: RunDescription, sweep: Sweep) -> Lessons:
+    def source(description: RunDescription, sweep: Sweep) -> TeacherSource:
         if not description.starts:
             return Stacked(sweep, None)
         if stacked or is_adaptive(description):
             steps = used if stacked else description.teacher_steps
-            starts, entries = _starts(description, rows), _entries(description, steps, rows)
-            guide = Guide(stack_of(steps), jnp.asarray(starts), jnp.asarray(entries))
-            return Stacked(sweep, place_guide(sweep, guide))
+            starts, slots = _starts(description, rows), _slots(description, steps, rows)
+            teacher = Teacher(stack_of(steps), jnp.asarray(starts), jnp.asarray(slots))
+            return Stacked(sweep, place_teacher(sweep, teacher))
         read = functools.partial(trajectory.restore, like=like)
         return Streamed(sweep, read, description.starts, description.teacher_steps, rows)
 
-    return lessons
+    return source
 
 
 def is_adaptive(description: RunDescription) -> bool:
@@ -67,6 +67,6 @@ def _starts(description: RunDescription, rows: int) -> Int[np.ndarray, "S"] | In
     return np.tile(starts, (len(description.replicas), 1)) if is_adaptive(description) else starts
 
 
-def _entries(description: RunDescription, steps: Sequence[int], rows: int) -> Int[np.ndarray, "S"]:
-    entries = [steps.index(step) for step in description.teacher_steps]
-    return np.array(entries + [0] * (rows - len(entries)), np.int32)
+def _slots(description: RunDescription, steps: Sequence[int], rows: int) -> Int[np.ndarray, "S"]:
+    slots = [steps.index(step) for step in description.teacher_steps]
+    return np.array(slots + [0] * (rows - len(slots)), np.int32)

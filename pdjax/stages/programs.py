@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pdjax.config import Config, ModelConfig, PlacementConfig, SizesConfig
+from pdjax.losses import LABELS_ONLY, Loss
 from pdjax.models import build_model
 from pdjax.records import Replica, product_of_replicas
 from pdjax.step import Program
@@ -26,7 +27,7 @@ def teacher_seeds(config: Config) -> tuple[int, ...]:
     return (config.teacher_training.seed, *config.teacher_training.extra_seeds)
 
 
-def student_replicas(config: Config, losses: Sequence[tuple[float, float]] = ((0.0, 1.0),)) -> tuple[Replica, ...]:
+def student_replicas(config: Config, losses: Sequence[Loss] = (LABELS_ONLY,)) -> tuple[Replica, ...]:
     """Returns the replicas of a student run with so many losses, each a temperature and a label weight."""
     return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates, losses)
 
@@ -36,8 +37,8 @@ def teacher_program(config: Config) -> Training:
     task, training = build_task(config.task), config.teacher_training
     program = Program(
         task=task,
-        student=build_model(config.teacher, task),
-        teacher=None,
+        model=build_model(config.teacher, task),
+        teacher_model=None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=False,  # teachers of several seeds are independent of each other
@@ -47,16 +48,16 @@ def teacher_program(config: Config) -> Training:
     return Training(program, config.teacher, len(teacher_seeds(config)), placement)
 
 
-def student_program(config: Config, guided: bool, num_replicas: int | None = None) -> Training:
-    """Returns the program of strategies with a teacher (``guided``), or of those without.
+def student_program(config: Config, taught: bool, num_replicas: int | None = None) -> Training:
+    """Returns the program of strategies with a teacher (``taught``), or of those without.
 
     ``num_replicas`` is that of the run; None is a run of one strategy.
     """
     task, training = build_task(config.task), config.student_training
     program = Program(
         task=task,
-        student=build_model(config.student, task),
-        teacher=build_model(config.teacher, task) if guided else None,
+        model=build_model(config.student, task),
+        teacher_model=build_model(config.teacher, task) if taught else None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=training.shared_batches,
@@ -71,8 +72,8 @@ def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Trai
     task = build_task(config.task)
     program = Program(
         task=task,
-        student=build_model(model, task),
-        teacher=None,
+        model=build_model(model, task),
+        teacher_model=None,
         optimizer=sizes.optimizer,
         batch_size=sizes.batch_size,
         shared_batches=sizes.shared_batches,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pdjax import curriculum as curricula
 from pdjax.config import Config, StrategyConfig, digest_of
 from pdjax.curriculum import Curriculum
-from pdjax.evidence import Evidence
+from pdjax.evidence import Phases
 from pdjax.records import Replica, RunDescription
 from pdjax.selection import select
 from pdjax.stages.programs import student_replicas
@@ -57,7 +57,7 @@ def foresee_runs(config: Config, stored: Sequence[int]) -> list[Group]:
     def course_of(name: str, budget: int) -> Course:
         strategy = config.strategies[name]
         if strategy.selection.is_given:
-            steps = select(strategy.selection, stored, Evidence()).teacher_steps
+            steps = select(strategy.selection, stored, Phases()).teacher_steps
             return _course(strategy, steps, stored, budget)
         found_by = (strategy.schedule, strategy.selection, strategy.duration, strategy.kappa)
         return Course((), (), (*found_by, strategy.saturation, strategy.crossing))

@@ -8,11 +8,11 @@ import numpy as np
 
 from pdjax.config import Config
 from pdjax.evidence import (
-    Evidence,
+    Phases,
     RobustPeak,
     Spike,
     Transition,
-    find_phases,
+    find_loss_phases,
     find_robust_peak,
     find_spikes,
     find_transition,
@@ -30,15 +30,15 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
       UserError: the training did not show what a selection needs, or a checkpoint is not stored.
     """
     transitions = _find_transitions(config, workdir, available)
-    evidence = gather_evidence(workdir, transitions[0])
-    selections = {name: select(s.selection, available, evidence) for name, s in config.strategies.items()}
-    spikes = evidence.spikes
+    phases = recorded_phases(workdir, transitions[0])
+    selections = {name: select(s.selection, available, phases) for name, s in config.strategies.items()}
+    spikes = phases.spikes
     record = {
-        "phases": None if evidence.phases is None else dataclasses.asdict(evidence.phases),
-        "transition": None if evidence.transition is None else dataclasses.asdict(evidence.transition),
+        "phases": None if phases.loss is None else dataclasses.asdict(phases.loss),
+        "transition": None if phases.transition is None else dataclasses.asdict(phases.transition),
         "transitions": [None if t is None else dataclasses.asdict(t) for t in transitions],  # of all teachers
         "spikes": None if spikes is None else [dataclasses.asdict(spike) for spike in spikes],
-        "robust_peak": None if evidence.robust_peak is None else dataclasses.asdict(evidence.robust_peak),
+        "robust_peak": None if phases.robust_peak is None else dataclasses.asdict(phases.robust_peak),
         "strategies": {
             name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
             for name, strategy in config.strategies.items()
@@ -49,11 +49,11 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
     return selections
 
 
-def gather_evidence(workdir: Path, transition: Transition | None) -> Evidence:
+def recorded_phases(workdir: Path, transition: Transition | None) -> Phases:
     """Reads the curves of the teacher that students learn from, and its probes if there are any."""
     curves = read_run(workdir / "teacher").evaluation
-    phases = find_phases(curves.steps, curves.loss[:, 0])
-    return Evidence(phases, transition, _find_spikes(workdir), _find_robust_peak(workdir))
+    loss = find_loss_phases(curves.steps, curves.loss[:, 0])
+    return Phases(loss, transition, _find_spikes(workdir), _find_robust_peak(workdir))
 
 
 def _find_transitions(config: Config, workdir: Path, available: Sequence[int]) -> list[Transition | None]:

@@ -11,7 +11,7 @@ from pdjax.records import RunDescription, product_of_replicas
 from pdjax.residency import Stacked
 from pdjax.stages.programs import compiled, size_program
 from pdjax.stages.workdir import is_done
-from pdjax.sweep import place_replicas
+from pdjax.sweep import place_hyperparameters
 from pdjax.train import Job, train
 
 logger = logging.getLogger("pdjax")
@@ -55,14 +55,14 @@ def _job(config: Config, sizes: SizesConfig, description: RunDescription, model:
     return Job(
         description=description,
         sweep=sweep,
-        replicas=place_replicas(
+        hyperparameters=place_hyperparameters(
             sweep.mesh,
             seeds=[replica.seed for replica in replicas],
             learning_rates=[replica.learning_rate for replica in replicas],
             temperatures=[replica.temperature for replica in replicas],
             label_weights=[replica.label_weight for replica in replicas],
         ),
-        open_lessons=lambda: Stacked(sweep, None),
+        open_source=lambda: Stacked(sweep, None),
         data_seed=config.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,

@@ -15,16 +15,16 @@ from pdjax.errors import UserError
 from pdjax.interrupt import Interrupt
 from pdjax.progress import Progress
 from pdjax.records import RunDescription
-from pdjax.residency import Lessons
+from pdjax.residency import TeacherSource
 from pdjax.stages.adaptive import adaptation
-from pdjax.stages.lessons import plan_lessons
+from pdjax.stages.lessons import plan_sources
 from pdjax.stages.programs import compiled, student_program
 from pdjax.stages.runs import plan_runs
 from pdjax.stages.teacher import open_trajectory, teacher_shape
 from pdjax.stages.workdir import is_done
 from pdjax.step import init_state
 from pdjax.store import SAFETY, CheckpointStore, require_space, stack, tree_bytes
-from pdjax.sweep import Sweep, place_replicas
+from pdjax.sweep import Sweep, place_hyperparameters
 from pdjax.train import Adapt, ByReplica, Job, train
 from pdjax.types import Params
 
@@ -45,17 +45,17 @@ def train_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         pending = [run for run in runs if not is_done(run_directory(workdir, run[1]), run[1])]
         replicas = sum(len(description.replicas) for _, description in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
-        sweep_of = functools.cache(lambda guided, count: compiled(config, student_program(config, guided, count)))
-        lessons_of = plan_lessons(config, trajectory, [description for _, description in runs])
+        sweep_of = functools.cache(lambda taught, count: compiled(config, student_program(config, taught, count)))
+        source_of = plan_sources(config, trajectory, [description for _, description in runs])
         _announce_disk(config, workdir, [description for _, description in pending])
         with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
             progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
             for strategy, description in pending:
                 sweep = sweep_of(strategy.schedule != "labels", len(description.replicas))
-                open_lessons = functools.partial(lessons_of, description, sweep)
+                open_source = functools.partial(source_of, description, sweep)
                 teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(config))
                 adapt = adaptation(config, strategy, teachers, len(description.teacher_steps))
-                _train(config, workdir, description, sweep, open_lessons, adapt, interrupt, progress)
+                _train(config, workdir, description, sweep, open_source, adapt, interrupt, progress)
     finally:
         trajectory.close()
 
@@ -72,13 +72,13 @@ def open_checkpoints(workdir: Path, description: RunDescription) -> CheckpointSt
 
 def students_shape(config: Config, count: int) -> Params:
     """Returns the stacked parameters of so many students as shapes."""
-    program = student_program(config, guided=False).program
+    program = student_program(config, taught=False).program
     return jax.eval_shape(functools.partial(init_state, program), jax.ShapeDtypeStruct((count,), jnp.int32)).params
 
 
 def untrained_students(config: Config, description: RunDescription) -> Params:
     """Returns the stacked parameters that the students of a run begin with."""
-    program = student_program(config, guided=False).program
+    program = student_program(config, taught=False).program
     seeds = jnp.array([replica.seed for replica in description.replicas], jnp.int32)
     return init_state(program, seeds).params
 
@@ -103,13 +103,13 @@ def _train(
     workdir: Path,
     description: RunDescription,
     sweep: Sweep,
-    open_lessons: Callable[[], Lessons],
+    open_source: Callable[[], TeacherSource],
     adapt: Adapt | None,
     interrupt: Interrupt,
     progress: Progress,
 ) -> None:
     """Trains a run, keeping its checkpoints if the configuration says so."""
-    job = _job(config, description, sweep, open_lessons, adapt)
+    job = _job(config, description, sweep, open_source, adapt)
     directory = run_directory(workdir, description)
     if config.student_training.checkpoint_every is None:
         train(job, directory, config.loop, interrupt, progress)
@@ -130,21 +130,21 @@ def _job(
     config: Config,
     description: RunDescription,
     sweep: Sweep,
-    open_lessons: Callable[[], Lessons],
+    open_source: Callable[[], TeacherSource],
     adapt: Adapt | None,
 ) -> Job:
     replicas = description.replicas
     return Job(
         description=description,
         sweep=sweep,
-        replicas=place_replicas(
+        hyperparameters=place_hyperparameters(
             sweep.mesh,
             seeds=[replica.seed for replica in replicas],
             learning_rates=[replica.learning_rate for replica in replicas],
             temperatures=[replica.temperature for replica in replicas],
             label_weights=[replica.label_weight for replica in replicas],
         ),
-        open_lessons=open_lessons,
+        open_source=open_source,
         data_seed=config.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,

@@ -21,7 +21,7 @@ from pdjax.residency import Stacked
 from pdjax.stages.programs import compiled, teacher_program, teacher_seeds
 from pdjax.stages.workdir import is_done
 from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
-from pdjax.sweep import Sweep, place_replicas
+from pdjax.sweep import Sweep, place_hyperparameters
 from pdjax.tasks import build_task
 from pdjax.train import KEPT_STATES, ByReplica, Job, train
 from pdjax.types import Params
@@ -63,8 +63,10 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
     job = Job(
         description=description,
         sweep=sweep,
-        replicas=place_replicas(sweep.mesh, seeds, [training.learning_rate] * count, [0.0] * count, [1.0] * count),
-        open_lessons=lambda: Stacked(sweep, None),
+        hyperparameters=place_hyperparameters(
+            sweep.mesh, seeds, [training.learning_rate] * count, [0.0] * count, [1.0] * count
+        ),
+        open_source=lambda: Stacked(sweep, None),
         data_seed=training.seed,
         evaluation_seed=config.seed,
         evaluate_every=config.evaluation.every,

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from pdjax.chunk import train_chunk
 from pdjax.config import Config, from_config_dict
-from pdjax.evidence import Evidence, Phases, RobustPeak, Spike, Transition
+from pdjax.evidence import LossPhases, Phases, RobustPeak, Spike, Transition
 from pdjax.experiment import settings_of
 from pdjax.models import build_model
 from pdjax.plan.experiment import most_checkpoints
@@ -18,7 +18,7 @@ from pdjax.selection import select
 from pdjax.stages import runs
 from pdjax.stages.runs import foresee_runs, plan_runs
 from pdjax.stages.teacher import stored_steps
-from pdjax.step import Guide, Program, Replicas, init_state
+from pdjax.step import Hyperparameters, Program, Teacher, init_state
 from pdjax.tasks import build_task
 
 
@@ -82,18 +82,17 @@ def trace(task, model, teacher, training, seeds, adaptive):
       adaptive: whether each has a curriculum of its own.
     """
     task, (optimizer, batch_size, shared) = build_task(task), training
-    student, guide = build_model(model, task), None
-    program = Program(task, student, None, optimizer, batch_size, shared, "data")
-    members = Replicas(jnp.arange(seeds), *[jnp.ones(seeds)] * 3)
+    program, teaching = Program(task, build_model(model, task), None, optimizer, batch_size, shared, "data"), None
+    members = Hyperparameters(jnp.arange(seeds), *[jnp.ones(seeds)] * 3)
     state = jax.eval_shape(functools.partial(init_state, program), members.seed)
     if teacher is not None:
-        program = program._replace(teacher=build_model(teacher, task))
-        asked = program._replace(student=program.teacher)
+        program = program._replace(teacher_model=build_model(teacher, task))
+        asked = program._replace(model=program.teacher_model)
         checkpoints = jax.eval_shape(functools.partial(init_state, asked), jnp.arange(8)).params
         starts = jnp.tile(jnp.arange(8), (seeds, 1)) if adaptive else jnp.arange(8)
-        guide = Guide(checkpoints, starts, jnp.arange(8))
+        teaching = Teacher(checkpoints, starts, jnp.arange(8))
     chunk = functools.partial(train_chunk, program, 3)
-    after, metrics = jax.eval_shape(chunk, state, members, guide, jnp.int32(0), jnp.int32(100))
+    after, metrics = jax.eval_shape(chunk, state, members, teaching, jnp.int32(0), jnp.int32(100))
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     assert metrics.loss.sum.shape == metrics.accuracy.sum.shape == (3, seeds)
 
@@ -141,8 +140,8 @@ class Trajectory:
 def shown(steps):
     """Returns a training that shows everything, at four steps."""
     first, second, third, fourth = steps
-    return Evidence(
-        phases=Phases(first, second, fourth, ""),
+    return Phases(
+        loss=LossPhases(first, second, fourth, ""),
         transition=Transition(first, second, third, ""),
         spikes=tuple(Spike(step, "") for step in steps),
         robust_peak=RobustPeak(fourth, True, ""),

@@ -10,7 +10,7 @@ import pytest
 from pdjax.config import BertConfig, Gpt2Config, MlpConfig, OptimizerConfig, ParityTaskConfig
 from pdjax.models import build_model
 from pdjax.step import Program, init_state
-from pdjax.sweep import build_sweep, place_replicas
+from pdjax.sweep import build_sweep, place_hyperparameters
 from pdjax.tasks import build_task
 
 PARITY = ParityTaskConfig("parity", 8, 2, "first", 0)
@@ -48,7 +48,7 @@ def test_training_updates_float32_parameters(case, tiny):
         task, rounded, None, OptimizerConfig("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8), 16, True, "d"
     )
     sweep = build_sweep(program, 20, 2, tiny.evaluation)
-    members = place_replicas(sweep.mesh, [0, 1], [1e-3] * 2, [0.0] * 2, [1.0] * 2)
+    members = place_hyperparameters(sweep.mesh, [0, 1], [1e-3] * 2, [0.0] * 2, [1.0] * 2)
     before = init_state(program, jnp.arange(2)).params
     state, metrics = sweep.chunk(sweep.init(members.seed), members, None, np.int32(0), np.int32(20))
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}

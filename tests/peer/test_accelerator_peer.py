@@ -28,12 +28,12 @@ def test_both_sides_have_the_same_parameters_but_for_those_of_token_types(card, 
     assert count == sum(leaf.size for leaf in jax.tree.leaves(ours)) + types
 
 
-@pytest.mark.parametrize("lesson", ["labels", "distillation"])
+@pytest.mark.parametrize("loss", ["labels", "distillation"])
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_an_eager_step_lowers_the_loss_it_says(card, kind, lesson):
+def test_an_eager_step_lowers_the_loss_it_says(card, kind, loss):
     """After eight rounds of eight batches the loss of one of them has fallen."""
     size = card.training.Size(1, 1, 1, 8, 4, 8, 1)
-    case = card.training.BASE._replace(model=kind, lesson=lesson)
+    case = card.training.BASE._replace(model=kind, loss=loss)
     step, loss = card.peer.training_step(case, size, "eager")
     batch = card.peer.draw(size, torch.device("cpu"), 0)
     before = loss(*batch).item()

@@ -13,7 +13,7 @@ from pdjax.config import BertConfig, OptimizerConfig
 from pdjax.models import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.hf import bert_from_hf, bert_to_hf
-from pdjax.step import Program, Replicas, TrainState, train_step
+from pdjax.step import Hyperparameters, Program, TrainState, train_step
 from pdjax.types import Batch
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
@@ -119,7 +119,7 @@ def test_training_step_by_step(maker):
 
     config = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
     program = Program(None, our_model(*student_shape), our_model(*shape), config, 8, False, "train")  # type: ignore
-    replica = Replicas(jnp.array(0), jnp.array(rate), jnp.array(temperature), jnp.array(0.0))
+    replica = Hyperparameters(jnp.array(0), jnp.array(rate), jnp.array(temperature), jnp.array(0.0))
 
     @jax.jit
     def step(state, batch):

@@ -64,15 +64,15 @@ def placed(config, mesh, split):
 @pytest.mark.parametrize(("mesh", "split"), [((2, 1, 4), "sharded"), ((2, 1, 4), "replicated"), ((2, 1, 1), "sharded")])
 def test_bytes_on_a_device_are_those_of_placed_arrays(smoke, mesh, split):
     config = placed(smoke, mesh, split)
-    training, devices = student_program(config, guided=True), jax.devices()[: np.prod(mesh)]
+    training, devices = student_program(config, taught=True), jax.devices()[: np.prod(mesh)]
     sweep = compiled(config, training, devices)
-    state, _, guide, _, _ = abstract_arguments(training, sweep, held=3)
+    state, _, teacher, _, _ = abstract_arguments(training, sweep, held=3)
     real = sweep.init(jax.device_put(np.arange(2, dtype=np.int32), state.step.sharding))
     shards = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(real)]
     assert bytes_on_a_device(state) == sum(shards)
-    whole = 3 * sum(leaf.size * 4 for leaf in jax.tree.leaves(guide.checkpoints)) // 3
+    whole = 3 * sum(leaf.size * 4 for leaf in jax.tree.leaves(teacher.checkpoints)) // 3
     parts = mesh[2] if split == "sharded" else 1
-    assert bytes_on_a_device(guide.checkpoints) == pytest.approx(whole / parts, rel=0.05)  # small biases stay whole
+    assert bytes_on_a_device(teacher.checkpoints) == pytest.approx(whole / parts, rel=0.05)  # small biases stay whole
 
 
 def test_given_checkpoints_are_counted_and_found_ones_added(smoke):
@@ -113,9 +113,9 @@ def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
     assert all(p.bound == "measured" and p.seconds > 0 for p in plan.programs)
     assert plan.fits
     assert plan.assumed is None
-    guided = plan.programs[1]
-    assert guided.teacher_products == 2 * 2 * (10 * 100 + 100 * 2)  # two replicas, each with an example of its own
-    assert plan.programs[2].teacher_products == 2 * guided.teacher_products
+    taught = plan.programs[1]
+    assert taught.teacher_products == 2 * 2 * (10 * 100 + 100 * 2)  # two replicas, each with an example of its own
+    assert plan.programs[2].teacher_products == 2 * taught.teacher_products
     assert plan.programs[3].teacher_products == 0
     assert "stacked (11 checkpoints" in plan.residency
     text = as_text(plan)
@@ -276,7 +276,7 @@ def test_unknown_topologies_say_what_there_is(name):
 def test_chunks_of_the_papers_size_lower_for_every_platform(load_config_file, name, variant):
     """Only lowered, for one device: nothing of this size is compiled or run."""
     config = from_config_dict(load_config_file(name).get_config(variant))
-    training = student_program(config, guided=True)  # in which the teacher runs as well
+    training = student_program(config, taught=True)  # in which the teacher runs as well
     sweep = compiled(config, training, jax.devices()[:1])
     arguments = abstract_arguments(training, sweep, held=2)
     exported = jax.export.export(sweep.chunk, platforms=("cpu", "cuda", "tpu"))(*arguments)

@@ -25,7 +25,7 @@ from pdjax.probe_records import read_string_probes
 from pdjax.probes import ngrams
 from pdjax.probes.agreement import agreement
 from pdjax.progress import Progress
-from pdjax.records import read_json, read_lessons, read_run
+from pdjax.records import read_json, read_measured, read_run
 from pdjax.saturation import crossing_starts, saturation_starts
 from pdjax.stages import probes, students
 from pdjax.stages.adaptive import adaptation
@@ -123,9 +123,9 @@ def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
 @pytest.mark.parametrize("name", ["agree", "cross"])
 def test_adaptive_students_decide_by_what_is_recorded(workdir, name):
     run = read_run(workdir / "students" / f"{name}-24")
-    steps, lessons = read_lessons(workdir / "students" / f"{name}-24")
+    steps, measured = read_measured(workdir / "students" / f"{name}-24")
     assert steps == run.evaluation.steps.tolist()
-    values = np.stack(lessons)
+    values = np.stack(measured)
     assert values.shape == (len(steps), 2, 3)
     for replica, starts in enumerate(run.starts):
         if name == "agree":

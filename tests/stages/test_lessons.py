@@ -44,11 +44,11 @@ def test_all_residencies_leave_the_same_records(small, tmp_path, monkeypatch):
         config = with_residency(small, residency.split()[0])
         train_teacher(config, tmp_path / residency, Interrupt())
         train_students(config, tmp_path / residency, Interrupt())
-    found = [metrics(tmp_path / residency) for residency in ("stacked", "streamed", "auto", "auto without memory")]
-    assert len(found[0]) == 3
-    assert found[1] == found[0]
-    assert found[2] == found[0]
-    assert found[3] == found[0]
+    recorded = [metrics(tmp_path / residency) for residency in ("stacked", "streamed", "auto", "auto without memory")]
+    assert len(recorded[0]) == 3
+    assert recorded[1] == recorded[0]
+    assert recorded[2] == recorded[0]
+    assert recorded[3] == recorded[0]
 
 
 def test_an_adaptive_curriculum_is_never_streamed(load_config_file):

@@ -13,7 +13,7 @@ from pdjax.config import Gpt2Config, OptimizerConfig, PcfgLanguageTaskConfig
 from pdjax.errors import UserError
 from pdjax.losses import cross_entropy
 from pdjax.models import build_model
-from pdjax.step import Program, Replicas, batch_loss, evaluate, init_state
+from pdjax.step import Hyperparameters, Program, batch_loss, evaluate, init_state
 from pdjax.tasks import build_task
 from pdjax.tasks.grammar import load_grammar
 from pdjax.tasks.pcfg import PcfgLanguageTask
@@ -245,7 +245,7 @@ def test_training_beats_guessing_on_boundaries():
     held_out = sample(batch_size=4096, grammar="cfg3b", root=10, level=2)
     shares = np.bincount(held_out.targets[held_out.weights > 0]) / held_out.weights.sum()
     guessing = -np.sum(shares * np.log(shares))
-    members = Replicas(jnp.arange(2), jnp.full(2, 1e-2), jnp.ones(2), jnp.ones(2))
+    members = Hyperparameters(jnp.arange(2), jnp.full(2, 1e-2), jnp.ones(2), jnp.ones(2))
     state = init_state(program, members.seed)
     chunk = jax.jit(functools.partial(train_chunk, program, 100))
     measure = jax.jit(functools.partial(evaluate, program, 4, 64))
