@@ -1,20 +1,8 @@
 """Losses from labels and from a teacher (equations 1 to 4), per place; callers mask and average."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-
-
-class Loss(NamedTuple):
-    """What a replica learns from: ``mixed`` with this temperature and weight of the labels."""
-
-    temperature: float  # of the teacher; 0 is its most probable class
-    label_weight: float  # alpha, between 0 (the teacher alone) and 1
-
-
-LABELS_ONLY = Loss(temperature=0.0, label_weight=1.0)
 
 
 def cross_entropy(logits: Float[Array, "*places V"], targets: Int[Array, "*places"]) -> Float[Array, "*places"]:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pdjax.losses import LABELS_ONLY, Loss
+from pdjax.config import LABELS_ONLY, Loss
 from pdjax.processes import is_first
 from pdjax.types import exact_ratio
 

@@ -18,9 +18,11 @@ from pdjax.config.probes import (
     ProbesConfig,
 )
 from pdjax.config.strategies import (
+    LABELS_ONLY,
     AblationConfig,
     ComparisonConfig,
     CrossingConfig,
+    Loss,
     SaturationConfig,
     SelectionConfig,
     StrategyConfig,
@@ -42,6 +44,7 @@ from pdjax.config.training import (
 )
 
 __all__ = [
+    "LABELS_ONLY",
     "AblationConfig",
     "AgreementConfig",
     "AttentionConfig",
@@ -54,6 +57,7 @@ __all__ = [
     "Gpt2Config",
     "HierarchicalTaskConfig",
     "LoopConfig",
+    "Loss",
     "MeshConfig",
     "MlpConfig",
     "ModelConfig",

@@ -3,11 +3,20 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pdjax.config.probes import NgramsConfig
 from pdjax.errors import require
-from pdjax.losses import LABELS_ONLY, Loss
+
+
+class Loss(NamedTuple):
+    """What a student learns from: ``losses.mixed`` with this temperature and weight of the labels."""
+
+    temperature: float  # of the teacher; 0 is its most probable class
+    label_weight: float  # alpha, between 0 (the teacher alone) and 1
+
+
+LABELS_ONLY = Loss(temperature=0.0, label_weight=1.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pdjax.config import Config, ModelConfig, PlacementConfig, SizesConfig
-from pdjax.losses import LABELS_ONLY, Loss
+from pdjax.config import LABELS_ONLY, Config, Loss, ModelConfig, PlacementConfig, SizesConfig
 from pdjax.models import build_model
 from pdjax.records import Replica, product_of_replicas
 from pdjax.step import Program
