@@ -167,4 +167,4 @@ def test_other_training_does_not_run_in_blocks(changes):
 
 def test_an_mlp_with_two_hidden_layers_does_not_run_in_blocks():
     task = build_task(PARITY)
-    assert not blocked.applies(program_of(student=build_model(MlpConfig("mlp", (8, 8)), task)))
+    assert not blocked.applies(program_of(model=build_model(MlpConfig("mlp", (8, 8)), task)))

@@ -63,13 +63,13 @@ def test_products_of_training(case, teacher, student):
     batch_size = 1 if name == "mlp" else 2  # in blocks, where it can be
     program = Program(task, model(name, student, task), model(name, teacher, task), optimizer, batch_size, True, "data")
     teaching = program._replace(model=program.teacher_model, teacher_model=None)
-    teacher = Teacher(shapes(teaching, 2).params, jnp.array([0, 1]), jnp.arange(2))
+    checkpoints = Teacher(shapes(teaching, 2).params, jnp.array([0, 1]), jnp.arange(2))
     members = Hyperparameters(jnp.arange(2), *[jnp.ones(2)] * 3)
     found = precisions(
         functools.partial(train_chunk, program, 2),
         shapes(program, 2),
         members,
-        teacher,
+        checkpoints,
         jnp.int32(0),
         jnp.int32(9),
     )
@@ -95,7 +95,7 @@ def test_products_of_probes_but_not_of_the_models_they_look_at(tiny):
     strings, bits = build_task(tiny.task), build_task(PARITY)
     bert, gpt2 = model("bert", "bfloat16", strings), model("gpt2", "bfloat16", bits)
     seed = jnp.int32(0)
-    training = functools.partial(Program, teacher=None, optimizer=OptimizerConfig(*ADAM), batch_size=2)
+    training = functools.partial(Program, teacher_model=None, optimizer=OptimizerConfig(*ADAM), batch_size=2)
     of_bert = shapes(training(strings, bert, shared_batches=True, data_name="data"), 2).params
     of_gpt2 = shapes(training(bits, gpt2, shared_batches=True, data_name="data"), 2).params
     membership = jnp.ones((8, 3))

@@ -56,7 +56,7 @@ def loop(tiny):
 
 def final_state(job, directory):
     store = CheckpointStore(directory / "state", {"run": job.description.identity})
-    state = store.restore(BUDGET, jax.eval_shape(job.sweep.init, job.replicas.seed))
+    state = store.restore(BUDGET, jax.eval_shape(job.sweep.init, job.hyperparameters.seed))
     store.close()
     return state
 
@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_finite_names_step_replica_and_last_good_state(make_j
     assert "state" in message
     store = CheckpointStore(tmp_path / "state", {"run": "abc"})
     for step in store.steps():  # whatever was saved is good
-        state = store.restore(step, jax.eval_shape(job.sweep.init, job.replicas.seed))
+        state = store.restore(step, jax.eval_shape(job.sweep.init, job.hyperparameters.seed))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
