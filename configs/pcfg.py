@@ -140,7 +140,7 @@ PAPER = LAPTOP | dict(
 ABLATIONS = dict(
     kappa_budgets=(400, 800),
     other_budgets=(400, 800),
-    setting_budgets=(800,),
+    variant_budgets=(800,),
     mask_rates=(0.15, 0.5),
     grammars={"cfg3h": 16, "cfg3i": 16},  # with the symbol under which their strings are of like length
     wide_heads=4,
@@ -188,7 +188,7 @@ SIZES = {
         | dict(
             kappa_budgets=(2000, 4000, 8000, 16000),
             other_budgets=(2000, 4000, 8000),
-            setting_budgets=(2000, 4000, 8000),
+            variant_budgets=(2000, 4000, 8000),
             grammars={"cfg3h": None, "cfg3i": None},
             wide_heads=16,
             size_heads=(8, 16, 32),
@@ -203,8 +203,8 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'short' has shorter strings and longer training; 'ablations' has more strategies and settings, at a laptop's size,
-    and 'paper-ablations' at the paper's.
+    'short' has shorter strings and longer training; 'ablations' has more strategies, and other masks, grammars and
+    students, at a laptop's size, and 'paper-ablations' at the paper's.
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
@@ -239,7 +239,7 @@ def _experiment(size: SimpleNamespace) -> ConfigDict:
             temperature=comparison("Temperatures of the teacher", "figure 25", *TEMPERATURES, kind="budgets"),
             adaptive=comparison("Adaptive and fixed curricula", "no figure", *ADAPTIVE),
         )
-        asked = _settings(size.ablations, bert)
+        asked = _ablations(size.ablations, bert)
     shared = dict(batch_size=size.student_batch, shared_batches=True, optimizer=optimizer)
     return locked(
         dict(
@@ -347,9 +347,9 @@ def _ablation_strategies(size: SimpleNamespace) -> dict[str, dict]:
     )
 
 
-def _settings(ablations: dict, bert: dict) -> dict[str, dict]:
-    """Returns the experiments in other settings."""
-    strategies, budgets = ("one_shot", "two_shot"), ablations["setting_budgets"]
+def _ablations(ablations: dict, bert: dict) -> dict[str, dict]:
+    """Returns the ablations: other masks, students and grammars."""
+    strategies, budgets = ("one_shot", "two_shot"), ablations["variant_budgets"]
     rates = {f"{100 * rate:g}%": dict(task=dict(mask_rate=rate)) for rate in ablations["mask_rates"]}
     grammars = {grammar: dict(task=dict(grammar=grammar, root=root)) for grammar, root in ablations["grammars"].items()}
     heads = ablations["wide_heads"]

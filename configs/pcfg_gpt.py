@@ -201,7 +201,7 @@ def _experiment(
             ),
             strategies=_strategies(duration, found),
             comparisons=dict(all=comparison("The strategies", "figure 30", *STRATEGIES)),
-            ablations=_settings(settings, gpt2, budgets),
+            ablations=_ablations(settings, gpt2, budgets),
             probes=probes(
                 ngrams=ngrams,
                 agreement=dict(num_batches=2, batch_size=teacher_batch),
@@ -228,8 +228,8 @@ def _strategies(duration: int, found: tuple[int, ...] | None) -> dict:
     )
 
 
-def _settings(settings: dict, gpt2: dict, budgets: tuple[int, ...]) -> dict[str, dict]:
-    """Returns the experiments on other tokens, grammars, and with wider students."""
+def _ablations(settings: dict, gpt2: dict, budgets: tuple[int, ...]) -> dict[str, dict]:
+    """Returns the ablations: other tokens and grammars, and wider students."""
     sizes = "size_heads" in settings
     strategies = ("one_shot", "two_shot")
     found = {}

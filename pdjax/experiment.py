@@ -29,7 +29,7 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
       TrainingError: a run cannot go on.
     """
     # What can be wrong with the input is found before anything is written.
-    for experiment in (config, *settings_of(config).values()):
+    for experiment in (config, *variants_of(config).values()):
         build_task(experiment.task)
         foresee_runs(experiment, stored_steps(experiment, workdir))
     if is_first():
@@ -51,18 +51,18 @@ def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interru
         logger.info("report: %s", write_report(workdir))
 
 
-def settings_of(config: Config) -> dict[str, Config]:
-    """Returns the experiment of every setting of every ablation, by its directory."""
+def variants_of(config: Config) -> dict[str, Config]:
+    """Returns the variants of all ablations as experiments, by their directories."""
     return {
-        f"{key}/{setting}": config.in_setting(key, setting)
+        f"{key}/{variant}": config.variant(key, variant)
         for key, ablation in config.ablations.items()
-        for setting in ablation.settings
+        for variant in ablation.variants
     }
 
 
 def run_ablations(config: Config, workdir: Path, interrupt: Interrupt) -> None:
-    """Runs the experiment of every setting in a directory of its own; the same teacher is not trained again."""
-    for name, experiment in settings_of(config).items():
+    """Runs every variant in a directory of its own; the same teacher is not trained again."""
+    for name, experiment in variants_of(config).items():
         logger.info("ablation %s", name)
         directory = workdir / "ablations" / name
         if is_first():
@@ -77,7 +77,7 @@ def run_ablations(config: Config, workdir: Path, interrupt: Interrupt) -> None:
 
 
 def _share_teacher(workdir: Path, directory: Path) -> None:
-    """Makes the experiment's teacher that of a setting, by a link that survives when both are moved together."""
+    """Makes the experiment's teacher a variant's, by a link that survives when both are moved together."""
     link = directory / "teacher"
     if not link.is_symlink():
         link.symlink_to(os.path.relpath(workdir / "teacher", directory), target_is_directory=True)

@@ -6,7 +6,7 @@
     environment.json               versions, device, command, date of the first start
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
     probes/                        what was measured on the teachers' checkpoints (``pdjax.stages.probes``)
-    ablations/<key>/<setting>/     the same again for an experiment in another setting; its teacher/ may be a link
+    ablations/<key>/<variant>/     the same again for a variant of the experiment; its teacher/ may be a link
     teacher/, students/<name>/, sizes/<panel>/<label>/   one directory per run:
         run.json                   what the run is (``RunDescription``)
         metrics.jsonl              one record per split, step and replica; the same bits however often resumed

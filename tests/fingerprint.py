@@ -114,7 +114,7 @@ def _saved(path: Path) -> Lines:
 
 
 def _experiment(directory: Path) -> Lines:
-    """Yields the lines of an experiment, then those of its ablations' settings."""
+    """Yields the lines of an experiment, then those of its ablations' variants."""
     config = _json(directory / "config.json")
     if (directory / "environment.json").exists():
         yield from _environment(_json(directory / "environment.json"))
@@ -124,10 +124,11 @@ def _experiment(directory: Path) -> Lines:
     if (directory / "selection.json").exists():
         yield from _selection(directory)
     for name, ablation in config["ablations"].items():
-        for setting in ablation["settings"]:
-            inner = directory / "ablations" / name / setting
+        # They were called settings: directories from before are read too.
+        for variant in ablation.get("variants", ablation.get("settings")):
+            inner = directory / "ablations" / name / variant
             if (inner / "config.json").exists():
-                prefix = _word(f"ablation={name}/{setting}")
+                prefix = _word(f"ablation={name}/{variant}")
                 yield from ((f"{prefix} {key}", value) for key, value in _experiment(inner))
 
 

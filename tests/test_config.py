@@ -98,7 +98,7 @@ def valid():
                     "title": "Mask rate",
                     "figure": "figure 26",
                     "base": "30%",
-                    "settings": {"15%": {"task": {"mask_rate": 0.15}}, "wide": {"student": {"width": 32}}},
+                    "variants": {"15%": {"task": {"mask_rate": 0.15}}, "wide": {"student": {"width": 32}}},
                     "strategies": ("one_shot", "equal"),
                     "budgets": (200,),
                     "sizes": False,
@@ -163,7 +163,7 @@ def language():
     plain["task"] = {"kind": "pcfg_language", "grammar": "cfg3f", "root": 18, "length": None, "level": 3}
     plain["teacher"], plain["student"] = copy.deepcopy(GPT2), copy.deepcopy(GPT2)
     plain["sizes"]["panels"] = {"heads": {"2": copy.deepcopy(GPT2)}}
-    plain["ablations"]["mask_rate"]["settings"] = {"level 2": {"task": {"level": 2}}}
+    plain["ablations"]["mask_rate"]["variants"] = {"level 2": {"task": {"level": 2}}}
     return plain
 
 
@@ -243,18 +243,18 @@ def test_a_strategy_may_have_budgets_of_its_own():
     assert asked == {"labels": [200, 400], "fixed": [200, 300]}
 
 
-def test_a_setting_is_the_experiment_with_fields_replaced_and_without_probes():
+def test_a_variant_is_the_experiment_with_fields_replaced_and_without_probes():
     config = from_config_dict(valid())
-    setting = config.in_setting("mask_rate", "15%")
-    assert setting.name == "small/mask_rate/15%"
-    assert setting.task == dataclasses.replace(config.task, mask_rate=0.15)
-    assert (setting.teacher, setting.student, setting.loop) == (config.teacher, config.student, config.loop)
-    assert list(setting.strategies) == ["one_shot", "equal"]
-    assert setting.student_training.budgets == (200,)
-    assert (setting.probes.ngrams, setting.probes.nonterminals, setting.probes.students) == (None, None, ())
-    assert setting.sizes is None
-    assert not setting.ablations
-    wide = config.in_setting("mask_rate", "wide")
+    variant = config.variant("mask_rate", "15%")
+    assert variant.name == "small/mask_rate/15%"
+    assert variant.task == dataclasses.replace(config.task, mask_rate=0.15)
+    assert (variant.teacher, variant.student, variant.loop) == (config.teacher, config.student, config.loop)
+    assert list(variant.strategies) == ["one_shot", "equal"]
+    assert variant.student_training.budgets == (200,)
+    assert (variant.probes.ngrams, variant.probes.nonterminals, variant.probes.students) == (None, None, ())
+    assert variant.sizes is None
+    assert not variant.ablations
+    wide = config.variant("mask_rate", "wide")
     assert (wide.student.model_width, wide.task) == (32, config.task)
 
 
@@ -266,21 +266,21 @@ def test_a_setting_is_the_experiment_with_fields_replaced_and_without_probes():
         (hierarchical, "levels", {"student": {"widths": (40,)}}, "monomials"),
     ],
 )
-def test_a_setting_keeps_the_probe_that_its_strategies_select_by_and_no_other(base, kind, fields, probe):
+def test_a_variant_keeps_the_probe_that_its_strategies_select_by_and_no_other(base, kind, fields, probe):
     plain = changed(base, strategies__fixed__selection__kind=kind, strategies__fixed__selection__steps=None)
-    asked = valid()["ablations"]["mask_rate"] | {"settings": {"other": fields}, "strategies": ("one_shot", "fixed")}
-    config = from_config_dict(plain | {"ablations": {"settings": asked}})
-    probes = config.in_setting("settings", "other").probes
+    asked = valid()["ablations"]["mask_rate"] | {"variants": {"other": fields}, "strategies": ("one_shot", "fixed")}
+    config = from_config_dict(plain | {"ablations": {"variants": asked}})
+    probes = config.variant("variants", "other").probes
     names = ("monomials", "attention", "ngrams", "nonterminals", "agreement")
     assert {name for name in names if getattr(probes, name) is not None} == {probe}
     assert getattr(probes, probe) == getattr(config.probes, probe)
-    without = from_config_dict(plain | {"ablations": {"settings": asked | {"strategies": ("one_shot",)}}})
-    assert getattr(without.in_setting("settings", "other").probes, probe) is None
+    without = from_config_dict(plain | {"ablations": {"variants": asked | {"strategies": ("one_shot",)}}})
+    assert getattr(without.variant("variants", "other").probes, probe) is None
 
 
-def test_a_given_trajectory_is_that_of_settings_with_the_same_teacher():
+def test_a_given_trajectory_is_that_of_variants_with_the_same_teacher():
     config = from_config_dict(changed(teacher_training__trajectory="given"))
-    found = {name: config.in_setting("mask_rate", name).teacher_training.trajectory for name in ("15%", "wide")}
+    found = {name: config.variant("mask_rate", name).teacher_training.trajectory for name in ("15%", "wide")}
     assert found == {"15%": None, "wide": "given"}
 
 
@@ -557,16 +557,16 @@ WRONG_PARITIES = [
     (valid, {"probes__ngrams__percentiles": (50, 101)}, r"ngrams\.percentiles between 0 and 100, 50 among them; found"),
     (valid, {"probes__ngrams__n": (1, 2)}, r"ngrams\.n of at least 2; found \(1, 2\)"),
     (valid, {"probes__ngrams__batch_size": 0}, r"ngrams\.batch_size of at least 1; found 0"),
-    (valid, {"ablations__mask_rate__settings": {}}, r"at least one entry in settings; found none"),
+    (valid, {"ablations__mask_rate__variants": {}}, r"at least one entry in variants; found none"),
     (
         valid,
-        {"ablations__mask_rate__settings__15%__task__mask_rat": 0.2},
-        r"in ablations\.mask_rate\.settings\.15%: expected config\.task with the keys .*; found unknown \['mask_rat'\]",
+        {"ablations__mask_rate__variants__15%__task__mask_rat": 0.2},
+        r"in ablations\.mask_rate\.variants\.15%: expected config\.task with the keys .*; found unknown \['mask_rat'\]",
     ),
     (
         valid,
-        {"ablations__mask_rate__settings__wide": {"student": {"width": 33}}},
-        r"in ablations\.mask_rate\.settings\.wide: .*expected a width that 2 heads divide; found width 33",
+        {"ablations__mask_rate__variants__wide": {"student": {"width": 33}}},
+        r"in ablations\.mask_rate\.variants\.wide: .*expected a width that 2 heads divide; found width 33",
     ),
     (valid, {"ablations__mask_rate__budgets": (210,)}, r"in ablations\.mask_rate\..*multiple of .* = 20; found 210"),
     (
@@ -574,8 +574,8 @@ WRONG_PARITIES = [
         {"ablations__mask_rate__strategies": ("best",)},
         r"ablations\.mask_rate\.strategies among \[.*\]; found \['best'\]",
     ),
-    (valid, {"ablations__mask_rate__base": "15%"}, r"another name for base than those of settings; found 15%"),
-    (valid, {"ablations__mask_rate__settings": {"a/b": {}}}, r"names of settings that can be directories; found"),
+    (valid, {"ablations__mask_rate__base": "15%"}, r"another name for base than those of variants; found 15%"),
+    (valid, {"ablations__mask_rate__variants": {"a/b": {}}}, r"names of variants that can be directories; found"),
     (
         parity,
         {"probes__ngrams": {"n": (2,), "num_sentences": 1, "num_positions": 1, "percentiles": (50,), "batch_size": 1}},

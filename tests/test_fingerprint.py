@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from pdjax import main
-from pdjax.experiment import settings_of
+from pdjax.experiment import variants_of
 from pdjax.stages.runs import foresee_runs
 from pdjax.stages.teacher import stored_steps
 
@@ -133,13 +133,13 @@ def test_one_bit_of_one_replica_is_one_line(fingerprint, finished, copy):
     assert plus.startswith(f"+ {key} state step=160 params/output/bias dtype=float32 shape=2 = ")
 
 
-def test_curricula_of_adaptive_runs_and_settings_of_ablations_are_read(fingerprint, finished, copy):
+def test_curricula_of_adaptive_runs_and_variants_of_ablations_are_read(fingerprint, finished, copy):
     (copy / RUN / "curriculum.json").write_text(json.dumps({"starts": [[0], [0], [0], [0], [0, 8], [0, 12]]}))
     inner = copy / "ablations" / "student" / "2 heads"
     shutil.copytree(finished / "students" / "labels-160", inner / "students" / "labels-160")
     shutil.copy(finished / "config.json", inner)
     (inner / "teacher").symlink_to("../../../teacher")
-    rewrite(copy / "config.json", lambda value: value | {"ablations": {"student": {"settings": {"2 heads": {}}}}})
+    rewrite(copy / "config.json", lambda value: value | {"ablations": {"student": {"variants": {"2 heads": {}}}}})
     before, after = fingerprint.read(finished), fingerprint.read(copy)
     adapted = "student strategy=two_shot budget=160 label_weight=0 learning_rate=0.02 seed=1 temperature=1"
     assert after[f"{adapted} curriculum starts"] == "[0,12]"
@@ -210,7 +210,7 @@ def test_all_runs_of_a_comparison_are_sound_configurations(runs, call, monkeypat
     sound = []
 
     def check(config, _):
-        for experiment in (config, *settings_of(config).values()):
+        for experiment in (config, *variants_of(config).values()):
             foresee_runs(experiment, stored_steps(experiment, tmp_path))
         sound.append(config)
 

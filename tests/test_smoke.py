@@ -54,9 +54,9 @@ def test_smoke_runs_every_stage_to_the_report(load_config_file, finish, tmp_path
     for part in (*config.comparisons.values(), *config.ablations.values()):
         assert part.title in page
     for key, ablation in config.ablations.items():
-        for setting in ablation.settings:
-            there = workdir / "ablations" / key / setting
-            assert set().union(*names_of_runs(there).values()) == asked(config.in_setting(key, setting))
-            # A setting of the student alone has the teacher of the experiment.
-            assert (there / "teacher").is_symlink() == (set(ablation.settings[setting]) == {"student"})
+        for variant in ablation.variants:
+            there = workdir / "ablations" / key / variant
+            assert set().union(*names_of_runs(there).values()) == asked(config.variant(key, variant))
+            # A variant of the student alone has the teacher of the experiment.
+            assert (there / "teacher").is_symlink() == (set(ablation.variants[variant]) == {"student"})
             assert (there / "teacher" / "result.json").exists()

@@ -145,7 +145,7 @@ def comparison(title: str, figure: str, *strategies: str, kind: str = "training"
 def ablation(
     title: str,
     figure: str,
-    settings: Mapping[str, Mapping[str, Any]],
+    variants: Mapping[str, Mapping[str, Any]],
     strategies: Sequence[str],
     budgets: Sequence[int],
     *,
@@ -157,7 +157,7 @@ def ablation(
         title=title,
         figure=figure,
         base=optional(str, base),
-        settings=settings,
+        variants=variants,
         strategies=tuple(strategies),
         budgets=tuple(budgets),
         sizes=sizes,

@@ -58,8 +58,8 @@ class Config:
         _check_names(self)
         _check_lengths(self)
         for key, ablation in self.ablations.items():
-            for setting in ablation.settings:
-                self.in_setting(key, setting)  # what it refuses, this refuses
+            for name in ablation.variants:
+                self.variant(key, name)  # what it refuses, this refuses
 
     @property
     def budgets(self) -> tuple[int, ...]:
@@ -77,20 +77,20 @@ class Config:
         probed = [other for other in self.budgets if any(self.asks(key, other) for key in self.probes.students)]
         return not self.probes.longest_alone or budget == max(probed, default=None)
 
-    def in_setting(self, ablation: str, setting: str) -> "Config":
-        """Returns the experiment of one setting of an ablation.
+    def variant(self, ablation: str, name: str) -> "Config":
+        """Returns a variant of an ablation as an experiment of its own.
 
-        A given trajectory is that of the experiment's own teacher: a setting with another task or teacher trains one.
+        A given trajectory is that of the experiment's own teacher: a variant with another task or teacher trains one.
 
         Raises:
-          UserError: the setting's fields do not exist or do not fit.
+          UserError: the variant's fields do not exist or do not fit.
         """
         asked = self.ablations[ablation]
         whole = self.as_dict()
-        if not {"task", "teacher", "teacher_training"}.isdisjoint(asked.settings[setting]):
+        if not {"task", "teacher", "teacher_training"}.isdisjoint(asked.variants[name]):
             whole["teacher_training"]["trajectory"] = None
-        whole = _replaced(whole, asked.settings[setting])
-        whole |= {"name": f"{self.name}/{ablation}/{setting}", "ablations": {}, "comparisons": {}, "remarks": {}}
+        whole = _replaced(whole, asked.variants[name])
+        whole |= {"name": f"{self.name}/{ablation}/{name}", "ablations": {}, "comparisons": {}, "remarks": {}}
         kept = {"seed", "longest_alone", *(self.strategies[key].selection.measured_by for key in asked.strategies)}
         whole["probes"] = {key: value if key in kept else None for key, value in whole["probes"].items()}
         whole["probes"]["students"] = []
@@ -100,7 +100,7 @@ class Config:
         try:
             return from_config_dict(whole)
         except UserError as error:
-            raise error.within(f"ablations.{ablation}.settings.{setting}") from None
+            raise error.within(f"ablations.{ablation}.variants.{name}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns nested plain dicts and lists, as JSON holds them."""

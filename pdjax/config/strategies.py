@@ -186,24 +186,23 @@ class ComparisonConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AblationConfig:
-    """The experiment again in other settings: other tasks, teachers or students (figures 23 to 28, 30 to 32).
+    """Variants of the experiment, with other tasks, teachers or students (figures 23 to 28, 30 to 32).
 
-    Every setting is an experiment of its own, under ``ablations/<key>/<setting>`` in the working directory: the
+    Every variant is an experiment of its own, under ``ablations/<key>/<variant>`` in the working directory: the
     experiment's configuration with some fields replaced, without probes but for those that its strategies select by. It
-    has the teacher of the experiment where it
-    changes nothing that the teacher depends on.
+    has the teacher of the experiment where it changes nothing that the teacher depends on.
     """
 
     title: str
     figure: str  # of the paper
-    base: str | None  # what the experiment's own setting is called beside the others; None leaves it out
-    settings: Mapping[str, Mapping[str, Any]]  # fields to replace, nested like the configuration
-    strategies: tuple[str, ...]  # trained in every setting
+    base: str | None  # what the experiment itself is called beside them; None leaves it out
+    variants: Mapping[str, Mapping[str, Any]]  # fields to replace, nested like the configuration
+    strategies: tuple[str, ...]  # trained in every variant
     budgets: tuple[int, ...]
-    sizes: bool  # whether every setting also trains the models of ``sizes``
+    sizes: bool  # whether every variant also trains the models of ``sizes``
 
     def __post_init__(self):
-        require(len(self.settings) > 0, "at least one entry in settings", "none", "add one or remove the ablation")
-        split = [name for name in self.settings if "/" in name or name in ("", ".", "..")]
-        require(not split, "names of settings that can be directories", split, "leave out the slash")
-        require(self.base not in self.settings, "another name for base than those of settings", self.base, "rename it")
+        require(len(self.variants) > 0, "at least one entry in variants", "none", "add one or remove the ablation")
+        split = [name for name in self.variants if "/" in name or name in ("", ".", "..")]
+        require(not split, "names of variants that can be directories", split, "leave out the slash")
+        require(self.base not in self.variants, "another name for base than those of variants", self.base, "rename it")

@@ -97,9 +97,9 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
 
 
 def left_out(config: Config) -> tuple[str, ...]:
-    """Names what no plan is made of: probes, and experiments in other settings, each of which has a plan of its own."""
-    settings = [f"{key}/{setting}" for key, ablation in config.ablations.items() for setting in ablation.settings]
-    parts = (("probes", config.probes.measured), ("ablations", settings))
+    """Names what no plan is made of: probes, and variants of the experiment, each of which has a plan of its own."""
+    variants = [f"{key}/{variant}" for key, ablation in config.ablations.items() for variant in ablation.variants]
+    parts = (("probes", config.probes.measured), ("ablations", variants))
     return tuple(f"{what} ({', '.join(names)})" for what, names in parts if names)
 
 

@@ -47,7 +47,7 @@ def render_page(
         config=json.dumps(results.config.as_dict(), indent=2),
         turn=turn_name(results),
         command=shlex.join(results.environment.get("command", [])),
-        total_seconds=results.seconds + sum(setting.seconds for setting in results.ablations.values()),
+        total_seconds=results.seconds + sum(variant.seconds for variant in results.ablations.values()),
     )
 
 

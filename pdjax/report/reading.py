@@ -61,10 +61,10 @@ def read_results(workdir: Path) -> Results:
 def _read_ablations(config: Config, workdir: Path) -> dict[tuple[str, str], Results]:
     found = {}
     for key, ablation in config.ablations.items():
-        for setting in ablation.settings:
-            directory = workdir / "ablations" / key / setting
+        for variant in ablation.variants:
+            directory = workdir / "ablations" / key / variant
             if (directory / "config.json").exists():
-                found[key, setting] = read_results(directory)
+                found[key, variant] = read_results(directory)
     return found
 
 

@@ -26,9 +26,9 @@ class Results:
     attention: AttentionRecord | None
     teacher_probes: StringProbes
     student_probes: Mapping[str, StringProbes]  # by the name of the run
-    ablations: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and setting; never nested further
+    ablations: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and variant; never nested further
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
-    shares_teacher: bool  # whether the teacher is that of the experiment of which this is a setting
+    shares_teacher: bool  # whether the teacher is that of the experiment of which this is a variant
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

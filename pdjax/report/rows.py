@@ -5,8 +5,8 @@ from typing import Any
 
 from pdjax.report.curricula import Curriculum, curricula_of, in_words
 from pdjax.report.results import Results
-from pdjax.report.settings import Setting, settings_of
 from pdjax.report.stats import mean_interval
+from pdjax.report.variants import Variant, variants_of
 
 MOST_LEGS = 12
 """Of a curriculum that the page lists without folding it."""
@@ -99,21 +99,21 @@ def size_rows(results: Results) -> list[Mapping[str, Any]]:
 
 
 def ablation_rows(results: Results) -> list[Mapping[str, Any]]:
-    """Returns the ablations, each with what its settings replace, how far they have come and where they lie."""
+    """Returns the ablations, each with what its variants replace, how far they have come and where they lie."""
     return [
         {
             "title": ablation.title,
             "figure": ablation.figure,
             "base": ablation.base,
-            "settings": [_setting_row(key, setting) for setting in settings_of(results, key) if not setting.is_base],
+            "variants": [_variant_row(key, variant) for variant in variants_of(results, key) if not variant.is_base],
         }
         for key, ablation in results.config.ablations.items()
     ]
 
 
-def _setting_row(key: str, setting: Setting) -> Mapping[str, Any]:
-    found = setting.results
-    row = {"name": setting.name, "replaced": setting.replaced, "directory": f"ablations/{key}/{setting.name}"}
+def _variant_row(key: str, variant: Variant) -> Mapping[str, Any]:
+    found = variant.results
+    row = {"name": variant.name, "replaced": variant.replaced, "directory": f"ablations/{key}/{variant.name}"}
     if found is None:
         return {**row, "state": "not started", "teacher": None, "own_teacher": True, "replicas": None, "seconds": None}
     complete = len(found.states) - len(found.unfinished)

@@ -28,13 +28,13 @@ def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
         sentences.append(f"Of {cases}, claim {statement.name} {listed}.")
     if results.unfinished:
         sentences.append(f"{len(results.unfinished)} of {len(results.states)} runs are not finished.")
-    settings = [(key, setting) for key, found in results.config.ablations.items() for setting in found.settings]
-    if settings:
-        begun = [results.ablations[pair] for pair in settings if pair in results.ablations]
+    variants = [(key, variant) for key, found in results.config.ablations.items() for variant in found.variants]
+    if variants:
+        begun = [results.ablations[pair] for pair in variants if pair in results.ablations]
         complete = sum(not found.unfinished for found in begun)
         count = len(results.config.ablations)
         ablations = "the ablation" if count == 1 else f"the {count} ablations"
-        sentences.append(f"Of the {len(settings)} other settings of {ablations}, {complete} are complete.")
+        sentences.append(f"Of the {len(variants)} variants of {ablations}, {complete} are complete.")
     return " ".join(sentences)
 
 

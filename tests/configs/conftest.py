@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from pdjax.chunk import train_chunk
 from pdjax.config import Config, from_config_dict
 from pdjax.evidence import LossPhases, Phases, RobustPeak, Spike, Transition
-from pdjax.experiment import settings_of
+from pdjax.experiment import variants_of
 from pdjax.models import build_model
 from pdjax.plan.experiment import most_checkpoints
 from pdjax.selection import select
@@ -150,14 +150,14 @@ def shown(steps):
 
 @pytest.fixture
 def check_foreseen_runs(experiment, tmp_path, monkeypatch):
-    """Checks the runs and checkpoints that are foreseen, in all settings too, against those that there are later.
+    """Checks the runs and checkpoints that are foreseen, in all ablations too, against those that there are later.
 
     The teacher's training, which decides about some of them, shows everything at four checkpoints or all at one.
     """
 
     def check(name: str, variant: str) -> None:
         whole = experiment(name, variant)
-        for config in (whole, *settings_of(whole).values()):
+        for config in (whole, *variants_of(whole).values()):
             stored = config.teacher_training.checkpoints
             foreseen = foresee_runs(config, stored)
             for steps in (stored[:4], [stored[0]] * 4):

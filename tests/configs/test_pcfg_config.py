@@ -33,12 +33,12 @@ def test_paper_has_the_papers_sizes(experiment):
 
 
 @pytest.mark.parametrize("variant", ["ablations", "paper-ablations"])
-def test_settings_need_no_plateau_of_a_teacher_of_their_own(experiment, variant):
+def test_variants_need_no_plateau_of_a_teacher_of_their_own(experiment, variant):
     """Teachers on other grammars may show none, and a run of hours would end there."""
     config = experiment("pcfg", variant)
-    settings = [config.in_setting(key, name) for key, found in config.ablations.items() for name in found.settings]
-    assert len(settings) == 5
-    assert {s.selection.kind for setting in settings for s in setting.strategies.values()} == {"final", "auto"}
+    variants = [config.variant(key, name) for key, found in config.ablations.items() for name in found.variants]
+    assert len(variants) == 5
+    assert {s.selection.kind for other in variants for s in other.strategies.values()} == {"final", "auto"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

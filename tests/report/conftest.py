@@ -270,17 +270,17 @@ class Workdir:
         search = {"kind": "first_checkpoints", "title": "First checkpoints", "figure": "figure 4 (right)"}
         self.config["comparisons"]["search"] = {**search, "strategies": [*grid, *also]}
 
-    def ablation(self, key: str, settings: Mapping[str, Any], budgets: Sequence[int], **fields: Any) -> None:
-        """Asks for an ablation, by default of all strategies and without a name for the experiment's own setting."""
+    def ablation(self, key: str, variants: Mapping[str, Any], budgets: Sequence[int], **fields: Any) -> None:
+        """Asks for an ablation, by default of all strategies and without a name for the experiment itself."""
         base = {"title": key.title(), "figure": "figure 26", "base": None, "sizes": False}
         strategies = list(self.config["strategies"])
-        asked = {**base, "strategies": strategies, **fields, "settings": dict(settings), "budgets": list(budgets)}
+        asked = {**base, "strategies": strategies, **fields, "variants": dict(variants), "budgets": list(budgets)}
         self.config["ablations"][key] = asked
 
-    def setting(self, key: str, setting: str) -> "Workdir":
-        """Begins the experiment of a setting, and returns its working directory."""
-        found = Workdir(self.path / "ablations" / key / setting)
-        found.config = from_config_dict(self.config).in_setting(key, setting).as_dict()
+    def variant(self, key: str, name: str) -> "Workdir":
+        """Begins a variant of an ablation, and returns its working directory."""
+        found = Workdir(self.path / "ablations" / key / name)
+        found.config = from_config_dict(self.config).variant(key, name).as_dict()
         found.start()
         return found
 

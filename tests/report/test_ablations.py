@@ -1,4 +1,4 @@
-"""Other settings: their figure, claim A, table and page."""
+"""Variants of the experiment: their figure, claim A, table and page."""
 
 import csv
 from typing import Any
@@ -10,19 +10,19 @@ from pdjax.report import write_report
 from pdjax.report.claims import ClaimResult, evaluate_claims
 from pdjax.report.figures import all_figures, draw_ablation
 from pdjax.report.reading import read_results
-from pdjax.report.settings import settings_of
+from pdjax.report.variants import variants_of
 
-SETTINGS = {"15 %": {"task": {"mask_rate": 0.15}}, "5 %": {"task": {"mask_rate": 0.05}}}
+VARIANTS = {"15 %": {"task": {"mask_rate": 0.15}}, "5 %": {"task": {"mask_rate": 0.05}}}
 
 
 def ablated(workdir: Any, **fields: Any) -> None:
-    """Writes an ablation of mask rates at 100 steps; in the setting 15 % one-shot wins, 5 % is not begun."""
-    workdir.ablation("mask", SETTINGS, [100], strategies=["one_shot", "two"], **{"base": "30 %", **fields})
+    """Writes an ablation of mask rates at 100 steps; in the variant 15 % one-shot wins, 5 % is not begun."""
+    workdir.ablation("mask", VARIANTS, [100], strategies=["one_shot", "two"], **{"base": "30 %", **fields})
     workdir.start()
-    setting = workdir.setting("mask", "15 %")
-    setting.teacher({400: (1.0, 0.8)})
-    setting.student("one_shot", 100, {100: (0.60, 0.61, 0.62)}, table=((0, 400),))
-    setting.student("two", 100, {100: (0.54, 0.55, 0.56)}, table=((0, 200), (50, 400)))
+    variant = workdir.variant("mask", "15 %")
+    variant.teacher({400: (1.0, 0.8)})
+    variant.student("one_shot", 100, {100: (0.60, 0.61, 0.62)}, table=((0, 400),))
+    variant.student("two", 100, {100: (0.54, 0.55, 0.56)}, table=((0, 200), (50, 400)))
 
 
 def claims_a(workdir: Any) -> list[ClaimResult]:
@@ -34,16 +34,16 @@ def claims_a(workdir: Any) -> list[ClaimResult]:
     ("base", "names"),
     [("as it is", ["as it is", "5 %", "15 %"]), ("10 %", ["5 %", "10 %", "15 %"]), (None, ["5 %", "15 %"])],
 )
-def test_settings_are_in_the_order_of_their_numbers(finished: Any, base: str | None, names: list[str]):
+def test_variants_are_in_the_order_of_their_numbers(finished: Any, base: str | None, names: list[str]):
     ablated(finished, base=base)
-    settings = settings_of(read_results(finished.path), "mask")
-    assert [setting.name for setting in settings] == names
-    replaced = {setting.name: setting.replaced for setting in settings if not setting.is_base}
+    variants = variants_of(read_results(finished.path), "mask")
+    assert [variant.name for variant in variants] == names
+    replaced = {variant.name: variant.replaced for variant in variants if not variant.is_base}
     assert replaced == {"5 %": "task.mask_rate = 0.05", "15 %": "task.mask_rate = 0.15"}
-    assert {setting.name for setting in settings if setting.results is None} == {"5 %"}
+    assert {variant.name for variant in variants if variant.results is None} == {"5 %"}
 
 
-def test_bars_are_grouped_by_setting_with_relative_gaps(finished: Any):
+def test_bars_are_grouped_by_variant_with_relative_gaps(finished: Any):
     ablated(finished)
     results = read_results(finished.path)
     assert "ablation_mask" in [figure.name for figure in all_figures(results)]
@@ -64,13 +64,13 @@ def test_the_gap_is_to_the_better_one_shot_strategy(finished: Any):
     ablated(finished, base=None)
     finished.config["ablations"]["mask"]["strategies"] = ["one_shot", "soft", "two"]
     finished.start()
-    setting = finished.setting("mask", "15 %")
-    setting.student("soft", 100, {100: (0.44, 0.44, 0.44)})
+    variant = finished.variant("mask", "15 %")
+    variant.student("soft", 100, {100: (0.44, 0.44, 0.44)})
     texts = [text.get_text() for text in draw_ablation(read_results(finished.path), "mask", 1e-3).axes[0].texts]
     assert [text for text in texts if text] == ["−9.8%"]
 
 
-def test_claim_a_has_a_case_for_each_other_setting(finished: Any):
+def test_claim_a_has_a_case_for_each_other_variant(finished: Any):
     ablated(finished)
     found = {claim.case: claim for claim in claims_a(finished)}
     assert list(found) == ["Mask: 5 %, (2, T), 100 steps", "Mask: 15 %, (2, T), 100 steps"]
@@ -82,11 +82,11 @@ def test_claim_a_has_a_case_for_each_other_setting(finished: Any):
 
 def test_claim_a_holds_and_is_undecided(finished: Any):
     ablated(finished)
-    setting = finished.setting("mask", "5 %")
-    setting.student("one_shot", 100, {100: (0.40, 0.41, 0.42)})
-    setting.student("two", 100, {100: (0.50, 0.52, 0.51)})
+    variant = finished.variant("mask", "5 %")
+    variant.student("one_shot", 100, {100: (0.40, 0.41, 0.42)})
+    variant.student("two", 100, {100: (0.50, 0.52, 0.51)})
     assert claims_a(finished)[0].verdict == "holds"
-    setting.student("two", 100, {100: (0.39, 0.45, 0.41)})
+    variant.student("two", 100, {100: (0.39, 0.45, 0.41)})
     assert claims_a(finished)[0].verdict == "undecided"
 
 
@@ -107,12 +107,12 @@ def test_parities_have_no_claim_a(workdir: Any):
     assert claims_a(workdir) == []
 
 
-def test_the_table_has_every_setting(finished: Any):
+def test_the_table_has_every_variant(finished: Any):
     ablated(finished)
     report = write_report(finished.path).parent
     rows = list(csv.DictReader((report / "tables" / "ablations.csv").read_text().splitlines()))
-    assert [(row["setting"], row["strategy"]) for row in rows] == [
-        (setting, key) for setting in ("5 %", "15 %", "30 %") for key in ("one_shot", "two")
+    assert [(row["variant"], row["strategy"]) for row in rows] == [
+        (variant, key) for variant in ("5 %", "15 %", "30 %") for key in ("one_shot", "two")
     ]
     unbegun, two, base = rows[0], rows[3], rows[5]
     assert [float(base[f"accuracy_seed_{seed}"]) for seed in range(3)] == [0.50, 0.51, 0.55]
@@ -130,22 +130,22 @@ def page_of(workdir: Any) -> str:
     return " ".join(write_report(workdir.path).read_text().split())
 
 
-def test_the_page_lists_settings_with_their_directories_and_cost(finished: Any):
+def test_the_page_lists_variants_with_their_directories_and_cost(finished: Any):
     ablated(finished)
     text = page_of(finished)
-    assert "Of the 2 other settings of the ablation, 1 are complete." in text
+    assert "Of the 2 variants of the ablation, 1 are complete." in text
     assert "<code>ablations/mask/15 %</code>" in text
     assert "task.mask_rate = 0.05" in text
-    assert "25.0 s" in text  # seven runs of the experiment and three of the setting, of 2.5 s each
+    assert "25.0 s" in text  # seven runs of the experiment and three of the variant, of 2.5 s each
 
 
 def test_a_shared_teacher_is_counted_once(finished: Any):
     ablated(finished)
-    setting = finished.path / "ablations" / "mask" / "15 %"
-    for path in (setting / "teacher").iterdir():
+    variant = finished.path / "ablations" / "mask" / "15 %"
+    for path in (variant / "teacher").iterdir():
         path.unlink()
-    (setting / "teacher").rmdir()
-    (setting / "teacher").symlink_to("../../../teacher", target_is_directory=True)
+    (variant / "teacher").rmdir()
+    (variant / "teacher").symlink_to("../../../teacher", target_is_directory=True)
     results = read_results(finished.path)
     found = results.ablations["mask", "15 %"]
     assert [state.name for state in found.states] == ["one_shot-100", "two-100"]
@@ -155,7 +155,7 @@ def test_a_shared_teacher_is_counted_once(finished: Any):
     assert "22.5 s" in text
 
 
-def test_sizes_have_a_panel_for_each_setting(workdir: Any):
+def test_sizes_have_a_panel_for_each_variant(workdir: Any):
     model = workdir.config["student"]
     workdir.config["sizes"] = {
         "panels": {"heads": {"1 head": {**model, "num_heads": 1}, "2 heads": model}},
@@ -166,10 +166,10 @@ def test_sizes_have_a_panel_for_each_setting(workdir: Any):
         "shared_batches": True,
         "optimizer": workdir.config["student_training"]["optimizer"],
     }
-    workdir.ablation("mask", SETTINGS, [100], base="30 %", sizes=True)
+    workdir.ablation("mask", VARIANTS, [100], base="30 %", sizes=True)
     workdir.start()
-    setting = workdir.setting("mask", "15 %")
-    for place in (workdir, setting):
+    variant = workdir.variant("mask", "15 %")
+    for place in (workdir, variant):
         for label in ("1 head", "2 heads"):
             more = 0.2 if label == "2 heads" else 0.0
             accuracy = {50: (0.3 + more, 0.31 + more), 100: (0.5 + more, 0.51 + more)}

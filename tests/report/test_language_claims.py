@@ -78,8 +78,8 @@ def leveled(workdir: Any, low: float, high: float, **fields: Any) -> None:
     workdir.ablation("level", levels, [100], strategies=["one_shot", "two"], base=base)
     workdir.start()
     write(workdir, {100: 0.2, 200: 0.1})
-    write(workdir.setting("level", "C^(2)"), {100: low})
-    write(workdir.setting("level", "C^(4)"), {100: high})
+    write(workdir.variant("level", "C^(2)"), {100: low})
+    write(workdir.variant("level", "C^(4)"), {100: high})
 
 
 @pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, "holds"), (0.3, 0.1, "fails")])
@@ -104,14 +104,14 @@ def test_the_experiment_itself_may_have_the_highest_level(workdir: Any):
     workdir.ablation("level", {"C^(2)": {"task": {"level": 2}}}, [100], strategies=["one_shot", "two"], base="C^(3)")
     workdir.start()
     write(workdir, {100: 0.2, 200: 0.1})
-    write(workdir.setting("level", "C^(2)"), {100: 0.05})
+    write(workdir.variant("level", "C^(2)"), {100: 0.05})
     (measurement,) = cases(workdir)["Level, (2, T), 100 steps: gap by l"].measurements
     assert measurement.quantity == "gap to one-shot, l = 3 minus l = 2"
     assert measurement.interval is not None
     assert measurement.interval.mean == pytest.approx(0.15)
 
 
-def test_settings_with_another_student_too_are_compared_among_themselves(workdir: Any):
+def test_variants_with_another_student_too_are_compared_among_themselves(workdir: Any):
     leveled(workdir, 0.1, 0.3, student={"num_heads": 2})
     (measurement,) = cases(workdir)["Level, (2, T), 100 steps: gap by l"].measurements
     assert measurement.quantity == "gap to one-shot, l = 4 minus l = 2"

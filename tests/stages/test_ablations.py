@@ -1,4 +1,4 @@
-"""The experiment in other settings, and adaptive curricula, on models of one layer and strings of at most 10 tokens."""
+"""Variants of the experiment, and adaptive curricula, on models of one layer and strings of at most 10 tokens."""
 
 import dataclasses
 import itertools
@@ -48,8 +48,8 @@ STRATEGIES = {
 @pytest.fixture(scope="module")
 def config(tiny):
     """Two students of every strategy for 24 steps; the ablation has other masks, and wider students."""
-    settings = {"masks": {"task": {"mask_rate": 0.5}}, "wide": {"student": {"num_heads": 2}}}
-    ablation = AblationConfig("Other settings", "none", "as it is", settings, ("hard", "peak"), (16,), False)
+    variants = {"masks": {"task": {"mask_rate": 0.5}}, "wide": {"student": {"num_heads": 2}}}
+    ablation = AblationConfig("Other masks and students", "none", "as it is", variants, ("hard", "peak"), (16,), False)
     training = dataclasses.replace(tiny.student_training, budgets=(24,), seeds=(0, 1), checkpoint_every=12)
     measured = dataclasses.replace(
         tiny.probes, ngrams=NGRAMS, nonterminals=None, agreement=AgreementConfig(1, 16), students=("soft",)
@@ -83,7 +83,7 @@ def test_strategies_of_one_curriculum_share_a_run_whose_students_learned_apart(w
     assert not (workdir / "students" / "soft-24").exists()
 
 
-def test_a_setting_of_the_student_has_the_same_teacher_and_one_of_the_task_its_own(workdir):
+def test_a_variant_of_the_student_has_the_same_teacher_and_one_of_the_task_its_own(workdir):
     wide, masks = (workdir / "ablations" / "other" / name for name in ("wide", "masks"))
     assert (wide / "teacher").resolve() == (workdir / "teacher").resolve()
     assert not (masks / "teacher").is_symlink()

@@ -7,7 +7,7 @@ them. Another claim is another function in that tuple. A claim about something t
 
 from collections.abc import Callable
 
-from pdjax.report.claims.ablations import progressive_wins_in_other_settings
+from pdjax.report.claims.ablations import progressive_wins_in_other_variants
 from pdjax.report.claims.acceleration import progressive_beats_baselines
 from pdjax.report.claims.adaptive import adapting_beats_fixed_schedules
 from pdjax.report.claims.checkpoints import one_checkpoint_of_the_transition, two_checkpoints_of_a_hierarchy
@@ -33,7 +33,7 @@ CLAIMS: tuple[Claim, ...] = (
     larger_models_learn_faster,
     next_tokens_show_a_shrinking_gap,
     two_checkpoints_of_a_hierarchy,
-    progressive_wins_in_other_settings,
+    progressive_wins_in_other_variants,
     the_automatic_choice_is_near_the_best,
     adapting_beats_fixed_schedules,
 )

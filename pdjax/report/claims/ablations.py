@@ -1,4 +1,4 @@
-"""Claim A: progressive distillation in other settings, and with other schedules and temperatures."""
+"""Claim A: progressive distillation in variants of the experiment, and with other schedules and temperatures."""
 
 import itertools
 
@@ -6,45 +6,45 @@ from pdjax.config import AblationConfig, ComparisonConfig
 from pdjax.report.claims.acceleration import margin_over
 from pdjax.report.claims.statement import ClaimResult, Statement, decide, margin
 from pdjax.report.results import Results
-from pdjax.report.settings import Setting, arm_in, settings_of, strategies_by_kind
+from pdjax.report.variants import Variant, arm_in, strategies_by_kind, variants_of
 
 A = Statement(
     name="A",
     text="Progressive distillation reaches higher accuracy than one-shot distillation with other schedules, "
     "temperatures, mask rates, grammars and models too.",
     source="figures 24 to 27, 31 and 32",
-    rule="In every other setting of an ablation, and for every progressive strategy that is compared by budgets, "
-    "students are paired by seed with those of each one-shot strategy of the same setting (or comparison), learning "
+    rule="In every other variant of an ablation, and for every progressive strategy that is compared by budgets, "
+    "students are paired by seed with those of each one-shot strategy of the same variant (or comparison), learning "
     "rate and budget. The claim holds in a case if the 95% Student t intervals of the difference in final held-out "
     "accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise. Strategies that are the same "
     "students as each other are one case; where they are a one-shot strategy’s too, it is not tested.",
 )
 
 
-def progressive_wins_in_other_settings(results: Results) -> list[ClaimResult]:
-    """Claim A (figures 24 to 27, 31 and 32): for every ablation's settings, and comparisons by budget."""
+def progressive_wins_in_other_variants(results: Results) -> list[ClaimResult]:
+    """Claim A (figures 24 to 27, 31 and 32): for every ablation's variants, and comparisons by budget."""
     if not results.has_strings:
         return []
     cases = []
     for key, ablation in results.config.ablations.items():
-        for setting in settings_of(results, key):
-            if not setting.is_base:
-                cases += _cases_of_setting(results, ablation, setting)
+        for variant in variants_of(results, key):
+            if not variant.is_base:
+                cases += _cases_of_variant(results, ablation, variant)
     for comparison in results.config.comparisons.values():
         if comparison.kind == "budgets":
             cases += _cases_by_budget(results, comparison)
     return cases
 
 
-def _cases_of_setting(results: Results, ablation: AblationConfig, setting: Setting) -> list[ClaimResult]:
+def _cases_of_variant(results: Results, ablation: AblationConfig, variant: Variant) -> list[ClaimResult]:
     progressive, one_shot = strategies_by_kind(results, ablation.strategies)
     cases = []
     for key, rate, budget in itertools.product(progressive, results.learning_rates, sorted(ablation.budgets)):
-        first = arm_in(results, setting, key, rate, budget)
-        seconds = {baseline: arm_in(results, setting, baseline, rate, budget) for baseline in one_shot}
+        first = arm_in(results, variant, key, rate, budget)
+        seconds = {baseline: arm_in(results, variant, baseline, rate, budget) for baseline in one_shot}
         margins = tuple(margin(f"margin over {results.labels[k]}", first, second) for k, second in seconds.items())
         if margins:
-            name = f"{ablation.title}: {setting.name}, {results.name(key, rate)}, {budget:,} steps"
+            name = f"{ablation.title}: {variant.name}, {results.name(key, rate)}, {budget:,} steps"
             cases.append(ClaimResult(A, name, margins, *decide(margins)))
     return cases
 

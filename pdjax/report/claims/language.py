@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pdjax.config import AblationConfig
 from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
 from pdjax.report.results import Results
-from pdjax.report.settings import (
-    Setting,
+from pdjax.report.variants import (
+    Variant,
     arm_in,
     changes_nothing_else,
-    settings_of,
     strategies_by_kind,
+    variants_of,
     varies_alone,
 )
 
@@ -45,15 +45,15 @@ class _Contest:
     def name(self) -> str:
         return self.results.name(self.progressive, self.learning_rate)
 
-    def rivals(self, setting: Setting, budget: int) -> list[str]:
-        """Returns the one-shot strategies that a setting has with a budget; none where it lacks the progressive one."""
-        asks = (lambda *_: True) if setting.results is None else setting.results.asks
+    def rivals(self, variant: Variant, budget: int) -> list[str]:
+        """Returns the one-shot strategies that a variant has with a budget; none where it lacks the progressive one."""
+        asks = (lambda *_: True) if variant.results is None else variant.results.asks
         return [key for key in self.one_shot if asks(key, budget) and asks(self.progressive, budget)]
 
-    def gaps(self, setting: Setting, baseline: str, budget: int) -> Gaps | str:
+    def gaps(self, variant: Variant, baseline: str, budget: int) -> Gaps | str:
         """Returns the gap to a one-shot strategy by seed, or why there is none."""
         keys = (self.progressive, baseline)
-        first, second = (arm_in(self.results, setting, key, self.learning_rate, budget) for key in keys)
+        first, second = (arm_in(self.results, variant, key, self.learning_rate, budget) for key in keys)
         if first is None or second is None:
             return "unfinished"
         if first.is_same(second):
@@ -67,7 +67,7 @@ def next_tokens_show_a_shrinking_gap(results: Results) -> list[ClaimResult]:
     """Claim R7 (figures 30 and 31): at each l by budget, and between the l of an ablation."""
     if results.config.task.kind != "pcfg_language":
         return []
-    own = Setting("", {}, results)
+    own = Variant("", {}, results)
     cases = []
     for contest in _contests(results, results.compared):
         cases += _cases_at_one_level(contest, own, results.budgets)
@@ -82,30 +82,30 @@ def _contests(results: Results, keys: tuple[str, ...]) -> list[_Contest]:
     return [_Contest(results, key, one_shot, rate) for key in progressive for rate in results.learning_rates]
 
 
-def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, own: Setting) -> list[ClaimResult]:
-    settings = [setting for setting in settings_of(results, key) if not setting.is_base]
+def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, own: Variant) -> list[ClaimResult]:
+    variants = [variant for variant in variants_of(results, key) if not variant.is_base]
     budgets, contests = tuple(sorted(ablation.budgets)), _contests(results, ablation.strategies)
-    cases = [case for s in settings for contest in contests for case in _cases_at_one_level(contest, s, budgets)]
+    cases = [case for s in variants for contest in contests for case in _cases_at_one_level(contest, s, budgets)]
     if ablation.base is not None and changes_nothing_else(ablation, "task", "level"):
-        settings.append(own)
-    settings.sort(key=lambda setting: _level(results, setting))
-    if _level(results, settings[0]) < _level(results, settings[-1]):
+        variants.append(own)
+    variants.sort(key=lambda variant: _level(results, variant))
+    if _level(results, variants[0]) < _level(results, variants[-1]):
         for contest in contests:
             for budget in budgets:
-                cases += _case_between_levels(contest, ablation.title, settings[0], settings[-1], budget)
+                cases += _case_between_levels(contest, ablation.title, variants[0], variants[-1], budget)
     return cases
 
 
-def _level(results: Results, setting: Setting) -> int:
-    """Returns the l of a setting."""
-    return setting.fields.get("task", {}).get("level", getattr(results.config.task, "level", 0))
+def _level(results: Results, variant: Variant) -> int:
+    """Returns the l of a variant."""
+    return variant.fields.get("task", {}).get("level", getattr(results.config.task, "level", 0))
 
 
-def _cases_at_one_level(contest: _Contest, setting: Setting, budgets: tuple[int, ...]) -> list[ClaimResult]:
-    """Returns the verdicts on all gaps of a setting, and on whether they shrink with the budget."""
+def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int, ...]) -> list[ClaimResult]:
+    """Returns the verdicts on all gaps of a variant, and on whether they shrink with the budget."""
     labels = contest.results.labels
-    pairs = [(baseline, budget) for budget in budgets for baseline in contest.rivals(setting, budget)]
-    gaps = {pair: contest.gaps(setting, *pair) for pair in pairs}
+    pairs = [(baseline, budget) for budget in budgets for baseline in contest.rivals(variant, budget)]
+    gaps = {pair: contest.gaps(variant, *pair) for pair in pairs}
     whole = [_difference(f"gap to {labels[key]}, {budget:,} steps", gap, None) for (key, budget), gap in gaps.items()]
     shrink = []
     for baseline in contest.one_shot:
@@ -113,7 +113,7 @@ def _cases_at_one_level(contest: _Contest, setting: Setting, budgets: tuple[int,
         if len(ends) > 1:
             text = f"gap to {labels[baseline]}, {ends[0]:,} minus {ends[-1]:,} steps"
             shrink.append(_difference(text, gaps[baseline, ends[0]], gaps[baseline, ends[-1]]))
-    place = f"l = {_level(contest.results, setting)}" + ("" if setting.is_base else f" ({setting.name})")
+    place = f"l = {_level(contest.results, variant)}" + ("" if variant.is_base else f" ({variant.name})")
     found = {"all gaps": whole, "gap by budget": shrink}
     return [
         ClaimResult(R7, f"{place}, {contest.name}: {what}", tuple(measurements), *decide(measurements))
@@ -122,13 +122,13 @@ def _cases_at_one_level(contest: _Contest, setting: Setting, budgets: tuple[int,
     ]
 
 
-def _case_between_levels(contest: _Contest, title: str, low: Setting, high: Setting, budget: int) -> list[ClaimResult]:
+def _case_between_levels(contest: _Contest, title: str, low: Variant, high: Variant, budget: int) -> list[ClaimResult]:
     """Returns the verdict on whether the gap is smaller where more tokens count, if both levels have the strategies."""
     results, found = contest.results, []
     for baseline in contest.rivals(high, budget):
         if baseline in contest.rivals(low, budget):
             text = f"gap to {results.labels[baseline]}, l = {_level(results, high)} minus l = {_level(results, low)}"
-            ends = [contest.gaps(setting, baseline, budget) for setting in (high, low)]
+            ends = [contest.gaps(variant, baseline, budget) for variant in (high, low)]
             found.append(_difference(text, ends[0], ends[1]))
     case = f"{title}, {contest.name}, {budget:,} steps: gap by l"
     return [ClaimResult(R7, case, tuple(found), *decide(found))] if found else []

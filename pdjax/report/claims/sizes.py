@@ -21,10 +21,10 @@ R6 = Statement(
 
 
 def larger_models_learn_faster(results: Results) -> list[ClaimResult]:
-    """Claim R6 (figures 7, 10, 23 and 28): for every panel of sizes, of ablations with sizes in every setting."""
+    """Claim R6 (figures 7, 10, 23 and 28): for every panel of sizes, of ablations with sizes in every variant."""
     cases = _cases(results, "")
-    for (key, setting), found in results.ablations.items():
-        cases += _cases(found, f"{results.config.ablations[key].title}: {setting}, ")
+    for (key, variant), found in results.ablations.items():
+        cases += _cases(found, f"{results.config.ablations[key].title}: {variant}, ")
     return cases
 
 

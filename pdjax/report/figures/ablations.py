@@ -1,4 +1,4 @@
-"""Other settings beside each other: final accuracy with relative gaps, and sizes (figures 26 to 28, 30 to 32)."""
+"""Variants beside each other: final accuracy with relative gaps, and sizes (figures 26 to 28, 30 to 32)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ from pdjax.report.figures.drawing import (
 )
 from pdjax.report.figures.sizes import SizePanel, draw_size_panels, size_caption
 from pdjax.report.results import Results
-from pdjax.report.settings import Setting, arm_in, relative_gap, settings_of, strategies_by_kind
+from pdjax.report.variants import Variant, arm_in, relative_gap, strategies_by_kind, variants_of
 
-_LETTERS = 84  # of the names of all settings beside each other
+_LETTERS = 84  # of the names of all variants beside each other
 
 
 def ablation_figures(results: Results) -> list[ReportFigure]:
@@ -56,9 +56,9 @@ def _caption(results: Results, key: str, arms: Sequence[Arm]) -> str:
         if progressive and one_shot
         else ""
     )
-    base = f" {ablation.base} is the experiment's own setting." if ablation.base is not None else ""
+    base = f" {ablation.base} is the experiment itself." if ablation.base is not None else ""
     return (
-        f"Final held-out accuracy in each setting: means over {count_seeds(arms)} with 95% Student t confidence "
+        f"Final held-out accuracy in each variant: means over {count_seeds(arms)} with 95% Student t confidence "
         f"intervals, single seeds as points.{gaps} The axes do not begin at 0.{base} What is not finished is left out."
         f"{of_the_paper(ablation.figure)}"
     )
@@ -66,13 +66,13 @@ def _caption(results: Results, key: str, arms: Sequence[Arm]) -> str:
 
 def _arms(results: Results, key: str, rate: float, budget: int) -> list[Arm]:
     """Returns all finished arms of an ablation with a budget."""
-    keys, settings = results.config.ablations[key].strategies, settings_of(results, key)
-    arms = [arm_in(results, setting, strategy, rate, budget) for setting in settings for strategy in keys]
+    keys, variants = results.config.ablations[key].strategies, variants_of(results, key)
+    arms = [arm_in(results, variant, strategy, rate, budget) for variant in variants for strategy in keys]
     return [arm for arm in arms if arm is not None]
 
 
 def draw_ablation(results: Results, key: str, rate: float) -> Figure:
-    """Draws for each budget a panel of bars, grouped by setting, a bar for each strategy."""
+    """Draws for each budget a panel of bars, grouped by variant, a bar for each strategy."""
     ablation = results.config.ablations[key]
     budgets = [budget for budget in sorted(ablation.budgets) if _arms(results, key, rate, budget)]
     figure, panels = grid(len(budgets), columns=1, height=2.7)
@@ -91,10 +91,10 @@ def draw_ablation(results: Results, key: str, rate: float) -> Figure:
 def _draw_panel(results: Results, axes: Axes, key: str, rate: float, budget: int) -> None:
     strategies = results.config.ablations[key].strategies
     names, groups = [], []
-    for setting in settings_of(results, key):
-        arms = {strategy: arm_in(results, setting, strategy, rate, budget) for strategy in strategies}
+    for variant in variants_of(results, key):
+        arms = {strategy: arm_in(results, variant, strategy, rate, budget) for strategy in strategies}
         if any(arm is not None for arm in arms.values()):
-            names.append(setting.name)
+            names.append(variant.name)
             groups.append([_bar(results, arms, strategy) for strategy in strategies])
     draw_bars(axes, groups)
     width = max(_LETTERS // len(names), 6)
@@ -111,18 +111,18 @@ def _bar(results: Results, arms: dict[str, Arm | None], strategy: str) -> Bar | 
 
 
 def size_panels(results: Results, key: str) -> list[SizePanel]:
-    """Returns the evaluated panels of sizes of an ablation's settings; none where it trains no sizes."""
+    """Returns the evaluated panels of sizes of an ablation's variants; none where it trains no sizes."""
     if not results.config.ablations[key].sizes:
         return []
     panels = []
-    for setting in settings_of(results, key):
-        if setting.results is not None:
-            evaluated = list(dict.fromkeys(panel for panel, _, _ in setting.results.size_arms))
+    for variant in variants_of(results, key):
+        if variant.results is not None:
+            evaluated = list(dict.fromkeys(panel for panel, _, _ in variant.results.size_arms))
             panels += [
-                SizePanel(_panel_title(setting, panel, evaluated), setting.results, panel) for panel in evaluated
+                SizePanel(_panel_title(variant, panel, evaluated), variant.results, panel) for panel in evaluated
             ]
     return panels
 
 
-def _panel_title(setting: Setting, panel: str, panels: Sequence[str]) -> str:
-    return setting.name if len(panels) == 1 else f"{setting.name}: {panel}"
+def _panel_title(variant: Variant, panel: str, panels: Sequence[str]) -> str:
+    return variant.name if len(panels) == 1 else f"{variant.name}: {panel}"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pdjax.report.claims import ClaimResult
 from pdjax.report.curricula import curricula_of
 from pdjax.report.results import Results
-from pdjax.report.settings import arm_in, relative_gap, settings_of
 from pdjax.report.stats import mean_interval
 from pdjax.report.tables.table import Cell, Table
+from pdjax.report.variants import arm_in, relative_gap, variants_of
 
 
 def students_table(results: Results) -> Table:
@@ -100,23 +100,23 @@ def sizes_table(results: Results) -> Table:
 
 
 def ablations_table(results: Results) -> Table:
-    """Final held-out accuracy (a fraction) in every setting of the ablations, the experiment's own included.
+    """Final held-out accuracy (a fraction) in every variant of the ablations, the experiment itself included.
 
     ``relative_gap`` is that of the mean of a progressive strategy over the best mean of one-shot strategies, as a share
     of it. What is not finished has no values.
     """
     found = [experiment.config for experiment in (results, *results.ablations.values())]
     seeds = sorted({seed for config in found for seed in config.student_training.seeds})
-    columns = ("ablation", "setting", "replaced", "strategy", "label", "learning_rate", "budget", "seeds")
+    columns = ("ablation", "variant", "replaced", "strategy", "label", "learning_rate", "budget", "seeds")
     columns += ("accuracy_mean", "accuracy_low", "accuracy_high", "relative_gap")
     columns += tuple(f"accuracy_seed_{seed}" for seed in seeds)
     rows: list[tuple[Cell, ...]] = []
     for key, ablation in results.config.ablations.items():
-        places = itertools.product(settings_of(results, key), results.learning_rates, sorted(ablation.budgets))
-        for setting, rate, budget in places:
-            arms = {strategy: arm_in(results, setting, strategy, rate, budget) for strategy in ablation.strategies}
+        places = itertools.product(variants_of(results, key), results.learning_rates, sorted(ablation.budgets))
+        for variant, rate, budget in places:
+            arms = {strategy: arm_in(results, variant, strategy, rate, budget) for strategy in ablation.strategies}
             for strategy, arm in arms.items():
-                head = (key, setting.name, setting.replaced, strategy, results.labels[strategy])
+                head = (key, variant.name, variant.replaced, strategy, results.labels[strategy])
                 if arm is None:
                     rows.append((*head, rate, budget, *[None] * (len(columns) - 7)))
                     continue
@@ -131,7 +131,7 @@ def ablations_table(results: Results) -> Table:
 def runs_table(results: Results) -> Table:
     """What every run that the configuration asks for has cost, and whether it is complete; those of ablations too."""
     experiments = {"": results}
-    experiments |= {f"ablations/{key}/{setting}/": found for (key, setting), found in results.ablations.items()}
+    experiments |= {f"ablations/{key}/{variant}/": found for (key, variant), found in results.ablations.items()}
     rows: list[tuple[Cell, ...]] = []
     for place, experiment in experiments.items():
         for state in experiment.states:

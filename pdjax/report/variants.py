@@ -1,4 +1,4 @@
-"""The settings of an ablation beside each other, that of the experiment itself among them."""
+"""The variants of an ablation beside each other, the experiment itself among them."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from pdjax.report.arms import Arm
 from pdjax.report.results import Results
 
 
-class Setting(NamedTuple):
-    """One setting of an ablation."""
+class Variant(NamedTuple):
+    """One variant of an ablation."""
 
     name: str
     fields: Mapping[str, Any]  # of the configuration that it replaces; none in the experiment itself
@@ -29,28 +29,28 @@ class Setting(NamedTuple):
         return ", ".join(f"{path} = {json.dumps(value)}" for path, value in leaves(self.fields, ""))
 
 
-def settings_of(results: Results, ablation: str) -> list[Setting]:
-    """Returns an ablation's settings, ordered by the numbers in their names, and the experiment's own if it has a name.
+def variants_of(results: Results, ablation: str) -> list[Variant]:
+    """Returns an ablation's variants, ordered by the numbers in their names, and the experiment if it has a name.
 
     It stands at its place where its name has a number too (30% between 15% and 50%), otherwise first.
     """
     config = results.config.ablations[ablation]
-    found = [Setting(name, fields, results.ablations.get((ablation, name))) for name, fields in config.settings.items()]
-    found.sort(key=lambda setting: _natural(setting.name))
+    found = [Variant(name, fields, results.ablations.get((ablation, name))) for name, fields in config.variants.items()]
+    found.sort(key=lambda variant: _natural(variant.name))
     if config.base is not None:
-        found.insert(0, Setting(config.base, {}, results))
+        found.insert(0, Variant(config.base, {}, results))
         if re.search(r"\d", config.base):
-            found.sort(key=lambda setting: _natural(setting.name))
+            found.sort(key=lambda variant: _natural(variant.name))
     return found
 
 
-def arm_in(results: Results, setting: Setting, strategy: str, learning_rate: float, budget: int) -> Arm | None:
-    """Returns a finished arm of a setting; where both have one learning rate alone, they need not be the same."""
-    if setting.results is None:
+def arm_in(results: Results, variant: Variant, strategy: str, learning_rate: float, budget: int) -> Arm | None:
+    """Returns a finished arm of a variant; where both have one learning rate alone, they need not be the same."""
+    if variant.results is None:
         return None
-    rates = setting.results.learning_rates
+    rates = variant.results.learning_rates
     own = rates[0] if len(rates) == len(results.learning_rates) == 1 else learning_rate
-    return setting.results.finished(strategy, own, budget)
+    return variant.results.finished(strategy, own, budget)
 
 
 def strategies_by_kind(results: Results, keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -75,9 +75,9 @@ def relative_gap(results: Results, arms: Mapping[str, Arm | None], strategy: str
 
 
 def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:
-    """Whether the settings of an ablation differ in one field of a section alone."""
+    """Whether the variants of an ablation differ in one field of a section alone."""
     rests = []
-    for fields in ablation.settings.values():
+    for fields in ablation.variants.values():
         part = fields.get(section, {})
         if field not in part:
             return False
@@ -86,8 +86,8 @@ def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:
 
 
 def changes_nothing_else(ablation: AblationConfig, section: str, field: str) -> bool:
-    """Whether its settings differ from the experiment itself in one field of a section alone."""
-    return all(set(fields) == {section} and set(fields[section]) == {field} for fields in ablation.settings.values())
+    """Whether its variants differ from the experiment itself in one field of a section alone."""
+    return all(set(fields) == {section} and set(fields[section]) == {field} for fields in ablation.variants.values())
 
 
 def _natural(name: str) -> list[tuple[str, float]]:
