@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pdjax.probe_records import StringProbes
-from pdjax.report.arms import Arm
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
 Measure = Literal["close", "robust", "nonterminals", "agreement"]
@@ -26,9 +26,9 @@ class Feature(NamedTuple):
         return self.values.mean(axis=2)
 
 
-def feature(probes: StringProbes, measure: Measure, columns: Sequence[int]) -> Feature | None:
+def feature(probes: StringProbes, measure: Measure, replicas: Sequence[int]) -> Feature | None:
     """Returns a measure of some of the models that were probed together; None if it was not measured (yet)."""
-    chosen = list(columns)
+    chosen = list(replicas)
     if measure == "nonterminals":
         levels = probes.nonterminals
         return None if levels is None else Feature(levels.steps, levels.levels, levels.accuracy[:, chosen])
@@ -39,10 +39,10 @@ def feature(probes: StringProbes, measure: Measure, columns: Sequence[int]) -> F
     return None if grams is None else Feature(grams.steps, grams.n, grams.median(measure)[:, chosen])
 
 
-def student_feature(results: Results, arm: Arm, measure: Measure) -> Feature | None:
-    """Returns a measure of an arm's students, in the order of their seeds; None if it was not measured (yet)."""
-    probes = results.student_probes.get(arm.run.description.name)
-    return None if probes is None else feature(probes, measure, arm.columns)
+def student_feature(results: Results, group: Group, measure: Measure) -> Feature | None:
+    """Returns a measure of a group's students, in the order of their seeds; None if it was not measured (yet)."""
+    probes = results.student_probes.get(group.run.description.name)
+    return None if probes is None else feature(probes, measure, group.replicas)
 
 
 def teacher_feature(results: Results, measure: Measure) -> Feature | None:
@@ -50,23 +50,23 @@ def teacher_feature(results: Results, measure: Measure) -> Feature | None:
     return feature(results.teacher_probes, measure, (0,))
 
 
-def untrained_feature(results: Results, arms: Sequence[Arm], measure: Measure) -> Feature | None:
-    """Returns a measure of students before their training, the same in all arms; None if it was not measured (yet)."""
-    for arm in arms:
-        found = student_feature(results, arm, measure)
+def untrained_feature(results: Results, groups: Sequence[Group], measure: Measure) -> Feature | None:
+    """Returns a measure of students before training, the same in all groups; None if it was not measured (yet)."""
+    for group in groups:
+        found = student_feature(results, group, measure)
         if found is not None and found.steps[0] == 0:
             return found
     return None
 
 
-def probed_arms(results: Results, learning_rate: float, budget: int) -> list[Arm]:
-    """Returns the finished arms of the strategies whose students are probed, in the order the configuration names them.
+def probed_groups(results: Results, learning_rate: float, budget: int) -> list[Group]:
+    """Returns the finished groups of strategies whose students are probed, in the order the configuration names them.
 
     Of strategies whose students are the same the first stands for all.
     """
-    found: list[Arm] = []
+    found: list[Group] = []
     for key in results.config.probes.students if results.config.probes_students_of(budget) else ():
-        arm = results.finished(key, learning_rate, budget)
-        if arm is not None and not any(arm.is_same(other) for other in found):
-            found.append(arm)
+        group = results.finished(key, learning_rate, budget)
+        if group is not None and not any(group.is_same(other) for other in found):
+            found.append(group)
     return found

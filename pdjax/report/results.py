@@ -9,7 +9,7 @@ from typing import Any
 from pdjax.config import Config, MlpConfig, ModelConfig
 from pdjax.probe_records import AttentionRecord, MonomialRecord, StringProbes
 from pdjax.records import RunRecord
-from pdjax.report.arms import Arm, RunState, columns_by_rate
+from pdjax.report.groups import Group, RunState, replicas_by_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,27 +97,27 @@ class Results:
         return tuple(dict.fromkeys([*drawn, *(key for key in self.config.strategies if key not in searched)]))
 
     @functools.cached_property
-    def arms(self) -> Mapping[tuple[str, float, int], Arm]:
-        """The arms of all started runs by (strategy, learning rate, budget), in the order of the config."""
-        arms = {}
+    def groups(self) -> Mapping[tuple[str, float, int], Group]:
+        """The groups of all started runs by (strategy, learning rate, budget), in the order of the config."""
+        groups = {}
         for (strategy, budget), run in self.runs.items():
-            columns = columns_by_rate(run, self.config.strategies[strategy].loss)
+            replicas = replicas_by_rate(run, self.config.strategies[strategy].loss)
             for rate in self.learning_rates:
-                if columns.get(rate):
-                    arms[strategy, rate, budget] = Arm(strategy, rate, budget, run, columns[rate])
-        return arms
+                if replicas.get(rate):
+                    groups[strategy, rate, budget] = Group(strategy, rate, budget, run, replicas[rate])
+        return groups
 
-    def finished(self, strategy: str, learning_rate: float, budget: int) -> Arm | None:
-        """Returns an arm if its run is complete, otherwise None."""
-        arm = self.arms.get((strategy, learning_rate, budget))
-        return arm if arm is not None and arm.run.complete else None
+    def finished(self, strategy: str, learning_rate: float, budget: int) -> Group | None:
+        """Returns a group if its run is complete, otherwise None."""
+        group = self.groups.get((strategy, learning_rate, budget))
+        return group if group is not None and group.run.complete else None
 
     def alike(self, strategy: str, learning_rate: float, budget: int) -> list[str]:
         """Returns the strategies whose students are those of a strategy, which is among them: they are one evidence."""
-        own = self.arms.get((strategy, learning_rate, budget))
+        own = self.groups.get((strategy, learning_rate, budget))
         if own is None:
             return [strategy]
-        return [key for (key, _, _), arm in self.arms.items() if arm.is_same(own)]
+        return [key for (key, _, _), group in self.groups.items() if group.is_same(own)]
 
     def cases(self, strategies: Sequence[str]) -> list[tuple[list[str], float, int]]:
         """Returns what a claim about strategies is decided for: strategy, learning rate and budget.
@@ -173,14 +173,14 @@ class Results:
         return {panel: tuple(sorted(models, key=lambda m: _size(models[m]))) for panel, models in panels.items()}
 
     @functools.cached_property
-    def size_arms(self) -> Mapping[tuple[str, str, float], Arm]:
+    def size_groups(self) -> Mapping[tuple[str, str, float], Group]:
         """The evaluated models of other sizes by panel, label and learning rate; their strategy is <panel>/<label>."""
-        arms = {}
+        groups = {}
         for (panel, label), run in self.size_runs.items():
             if run is not None and run.evaluation.steps.size:
-                for rate, columns in columns_by_rate(run, (0.0, 1.0)).items():
-                    arms[panel, label, rate] = Arm(f"{panel}/{label}", rate, run.description.budget, run, columns)
-        return arms
+                for rate, replicas in replicas_by_rate(run, (0.0, 1.0)).items():
+                    groups[panel, label, rate] = Group(f"{panel}/{label}", rate, run.description.budget, run, replicas)
+        return groups
 
     @functools.cached_property
     def support(self) -> tuple[int, ...] | None:

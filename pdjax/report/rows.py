@@ -15,17 +15,17 @@ MOST_LEGS = 12
 def student_rows(results: Results) -> list[Mapping[str, Any]]:
     """Returns the finished students of every strategy, learning rate and budget."""
     rows = []
-    for (strategy, rate, budget), arm in results.arms.items():
-        if arm.run.complete:
+    for (strategy, rate, budget), group in results.groups.items():
+        if group.run.complete:
             rows.append(
                 {
                     "name": results.name(strategy, rate),
                     "same": [results.labels[key] for key in results.alike(strategy, rate, budget) if key != strategy],
                     "budget": budget,
-                    "accuracy": mean_interval(arm.final_accuracy),
-                    "seeds": list(zip(arm.seeds, arm.final_accuracy.tolist(), strict=True)),
-                    "loss": float(arm.loss[-1].mean()),
-                    "seconds": arm.run.seconds,
+                    "accuracy": mean_interval(group.final_accuracy),
+                    "seeds": list(zip(group.seeds, group.final_accuracy.tolist(), strict=True)),
+                    "loss": float(group.loss[-1].mean()),
+                    "seconds": group.run.seconds,
                 }
             )
     return sorted(rows, key=lambda row: row["budget"])
@@ -89,12 +89,12 @@ def size_rows(results: Results) -> list[Mapping[str, Any]]:
         {
             "panel": panel,
             "label": f"{label}, learning rate {rate}" if several else label,
-            "accuracy": mean_interval(arm.final_accuracy),
-            "over_training": float(arm.accuracy.mean()),
-            "seconds": arm.run.seconds,
+            "accuracy": mean_interval(group.final_accuracy),
+            "over_training": float(group.accuracy.mean()),
+            "seconds": group.run.seconds,
         }
-        for (panel, label, rate), arm in results.size_arms.items()
-        if arm.run.complete
+        for (panel, label, rate), group in results.size_groups.items()
+        if group.run.complete
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pdjax.config import ComparisonConfig
-from pdjax.report.arms import Arm
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
 
@@ -25,35 +25,35 @@ class Search:
     comparison: ComparisonConfig
     learning_rate: float
     budget: int  # steps
-    arms: Mapping[tuple[int, Series], Arm | None]  # by first checkpoint (teacher step), increasing; None: unfinished
+    groups: Mapping[tuple[int, Series], Group | None]  # by first checkpoint (teacher step), increasing; None: not done
     grid: tuple[int, ...]  # the first checkpoints that were given; others are chosen by what the training shows
 
     @property
     def firsts(self) -> tuple[int, ...]:
         """All first checkpoints, increasing."""
-        return tuple(dict.fromkeys(first for first, _ in self.arms))
+        return tuple(dict.fromkeys(first for first, _ in self.groups))
 
     @property
     def series(self) -> tuple[Series, ...]:
         """All series, in increasing order of T."""
-        return tuple(sorted({series for _, series in self.arms}))
+        return tuple(sorted({series for _, series in self.groups}))
 
     @functools.cached_property
-    def best(self) -> Mapping[int, Arm | None]:
-        """The arm of the best T by mean final accuracy of each first checkpoint; None if one of them is unfinished."""
-        found: dict[int, Arm | None] = {}
+    def best(self) -> Mapping[int, Group | None]:
+        """The group of the best T by mean final accuracy of each first checkpoint; None if one T is unfinished."""
+        found: dict[int, Group | None] = {}
         for first in self.firsts:
-            arms = [arm for (step, _), arm in self.arms.items() if step == first]
-            finished = [arm for arm in arms if arm is not None]
-            whole = len(finished) == len(arms)
-            found[first] = max(finished, key=lambda arm: float(arm.final_accuracy.mean())) if whole else None
+            groups = [group for (step, _), group in self.groups.items() if step == first]
+            finished = [group for group in groups if group is not None]
+            whole = len(finished) == len(groups)
+            found[first] = max(finished, key=lambda group: float(group.final_accuracy.mean())) if whole else None
         return found
 
     @property
     def winner(self) -> int | None:
         """The first checkpoint of the grid with the highest mean final accuracy; None while one is unfinished."""
         best = {first: self.best[first] for first in self.grid}
-        means = {first: float(arm.final_accuracy.mean()) for first, arm in best.items() if arm is not None}
+        means = {first: float(group.final_accuracy.mean()) for first, group in best.items() if group is not None}
         return max(means, key=lambda first: means[first]) if means and len(means) == len(best) else None
 
     def places_apart(self, a: int, b: int) -> int:
@@ -73,13 +73,13 @@ def searches(results: Results) -> list[Search]:
         given = {key: place for key, place in members.items() if _kind(results, key) == "steps"}
         for rate in results.learning_rates:
             for budget in results.budgets:
-                arms: dict[tuple[int, Series], Arm | None] = {}
+                groups: dict[tuple[int, Series], Group | None] = {}
                 for strategy, place in sorted(members.items(), key=lambda item: item[1]):
-                    if results.asks(strategy, budget) and arms.get(place) is None:
-                        arms[place] = results.finished(strategy, rate, budget)
+                    if results.asks(strategy, budget) and groups.get(place) is None:
+                        groups[place] = results.finished(strategy, rate, budget)
                 grid = tuple(sorted({first for k, (first, _) in given.items() if results.asks(k, budget)}))
                 if grid:
-                    found.append(Search(key, comparison, rate, budget, arms, grid))
+                    found.append(Search(key, comparison, rate, budget, groups, grid))
     return found
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pdjax.report.arms import Arm
 from pdjax.report.claims import ClaimResult
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
 from pdjax.report.text import fraction, interval_text
@@ -15,10 +15,10 @@ def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
     for rate in results.learning_rates:
         for budget in results.budgets:
             asked = [strategy for strategy in results.prominent if results.asks(strategy, budget)]
-            arms = [results.finished(strategy, rate, budget) for strategy in asked]
-            finished = [arm for arm in arms if arm is not None]
+            groups = [results.finished(strategy, rate, budget) for strategy in asked]
+            finished = [group for group in groups if group is not None]
             if finished:
-                sentences.append(_best_sentence(results, finished, len(arms)))
+                sentences.append(_best_sentence(results, finished, len(groups)))
     for statement in dict.fromkeys(claim.statement for claim in claims):
         verdicts = [claim.verdict for claim in claims if claim.statement == statement]
         words = {"holds": "holds", "fails": "fails", "undecided": "is undecided", "not tested": "is not tested"}
@@ -55,8 +55,8 @@ def _teacher_sentence(results: Results) -> str:
     )
 
 
-def _best_sentence(results: Results, finished: Sequence[Arm], asked: int) -> str:
-    best = max(finished, key=lambda arm: float(arm.final_accuracy.mean()))
+def _best_sentence(results: Results, finished: Sequence[Group], asked: int) -> str:
+    best = max(finished, key=lambda group: float(group.final_accuracy.mean()))
     accuracy = mean_interval(best.final_accuracy)
     among = "" if len(finished) == asked else f" among the {len(finished)} finished of {asked} strategies"
     among += "" if len(results.prominent) == len(results.labels) else " outside of searches for the first checkpoint"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pdjax.config import AblationConfig
 from pdjax.config.building import leaves
-from pdjax.report.arms import Arm
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
 
@@ -44,8 +44,8 @@ def variants_of(results: Results, ablation: str) -> list[Variant]:
     return found
 
 
-def arm_in(results: Results, variant: Variant, strategy: str, learning_rate: float, budget: int) -> Arm | None:
-    """Returns a finished arm of a variant; where both have one learning rate alone, they need not be the same."""
+def group_in(results: Results, variant: Variant, strategy: str, learning_rate: float, budget: int) -> Group | None:
+    """Returns a finished group of a variant; where both have one learning rate alone, they need not be the same."""
     if variant.results is None:
         return None
     rates = variant.results.learning_rates
@@ -60,17 +60,17 @@ def strategies_by_kind(results: Results, keys: tuple[str, ...]) -> tuple[list[st
     return progressive, [key for key in keys if strategies[key].schedule == "one_shot"]
 
 
-def relative_gap(results: Results, arms: Mapping[str, Arm | None], strategy: str) -> float | None:
+def relative_gap(results: Results, groups: Mapping[str, Group | None], strategy: str) -> float | None:
     """Returns how much more accurate a progressive strategy is than the best one-shot strategy, relative to that.
 
     None of another strategy, or where none of one-shot is finished.
     """
-    progressive, one_shot = strategies_by_kind(results, tuple(arms))
-    finished = [arm for key in one_shot if (arm := arms[key]) is not None]
-    own = arms[strategy]
+    progressive, one_shot = strategies_by_kind(results, tuple(groups))
+    finished = [group for key in one_shot if (group := groups[key]) is not None]
+    own = groups[strategy]
     if strategy not in progressive or own is None or not finished:
         return None
-    best = max(float(arm.final_accuracy.mean()) for arm in finished)
+    best = max(float(group.final_accuracy.mean()) for group in finished)
     return float(own.final_accuracy.mean()) / best - 1
 
 

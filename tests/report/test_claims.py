@@ -213,9 +213,9 @@ def test_one_run_holds_students_of_several_losses(workdir: Any):
     workdir.config["student_training"]["budgets"] = [100]
     workdir.start()
     workdir.shared(["one_shot", "soft"], 100, {"one_shot": (0.1, 0.2, 0.3), "soft": (0.4, 0.5, 0.6)})
-    arms = read_results(workdir.path).arms
-    assert arms["one_shot", 1e-3, 100].final_accuracy.tolist() == [0.1, 0.2, 0.3]
-    assert arms["soft", 1e-3, 100].final_accuracy.tolist() == [0.4, 0.5, 0.6]
+    groups = read_results(workdir.path).groups
+    assert groups["one_shot", 1e-3, 100].final_accuracy.tolist() == [0.1, 0.2, 0.3]
+    assert groups["soft", 1e-3, 100].final_accuracy.tolist() == [0.4, 0.5, 0.6]
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,13 @@ def test_several_learning_rates_have_figures_of_their_own(workdir: Any):
     names = [figure.name for figure in all_figures(results)]
     expected = [f"{name}_lr{rate}" for rate in (0.001, 0.01) for name in ("accuracy_by_budget", "training_all_100")]
     assert names == expected
-    slow = draw_training(results, [results.arms["labels", 0.001, 100]]).axes[0].lines[0]
+    slow = draw_training(results, [results.groups["labels", 0.001, 100]]).axes[0].lines[0]
     assert np.asarray(slow.get_ydata()).tolist() == [0.1]
 
 
 def test_budget_ticks_are_the_budgets_and_points_the_means(finished: Any):
     results = read_results(finished.path)
-    figure = draw_budgets(results, list(results.arms.values()))
+    figure = draw_budgets(results, list(results.groups.values()))
     axes = figure.axes[0]
     assert axes.get_xticks().tolist() == [100, 200]
     bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
@@ -90,14 +90,14 @@ def test_far_apart_budgets_are_on_a_logarithmic_axis(workdir: Any):
     workdir.start()
     workdir.student("labels", 400, {400: (0.5, 0.5, 0.5)})
     results = read_results(workdir.path)
-    axes = draw_budgets(results, list(results.arms.values())).axes[0]
+    axes = draw_budgets(results, list(results.groups.values())).axes[0]
     assert (axes.get_xscale(), axes.get_xticks().tolist()) == ("log", [50, 100, 400])
 
 
 def test_training_shows_means_switches_and_unfinished_runs(finished: Any):
     (finished.path / "students" / "two-200" / "result.json").unlink()
     results = read_results(finished.path)
-    figure = draw_training(results, [arm for arm in results.arms.values() if arm.budget == 200])
+    figure = draw_training(results, [group for group in results.groups.values() if group.budget == 200])
     axes = figure.axes[0]
     lines = [np.asarray(line.get_ydata()) for line in axes.lines]
     np.testing.assert_allclose(lines[0], [0.45, 0.55])
@@ -155,7 +155,7 @@ def test_a_comparison_names_its_figure_and_its_strategies_in_order(finished: Any
     assert figures["training_b_100"].title == "Some, 100 steps"
     assert "figure 99 of the paper" in figures["training_b_100"].caption
     results = read_results(finished.path)
-    drawn = draw_training(results, [results.arms[key, 1e-3, 100] for key in ("two", "labels")])
+    drawn = draw_training(results, [results.groups[key, 1e-3, 100] for key in ("two", "labels")])
     assert legend_of(drawn)[:2] == ["(2, T)", "labels"]
 
 
@@ -183,7 +183,7 @@ def test_adaptive_students_have_faint_ticks_each(finished: Any):
     starts = [[0, 50], [0, 50, 150], [0]]
     finished.student("two", 200, {200: (0.5, 0.6, 0.7)}, table=table, starts=starts)
     results = read_results(finished.path)
-    axes = draw_training(results, [results.arms["two", 1e-3, 200]]).axes[0]
+    axes = draw_training(results, [results.groups["two", 1e-3, 200]]).axes[0]
     ticks = [c for c in axes.collections if isinstance(c, LineCollection)]
     assert [[segment[0, 0] for segment in c.get_segments()] for c in ticks] == [[50], [50, 150]]
     assert all((c.get_alpha() or 1) < 1 for c in ticks)
@@ -222,6 +222,6 @@ def test_any_label_is_shown_as_it_is(finished: Any, label: str):
     finished.start()
     results = read_results(finished.path)
     with style.context("test"):
-        figure = draw_budgets(results, list(results.arms.values()))
+        figure = draw_budgets(results, list(results.groups.values()))
         style.svg_bytes(figure)
     assert legend_of(figure)[0].strip() == label

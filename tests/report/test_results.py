@@ -1,4 +1,4 @@
-"""Grouping of recorded runs into arms, and the state of every run that the configuration asks for."""
+"""Groups of recorded models, and the state of every run that the configuration asks for."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from pdjax.errors import UserError
 from pdjax.report.reading import read_results
 
 
-def test_arms_hold_the_recorded_accuracies(finished: Any):
+def test_groups_hold_the_recorded_accuracies(finished: Any):
     results = read_results(finished.path)
-    assert len(results.arms) == 6
-    for (key, rate, budget), arm in results.arms.items():
-        assert (rate, arm.seeds, arm.steps.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
-        np.testing.assert_array_equal(arm.final_accuracy, finished.FINAL[key, budget])
-        np.testing.assert_allclose(arm.loss, 2 - arm.accuracy)
+    assert len(results.groups) == 6
+    for (key, rate, budget), group in results.groups.items():
+        assert (rate, group.seeds, group.steps.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
+        np.testing.assert_array_equal(group.final_accuracy, finished.FINAL[key, budget])
+        np.testing.assert_allclose(group.loss, 2 - group.accuracy)
     assert results.teacher_accuracy == 0.7
 
 
-def test_an_arm_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
+def test_a_group_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
     workdir.config["student_training"]["learning_rates"] = [0.001, 0.01]
     workdir.start()
     workdir.student("labels", 100, {100: (0.1, 0.2, 0.3, 0.4)}, [(1, 0.001), (0, 0.001), (1, 0.01), (0, 0.01)])
-    arms = read_results(workdir.path).arms
-    assert arms["labels", 0.001, 100].final_accuracy.tolist() == [0.2, 0.1]
-    assert arms["labels", 0.01, 100].final_accuracy.tolist() == [0.4, 0.3]
+    groups = read_results(workdir.path).groups
+    assert groups["labels", 0.001, 100].final_accuracy.tolist() == [0.2, 0.1]
+    assert groups["labels", 0.01, 100].final_accuracy.tolist() == [0.4, 0.3]
 
 
 def test_states_name_every_run_asked_for(workdir: Any):
@@ -62,7 +62,7 @@ def test_runs_the_configuration_does_not_ask_for_are_strays(finished: Any):
     finished.student("old", 100, {100: (0.9, 0.9, 0.9)})
     results = read_results(finished.path)
     assert results.strays == ["old-100"]
-    assert all(strategy != "old" for strategy, _, _ in results.arms)
+    assert all(strategy != "old" for strategy, _, _ in results.groups)
 
 
 def test_equal_labels_are_told_apart(workdir: Any):

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pdjax.report.features import probed_arms
+from pdjax.report.features import probed_groups
 from pdjax.report.figures import (
     all_figures,
     draw_features,
@@ -115,7 +115,7 @@ def test_features_are_means_over_seeds_of_the_last_checkpoints(workdir: Any):
     probed(workdir)
     results = read_results(workdir.path)
     assert {"features_100", "features_over_training_100"} <= {figure.name for figure in all_figures(results)}
-    figure = draw_features(results, probed_arms(results, 1e-3, 100))
+    figure = draw_features(results, probed_groups(results, 1e-3, 100))
     close, robust, levels = figure.axes
     drawn = [[np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes]
     np.testing.assert_allclose(drawn[0], [[0.51, 0.21], [0.41, 0.11], [0.3, 0.1]])
@@ -139,7 +139,7 @@ def test_untrained_students_are_drawn_where_they_were_probed(workdir: Any):
             nonterminals={0: [[0.5, 0.3], [0.6, 0.3], [0.7, 0.3]], 100: [[0.9, 0.8]] * 3},
         )
     results = read_results(workdir.path)
-    figure = draw_features(results, probed_arms(results, 1e-3, 100))
+    figure = draw_features(results, probed_groups(results, 1e-3, 100))
     (levels,) = [axes for axes in figure.axes if "probes" in axes.get_title()]
     np.testing.assert_allclose(np.asarray(levels.lines[-1].get_ydata()), [0.6, 0.3])
     assert legend_of(figure) == ["one-shot", "(2, T)", "final teacher", "untrained students"]
@@ -150,7 +150,7 @@ def test_untrained_students_are_drawn_where_they_were_probed(workdir: Any):
 def test_features_over_training_average_over_n_and_levels(workdir: Any):
     probed(workdir)
     results = read_results(workdir.path)
-    figure = draw_features_over_training(results, probed_arms(results, 1e-3, 100))
+    figure = draw_features_over_training(results, probed_groups(results, 1e-3, 100))
     found = [[np.asarray(line.get_ydata()).tolist() for line in axes.lines[:2]] for axes in figure.axes]
     np.testing.assert_allclose(found[0], [[0.46, 0.36], [0.36, 0.26]])  # M_close
     np.testing.assert_allclose(found[1], [[0.41, 0.31], [0.31, 0.21]])  # M_robust
@@ -171,7 +171,7 @@ def test_a_single_probed_checkpoint_has_no_course(workdir: Any):
     names = [figure.name for figure in all_figures(results)]
     assert "features_100" in names
     assert "features_over_training_100" not in names
-    assert len(draw_features(results, probed_arms(results, 1e-3, 100)).axes) == 2  # no panel of what is not measured
+    assert len(draw_features(results, probed_groups(results, 1e-3, 100)).axes) == 2  # no panel of what is not measured
 
 
 def test_the_same_students_are_one_line(workdir: Any):
@@ -180,7 +180,7 @@ def test_the_same_students_are_one_line(workdir: Any):
     workdir.config["probes"]["students"] = ["one_shot", "again"]
     workdir.start()
     workdir.shared(["one_shot", "again"], 100, {"one_shot": (0.5, 0.5, 0.5)})
-    assert [arm.strategy for arm in probed_arms(read_results(workdir.path), 1e-3, 100)] == ["one_shot"]
+    assert [group.strategy for group in probed_groups(read_results(workdir.path), 1e-3, 100)] == ["one_shot"]
 
 
 def test_sizes_of_models_of_strings_are_marked_where_most_is_learned(workdir: Any):

@@ -6,7 +6,7 @@ from pdjax.config import AblationConfig, ComparisonConfig
 from pdjax.report.claims.acceleration import margin_over
 from pdjax.report.claims.statement import ClaimResult, Statement, decide, margin
 from pdjax.report.results import Results
-from pdjax.report.variants import Variant, arm_in, strategies_by_kind, variants_of
+from pdjax.report.variants import Variant, group_in, strategies_by_kind, variants_of
 
 A = Statement(
     name="A",
@@ -40,8 +40,8 @@ def _cases_of_variant(results: Results, ablation: AblationConfig, variant: Varia
     progressive, one_shot = strategies_by_kind(results, ablation.strategies)
     cases = []
     for key, rate, budget in itertools.product(progressive, results.learning_rates, sorted(ablation.budgets)):
-        first = arm_in(results, variant, key, rate, budget)
-        seconds = {baseline: arm_in(results, variant, baseline, rate, budget) for baseline in one_shot}
+        first = group_in(results, variant, key, rate, budget)
+        seconds = {baseline: group_in(results, variant, baseline, rate, budget) for baseline in one_shot}
         margins = tuple(margin(f"margin over {results.labels[k]}", first, second) for k, second in seconds.items())
         if margins:
             name = f"{ablation.title}: {variant.name}, {results.name(key, rate)}, {budget:,} steps"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pdjax.report.arms import Arm
 from pdjax.report.claims.statement import ClaimResult, Statement, decide, margin, measured
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
 
@@ -48,10 +48,11 @@ def one_checkpoint_of_the_transition(results: Results) -> list[ClaimResult]:
     for rate in results.learning_rates:
         for budget in results.budgets:
             middle = results.finished(by_point["middle"], rate, budget)
-            arms = {name: results.finished(key, rate, budget) for name, key in others.items()}
-            final = [margin(f"final accuracy, middle minus {name}", middle, arm) for name, arm in arms.items()]
+            groups = {name: results.finished(key, rate, budget) for name, key in others.items()}
+            final = [margin(f"final accuracy, middle minus {name}", middle, group) for name, group in groups.items()]
             speed = [
-                margin(f"mean over training, middle minus {name}", middle, arm, True) for name, arm in arms.items()
+                margin(f"mean over training, middle minus {name}", middle, group, True)
+                for name, group in groups.items()
             ]
             verdict, note = decide(final)
             case = f"{results.name(by_point['middle'], rate)}, {budget:,} steps"
@@ -76,28 +77,28 @@ def two_checkpoints_of_a_hierarchy(results: Results) -> list[ClaimResult]:
     return cases
 
 
-def _by_count(results: Results, rate: float, budget: int, intermediate: int) -> list[Arm] | None:
-    """Returns the arms of fixed durations with that many intermediate checkpoints; None if one is not finished."""
+def _by_count(results: Results, rate: float, budget: int, intermediate: int) -> list[Group] | None:
+    """Returns the groups of fixed durations with that many intermediate checkpoints; None if one is not finished."""
     keys = [
         key
         for key, strategy in results.config.strategies.items()
         if strategy.schedule == "fixed_duration"
         and len(results.selection.get("strategies", {}).get(key, {}).get("teacher_steps", ())) == intermediate + 1
     ]
-    arms = [results.finished(key, rate, budget) for key in keys]
-    finished = [arm for arm in arms if arm is not None]
-    return finished if finished and len(finished) == len(arms) else None
+    groups = [results.finished(key, rate, budget) for key in keys]
+    finished = [group for group in groups if group is not None]
+    return finished if finished and len(finished) == len(groups) else None
 
 
 def _decide_hierarchy(
-    results: Results, case: str, one: Sequence[Arm], two: Sequence[Arm], teacher: float
+    results: Results, case: str, one: Sequence[Group], two: Sequence[Group], teacher: float
 ) -> ClaimResult:
-    best = max(two, key=lambda arm: float(arm.final_accuracy.mean()))
-    surplus = {id(arm): (arm.final_accuracy - teacher + TOLERANCE).tolist() for arm in (*one, best)}
+    best = max(two, key=lambda group: float(group.final_accuracy.mean()))
+    surplus = {id(group): (group.final_accuracy - teacher + TOLERANCE).tolist() for group in (*one, best)}
     name = results.labels
     suffices = measured(f"{name[best.strategy]}: accuracy over what suffices", surplus[id(best)])
-    singles = [measured(f"{name[arm.strategy]}: accuracy over what suffices", surplus[id(arm)]) for arm in one]
-    margins = [margin(f"best of two minus {name[arm.strategy]}", best, arm) for arm in one]
+    singles = [measured(f"{name[group.strategy]}: accuracy over what suffices", surplus[id(group)]) for group in one]
+    margins = [margin(f"best of two minus {name[group.strategy]}", best, group) for group in one]
     verdict, note = decide((suffices, *margins))
     too_few = mean_interval(best.final_accuracy).mean < teacher - TOLERANCE
     one_does = any(single.interval is not None and single.interval.low > 0 for single in singles)

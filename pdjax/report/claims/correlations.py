@@ -25,19 +25,19 @@ def correlations_peak_in_the_transition(results: Results) -> list[ClaimResult]:
     if record is None:
         return []
     transitions = results.selection.get("transitions", [None] * len(record.seeds))
-    shown = [(column, t) for column, t in enumerate(transitions) if t is not None]
+    shown = [(teacher, t) for teacher, t in enumerate(transitions) if t is not None]
     absent = len(transitions) - len(shown)
     note = f"{absent} of {len(transitions)} teachers had no transition" if absent else ""
     cases = []
     for degree in record.low_degrees():
         inside, outside = record.mean(degree, None), record.mean(degree, -1)
         far, above_start, above_end = [], [], []
-        for column, transition in shown:
+        for teacher, transition in shown:
             start, middle, end = (
                 int(np.argmin(np.abs(record.steps - transition[point]))) for point in ("start", "middle", "end")
             )
-            gap = inside[:, column] - outside[:, column]
-            far.append(float(inside[middle, column] - 2 * outside[middle, column]))
+            gap = inside[:, teacher] - outside[:, teacher]
+            far.append(float(inside[middle, teacher] - 2 * outside[middle, teacher]))
             above_start.append(float(gap[middle] - gap[start]))
             above_end.append(float(gap[middle] - gap[end]))
         measurements = (

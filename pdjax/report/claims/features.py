@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pdjax.report.arms import Arm
 from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
 from pdjax.report.features import Measure, student_feature, untrained_feature
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
 R5 = Statement(
@@ -49,41 +49,41 @@ def _measures(results: Results) -> list[Measure]:
 def _case(
     results: Results, measure: Measure, alike: list[str], baselines: list[str], rate: float, budget: int
 ) -> ClaimResult:
-    arm, name = results.finished(alike[0], rate, budget), NAMES[measure]
+    group, name = results.finished(alike[0], rate, budget), NAMES[measure]
     others = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}
     measurements = [
-        _compare(results, f"{name}, against {label}", measure, arm, other) for label, other in others.items()
+        _compare(results, f"{name}, against {label}", measure, group, other) for label, other in others.items()
     ]
     verdict, note = decide(measurements)
-    if arm is not None and measure == "nonterminals":
-        note = "; ".join(part for part in (note, _untrained_note(results, arm)) if part)
+    if group is not None and measure == "nonterminals":
+        note = "; ".join(part for part in (note, _untrained_note(results, group)) if part)
     case = f"{results.joined_name(alike, rate)}, {budget:,} steps: {name}"
     return ClaimResult(R5, case, tuple(measurements), verdict, note)
 
 
-def _untrained_note(results: Results, arm: Arm) -> str:
+def _untrained_note(results: Results, group: Group) -> str:
     """Says how well probes tell the non-terminals before any training; empty if that was not measured (yet)."""
-    found = untrained_feature(results, [arm], "nonterminals")
+    found = untrained_feature(results, [group], "nonterminals")
     if found is None:
         return ""
     first, last = found.mean[[0, -1]].mean(axis=1)
     return f"{first:.3f} in these students before training, {last:.3f} in the last checkpoint"
 
 
-def _compare(results: Results, name: str, measure: Measure, arm: Arm | None, other: Arm | None) -> Measurement:
-    if arm is None or other is None:
+def _compare(results: Results, name: str, measure: Measure, group: Group | None, other: Group | None) -> Measurement:
+    if group is None or other is None:
         return Measurement(name, None, "unfinished")
-    first, second = _by_seed(results, arm, measure), _by_seed(results, other, measure)
+    first, second = _by_seed(results, group, measure), _by_seed(results, other, measure)
     if first is None or second is None:
         return Measurement(name, None, "not measured yet")
     sign = 1 if measure == "nonterminals" else -1  # of these more is better
     found = measured(name, [sign * (first[seed] - second[seed]) for seed in first if seed in second])
-    return found._replace(note=SAME_STUDENTS) if arm.is_same(other) else found
+    return found._replace(note=SAME_STUDENTS) if group.is_same(other) else found
 
 
-def _by_seed(results: Results, arm: Arm, measure: Measure) -> dict[int, float] | None:
+def _by_seed(results: Results, group: Group, measure: Measure) -> dict[int, float] | None:
     """Returns a measure at the last checkpoint by seed; None if that was not measured (yet)."""
-    found = student_feature(results, arm, measure)
-    if found is None or found.steps[-1] != arm.budget:
+    found = student_feature(results, group, measure)
+    if found is None or found.steps[-1] != group.budget:
         return None
-    return dict(zip(arm.seeds, np.asarray(found.mean[-1]).tolist(), strict=True))
+    return dict(zip(group.seeds, np.asarray(found.mean[-1]).tolist(), strict=True))

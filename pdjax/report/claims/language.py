@@ -8,8 +8,8 @@ from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measuremen
 from pdjax.report.results import Results
 from pdjax.report.variants import (
     Variant,
-    arm_in,
     changes_nothing_else,
+    group_in,
     strategies_by_kind,
     variants_of,
     varies_alone,
@@ -53,7 +53,7 @@ class _Contest:
     def gaps(self, variant: Variant, baseline: str, budget: int) -> Gaps | str:
         """Returns the gap to a one-shot strategy by seed, or why there is none."""
         keys = (self.progressive, baseline)
-        first, second = (arm_in(self.results, variant, key, self.learning_rate, budget) for key in keys)
+        first, second = (group_in(self.results, variant, key, self.learning_rate, budget) for key in keys)
         if first is None or second is None:
             return "unfinished"
         if first.is_same(second):

@@ -1,7 +1,7 @@
 """Claim R4, which first checkpoint is best, and whether the automatic selection finds it."""
 
-from pdjax.report.arms import Arm
 from pdjax.report.claims.statement import OURS, ClaimResult, Measurement, Statement, Verdict, decide, margin
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.searches import Search, automatic_strategies, chosen_steps, searches, turn_name
 
@@ -77,8 +77,8 @@ def _margin(search: Search, first: int, other: int) -> Measurement:
 
 def _name(search: Search, first: int) -> str:
     """Names a first checkpoint with the T it is compared with."""
-    arm = search.best[first]
-    durations = [s.duration for (step, s), a in search.arms.items() if step == first and a is not None and a is arm]
+    group = search.best[first]
+    durations = [s.duration for (step, s), g in search.groups.items() if step == first and g is not None and g is group]
     return f"{first:,}" + (f" (T = {durations[0]:,})" if durations else "")
 
 
@@ -104,7 +104,7 @@ def _places(search: Search, a: int, b: int) -> str:
 
 def _decide_choice(results: Results, search: Search, automatic: list[str]) -> ClaimResult:
     case, step = _case(results, search), chosen_steps(results, automatic[0])[0]
-    best, chosen = search.winner, _chosen_arm(results, search, automatic, step)
+    best, chosen = search.winner, _chosen_group(results, search, automatic, step)
     if len(search.grid) < FEWEST_PLACES:
         note = f"{len(search.grid)} first checkpoints, needs {FEWEST_PLACES}"
         return ClaimResult(AUTO, case, (), "not tested", note)
@@ -116,9 +116,9 @@ def _decide_choice(results: Results, search: Search, automatic: list[str]) -> Cl
     return ClaimResult(AUTO, case, (shown,), verdict, note)
 
 
-def _chosen_arm(results: Results, search: Search, automatic: list[str], step: int) -> Arm | None:
-    """Returns the best finished arm with the automatically chosen checkpoint, in the search or outside of it."""
+def _chosen_group(results: Results, search: Search, automatic: list[str], step: int) -> Group | None:
+    """Returns the best finished group with the automatically chosen checkpoint, in the search or outside of it."""
     inside = search.best.get(step)
-    arms = [results.finished(key, search.learning_rate, search.budget) for key in automatic]
-    finished = [arm for arm in (inside, *arms) if arm is not None]
-    return max(finished, key=lambda arm: float(arm.final_accuracy.mean()), default=None)
+    groups = [results.finished(key, search.learning_rate, search.budget) for key in automatic]
+    finished = [group for group in (inside, *groups) if group is not None]
+    return max(finished, key=lambda group: float(group.final_accuracy.mean()), default=None)

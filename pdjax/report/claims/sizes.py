@@ -48,23 +48,23 @@ def _cases(results: Results, place: str) -> list[ClaimResult]:
     return cases
 
 
-def best_columns(run: RunRecord) -> list[int]:
+def best_replicas(run: RunRecord) -> list[int]:
     """Returns the replicas of the learning rate with the highest mean final accuracy, by seed; ties: of the faster."""
     rates: dict[float, list[int]] = {}
-    for column, replica in enumerate(run.description.replicas):
-        rates.setdefault(replica.learning_rate, []).append(column)
+    for index, replica in enumerate(run.description.replicas):
+        rates.setdefault(replica.learning_rate, []).append(index)
     accuracy = run.evaluation.accuracy
 
     def merit(rate: float) -> tuple[float, float]:
-        columns = rates[rate]
-        return round(float(accuracy[-1, columns].mean()), 3), float(accuracy[:, columns].mean())
+        replicas = rates[rate]
+        return round(float(accuracy[-1, replicas].mean()), 3), float(accuracy[:, replicas].mean())
 
-    return sorted(rates[max(rates, key=merit)], key=lambda column: run.description.replicas[column].seed)
+    return sorted(rates[max(rates, key=merit)], key=lambda index: run.description.replicas[index].seed)
 
 
 def speed_by_seed(run: RunRecord) -> Float[np.ndarray, "S"]:
     """Returns the accuracy averaged over training of each seed, with the best learning rate."""
-    return run.evaluation.accuracy[:, best_columns(run)].mean(axis=0)
+    return run.evaluation.accuracy[:, best_replicas(run)].mean(axis=0)
 
 
 def _difference(speeds: dict[str, Float[np.ndarray, "S"]], large: str, small: str) -> Measurement:

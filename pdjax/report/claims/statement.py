@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pdjax.report.arms import Arm
+from pdjax.report.groups import Group
 from pdjax.report.stats import Interval, mean_interval
 
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
@@ -52,7 +52,7 @@ class ClaimResult:
     note: str  # why it was not tested, or what to read the verdict with
 
 
-def paired_margin(first: Arm, second: Arm, over_training: bool = False) -> Interval | None:
+def paired_margin(first: Group, second: Group, over_training: bool = False) -> Interval | None:
     """Returns the mean difference in final held-out accuracy, first minus second, paired by seed.
 
     With ``over_training`` it is the accuracy averaged over all evaluations. With fewer than 2 common seeds the
@@ -62,27 +62,27 @@ def paired_margin(first: Arm, second: Arm, over_training: bool = False) -> Inter
     if not common:
         return None
     values = []
-    for arm in (first, second):
-        accuracy = arm.accuracy.mean(axis=0) if over_training else arm.final_accuracy
-        values.append(np.array([accuracy[arm.seeds.index(seed)] for seed in common]))
+    for group in (first, second):
+        accuracy = group.accuracy.mean(axis=0) if over_training else group.final_accuracy
+        values.append(np.array([accuracy[group.seeds.index(seed)] for seed in common]))
     return mean_interval(values[0] - values[1])
 
 
 def margin(
     quantity: str,
-    first: Arm | None,
-    second: Arm | None,
+    first: Group | None,
+    second: Group | None,
     over_training: bool = False,
     missing: str = "unfinished",
 ) -> Measurement:
-    """Returns the paired margin of two arms as a measurement; what has none, or says nothing, notes why.
+    """Returns the paired margin of two groups as a measurement; what has none, or says nothing, notes why.
 
     Args:
       quantity: what it is called.
       first: None if it is not finished.
       second: which is subtracted.
       over_training: see ``paired_margin``.
-      missing: the note where an arm is None.
+      missing: the note where a group is None.
     """
     if first is None or second is None:
         return Measurement(quantity, None, missing)

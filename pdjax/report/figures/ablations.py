@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from pdjax.report.arms import Arm
 from pdjax.report.figures.bars import Bar, draw_bars
 from pdjax.report.figures.drawing import (
     SMALL,
@@ -24,8 +23,9 @@ from pdjax.report.figures.drawing import (
     shown,
 )
 from pdjax.report.figures.sizes import SizePanel, draw_size_panels, size_caption
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
-from pdjax.report.variants import Variant, arm_in, relative_gap, strategies_by_kind, variants_of
+from pdjax.report.variants import Variant, group_in, relative_gap, strategies_by_kind, variants_of
 
 _LETTERS = 84  # of the names of all variants beside each other
 
@@ -35,9 +35,9 @@ def ablation_figures(results: Results) -> list[ReportFigure]:
     figures = []
     for key, ablation in results.config.ablations.items():
         for rate, suffix, place in by_rate(results):
-            arms = [arm for budget in ablation.budgets for arm in _arms(results, key, rate, budget)]
-            if arms:
-                caption = _caption(results, key, arms)
+            groups = [group for budget in ablation.budgets for group in _groups(results, key, rate, budget)]
+            if groups:
+                caption = _caption(results, key, groups)
                 title = f"{ablation.title}{place}"
                 figures.append(drawn(f"ablation_{key}{suffix}", title, caption, draw_ablation, results, key, rate))
         panels = size_panels(results, key)
@@ -47,7 +47,7 @@ def ablation_figures(results: Results) -> list[ReportFigure]:
     return figures
 
 
-def _caption(results: Results, key: str, arms: Sequence[Arm]) -> str:
+def _caption(results: Results, key: str, groups: Sequence[Group]) -> str:
     ablation = results.config.ablations[key]
     progressive, one_shot = strategies_by_kind(results, ablation.strategies)
     several = "the better of the one-shot strategies (by its mean)" if len(one_shot) > 1 else "one-shot distillation"
@@ -58,23 +58,23 @@ def _caption(results: Results, key: str, arms: Sequence[Arm]) -> str:
     )
     base = f" {ablation.base} is the experiment itself." if ablation.base is not None else ""
     return (
-        f"Final held-out accuracy in each variant: means over {count_seeds(arms)} with 95% Student t confidence "
+        f"Final held-out accuracy in each variant: means over {count_seeds(groups)} with 95% Student t confidence "
         f"intervals, single seeds as points.{gaps} The axes do not begin at 0.{base} What is not finished is left out."
         f"{of_the_paper(ablation.figure)}"
     )
 
 
-def _arms(results: Results, key: str, rate: float, budget: int) -> list[Arm]:
-    """Returns all finished arms of an ablation with a budget."""
+def _groups(results: Results, key: str, rate: float, budget: int) -> list[Group]:
+    """Returns all finished groups of an ablation with a budget."""
     keys, variants = results.config.ablations[key].strategies, variants_of(results, key)
-    arms = [arm_in(results, variant, strategy, rate, budget) for variant in variants for strategy in keys]
-    return [arm for arm in arms if arm is not None]
+    groups = [group_in(results, variant, strategy, rate, budget) for variant in variants for strategy in keys]
+    return [group for group in groups if group is not None]
 
 
 def draw_ablation(results: Results, key: str, rate: float) -> Figure:
     """Draws for each budget a panel of bars, grouped by variant, a bar for each strategy."""
     ablation = results.config.ablations[key]
-    budgets = [budget for budget in sorted(ablation.budgets) if _arms(results, key, rate, budget)]
+    budgets = [budget for budget in sorted(ablation.budgets) if _groups(results, key, rate, budget)]
     figure, panels = grid(len(budgets), columns=1, height=2.7)
     for axes, budget in zip(panels, budgets, strict=True):
         _draw_panel(results, axes, key, rate, budget)
@@ -90,24 +90,24 @@ def draw_ablation(results: Results, key: str, rate: float) -> Figure:
 
 def _draw_panel(results: Results, axes: Axes, key: str, rate: float, budget: int) -> None:
     strategies = results.config.ablations[key].strategies
-    names, groups = [], []
+    names, bars = [], []
     for variant in variants_of(results, key):
-        arms = {strategy: arm_in(results, variant, strategy, rate, budget) for strategy in strategies}
-        if any(arm is not None for arm in arms.values()):
+        groups = {strategy: group_in(results, variant, strategy, rate, budget) for strategy in strategies}
+        if any(group is not None for group in groups.values()):
             names.append(variant.name)
-            groups.append([_bar(results, arms, strategy) for strategy in strategies])
-    draw_bars(axes, groups)
+            bars.append([_bar(results, groups, strategy) for strategy in strategies])
+    draw_bars(axes, bars)
     width = max(_LETTERS // len(names), 6)
     axes.set_xticks(range(len(names)), [textwrap.fill(name, width) for name in names], fontsize=SMALL)
 
 
-def _bar(results: Results, arms: dict[str, Arm | None], strategy: str) -> Bar | None:
-    arm = arms[strategy]
-    if arm is None:
+def _bar(results: Results, groups: dict[str, Group | None], strategy: str) -> Bar | None:
+    group = groups[strategy]
+    if group is None:
         return None
-    gap = relative_gap(results, arms, strategy)
+    gap = relative_gap(results, groups, strategy)
     text = "" if gap is None else f"{100 * gap:+.1f}%".replace("-", "−")
-    return Bar(arm.final_accuracy, looks(results)[strategy].color, text)
+    return Bar(group.final_accuracy, looks(results)[strategy].color, text)
 
 
 def size_panels(results: Results, key: str) -> list[SizePanel]:
@@ -117,7 +117,7 @@ def size_panels(results: Results, key: str) -> list[SizePanel]:
     panels = []
     for variant in variants_of(results, key):
         if variant.results is not None:
-            evaluated = list(dict.fromkeys(panel for panel, _, _ in variant.results.size_arms))
+            evaluated = list(dict.fromkeys(panel for panel, _, _ in variant.results.size_groups))
             panels += [
                 SizePanel(_panel_title(variant, panel, evaluated), variant.results, panel) for panel in evaluated
             ]

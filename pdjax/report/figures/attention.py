@@ -17,7 +17,7 @@ from pdjax.report.figures.drawing import (
     grid,
     set_step_axis,
     shade_transition,
-    teacher_column,
+    teacher_replica,
 )
 from pdjax.report.results import Results
 
@@ -54,9 +54,9 @@ def draw_attention(results: Results) -> Figure:
     for place, (axes, seed) in enumerate(zip(panels, seeds, strict=True)):
         handles += _draw_positions(results, axes, place)
         handles += shade_transition(results, axes, place)
-        column = teacher_column(results, seed)
-        if column is not None and results.teacher is not None:
-            handles += add_accuracy(axes, results.teacher.evaluation, column, label="accuracy, support's share")
+        replica = teacher_replica(results, seed)
+        if replica is not None and results.teacher is not None:
+            handles += add_accuracy(axes, results.teacher.evaluation, replica, label="accuracy, support's share")
             look = {"color": style.INSIDE_COLOR, "linestyle": "--", "linewidth": 1.2}
             twin = axes.figure.axes[-1]
             twin.plot(record.steps, record.support[:, place] / whole(results), **look)

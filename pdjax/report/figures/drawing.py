@@ -17,7 +17,7 @@ from matplotlib.ticker import Formatter, MaxNLocator
 
 from pdjax.records import Curves
 from pdjax.report import style
-from pdjax.report.arms import Arm
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
 POINT = 1 / 72  # inches
@@ -151,9 +151,9 @@ def of_the_paper(figure: str | None, what: str = "Corresponds to") -> str:
     return f" {what} {figure} of the paper." if figure else ""
 
 
-def count_seeds(arms: Sequence[Arm]) -> str:
+def count_seeds(groups: Sequence[Group]) -> str:
     """Says over how many seeds means are: "3 seeds"."""
-    counts = sorted({len(arm.seeds) for arm in arms})
+    counts = sorted({len(group.seeds) for group in groups})
     if counts[:1] == [1] and len(counts) == 1:
         return "1 seed"
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
@@ -166,11 +166,11 @@ def by_rate(results: Results) -> list[tuple[float, str, str]]:
     return [(rate, f"_lr{rate}", f", learning rate {rate}") for rate in results.learning_rates]
 
 
-def add_accuracy(axes: Axes, curves: Curves, column: int, label: str = "accuracy", ticks: bool = True) -> list[Artist]:
+def add_accuracy(axes: Axes, curves: Curves, replica: int, label: str = "accuracy", ticks: bool = True) -> list[Artist]:
     """Draws a teacher's held-out accuracy, dashed grey on an axis from 0 to 1 at the right, and returns its legend."""
     look = {"color": "#888888", "linestyle": "--", "linewidth": 1.2}
     twin = axes.twinx()
-    twin.plot(curves.steps, curves.accuracy[:, column], **look)
+    twin.plot(curves.steps, curves.accuracy[:, replica], **look)
     twin.set_ylim(0, 1.05)
     twin.set_yticks([0, 0.5, 1])
     twin.grid(False)
@@ -181,8 +181,8 @@ def add_accuracy(axes: Axes, curves: Curves, column: int, label: str = "accuracy
     return [Line2D([], [], label="accuracy (right axis)" if ticks else "accuracy, from 0 to 1", **look)]
 
 
-def teacher_column(results: Results, seed: int) -> int | None:
-    """Returns the place of a seed in the teacher's curves; None if it has none with evaluations."""
+def teacher_replica(results: Results, seed: int) -> int | None:
+    """Returns the replica with a seed in the teacher's curves; None if it has none with evaluations."""
     if results.teacher is None or not results.teacher.evaluation.steps.size:
         return None
     seeds = [replica.seed for replica in results.teacher.description.replicas]

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pdjax.report import style
-from pdjax.report.arms import Arm
 from pdjax.report.features import (
     Feature,
     Measure,
-    probed_arms,
+    probed_groups,
     student_feature,
     teacher_feature,
     untrained_feature,
@@ -31,6 +30,7 @@ from pdjax.report.figures.drawing import (
     set_step_axis,
     shown,
 )
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import half_width
 
@@ -60,38 +60,38 @@ def feature_figures(results: Results) -> list[ReportFigure]:
     figures = []
     for rate, suffix, place in by_rate(results):
         for budget in results.budgets:
-            arms = probed_arms(results, rate, budget)
-            ends = _measured(results, arms, _PANELS)
+            groups = probed_groups(results, rate, budget)
+            ends = _measured(results, groups, _PANELS)
             if ends:
                 title = f"What students depend on and know after {budget:,} steps{place}"
-                caption = _caption(results, arms, ends)
-                figures.append(drawn(f"features_{budget}{suffix}", title, caption, draw_features, results, arms))
-            courses = _measured(results, arms, (*_PANELS, _AGREEMENT))
-            if courses and max(_steps(results, arms)) > 1:
+                caption = _caption(results, groups, ends)
+                figures.append(drawn(f"features_{budget}{suffix}", title, caption, draw_features, results, groups))
+            courses = _measured(results, groups, (*_PANELS, _AGREEMENT))
+            if courses and max(_steps(results, groups)) > 1:
                 title = f"The same during training of {budget:,} steps{place}"
-                caption = _course_caption(arms, courses)
+                caption = _course_caption(groups, courses)
                 name = f"features_over_training_{budget}{suffix}"
-                figures.append(drawn(name, title, caption, draw_features_over_training, results, arms))
+                figures.append(drawn(name, title, caption, draw_features_over_training, results, groups))
     return figures
 
 
-def _measured(results: Results, arms: Sequence[Arm], panels: Sequence[_Panel]) -> list[_Panel]:
+def _measured(results: Results, groups: Sequence[Group], panels: Sequence[_Panel]) -> list[_Panel]:
     """Returns the panels that there is anything to draw in."""
-    return [p for p in panels if any(student_feature(results, arm, p.measure) is not None for arm in arms)]
+    return [p for p in panels if any(student_feature(results, group, p.measure) is not None for group in groups)]
 
 
-def _steps(results: Results, arms: Sequence[Arm]) -> list[int]:
+def _steps(results: Results, groups: Sequence[Group]) -> list[int]:
     """Returns the numbers of probed checkpoints."""
-    found = [student_feature(results, arm, p.measure) for arm in arms for p in (*_PANELS, _AGREEMENT)]
+    found = [student_feature(results, group, p.measure) for group in groups for p in (*_PANELS, _AGREEMENT)]
     return [feature.steps.size for feature in found if feature is not None]
 
 
-def _bands(arms: Sequence[Arm]) -> str:
+def _bands(groups: Sequence[Group]) -> str:
     cut = "cut off where they leave the range of a strategy's values"
-    return f"Lines are means over {count_seeds(arms)}, bands 95% Student t confidence intervals ({cut}). "
+    return f"Lines are means over {count_seeds(groups)}, bands 95% Student t confidence intervals ({cut}). "
 
 
-def _caption(results: Results, arms: Sequence[Arm], panels: Sequence[_Panel]) -> str:
+def _caption(results: Results, groups: Sequence[Group], panels: Sequence[_Panel]) -> str:
     grams = "M_close and M_robust (total variation, 0 to 1; medians over strings and positions) by n"
     probes = "held-out accuracy of probes for the non-terminals of each level, those next to the terminals at the left"
     measures = {panel.measure for panel in panels}
@@ -100,14 +100,15 @@ def _caption(results: Results, arms: Sequence[Arm], panels: Sequence[_Panel]) ->
     ]
     teacher = any(teacher_feature(results, panel.measure) is not None for panel in panels)
     line = "Dashed grey: the final teacher. " if teacher else ""
-    if any(untrained_feature(results, arms, panel.measure) for panel in panels):
+    if any(untrained_feature(results, groups, panel.measure) for panel in panels):
         line += "Dotted grey: the students before training. "
     return (
-        f"The students' last checkpoints: {'; '.join(shown)}. {_bands(arms)}{line}Corresponds to figure 5 of the paper."
+        f"The students' last checkpoints: {'; '.join(shown)}. {_bands(groups)}{line}"
+        "Corresponds to figure 5 of the paper."
     )
 
 
-def _course_caption(arms: Sequence[Arm], panels: Sequence[_Panel]) -> str:
+def _course_caption(groups: Sequence[Group], panels: Sequence[_Panel]) -> str:
     agreement = any(panel.measure == "agreement" for panel in panels)
     share = (
         "Agreement is the share of held-out places with the same most likely token as the final teacher. "
@@ -116,71 +117,71 @@ def _course_caption(arms: Sequence[Arm], panels: Sequence[_Panel]) -> str:
     )
     return (
         f"The measures of the figure before, averaged over n or levels, at the students' checkpoints. {share}"
-        f"{_bands(arms)}Dashed grey: the final teacher. The paper has no such figure."
+        f"{_bands(groups)}Dashed grey: the final teacher. The paper has no such figure."
     )
 
 
-def draw_features(results: Results, arms: Sequence[Arm]) -> Figure:
+def draw_features(results: Results, groups: Sequence[Group]) -> Figure:
     """Draws M_close and M_robust against n and the accuracy of probes against the level, of the last checkpoints."""
-    panels = _measured(results, arms, _PANELS)
+    panels = _measured(results, groups, _PANELS)
     figure, grid_of_axes = grid(len(panels), columns=len(panels), height=3.0)
 
     def last(found: Feature) -> tuple[np.ndarray, np.ndarray]:
         return np.array(found.places), found.values[-1].T
 
     for axes, panel in zip(grid_of_axes, panels, strict=True):
-        _draw_lines(results, axes, arms, panel.measure, last)
+        _draw_lines(results, axes, groups, panel.measure, last)
         teacher = teacher_feature(results, panel.measure)
         if teacher is not None:
             axes.plot(teacher.places, teacher.values[-1, 0], **_TEACHER)
-        untrained = untrained_feature(results, arms, panel.measure)
+        untrained = untrained_feature(results, groups, panel.measure)
         if untrained is not None:
             axes.plot(untrained.places, untrained.values[0].mean(axis=0), **_UNTRAINED)
-        places = _places(results, arms, panel.measure)
+        places = _places(results, groups, panel.measure)
         axes.set_xticks(places)
         if panel.measure == "nonterminals":
             axes.set_xlim(max(places) + 0.3, min(places) - 0.3)
         axes.set_xlabel(panel.place, fontsize=SMALL)
         axes.set_title(panel.label, fontsize=10)
-    handles = _handles(results, arms, any(teacher_feature(results, p.measure) for p in panels))
-    if any(untrained_feature(results, arms, panel.measure) for panel in panels):
+    handles = _handles(results, groups, any(teacher_feature(results, p.measure) for p in panels))
+    if any(untrained_feature(results, groups, panel.measure) for panel in panels):
         handles.append(Line2D([], [], label="untrained students", **_UNTRAINED))
     add_legend(figure, handles)
     return figure
 
 
-def draw_features_over_training(results: Results, arms: Sequence[Arm]) -> Figure:
+def draw_features_over_training(results: Results, groups: Sequence[Group]) -> Figure:
     """Draws the same measures averaged over n and levels, and the agreement with the teacher, by student step."""
-    panels = _measured(results, arms, (*_PANELS, _AGREEMENT))
+    panels = _measured(results, groups, (*_PANELS, _AGREEMENT))
     figure, grid_of_axes = grid(len(panels), columns=min(len(panels), 2), height=2.4)
 
     def course(found: Feature) -> tuple[np.ndarray, np.ndarray]:
         return found.steps, found.mean
 
     for axes, panel in zip(grid_of_axes, panels, strict=True):
-        _draw_lines(results, axes, arms, panel.measure, course)
+        _draw_lines(results, axes, groups, panel.measure, course)
         teacher = None if panel.measure == "agreement" else teacher_feature(results, panel.measure)
         if teacher is not None:
             axes.axhline(float(teacher.mean[-1, 0]), **_TEACHER)
         axes.set_ylabel(panel.mean, fontsize=SMALL)
         set_step_axis(axes, "student's training steps", ticks=5, size=SMALL)
-    add_legend(figure, _handles(results, arms, any(teacher_feature(results, p.measure) for p in _PANELS)))
+    add_legend(figure, _handles(results, groups, any(teacher_feature(results, p.measure) for p in _PANELS)))
     return figure
 
 
 def _draw_lines(
     results: Results,
     axes: Axes,
-    arms: Sequence[Arm],
+    groups: Sequence[Group],
     measure: Measure,
     part: Callable[[Feature], tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    """Draws a line with a band for each arm; ``part`` gives places [X] and values [X, R]."""
-    for arm in arms:
-        found = student_feature(results, arm, measure)
+    """Draws a line with a band for each group; ``part`` gives places [X] and values [X, R]."""
+    for group in groups:
+        found = student_feature(results, group, measure)
         if found is None:
             continue
-        look = looks(results)[arm.strategy]
+        look = looks(results)[group.strategy]
         x, values = part(found)
         mean, half = values.mean(axis=1), half_width(values)
         low, high = np.maximum(mean - half, values.min()), np.minimum(mean + half, values.max())
@@ -188,15 +189,15 @@ def _draw_lines(
         axes.plot(x, mean, color=look.color, linestyle=look.line, marker=look.marker, markersize=5)
 
 
-def _places(results: Results, arms: Sequence[Arm], measure: Measure) -> tuple[int, ...]:
-    found = [student_feature(results, arm, measure) for arm in arms]
+def _places(results: Results, groups: Sequence[Group], measure: Measure) -> tuple[int, ...]:
+    found = [student_feature(results, group, measure) for group in groups]
     return next(feature.places for feature in found if feature is not None)
 
 
-def _handles(results: Results, arms: Sequence[Arm], teacher: bool) -> list[Artist]:
+def _handles(results: Results, groups: Sequence[Group], teacher: bool) -> list[Artist]:
     handles: list[Artist] = []
-    for arm in arms:
-        look = looks(results)[arm.strategy]
+    for group in groups:
+        look = looks(results)[group.strategy]
         drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 5}
-        handles.append(Line2D([], [], label=shown(results.labels[arm.strategy]), **drawing))
+        handles.append(Line2D([], [], label=shown(results.labels[group.strategy]), **drawing))
     return [*handles, Line2D([], [], label="final teacher", **_TEACHER)] if teacher else handles

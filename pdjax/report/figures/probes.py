@@ -22,7 +22,7 @@ from pdjax.report.figures.drawing import (
     set_step_axis,
     shade_transition,
     step_text,
-    teacher_column,
+    teacher_replica,
 )
 from pdjax.report.results import Results
 
@@ -88,9 +88,9 @@ def draw_correlations(results: Results) -> Figure:
     handles: list[Artist] = []
     for axes, degree in zip(panels, degrees, strict=True):
         handles = _draw_gap(axes, record, 0, degree) + shade_transition(results, axes) + _mark_points(results, axes)
-        column = teacher_column(results, record.seeds[0])
-        if column is not None and results.teacher is not None:
-            handles += add_accuracy(axes, results.teacher.evaluation, column)
+        replica = teacher_replica(results, record.seeds[0])
+        if replica is not None and results.teacher is not None:
+            handles += add_accuracy(axes, results.teacher.evaluation, replica)
         axes.set_ylabel(f"correlation, degree {degree}", fontsize=SMALL)
         set_step_axis(axes, "teacher's training steps", ticks=5, size=SMALL)
     add_legend(figure, handles)
@@ -112,9 +112,9 @@ def draw_teacher_seeds(results: Results) -> Figure:
         for down, degree in enumerate(degrees):
             axes = panels[(block * len(degrees) + down) * columns + across]
             entries = _draw_gap(axes, record, place, degree) + shade_transition(results, axes, place)
-            column = teacher_column(results, seed)
-            if column is not None and results.teacher is not None:
-                entries += add_accuracy(axes, results.teacher.evaluation, column, ticks=False)
+            replica = teacher_replica(results, seed)
+            if replica is not None and results.teacher is not None:
+                entries += add_accuracy(axes, results.teacher.evaluation, replica, ticks=False)
             handles = entries if len(entries) > len(handles) else handles
             if down == 0:
                 axes.set_title(f"seed {seed}", fontsize=10)
@@ -161,9 +161,9 @@ def draw_levels(results: Results) -> Figure:
         _draw_band(axes, record, 0, record.chosen(degree, -1), style.OUTSIDE_COLOR)
         handles.append(Line2D([], [], color=style.OUTSIDE_COLOR, label="off the support"))
         axes.set_ylim(bottom=0)
-        column = teacher_column(results, record.seeds[0])
-        if column is not None and results.teacher is not None:
-            handles += add_accuracy(axes, results.teacher.evaluation, column)
+        replica = teacher_replica(results, record.seeds[0])
+        if replica is not None and results.teacher is not None:
+            handles += add_accuracy(axes, results.teacher.evaluation, replica)
         axes.set_ylabel(f"correlation, degree {degree}", fontsize=SMALL)
         set_step_axis(axes, "teacher's training steps" if degree == degrees[-1] else "", size=SMALL)
     add_legend(figure, handles)

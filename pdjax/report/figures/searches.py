@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pdjax.report import style
-from pdjax.report.arms import Arm
 from pdjax.report.figures.bars import Bar, draw_bars
 from pdjax.report.figures.drawing import (
     ReportFigure,
@@ -23,6 +22,7 @@ from pdjax.report.figures.drawing import (
     shown,
     step_text,
 )
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.searches import Search, Series, automatic_strategies, chosen_steps, searches
 
@@ -31,7 +31,7 @@ def search_figures(results: Results) -> list[ReportFigure]:
     """Draws every search of which anything is finished."""
     figures = []
     for search in searches(results):
-        finished = [arm for arm in search.arms.values() if arm is not None]
+        finished = [group for group in search.groups.values() if group is not None]
         if finished:
             (suffix, place) = next((s, p) for rate, s, p in by_rate(results) if rate == search.learning_rate)
             name = f"first_checkpoints_{search.key}_{search.budget}{suffix}"
@@ -40,9 +40,9 @@ def search_figures(results: Results) -> list[ReportFigure]:
     return figures
 
 
-def _caption(results: Results, search: Search, finished: list[Arm]) -> str:
-    missing = len(search.arms) - len(finished)
-    left_out = f" {missing} of {len(search.arms)} are not finished and left out." if missing else ""
+def _caption(results: Results, search: Search, finished: list[Group]) -> str:
+    missing = len(search.groups) - len(finished)
+    left_out = f" {missing} of {len(search.groups)} are not finished and left out." if missing else ""
     marks = {
         "C1": "C1, the peak of M_robust",
         "mid": "mid, the one nearest to the middle of phase 2",
@@ -64,22 +64,22 @@ def draw_search(results: Results, search: Search) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
     axes = figure.add_subplot()
     colors = style.sequential_colors(len(search.series) + 1)[:-1]  # on the darkest no interval can be seen
-    groups = []
+    bars = []
     for first in search.firsts:
-        arms = [search.arms.get((first, series)) for series in search.series]
-        pairs = zip(arms, colors, strict=True)
-        groups.append([None if arm is None else Bar(arm.final_accuracy, color) for arm, color in pairs])
+        groups = [search.groups.get((first, series)) for series in search.series]
+        pairs = zip(groups, colors, strict=True)
+        bars.append([None if group is None else Bar(group.final_accuracy, color) for group, color in pairs])
     baselines = _baselines(results, search)
-    draw_bars(axes, groups, [float(arm.final_accuracy.mean()) for arm in baselines])
+    draw_bars(axes, bars, [float(group.final_accuracy.mean()) for group in baselines])
     handles: list[Artist] = [
         Patch(color=color, label=_series_text(search, series))
         for series, color in zip(search.series, colors, strict=True)
     ]
-    for arm in baselines:
-        look = looks(results)[arm.strategy]
+    for group in baselines:
+        look = looks(results)[group.strategy]
         line = {"color": look.color, "linestyle": look.line, "linewidth": 1.5}
-        axes.axhline(float(arm.final_accuracy.mean()), zorder=1.2, **line)
-        handles.append(Line2D([], [], label=shown(results.labels[arm.strategy]), **line))
+        axes.axhline(float(group.final_accuracy.mean()), zorder=1.2, **line)
+        handles.append(Line2D([], [], label=shown(results.labels[group.strategy]), **line))
     _label_checkpoints(results, search, axes)
     axes.set_xlabel("first checkpoint (teacher's training steps)")
     axes.set_ylabel(accuracy_label(results, "final held-out accuracy"))
@@ -92,11 +92,11 @@ def _series_text(search: Search, series: Series) -> str:
     return f"T = {series.duration:,}" + (f", temperature {series.loss[0]:g}" if several else "")
 
 
-def _baselines(results: Results, search: Search) -> list[Arm]:
-    """Returns the finished arms without an intermediate checkpoint, those that comparisons over training draw."""
+def _baselines(results: Results, search: Search) -> list[Group]:
+    """Returns the finished groups without an intermediate checkpoint, those that comparisons over training draw."""
     keys = [key for key in results.compared or results.labels if not results.config.strategies[key].is_progressive]
-    arms = [results.finished(key, search.learning_rate, search.budget) for key in keys]
-    return [arm for arm in arms if arm is not None]
+    groups = [results.finished(key, search.learning_rate, search.budget) for key in keys]
+    return [group for group in groups if group is not None]
 
 
 def _has_phases(results: Results) -> bool:

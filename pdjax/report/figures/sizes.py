@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from pdjax.report import style
-from pdjax.report.claims.sizes import best_columns
+from pdjax.report.claims.sizes import best_replicas
 from pdjax.report.figures.drawing import (
     SMALL,
     ReportFigure,
@@ -74,7 +74,7 @@ def draw_sizes(results: Results) -> Figure:
 
 
 def _panels(results: Results) -> list[SizePanel]:
-    evaluated = dict.fromkeys(panel for panel, _, _ in results.size_arms)
+    evaluated = dict.fromkeys(panel for panel, _, _ in results.size_groups)
     return [SizePanel(panel, results, panel) for panel in evaluated]
 
 
@@ -112,7 +112,7 @@ def _draw_panel(axes: Axes, panel: SizePanel) -> None:
         run = results.size_runs[panel.panel, label]
         if run is None or not run.evaluation.steps.size:
             continue
-        accuracy, steps = run.evaluation.accuracy[:, best_columns(run)], run.evaluation.steps
+        accuracy, steps = run.evaluation.accuracy[:, best_replicas(run)], run.evaluation.steps
         mean, half = np.mean(accuracy, axis=1), half_width(accuracy)
         axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
         axes.plot(steps, mean, color=color, label=shown(texts[label]))
@@ -146,11 +146,11 @@ def _texts(panel: SizePanel) -> dict[str, str]:
     for label in results.panels[panel.panel]:
         run = results.size_runs[panel.panel, label]
         if run is not None and run.evaluation.steps.size:
-            columns = best_columns(run)
-            rate = run.description.replicas[columns[0]].learning_rate
+            replicas = best_replicas(run)
+            rate = run.description.replicas[replicas[0]].learning_rate
             text = f"{label}, lr {rate:g}" if len(results.config.sizes.learning_rates) > 1 else label
             if results.has_strings and run.complete:
-                step = run.evaluation.steps[_mostly_learned(run.evaluation.accuracy[:, columns].mean(axis=1))]
+                step = run.evaluation.steps[_mostly_learned(run.evaluation.accuracy[:, replicas].mean(axis=1))]
                 text += f" ({MOST:.0%} at {step_text(int(step), results.config.sizes.steps)})"
             texts[label] = text if run.complete else f"{text} (unfinished)"
     return texts

@@ -10,7 +10,6 @@ from matplotlib.transforms import ScaledTranslation
 
 from pdjax.config import ComparisonConfig
 from pdjax.report import style
-from pdjax.report.arms import Arm
 from pdjax.report.figures.drawing import (
     POINT,
     ReportFigure,
@@ -25,6 +24,7 @@ from pdjax.report.figures.drawing import (
     shown,
     step_text,
 )
+from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import half_width, mean_interval
 
@@ -33,20 +33,20 @@ def student_figures(results: Results) -> list[ReportFigure]:
     """Draws for every learning rate the accuracy by budget and, for every comparison and budget, during training."""
     figures = []
     for rate, suffix, place in by_rate(results):
-        arms = [arm for arm in results.arms.values() if arm.learning_rate == rate and arm.steps.size]
-        finished = [arm for arm in arms if arm.run.complete]
-        overview = [arm for arm in finished if arm.strategy in results.compared]
+        groups = [group for group in results.groups.values() if group.learning_rate == rate and group.steps.size]
+        finished = [group for group in groups if group.run.complete]
+        overview = [group for group in finished if group.strategy in results.compared]
         if overview and len(results.budgets) > 1:
             name, title = f"accuracy_by_budget{suffix}", f"Accuracy by budget{place}"
             figures.append(drawn(name, title, _budget_caption(results, None), draw_budgets, results, overview))
         for key, comparison in _comparisons(results).items():
-            chosen = [arm for arm in finished if arm.strategy in comparison.strategies]
+            chosen = [group for group in finished if group.strategy in comparison.strategies]
             if comparison.kind == "budgets" and chosen:
                 name, title = f"budgets_{key}{suffix}", f"{comparison.title}{place}"
                 caption = _budget_caption(results, comparison)
                 figures.append(drawn(name, title, caption, draw_budgets, results, chosen))
             for budget in results.budgets if comparison.kind == "training" else ():
-                by_strategy = {arm.strategy: arm for arm in arms if arm.budget == budget}
+                by_strategy = {group.strategy: group for group in groups if group.budget == budget}
                 chosen = [by_strategy[strategy] for strategy in comparison.strategies if strategy in by_strategy]
                 if chosen:
                     name, title = f"{key}_{budget}{suffix}", f"{comparison.title}, {budget:,} steps{place}"
@@ -75,8 +75,8 @@ def _budget_caption(results: Results, comparison: ComparisonConfig | None) -> st
     )
 
 
-def _training_caption(arms: Sequence[Arm], comparison: ComparisonConfig) -> str:
-    switches, adaptive = any(_switches(arm) for arm in arms), any(len(_switches(arm)) > 1 for arm in arms)
+def _training_caption(groups: Sequence[Group], comparison: ComparisonConfig) -> str:
+    switches, adaptive = any(_switches(group) for group in groups), any(len(_switches(group)) > 1 for group in groups)
     ticks = (
         "Vertical ticks at the bottom, in the strategy's colour, mark the steps at which the student moves on to the "
         "next teacher checkpoint"
@@ -92,28 +92,28 @@ def _training_caption(arms: Sequence[Arm], comparison: ComparisonConfig) -> str:
     )
 
 
-def draw_budgets(results: Results, arms: Sequence[Arm]) -> Figure:
+def draw_budgets(results: Results, groups: Sequence[Group]) -> Figure:
     """Draws final held-out accuracy against the budget (steps), one line per strategy."""
     figure = Figure(figsize=(style.WIDTH, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    present = [key for key in results.labels if any(arm.strategy == key for arm in arms)]
+    present = [key for key in results.labels if any(group.strategy == key for group in groups)]
     handles, levels = [], [] if results.teacher_accuracy is None else [results.teacher_accuracy]
     for place, key in enumerate(present):
         look = looks(results)[key]
-        own = sorted((arm for arm in arms if arm.strategy == key), key=lambda arm: arm.budget)
+        own = sorted((group for group in groups if group.strategy == key), key=lambda group: group.budget)
         shift = (place - (len(present) - 1) / 2) * min(7, 40 / len(present)) * POINT
         moved = axes.transData + ScaledTranslation(shift, 0, figure.dpi_scale_trans)
-        for arm in own:
-            x = np.full(len(arm.seeds), arm.budget)
-            axes.plot(x, arm.final_accuracy, ".", color=look.color, alpha=0.35, markersize=9, mew=0, transform=moved)
-        intervals = [mean_interval(arm.final_accuracy) for arm in own]
+        for group in own:
+            x = np.full(len(group.seeds), group.budget)
+            axes.plot(x, group.final_accuracy, ".", color=look.color, alpha=0.35, markersize=9, mew=0, transform=moved)
+        intervals = [mean_interval(group.final_accuracy) for group in own]
         means = np.array([interval.mean for interval in intervals])
         bars = np.nan_to_num(np.array([interval.high - interval.mean for interval in intervals]))
         drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 6}
-        budgets = [arm.budget for arm in own]
+        budgets = [group.budget for group in own]
         axes.errorbar(budgets, means, yerr=bars, capsize=3, elinewidth=1.4, transform=moved, **drawing)
         handles.append(Line2D([], [], label=shown(results.labels[key]), **drawing))
-        levels += [level for arm in own for level in arm.final_accuracy] + [*(means - bars), *(means + bars)]
+        levels += [level for group in own for level in group.final_accuracy] + [*(means - bars), *(means + bars)]
     if results.teacher_accuracy is not None:
         axes.axhline(results.teacher_accuracy, color=style.TEACHER_COLOR, linestyle="--", linewidth=1.2)
         handles.append(Line2D([], [], label="teacher, final", color=style.TEACHER_COLOR, linestyle="--", linewidth=1.2))
@@ -138,25 +138,25 @@ def _set_budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
     axes.set_xlabel("student's training budget (steps)")
 
 
-def draw_training(results: Results, arms: Sequence[Arm]) -> Figure:
-    """Draws held-out accuracy during training, arms of one budget and learning rate."""
+def draw_training(results: Results, groups: Sequence[Group]) -> Figure:
+    """Draws held-out accuracy during training, groups of one budget and learning rate."""
     figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    budget, levels, handles = arms[0].budget, [], []
-    moving = [arm for arm in arms if _switches(arm)]
+    budget, levels, handles = groups[0].budget, [], []
+    moving = [group for group in groups if _switches(group)]
     row_height = min(0.05, 0.22 / max(len(moving), 1))  # of the axes: ticks never take more than a quarter of them
-    for place, arm in enumerate(arms):
-        look = looks(results)[arm.strategy]
-        mean, half = np.mean(arm.accuracy, axis=1), half_width(arm.accuracy)
-        axes.fill_between(arm.steps, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
-        every = max(1, arm.steps.size // 8)
+    for place, group in enumerate(groups):
+        look = looks(results)[group.strategy]
+        mean, half = np.mean(group.accuracy, axis=1), half_width(group.accuracy)
+        axes.fill_between(group.steps, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
+        every = max(1, group.steps.size // 8)
         drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 5}
-        axes.plot(arm.steps, mean, markevery=(place * every // len(arms), every), **drawing)
-        label = results.labels[arm.strategy] + ("" if arm.run.complete else " (unfinished)")
+        axes.plot(group.steps, mean, markevery=(place * every // len(groups), every), **drawing)
+        label = results.labels[group.strategy] + ("" if group.run.complete else " (unfinished)")
         handles.append(Line2D([], [], label=shown(label), **drawing))
-        levels.append(arm.accuracy)
-        if arm in moving:
-            _draw_switches(axes, arm, look.color, moving.index(arm) * row_height, row_height)
+        levels.append(group.accuracy)
+        if group in moving:
+            _draw_switches(axes, group, look.color, moving.index(group) * row_height, row_height)
     if results.teacher is not None and results.teacher.evaluation.steps.size:
         curves = results.teacher.evaluation
         axes.plot(curves.steps, curves.accuracy[:, 0], color="#999999", linewidth=1, zorder=1.5)
@@ -173,15 +173,15 @@ def draw_training(results: Results, arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def _switches(arm: Arm) -> list[tuple[int, ...]]:
+def _switches(group: Group) -> list[tuple[int, ...]]:
     """Returns the steps at which students move on, once for each seed that does so by itself."""
-    tables = dict.fromkeys(arm.run.starts[column] for column in arm.columns)
+    tables = dict.fromkeys(group.run.starts[replica] for replica in group.replicas)
     return [table[1:] for table in tables if table[1:]]
 
 
-def _draw_switches(axes: Axes, arm: Arm, color: str, bottom: float, height: float) -> None:
-    """Draws an arm's switches as a row of ticks at a height of the axes."""
-    tables = _switches(arm)
+def _draw_switches(axes: Axes, group: Group, color: str, bottom: float, height: float) -> None:
+    """Draws a group's switches as a row of ticks at a height of the axes."""
+    tables = _switches(group)
     bottom, top = bottom + 0.15 * height, bottom + 0.9 * height
     for table in tables:
         look = {"alpha": 1.0 if len(tables) == 1 else 0.4, "linewidth": 2 if len(table) <= 100 else 0.8}

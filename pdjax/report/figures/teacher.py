@@ -117,12 +117,12 @@ def _mark_checkpoints(results: Results, figure: Figure, axes: Axes) -> list[Line
 def _choices(results: Results) -> dict[tuple[int, ...], Sequence[str]]:
     """Returns the strategies by the checkpoints they chose."""
     chosen = results.selection.get("strategies", {})
-    groups: dict[tuple[int, ...], list[str]] = {}
+    choices: dict[tuple[int, ...], list[str]] = {}
     for key in results.prominent:
         steps = tuple(chosen.get(key, {}).get("teacher_steps", ()))
         if steps:
-            groups.setdefault(steps, []).append(key)
-    return dict(groups)
+            choices.setdefault(steps, []).append(key)
+    return dict(choices)
 
 
 def _looks_of_choices(

@@ -49,7 +49,7 @@ class _Model(NamedTuple):
 
     name: tuple[Cell, ...]  # whose, strategy, budget, learning rate, seed
     probes: StringProbes
-    column: int  # in the records
+    replica: int  # in the records
 
 
 _MODEL = ("who", "strategy", "budget", "learning_rate", "seed")
@@ -58,24 +58,24 @@ _MODEL = ("who", "strategy", "budget", "learning_rate", "seed")
 def _models(results: Results) -> Iterator[_Model]:
     """Yields all teachers of strings, and the finished students of the probed strategies."""
     seeds = (results.config.teacher_training.seed, *results.config.teacher_training.extra_seeds)
-    for column, seed in enumerate(seeds):
-        yield _Model(("teacher", None, None, None, seed), results.teacher_probes, column)
-    for (strategy, rate, budget), arm in results.arms.items():
-        probes = results.student_probes.get(arm.run.description.name)
+    for replica, seed in enumerate(seeds):
+        yield _Model(("teacher", None, None, None, seed), results.teacher_probes, replica)
+    for (strategy, rate, budget), group in results.groups.items():
+        probes = results.student_probes.get(group.run.description.name)
         if strategy in results.config.probes.students and probes is not None:
-            for column, seed in zip(arm.columns, arm.seeds, strict=True):
-                yield _Model(("student", strategy, budget, rate, seed), probes, column)
+            for replica, seed in zip(group.replicas, group.seeds, strict=True):
+                yield _Model(("student", strategy, budget, rate, seed), probes, replica)
 
 
 def ngrams_table(results: Results) -> Table:
     """M_robust and M_close (total variation) of every probed model by step and n: percentiles over places."""
     rows: list[tuple[Cell, ...]] = []
-    for name, probes, column in _models(results):
+    for name, probes, replica in _models(results):
         record = probes.ngrams
         if record is None:
             continue
         for at, step in enumerate(record.steps.tolist()):
-            for measure, by_n in zip(MEASURES, record.values[at, column].tolist(), strict=True):
+            for measure, by_n in zip(MEASURES, record.values[at, replica].tolist(), strict=True):
                 for n, values in zip(record.n, by_n, strict=True):
                     pairs = zip(record.percentiles, values, strict=True)
                     rows += [(*name, step, measure, n, percentile, value) for percentile, value in pairs]
@@ -85,11 +85,11 @@ def ngrams_table(results: Results) -> Table:
 def nonterminals_table(results: Results) -> Table:
     """Accuracy of the probes for the non-terminals of each level (the root is 0) of every probed model by step."""
     rows: list[tuple[Cell, ...]] = []
-    for name, probes, column in _models(results):
+    for name, probes, replica in _models(results):
         record = probes.nonterminals
         if record is not None:
             for at, step in enumerate(record.steps.tolist()):
-                pairs = zip(record.levels, record.accuracy[at, column].tolist(), strict=True)
+                pairs = zip(record.levels, record.accuracy[at, replica].tolist(), strict=True)
                 rows += [(*name, step, level, accuracy) for level, accuracy in pairs]
     return Table("nonterminals", (*_MODEL, "step", "level", "accuracy"), rows)
 
@@ -97,9 +97,9 @@ def nonterminals_table(results: Results) -> Table:
 def agreement_table(results: Results) -> Table:
     """Agreement (a share) and divergence (nats) of every probed model with the final teacher by step."""
     rows: list[tuple[Cell, ...]] = []
-    for name, probes, column in _models(results):
+    for name, probes, replica in _models(results):
         record = probes.agreement
         if record is not None:
-            columns = (record.steps.tolist(), record.top1[:, column].tolist(), record.divergence[:, column].tolist())
+            columns = (record.steps.tolist(), record.top1[:, replica].tolist(), record.divergence[:, replica].tolist())
             rows += [(*name, *row) for row in zip(*columns, strict=True)]
     return Table("agreement", (*_MODEL, "step", "top1", "divergence"), rows)

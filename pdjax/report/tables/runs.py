@@ -8,7 +8,7 @@ from pdjax.report.curricula import curricula_of
 from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
 from pdjax.report.tables.table import Cell, Table
-from pdjax.report.variants import arm_in, relative_gap, variants_of
+from pdjax.report.variants import group_in, relative_gap, variants_of
 
 
 def students_table(results: Results) -> Table:
@@ -27,17 +27,17 @@ def students_table(results: Results) -> Table:
     for strategy, rate, budget in itertools.product(results.labels, results.learning_rates, results.budgets):
         if not results.asks(strategy, budget):
             continue
-        arm = results.arms.get((strategy, rate, budget))
+        group = results.groups.get((strategy, rate, budget))
         run, state = (
-            (None, "not started") if arm is None else (arm.run.description.name, states[arm.run.description.name])
+            (None, "not started") if group is None else (group.run.description.name, states[group.run.description.name])
         )
         head = (strategy, results.labels[strategy], *results.config.strategies[strategy].loss, rate, budget, run, state)
-        if arm is None or not arm.run.complete:
+        if group is None or not group.run.complete:
             rows.append((*head, *[None] * (len(columns) - len(head))))
             continue
-        accuracy, loss = mean_interval(arm.final_accuracy), mean_interval(arm.loss[-1])
-        by_seed = dict(zip(arm.seeds, arm.final_accuracy.tolist(), strict=True))
-        numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, loss.mean, arm.run.seconds)
+        accuracy, loss = mean_interval(group.final_accuracy), mean_interval(group.loss[-1])
+        by_seed = dict(zip(group.seeds, group.final_accuracy.tolist(), strict=True))
+        numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, loss.mean, group.run.seconds)
         rows.append((*head, *numbers, *(by_seed.get(seed) for seed in seeds)))
     return Table("students", columns, rows)
 
@@ -57,8 +57,8 @@ def teacher_table(results: Results) -> Table:
     rows: list[tuple[Cell, ...]] = []
     if results.teacher is not None:
         curves = results.teacher.evaluation
-        for column, replica in enumerate(results.teacher.description.replicas):
-            values = (curves.steps.tolist(), curves.loss[:, column].tolist(), curves.accuracy[:, column].tolist())
+        for index, replica in enumerate(results.teacher.description.replicas):
+            values = (curves.steps.tolist(), curves.loss[:, index].tolist(), curves.accuracy[:, index].tolist())
             rows += [(replica.seed, *row) for row in zip(*values, strict=True)]
     return Table("teacher", ("seed", "step", "loss", "accuracy"), rows)
 
@@ -89,12 +89,12 @@ def sizes_table(results: Results) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for (panel, label), rate in itertools.product(results.size_runs, rates):
         head = (panel, label, rate, states[f"{panel}/{label}"])
-        arm = results.size_arms.get((panel, label, rate))
-        if arm is None or not arm.run.complete:
+        group = results.size_groups.get((panel, label, rate))
+        if group is None or not group.run.complete:
             rows.append((*head, *[None] * (len(columns) - len(head))))
             continue
-        accuracy = mean_interval(arm.final_accuracy)
-        numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, float(arm.accuracy.mean()))
+        accuracy = mean_interval(group.final_accuracy)
+        numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, float(group.accuracy.mean()))
         rows.append((*head, *numbers))
     return Table("sizes", columns, rows)
 
@@ -114,16 +114,16 @@ def ablations_table(results: Results) -> Table:
     for key, ablation in results.config.ablations.items():
         places = itertools.product(variants_of(results, key), results.learning_rates, sorted(ablation.budgets))
         for variant, rate, budget in places:
-            arms = {strategy: arm_in(results, variant, strategy, rate, budget) for strategy in ablation.strategies}
-            for strategy, arm in arms.items():
+            groups = {strategy: group_in(results, variant, strategy, rate, budget) for strategy in ablation.strategies}
+            for strategy, group in groups.items():
                 head = (key, variant.name, variant.replaced, strategy, results.labels[strategy])
-                if arm is None:
+                if group is None:
                     rows.append((*head, rate, budget, *[None] * (len(columns) - 7)))
                     continue
-                accuracy, gap = mean_interval(arm.final_accuracy), relative_gap(results, arms, strategy)
-                by_seed = dict(zip(arm.seeds, arm.final_accuracy.tolist(), strict=True))
+                accuracy, gap = mean_interval(group.final_accuracy), relative_gap(results, groups, strategy)
+                by_seed = dict(zip(group.seeds, group.final_accuracy.tolist(), strict=True))
                 numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, gap)
-                head = (*head, arm.learning_rate, budget)
+                head = (*head, group.learning_rate, budget)
                 rows.append((*head, *numbers, *(by_seed.get(seed) for seed in seeds)))
     return Table("ablations", columns, rows)
 

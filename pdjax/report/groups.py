@@ -9,19 +9,19 @@ from pdjax.records import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class Arm:
+class Group:
     """The models that differ in nothing but the seed: one strategy (or size), learning rate and budget."""
 
     strategy: str
     learning_rate: float
     budget: int  # steps
     run: RunRecord
-    columns: tuple[int, ...]  # which replicas of the run
+    replicas: tuple[int, ...]  # which of the run's
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the R replicas."""
-        return tuple(self.run.description.replicas[c].seed for c in self.columns)
+        return tuple(self.run.description.replicas[replica].seed for replica in self.replicas)
 
     @property
     def steps(self) -> Int[np.ndarray, "E"]:
@@ -31,21 +31,21 @@ class Arm:
     @property
     def accuracy(self) -> Float[np.ndarray, "E R"]:
         """Held-out accuracy, a fraction."""
-        return self.run.evaluation.accuracy[:, self.columns]
+        return self.run.evaluation.accuracy[:, self.replicas]
 
     @property
     def loss(self) -> Float[np.ndarray, "E R"]:
         """Held-out loss in nats per selected position, counted token or input."""
-        return self.run.evaluation.loss[:, self.columns]
+        return self.run.evaluation.loss[:, self.replicas]
 
     @property
     def final_accuracy(self) -> Float[np.ndarray, "R"]:
         """Held-out accuracy after the last step; only of a complete run."""
         return self.accuracy[-1]
 
-    def is_same(self, other: "Arm") -> bool:
+    def is_same(self, other: "Group") -> bool:
         """Whether these are the very same students, as those of strategies that differ in nothing are."""
-        return self.run is other.run and self.columns == other.columns
+        return self.run is other.run and self.replicas == other.replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +76,10 @@ class RunState:
         return "complete" if self.complete else f"unfinished: evaluated to step {step}"
 
 
-def columns_by_rate(run: RunRecord, loss: tuple[float, float]) -> dict[float, tuple[int, ...]]:
+def replicas_by_rate(run: RunRecord, loss: tuple[float, float]) -> dict[float, tuple[int, ...]]:
     """Returns the replicas of a loss (temperature and label weight) by learning rate, in order of their seeds."""
     replicas = run.description.replicas
     rates = dict.fromkeys(replica.learning_rate for replica in replicas)
-    of_loss = [column for column, replica in enumerate(replicas) if replica.loss == loss]
-    in_order = sorted(of_loss, key=lambda c: replicas[c].seed)
-    return {rate: tuple(c for c in in_order if replicas[c].learning_rate == rate) for rate in rates}
+    of_loss = [index for index, replica in enumerate(replicas) if replica.loss == loss]
+    in_order = sorted(of_loss, key=lambda index: replicas[index].seed)
+    return {rate: tuple(index for index in in_order if replicas[index].learning_rate == rate) for rate in rates}
