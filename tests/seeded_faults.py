@@ -355,8 +355,8 @@ FAULTS = (
         "last-for-the-best",
         "a first checkpoint is judged by its last duration instead of its best",
         "pdjax/report/searches.py",
-        "max(finished, key=lambda group: float(group.final_accuracy.mean())) if whole else None",
-        "finished[-1] if whole else None",
+        "max(finished, key=lambda group: float(group.final_accuracy.mean())) if complete else None",
+        "finished[-1] if complete else None",
         ("tests/report/test_searches.py",),
     ),
     Fault(

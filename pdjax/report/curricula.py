@@ -33,12 +33,12 @@ def curricula_of(run: RunRecord) -> list[Curriculum]:
     replicas = (None,) if shared else description.replicas
     ends_known = run.complete or len(description.starts) == len(description.teacher_steps)
     last = description.budget if ends_known else None
-    found = []
+    curricula = []
     for replica, starts in zip(replicas, run.starts[:1] if shared else run.starts, strict=True):
         rows = zip(starts, (*starts, last)[1:], description.teacher_steps, strict=False)
         legs = tuple(Leg(*row) for row in rows if row[0] < description.budget)  # moving on at the end changes nothing
-        found.append(Curriculum(replica, legs))
-    return found
+        curricula.append(Curriculum(replica, legs))
+    return curricula
 
 
 def in_words(legs: Sequence[Leg]) -> str | None:

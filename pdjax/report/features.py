@@ -53,9 +53,9 @@ def teacher_feature(results: Results, measure: Measure) -> Feature | None:
 def untrained_feature(results: Results, groups: Sequence[Group], measure: Measure) -> Feature | None:
     """Returns a measure of students before training, the same in all groups; None if it was not measured (yet)."""
     for group in groups:
-        found = student_feature(results, group, measure)
-        if found is not None and found.steps[0] == 0:
-            return found
+        measured = student_feature(results, group, measure)
+        if measured is not None and measured.steps[0] == 0:
+            return measured
     return None
 
 
@@ -64,9 +64,9 @@ def probed_groups(results: Results, learning_rate: float, budget: int) -> list[G
 
     Of strategies whose students are the same the first stands for all.
     """
-    found: list[Group] = []
+    groups: list[Group] = []
     for key in results.config.probes.students if results.config.probes_students_of(budget) else ():
         group = results.finished(key, learning_rate, budget)
-        if group is not None and not any(group.is_same(other) for other in found):
-            found.append(group)
-    return found
+        if group is not None and not any(group.is_same(other) for other in groups):
+            groups.append(group)
+    return groups

@@ -59,13 +59,13 @@ def read_results(workdir: Path) -> Results:
 
 
 def _read_ablations(config: Config, workdir: Path) -> dict[tuple[str, str], Results]:
-    found = {}
+    ablations = {}
     for key, ablation in config.ablations.items():
         for variant in ablation.variants:
             directory = workdir / "ablations" / key / variant
             if (directory / "config.json").exists():
-                found[key, variant] = read_results(directory)
-    return found
+                ablations[key, variant] = read_results(directory)
+    return ablations
 
 
 def _read_teacher(config: Config, directory: Path) -> RunRecord | None:
@@ -87,13 +87,13 @@ def _peak_memory(directory: Path) -> int:
     return max((record.get("peak_memory_bytes", 0) for record in records), default=0)
 
 
-def _check_replicas(training: StudentTrainingConfig | SizesConfig, run: RunRecord, place: str) -> None:
+def _check_replicas(training: StudentTrainingConfig | SizesConfig, run: RunRecord, directory: str) -> None:
     asked = {(seed, rate) for seed in training.seeds for rate in training.learning_rates}
     surplus = {replica for replica in run.description.replicas if (replica.seed, replica.learning_rate) not in asked}
     if surplus:
         raise UserError(
             "runs with seeds and learning rates of config.json",
-            f"{sorted(surplus, key=str)} in {place}",
+            f"{sorted(surplus, key=str)} in {directory}",
             "the run belongs to another configuration; move it out of the working directory",
         )
 

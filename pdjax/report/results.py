@@ -114,22 +114,22 @@ class Results:
 
     def alike(self, strategy: str, learning_rate: float, budget: int) -> list[str]:
         """Returns the strategies whose students are those of a strategy, which is among them: they are one evidence."""
-        own = self.groups.get((strategy, learning_rate, budget))
-        if own is None:
+        reference = self.groups.get((strategy, learning_rate, budget))
+        if reference is None:
             return [strategy]
-        return [key for (key, _, _), group in self.groups.items() if group.is_same(own)]
+        return [key for (key, _, _), group in self.groups.items() if group.is_same(reference)]
 
     def cases(self, strategies: Sequence[str]) -> list[tuple[list[str], float, int]]:
         """Returns what a claim about strategies is decided for: strategy, learning rate and budget.
 
         Strategies whose students are the same are one case.
         """
-        found = []
+        cases = []
         for key, rate, budget in itertools.product(strategies, self.learning_rates, self.budgets):
             alike = [k for k in self.alike(key, rate, budget) if k in strategies]
             if self.asks(key, budget) and alike[0] == key:
-                found.append((alike, rate, budget))
-        return found
+                cases.append((alike, rate, budget))
+        return cases
 
     @property
     def teacher_accuracy(self) -> float | None:
@@ -203,8 +203,8 @@ class Results:
     @property
     def counted(self) -> str:
         """What an accuracy is a share of."""
-        places = {"pcfg": "selected positions", "pcfg_language": "counted tokens"}
-        return places.get(self.config.task.kind, "inputs")
+        names = {"pcfg": "selected positions", "pcfg_language": "counted tokens"}
+        return names.get(self.config.task.kind, "inputs")
 
     @property
     def seconds(self) -> float:

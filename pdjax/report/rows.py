@@ -55,14 +55,14 @@ def curriculum_rows(results: Results) -> list[Mapping[str, Any]]:
 
 def shared_students(results: Results) -> list[tuple[str, str]]:
     """Returns the strategies whose students are the same: labels, and the budgets with which they are."""
-    found: dict[tuple[str, ...], list[int]] = {}
+    budgets_by_labels: dict[tuple[str, ...], list[int]] = {}
     for alike, _, budget in results.cases(tuple(results.labels)):
-        budgets = found.setdefault(tuple(results.labels[key] for key in alike), [])
+        budgets = budgets_by_labels.setdefault(tuple(results.labels[key] for key in alike), [])
         if len(alike) > 1 and budget not in budgets:
             budgets.append(budget)
     return [
         (" = ".join(labels), ", ".join(f"{budget:,}" for budget in budgets))
-        for labels, budgets in found.items()
+        for labels, budgets in budgets_by_labels.items()
         if budgets
     ]
 
@@ -75,10 +75,10 @@ def _curriculum_table(results: Results, budget: int, curricula: Sequence[Curricu
         rate = f", learning rate {replica.learning_rate}" if replica is not None and several else ""
         rows.append(("" if replica is None else f"seed {replica.seed}{rate}: ", in_words(legs), legs))
     legs = sum(len(legs) for _, legs in curricula)
-    own = any(curriculum.replica is not None for curriculum in curricula)
+    by_replica = any(curriculum.replica is not None for curriculum in curricula)
     counts = sorted({len(curriculum.legs) for curriculum in curricula})
     reached = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    summary = f"each student moves on by itself and comes to {reached} checkpoints" if own else rows[0][1]
+    summary = f"each student moves on by itself and comes to {reached} checkpoints" if by_replica else rows[0][1]
     return {"budget": budget, "summary": summary, "folded": summary is not None or legs > MOST_LEGS, "rows": rows}
 
 
@@ -112,17 +112,17 @@ def ablation_rows(results: Results) -> list[Mapping[str, Any]]:
 
 
 def _variant_row(key: str, variant: Variant) -> Mapping[str, Any]:
-    found = variant.results
+    results = variant.results
     row = {"name": variant.name, "replaced": variant.replaced, "directory": f"ablations/{key}/{variant.name}"}
-    if found is None:
+    if results is None:
         return {**row, "state": "not started", "teacher": None, "own_teacher": True, "replicas": None, "seconds": None}
-    complete = len(found.states) - len(found.unfinished)
-    records = [state.record for state in found.states if state.record is not None]
+    complete = len(results.states) - len(results.unfinished)
+    records = [state.record for state in results.states if state.record is not None]
     return {
         **row,
-        "state": "complete" if not found.unfinished else f"{complete} of {len(found.states)} runs complete",
-        "teacher": found.teacher_accuracy,
-        "own_teacher": not found.shares_teacher,
+        "state": "complete" if not results.unfinished else f"{complete} of {len(results.states)} runs complete",
+        "teacher": results.teacher_accuracy,
+        "own_teacher": not results.shares_teacher,
         "replicas": sum(len(record.description.replicas) for record in records),
-        "seconds": found.seconds,
+        "seconds": results.seconds,
     }

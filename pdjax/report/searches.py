@@ -41,13 +41,13 @@ class Search:
     @functools.cached_property
     def best(self) -> Mapping[int, Group | None]:
         """The group of the best T by mean final accuracy of each first checkpoint; None if one T is unfinished."""
-        found: dict[int, Group | None] = {}
+        best: dict[int, Group | None] = {}
         for first in self.firsts:
             groups = [group for (step, _), group in self.groups.items() if step == first]
             finished = [group for group in groups if group is not None]
-            whole = len(finished) == len(groups)
-            found[first] = max(finished, key=lambda group: float(group.final_accuracy.mean())) if whole else None
-        return found
+            complete = len(finished) == len(groups)
+            best[first] = max(finished, key=lambda group: float(group.final_accuracy.mean())) if complete else None
+        return best
 
     @property
     def winner(self) -> int | None:
@@ -67,20 +67,20 @@ class Search:
 
 def searches(results: Results) -> list[Search]:
     """Returns the searches that the configuration asks for and whose checkpoints are chosen."""
-    found = []
+    all_searches = []
     for key, comparison in results.config.comparisons.items():
         members = _members(results, comparison) if comparison.kind == "first_checkpoints" else {}
-        given = {key: place for key, place in members.items() if _kind(results, key) == "steps"}
+        given = {key: cell for key, cell in members.items() if _kind(results, key) == "steps"}
         for rate in results.learning_rates:
             for budget in results.budgets:
                 groups: dict[tuple[int, Series], Group | None] = {}
-                for strategy, place in sorted(members.items(), key=lambda item: item[1]):
-                    if results.asks(strategy, budget) and groups.get(place) is None:
-                        groups[place] = results.finished(strategy, rate, budget)
+                for strategy, cell in sorted(members.items(), key=lambda item: item[1]):
+                    if results.asks(strategy, budget) and groups.get(cell) is None:
+                        groups[cell] = results.finished(strategy, rate, budget)
                 grid = tuple(sorted({first for k, (first, _) in given.items() if results.asks(k, budget)}))
                 if grid:
-                    found.append(Search(key, comparison, rate, budget, groups, grid))
-    return found
+                    all_searches.append(Search(key, comparison, rate, budget, groups, grid))
+    return all_searches
 
 
 def chosen_steps(results: Results, strategy: str) -> Sequence[int]:
@@ -98,16 +98,16 @@ def _kind(results: Results, key: str) -> str:
 
 
 def _members(results: Results, comparison: ComparisonConfig) -> dict[str, tuple[int, Series]]:
-    """Returns the place of every strategy of a comparison that has one intermediate checkpoint for T steps."""
-    found = {}
+    """Returns checkpoint and series of a comparison's strategies that have one intermediate checkpoint for T steps."""
+    members = {}
     for key in comparison.strategies:
         strategy, steps = results.config.strategies[key], chosen_steps(results, key)
         if strategy.schedule == "fixed_duration" and strategy.duration is not None and len(steps) == 2:
-            found[key] = steps[0], Series(strategy.duration, strategy.loss)
-    return found
+            members[key] = steps[0], Series(strategy.duration, strategy.loss)
+    return members
 
 
 def turn_name(results: Results) -> str:
     """Names what was found of M_robust: a peak, or its fastest rise where it never falls; empty if nothing was."""
-    found = results.selection.get("robust_peak")
-    return "" if not found else "peak" if found.get("peaked", True) else "fastest rise"
+    peak = results.selection.get("robust_peak")
+    return "" if not peak else "peak" if peak.get("peaked", True) else "fastest rise"

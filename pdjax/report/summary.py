@@ -28,10 +28,10 @@ def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
         sentences.append(f"Of {cases}, claim {statement.name} {listed}.")
     if results.unfinished:
         sentences.append(f"{len(results.unfinished)} of {len(results.states)} runs are not finished.")
-    variants = [(key, variant) for key, found in results.config.ablations.items() for variant in found.variants]
+    variants = [(key, variant) for key, ablation in results.config.ablations.items() for variant in ablation.variants]
     if variants:
         begun = [results.ablations[pair] for pair in variants if pair in results.ablations]
-        complete = sum(not found.unfinished for found in begun)
+        complete = sum(not experiment.unfinished for experiment in begun)
         count = len(results.config.ablations)
         ablations = "the ablation" if count == 1 else f"the {count} ablations"
         sentences.append(f"Of the {len(variants)} variants of {ablations}, {complete} are complete.")
@@ -74,21 +74,23 @@ def notes(results: Results, claims: Sequence[ClaimResult]) -> list[str]:
     """Returns what a reader must know about missing or surplus records, and remarks on what is not claimed here."""
     claimed = {claim.statement.name for claim in claims}
     remarks = {name: text for name, text in results.config.remarks.items() if name not in claimed}
-    found = [f"Remark on {name}, of which this report has no verdict: {text}" for name, text in remarks.items()]
+    sentences = [f"Remark on {name}, of which this report has no verdict: {text}" for name, text in remarks.items()]
     trajectory = results.config.teacher_training.trajectory
     if results.teacher is None and trajectory is not None:
-        found.append(f"The teacher is the existing trajectory {trajectory}; its training curve is not recorded here.")
+        sentences.append(
+            f"The teacher is the existing trajectory {trajectory}; its training curve is not recorded here."
+        )
     elif trajectory is not None:
-        found.append(f"The teacher is the existing trajectory {trajectory}; its curve is copied from there.")
-    found += [f"Run {s.name} is {s.text}." for s in results.states if s.record is not None and not s.complete]
+        sentences.append(f"The teacher is the existing trajectory {trajectory}; its curve is copied from there.")
+    sentences += [f"Run {s.name} is {s.text}." for s in results.states if s.record is not None and not s.complete]
     absent = [state.name for state in results.states if state.record is None]
-    found += [f"Not started: {', '.join(absent)}."] if absent else []
-    found += [
+    sentences += [f"Not started: {', '.join(absent)}."] if absent else []
+    sentences += [
         f"The records hold a run {name} that the configuration does not ask for; it is shown nowhere."
         for name in results.strays
     ]
     if not results.selection:
-        found.append("No selection of checkpoints is recorded.")
+        sentences.append("No selection of checkpoints is recorded.")
     if not results.environment:
-        found.append("Versions, device and command are not recorded.")
-    return found
+        sentences.append("Versions, device and command are not recorded.")
+    return sentences

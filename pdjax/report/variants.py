@@ -35,13 +35,15 @@ def variants_of(results: Results, ablation: str) -> list[Variant]:
     It stands at its place where its name has a number too (30% between 15% and 50%), otherwise first.
     """
     config = results.config.ablations[ablation]
-    found = [Variant(name, fields, results.ablations.get((ablation, name))) for name, fields in config.variants.items()]
-    found.sort(key=lambda variant: _natural(variant.name))
+    variants = [
+        Variant(name, fields, results.ablations.get((ablation, name))) for name, fields in config.variants.items()
+    ]
+    variants.sort(key=lambda variant: _natural(variant.name))
     if config.base is not None:
-        found.insert(0, Variant(config.base, {}, results))
+        variants.insert(0, Variant(config.base, {}, results))
         if re.search(r"\d", config.base):
-            found.sort(key=lambda variant: _natural(variant.name))
-    return found
+            variants.sort(key=lambda variant: _natural(variant.name))
+    return variants
 
 
 def group_in(results: Results, variant: Variant, strategy: str, learning_rate: float, budget: int) -> Group | None:
@@ -49,8 +51,8 @@ def group_in(results: Results, variant: Variant, strategy: str, learning_rate: f
     if variant.results is None:
         return None
     rates = variant.results.learning_rates
-    own = rates[0] if len(rates) == len(results.learning_rates) == 1 else learning_rate
-    return variant.results.finished(strategy, own, budget)
+    rate = rates[0] if len(rates) == len(results.learning_rates) == 1 else learning_rate
+    return variant.results.finished(strategy, rate, budget)
 
 
 def strategies_by_kind(results: Results, keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -67,11 +69,11 @@ def relative_gap(results: Results, groups: Mapping[str, Group | None], strategy:
     """
     progressive, one_shot = strategies_by_kind(results, tuple(groups))
     finished = [group for key in one_shot if (group := groups[key]) is not None]
-    own = groups[strategy]
-    if strategy not in progressive or own is None or not finished:
+    students = groups[strategy]
+    if strategy not in progressive or students is None or not finished:
         return None
     best = max(float(group.final_accuracy.mean()) for group in finished)
-    return float(own.final_accuracy.mean()) / best - 1
+    return float(students.final_accuracy.mean()) / best - 1
 
 
 def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:

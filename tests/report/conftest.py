@@ -156,12 +156,12 @@ class Workdir:
         environment |= {"versions": {"jax": "0.7.1", "python": "3.11"}, "device": "cpu", "cores": 2}
         self.write("environment.json", environment)
 
-    def select(self, strategies: Mapping[str, Sequence[int]], **found: Any) -> None:
-        """Writes phases, what else was ``found`` (transition, spikes), and the chosen checkpoints."""
+    def select(self, strategies: Mapping[str, Sequence[int]], **evidence: Any) -> None:
+        """Writes phases, other ``evidence`` (transition, spikes), and the chosen checkpoints."""
         phases = {"start": 100, "middle": 200, "end": 300, "reason": "the loss drops there"}
         chosen = {key: {"teacher_steps": steps, "reason": f"because of {key}"} for key, steps in strategies.items()}
-        evidence = {"phases": phases, "transition": None, "spikes": None, **found}
-        self.write("selection.json", {**evidence, "strategies": chosen})
+        recorded = {"phases": phases, "transition": None, "spikes": None, **evidence}
+        self.write("selection.json", {**recorded, "strategies": chosen})
 
     def teacher(self, curve: Mapping[int, tuple[float, float]] | None = None, complete: bool = True) -> None:
         """Writes the teacher's run; the teacher of the n-th extra seed is 0.01 n less accurate."""
@@ -237,15 +237,15 @@ class Workdir:
         if ngrams is not None:
             listed |= {name: self.config["probes"]["ngrams"][name] for name in ("n", "percentiles")}
         if nonterminals is not None:
-            listed["levels"] = [1 + place for place, _ in enumerate(next(iter(nonterminals.values()))[0])]
+            listed["levels"] = [1 + index for index, _ in enumerate(next(iter(nonterminals.values()))[0])]
         self.write(f"{directory}/result.json", listed)
         for name, table in {"ngrams": ngrams, "nonterminals": nonterminals, "agreement": agreement}.items():
             rows = [
                 (step, model, value) for step, by_model in (table or {}).items() for model, value in enumerate(by_model)
             ]
-            found = [{key: names[model], "step": step, **_measured(name, value)} for step, model, value in rows]
-            if found:
-                lines = "".join(json.dumps(record) + "\n" for record in found)
+            records = [{key: names[model], "step": step, **_measured(name, value)} for step, model, value in rows]
+            if records:
+                lines = "".join(json.dumps(record) + "\n" for record in records)
                 (self.path / directory / f"{name}.jsonl").write_text(lines)
 
     def strings(self, n: Sequence[int] = (2, 4), students: Sequence[str] = ()) -> None:
@@ -279,10 +279,10 @@ class Workdir:
 
     def variant(self, key: str, name: str) -> "Workdir":
         """Begins a variant of an ablation, and returns its working directory."""
-        found = Workdir(self.path / "ablations" / key / name)
-        found.config = from_config_dict(self.config).variant(key, name).as_dict()
-        found.start()
-        return found
+        workdir = Workdir(self.path / "ablations" / key / name)
+        workdir.config = from_config_dict(self.config).variant(key, name).as_dict()
+        workdir.start()
+        return workdir
 
     def probe(self, name: str, records: Sequence[Mapping[str, Any]], **listed: Any) -> None:
         """Writes what a probe measured, and what it lists besides (the monomials)."""
@@ -329,8 +329,8 @@ class Workdir:
         loss = {name: chosen[name] for name in ("temperature", "label_weight")} if taught else {}
         names = ("temperature", "label_weight")
         description["replicas"] = [
-            {"seed": seed, "learning_rate": rate, **loss, **dict(zip(names, own, strict=False))}
-            for seed, rate, *own in replicas
+            {"seed": seed, "learning_rate": rate, **loss, **dict(zip(names, values, strict=False))}
+            for seed, rate, *values in replicas
         ]
         self.write(f"{directory}/run.json", description)
         lines = [

@@ -72,9 +72,9 @@ def test_the_gap_is_to_the_better_one_shot_strategy(finished: Any):
 
 def test_claim_a_has_a_case_for_each_other_variant(finished: Any):
     ablated(finished)
-    found = {claim.case: claim for claim in claims_a(finished)}
-    assert list(found) == ["Mask: 5 %, (2, T), 100 steps", "Mask: 15 %, (2, T), 100 steps"]
-    not_begun, begun = found.values()
+    cases = {claim.case: claim for claim in claims_a(finished)}
+    assert list(cases) == ["Mask: 5 %, (2, T), 100 steps", "Mask: 15 %, (2, T), 100 steps"]
+    not_begun, begun = cases.values()
     assert (not_begun.verdict, not_begun.note) == ("not tested", "unfinished")
     assert begun.verdict == "fails"
     assert begun.measurements[0].interval == pytest.approx((-0.06, -0.06, -0.06, 3))
@@ -96,8 +96,8 @@ def test_claim_a_covers_comparisons_by_budget(finished: Any):
     finished.start()
     results = read_results(finished.path)
     assert "budgets_splits" in [figure.name for figure in all_figures(results)]
-    found = {claim.case: claim.verdict for claim in claims_a(finished)}
-    assert found == {"Splits: (2, T), 100 steps": "holds", "Splits: (2, T), 200 steps": "undecided"}
+    verdicts = {claim.case: claim.verdict for claim in claims_a(finished)}
+    assert verdicts == {"Splits: (2, T), 100 steps": "holds", "Splits: (2, T), 200 steps": "undecided"}
 
 
 def test_parities_have_no_claim_a(workdir: Any):
@@ -147,9 +147,9 @@ def test_a_shared_teacher_is_counted_once(finished: Any):
     (variant / "teacher").rmdir()
     (variant / "teacher").symlink_to("../../../teacher", target_is_directory=True)
     results = read_results(finished.path)
-    found = results.ablations["mask", "15 %"]
-    assert [state.name for state in found.states] == ["one_shot-100", "two-100"]
-    assert found.teacher_accuracy == results.teacher_accuracy == 0.7
+    inner = results.ablations["mask", "15 %"]
+    assert [state.name for state in inner.states] == ["one_shot-100", "two-100"]
+    assert inner.teacher_accuracy == results.teacher_accuracy == 0.7
     text = page_of(finished)
     assert "this experiment’s" in text
     assert "22.5 s" in text
@@ -169,12 +169,12 @@ def test_sizes_have_a_panel_for_each_variant(workdir: Any):
     workdir.ablation("mask", VARIANTS, [100], base="30 %", sizes=True)
     workdir.start()
     variant = workdir.variant("mask", "15 %")
-    for place in (workdir, variant):
+    for experiment in (workdir, variant):
         for label in ("1 head", "2 heads"):
             more = 0.2 if label == "2 heads" else 0.0
             accuracy = {50: (0.3 + more, 0.31 + more), 100: (0.5 + more, 0.51 + more)}
-            place.size(f"heads/{label}", accuracy, [(0, 1e-3), (1, 1e-3)])
+            experiment.size(f"heads/{label}", accuracy, [(0, 1e-3), (1, 1e-3)])
     results = read_results(workdir.path)
     assert {"sizes", "ablation_mask_sizes"} <= {figure.name for figure in all_figures(results)}
-    found = [(claim.case, claim.verdict) for claim in evaluate_claims(results) if claim.statement.name == "R6"]
-    assert found == [("heads", "holds"), ("Mask: 15 %, heads", "holds")]
+    verdicts = [(claim.case, claim.verdict) for claim in evaluate_claims(results) if claim.statement.name == "R6"]
+    assert verdicts == [("heads", "holds"), ("Mask: 15 %, heads", "holds")]

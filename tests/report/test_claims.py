@@ -160,8 +160,8 @@ def test_sizes_are_compared_in_their_order_and_not_in_that_of_their_names(workdi
         },
     }
     workdir.start()
-    for place, width in enumerate(widths):
-        records = [(100, seed, 1.0, 0.6 + 0.1 * place + 0.001 * seed * place) for seed in range(3)]
+    for index, width in enumerate(widths):
+        records = [(100, seed, 1.0, 0.6 + 0.1 * index + 0.001 * seed * index) for seed in range(3)]
         description = {"role": "size", "name": f"width/{width}", "strategies": [], "budget": 100}
         workdir.run(f"sizes/width/{width}", description, [(seed, 1e-3) for seed in range(3)], records, True)
     (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R6"]

@@ -25,14 +25,14 @@ def probed(
     workdir.start()
     workdir.teacher()
     before = {} if untrained is None else {0: [[untrained, untrained]] * 3}
-    for key, found in (("one_shot", base), ("two", {**base, **two})):
+    for key, values in (("one_shot", base), ("two", {**base, **two})):
         workdir.student(key, 100, {100: (0.5, 0.5, 0.5)})
-        pairs = list(zip(found["robust"], found["close"], strict=True))
+        pairs = list(zip(values["robust"], values["close"], strict=True))
         workdir.measure(
             f"{key}-100",
             # n = 2 and n = 4: what counts is their mean
             ngrams={s: [[[[r - 0.1], [r + 0.1]], [[c], [c]]] for r, c in pairs] for s in (50, 100)},
-            nonterminals=before | {s: [[a - 0.2, a + 0.2] for a in found["levels"]] for s in (50, 100)},
+            nonterminals=before | {s: [[a - 0.2, a + 0.2] for a in values["levels"]] for s in (50, 100)},
         )
     return verdicts(workdir)
 
@@ -49,9 +49,9 @@ CLOSE, ROBUST, LEVELS = (
 
 
 def test_r5_holds_for_every_measure_that_is_better(workdir: Any):
-    found = probed(workdir, BETTER)
-    assert {case: result.verdict for case, result in found.items()} == dict.fromkeys((CLOSE, ROBUST, LEVELS), "holds")
-    means = {m.quantity: m.interval.mean for c in found.values() for m in c.measurements if m.interval is not None}
+    results = probed(workdir, BETTER)
+    assert {case: result.verdict for case, result in results.items()} == dict.fromkeys((CLOSE, ROBUST, LEVELS), "holds")
+    means = {m.quantity: m.interval.mean for c in results.values() for m in c.measurements if m.interval is not None}
     assert means == pytest.approx(
         {
             "M_close, against one-shot": 0.1,
@@ -62,8 +62,8 @@ def test_r5_holds_for_every_measure_that_is_better(workdir: Any):
 
 
 def test_r5_is_decided_for_each_measure_alone(workdir: Any):
-    found = probed(workdir, {**BETTER, "close": (0.39, 0.41, 0.40), "levels": (0.52, 0.49, 0.50)})
-    assert [found[case].verdict for case in (CLOSE, ROBUST, LEVELS)] == ["fails", "holds", "undecided"]
+    results = probed(workdir, {**BETTER, "close": (0.39, 0.41, 0.40), "levels": (0.52, 0.49, 0.50)})
+    assert [results[case].verdict for case in (CLOSE, ROBUST, LEVELS)] == ["fails", "holds", "undecided"]
 
 
 def test_r5_is_about_what_is_probed(workdir: Any):
@@ -85,9 +85,9 @@ def test_r5_waits_for_the_probes(workdir: Any):
 
 
 def test_r5_says_what_untrained_students_show(workdir: Any):
-    found = probed(workdir, BETTER, untrained=0.47)
-    assert found[LEVELS].note == "0.470 in these students before training, 0.600 in the last checkpoint"
-    assert (found[LEVELS].verdict, found[CLOSE].note) == ("holds", "")
+    results = probed(workdir, BETTER, untrained=0.47)
+    assert results[LEVELS].note == "0.470 in these students before training, 0.600 in the last checkpoint"
+    assert (results[LEVELS].verdict, results[CLOSE].note) == ("holds", "")
 
 
 def test_tables_name_model_step_and_place(workdir: Any):

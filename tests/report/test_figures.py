@@ -46,8 +46,8 @@ def test_a_task_of_ones_own_has_the_same_figures_and_none_of_the_papers(finished
     """And the page around them is written."""
     known = read_results(finished.path)
     model = MlpConfig("mlp", (8,), "float32")
-    own = dataclasses.replace(known.config, task=OwnTaskConfig(), teacher=model, student=model, comparisons={})
-    results = dataclasses.replace(known, config=own)
+    config = dataclasses.replace(known.config, task=OwnTaskConfig(), teacher=model, student=model, comparisons={})
+    results = dataclasses.replace(known, config=config)
     figures = {figure.name: figure for figure in all_figures(results)}
     assert list(figures) == [figure.name for figure in all_figures(known)]
     assert "Corresponds to figure 4 (left)" in all_figures(known)[0].caption
@@ -205,10 +205,10 @@ def test_strategies_of_a_comparison_differ_in_colour(workdir: Any):
         f"c{i}": {"kind": "training", "title": "", "figure": "", "strategies": group} for i, group in enumerate(groups)
     }
     workdir.start()
-    found = looks(read_results(workdir.path))
-    assert len({(look.color, look.marker) for look in found.values()}) == 12
+    styles = looks(read_results(workdir.path))
+    assert len({(look.color, look.marker) for look in styles.values()}) == 12
     for group in groups[:2]:
-        assert len({found[key].color for key in group}) == len(group)
+        assert len({styles[key].color for key in group}) == len(group)
 
 
 def test_no_two_strategies_look_alike():

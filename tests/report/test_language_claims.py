@@ -22,32 +22,32 @@ def language(workdir: Any, level: int = 3) -> None:
     workdir.config["task"] = task
 
 
-def write(place: Any, gaps: Gaps, spread: float = 0.01) -> None:
+def write(workdir: Any, gaps: Gaps, spread: float = 0.01) -> None:
     """Writes students with these gaps; those of the seeds lie ``spread`` around them."""
     for budget, gap in gaps.items():
-        place.student("one_shot", budget, {budget: ONE_SHOT})
+        workdir.student("one_shot", budget, {budget: ONE_SHOT})
         off = (-spread, 0.0, spread) if budget == 100 else (spread, -spread, 0.0)
         two = [accuracy + gap + o for accuracy, o in zip(ONE_SHOT, off, strict=True)]
-        place.student("two", budget, {budget: two})
+        workdir.student("two", budget, {budget: two})
 
 
 def cases(workdir: Any) -> dict[str, ClaimResult]:
     """Returns the results of the claim by case."""
-    found = evaluate_claims(read_results(workdir.path))
-    return {claim.case: claim for claim in found if claim.statement.name == "R7"}
+    claims = evaluate_claims(read_results(workdir.path))
+    return {claim.case: claim for claim in claims if claim.statement.name == "R7"}
 
 
 def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
     language(workdir)
     workdir.start()
     write(workdir, {100: 0.3, 200: 0.1})
-    found = cases(workdir)
-    assert {case: claim.verdict for case, claim in found.items()} == {
+    results = cases(workdir)
+    assert {case: claim.verdict for case, claim in results.items()} == {
         "l = 3, (2, T): all gaps": "holds",
         "l = 3, (2, T): gap by budget": "holds",
     }
-    whole, shrink = found.values()
-    assert [m.quantity for m in whole.measurements] == ["gap to one-shot, 100 steps", "gap to one-shot, 200 steps"]
+    gaps, shrink = results.values()
+    assert [m.quantity for m in gaps.measurements] == ["gap to one-shot, 100 steps", "gap to one-shot, 200 steps"]
     (measurement,) = shrink.measurements
     assert measurement.quantity == "gap to one-shot, 100 minus 200 steps"
     assert measurement.interval is not None
@@ -85,15 +85,15 @@ def leveled(workdir: Any, low: float, high: float, **fields: Any) -> None:
 @pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, "holds"), (0.3, 0.1, "fails")])
 def test_gaps_between_levels(workdir: Any, low: float, high: float, verdict: str):
     leveled(workdir, low, high)
-    found = cases(workdir)
-    assert list(found) == [
+    results = cases(workdir)
+    assert list(results) == [
         "l = 3, (2, T): all gaps",
         "l = 3, (2, T): gap by budget",
         "l = 2 (C^(2)), (2, T): all gaps",  # one budget: nothing to shrink
         "l = 4 (C^(4)), (2, T): all gaps",
         "Level, (2, T), 100 steps: gap by l",
     ]
-    last = found["Level, (2, T), 100 steps: gap by l"]
+    last = results["Level, (2, T), 100 steps: gap by l"]
     assert last.verdict == verdict
     assert [m.quantity for m in last.measurements] == ["gap to one-shot, l = 4 minus l = 2"]
     assert last.measurements[0].interval == pytest.approx((high - low, high - low, high - low, 3))

@@ -33,9 +33,9 @@ def searched(
     chosen = {f"c{first}_{t}": (first, 600) for first in means for t in (25, 50)}
     peaks = None if peak is None else {"step": peak, "reason": "it peaks there"}
     workdir.select({**chosen, **({} if auto is None else {"auto": (auto, 600)})}, robust_peak=peaks)
-    for place, (first, mean) in enumerate(means.items()):
+    for index, (first, mean) in enumerate(means.items()):
         for t in (25, 50):
-            off = np.roll([-spread, 0, spread], place) * (1 if t == 25 else 0.5)
+            off = np.roll([-spread, 0, spread], index) * (1 if t == 25 else 0.5)
             final = [mean - (0.02 if t == 50 else 0) + float(o) for o in off]
             workdir.student(f"c{first}_{t}", 100, {100: final}, table=((0, first), (t, 600)))
     if auto is not None and auto not in means:

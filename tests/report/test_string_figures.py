@@ -151,11 +151,11 @@ def test_features_over_training_average_over_n_and_levels(workdir: Any):
     probed(workdir)
     results = read_results(workdir.path)
     figure = draw_features_over_training(results, probed_groups(results, 1e-3, 100))
-    found = [[np.asarray(line.get_ydata()).tolist() for line in axes.lines[:2]] for axes in figure.axes]
-    np.testing.assert_allclose(found[0], [[0.46, 0.36], [0.36, 0.26]])  # M_close
-    np.testing.assert_allclose(found[1], [[0.41, 0.31], [0.31, 0.21]])  # M_robust
-    np.testing.assert_allclose(found[2], [[0.49, 0.59], [0.59, 0.69]])  # non-terminals
-    np.testing.assert_allclose(found[3], [[0.69, 0.79], [0.79, 0.89]])  # agreement
+    curves = [[np.asarray(line.get_ydata()).tolist() for line in axes.lines[:2]] for axes in figure.axes]
+    np.testing.assert_allclose(curves[0], [[0.46, 0.36], [0.36, 0.26]])  # M_close
+    np.testing.assert_allclose(curves[1], [[0.41, 0.31], [0.31, 0.21]])  # M_robust
+    np.testing.assert_allclose(curves[2], [[0.49, 0.59], [0.59, 0.69]])  # non-terminals
+    np.testing.assert_allclose(curves[3], [[0.69, 0.79], [0.79, 0.89]])  # agreement
     dashed = [[np.asarray(line.get_ydata())[0] for line in axes.lines[2:]] for axes in figure.axes]
     np.testing.assert_allclose(np.concatenate(dashed), [0.2, 0.15, 0.8])
     assert [len(row) for row in dashed] == [1, 1, 1, 0]  # a teacher agrees with itself

@@ -63,10 +63,10 @@ def _case(
 
 def _untrained_note(results: Results, group: Group) -> str:
     """Says how well probes tell the non-terminals before any training; empty if that was not measured (yet)."""
-    found = untrained_feature(results, [group], "nonterminals")
-    if found is None:
+    untrained = untrained_feature(results, [group], "nonterminals")
+    if untrained is None:
         return ""
-    first, last = found.mean[[0, -1]].mean(axis=1)
+    first, last = untrained.mean[[0, -1]].mean(axis=1)
     return f"{first:.3f} in these students before training, {last:.3f} in the last checkpoint"
 
 
@@ -77,13 +77,13 @@ def _compare(results: Results, name: str, measure: Measure, group: Group | None,
     if first is None or second is None:
         return Measurement(name, None, "not measured yet")
     sign = 1 if measure == "nonterminals" else -1  # of these more is better
-    found = measured(name, [sign * (first[seed] - second[seed]) for seed in first if seed in second])
-    return found._replace(note=SAME_STUDENTS) if group.is_same(other) else found
+    measurement = measured(name, [sign * (first[seed] - second[seed]) for seed in first if seed in second])
+    return measurement._replace(note=SAME_STUDENTS) if group.is_same(other) else measurement
 
 
 def _by_seed(results: Results, group: Group, measure: Measure) -> dict[int, float] | None:
     """Returns a measure at the last checkpoint by seed; None if that was not measured (yet)."""
-    found = student_feature(results, group, measure)
-    if found is None or found.steps[-1] != group.budget:
+    feature = student_feature(results, group, measure)
+    if feature is None or feature.steps[-1] != group.budget:
         return None
-    return dict(zip(group.seeds, np.asarray(found.mean[-1]).tolist(), strict=True))
+    return dict(zip(group.seeds, np.asarray(feature.mean[-1]).tolist(), strict=True))

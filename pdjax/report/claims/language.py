@@ -67,13 +67,13 @@ def next_tokens_show_a_shrinking_gap(results: Results) -> list[ClaimResult]:
     """Claim R7 (figures 30 and 31): at each l by budget, and between the l of an ablation."""
     if results.config.task.kind != "pcfg_language":
         return []
-    own = Variant("", {}, results)
+    base = Variant("", {}, results)
     cases = []
     for contest in _contests(results, results.compared):
-        cases += _cases_at_one_level(contest, own, results.budgets)
+        cases += _cases_at_one_level(contest, base, results.budgets)
     for key, ablation in results.config.ablations.items():
         if varies_alone(ablation, "task", "level"):
-            cases += _cases_of_ablation(results, key, ablation, own)
+            cases += _cases_of_ablation(results, key, ablation, base)
     return cases
 
 
@@ -82,12 +82,12 @@ def _contests(results: Results, keys: tuple[str, ...]) -> list[_Contest]:
     return [_Contest(results, key, one_shot, rate) for key in progressive for rate in results.learning_rates]
 
 
-def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, own: Variant) -> list[ClaimResult]:
+def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, base: Variant) -> list[ClaimResult]:
     variants = [variant for variant in variants_of(results, key) if not variant.is_base]
     budgets, contests = tuple(sorted(ablation.budgets)), _contests(results, ablation.strategies)
     cases = [case for s in variants for contest in contests for case in _cases_at_one_level(contest, s, budgets)]
     if ablation.base is not None and changes_nothing_else(ablation, "task", "level"):
-        variants.append(own)
+        variants.append(base)
     variants.sort(key=lambda variant: _level(results, variant))
     if _level(results, variants[0]) < _level(results, variants[-1]):
         for contest in contests:
@@ -106,32 +106,34 @@ def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int,
     labels = contest.results.labels
     pairs = [(baseline, budget) for budget in budgets for baseline in contest.rivals(variant, budget)]
     gaps = {pair: contest.gaps(variant, *pair) for pair in pairs}
-    whole = [_difference(f"gap to {labels[key]}, {budget:,} steps", gap, None) for (key, budget), gap in gaps.items()]
+    all_gaps = [
+        _difference(f"gap to {labels[key]}, {budget:,} steps", gap, None) for (key, budget), gap in gaps.items()
+    ]
     shrink = []
     for baseline in contest.one_shot:
         ends = [budget for key, budget in pairs if key == baseline]
         if len(ends) > 1:
             text = f"gap to {labels[baseline]}, {ends[0]:,} minus {ends[-1]:,} steps"
             shrink.append(_difference(text, gaps[baseline, ends[0]], gaps[baseline, ends[-1]]))
-    place = f"l = {_level(contest.results, variant)}" + ("" if variant.is_base else f" ({variant.name})")
-    found = {"all gaps": whole, "gap by budget": shrink}
+    level = f"l = {_level(contest.results, variant)}" + ("" if variant.is_base else f" ({variant.name})")
+    by_kind = {"all gaps": all_gaps, "gap by budget": shrink}
     return [
-        ClaimResult(R7, f"{place}, {contest.name}: {what}", tuple(measurements), *decide(measurements))
-        for what, measurements in found.items()
+        ClaimResult(R7, f"{level}, {contest.name}: {what}", tuple(measurements), *decide(measurements))
+        for what, measurements in by_kind.items()
         if measurements
     ]
 
 
 def _case_between_levels(contest: _Contest, title: str, low: Variant, high: Variant, budget: int) -> list[ClaimResult]:
     """Returns the verdict on whether the gap is smaller where more tokens count, if both levels have the strategies."""
-    results, found = contest.results, []
+    results, measurements = contest.results, []
     for baseline in contest.rivals(high, budget):
         if baseline in contest.rivals(low, budget):
             text = f"gap to {results.labels[baseline]}, l = {_level(results, high)} minus l = {_level(results, low)}"
             ends = [contest.gaps(variant, baseline, budget) for variant in (high, low)]
-            found.append(_difference(text, ends[0], ends[1]))
+            measurements.append(_difference(text, ends[0], ends[1]))
     case = f"{title}, {contest.name}, {budget:,} steps: gap by l"
-    return [ClaimResult(R7, case, tuple(found), *decide(found))] if found else []
+    return [ClaimResult(R7, case, tuple(measurements), *decide(measurements))] if measurements else []
 
 
 def _difference(quantity: str, first: Gaps | str, second: Gaps | str | None) -> Measurement:

@@ -86,18 +86,18 @@ def _winner_note(results: Results, search: Search, peak: int) -> str:
     """Says which first checkpoint is best, and how far it is from what is thought to be best."""
     if search.winner is None:
         return ""
-    distances = [f"{_places(search, search.winner, peak)} from C1"]
+    distances = [f"{_distance(search, search.winner, peak)} from C1"]
     phases = results.selection.get("phases")
     if phases:
         middle = min(search.grid, key=lambda step: abs(step - phases["middle"]))
-        distances.append(f"{_places(search, search.winner, middle)} from the middle of the loss’s drop ({middle:,})")
+        distances.append(f"{_distance(search, search.winner, middle)} from the middle of the loss’s drop ({middle:,})")
     for key in automatic_strategies(results)[:1]:
         step = chosen_steps(results, key)[0]
-        distances.append(f"{_places(search, search.winner, step)} from the automatic choice ({step:,})")
+        distances.append(f"{_distance(search, search.winner, step)} from the automatic choice ({step:,})")
     return f"highest mean: first checkpoint {search.winner:,}, {', '.join(distances)}"
 
 
-def _places(search: Search, a: int, b: int) -> str:
+def _distance(search: Search, a: int, b: int) -> str:
     apart = search.places_apart(a, b)
     return "1 place" if apart == 1 else f"{apart} places"
 
@@ -112,7 +112,7 @@ def _decide_choice(results: Results, search: Search, automatic: list[str]) -> Cl
         return ClaimResult(AUTO, case, (), "not tested", "the search is unfinished")
     shown = margin(f"chosen ({step:,}) minus best ({best:,})", chosen, search.best[best])
     verdict: Verdict = "holds" if search.places_apart(step, best) <= 1 else "fails"
-    note = f"chosen: {step:,}, best: {best:,}, {_places(search, step, best)} apart in a grid of {len(search.grid)}"
+    note = f"chosen: {step:,}, best: {best:,}, {_distance(search, step, best)} apart in a grid of {len(search.grid)}"
     return ClaimResult(AUTO, case, (shown,), verdict, note)
 
 

@@ -23,28 +23,28 @@ R6 = Statement(
 def larger_models_learn_faster(results: Results) -> list[ClaimResult]:
     """Claim R6 (figures 7, 10, 23 and 28): for every panel of sizes, of ablations with sizes in every variant."""
     cases = _cases(results, "")
-    for (key, variant), found in results.ablations.items():
-        cases += _cases(found, f"{results.config.ablations[key].title}: {variant}, ")
+    for (key, variant), experiment in results.ablations.items():
+        cases += _cases(experiment, f"{results.config.ablations[key].title}: {variant}, ")
     return cases
 
 
-def _cases(results: Results, place: str) -> list[ClaimResult]:
+def _cases(results: Results, prefix: str) -> list[ClaimResult]:
     cases = []
     for panel, models in results.panels.items():  # in increasing size
         runs = {label: results.size_runs[panel, label] for label in models}
         unfinished = [label for label, run in runs.items() if run is None or not run.complete]
         if unfinished or len(models) < 2:
             note = f"unfinished: {', '.join(unfinished)}" if unfinished else "one size alone"
-            cases.append(ClaimResult(R6, place + panel, (), "not tested", note))
+            cases.append(ClaimResult(R6, prefix + panel, (), "not tested", note))
             continue
         speeds = {label: speed_by_seed(run) for label, run in runs.items() if run is not None}
         labels = list(speeds)
-        whole = _difference(speeds, labels[-1], labels[0])
+        extremes = _difference(speeds, labels[-1], labels[0])
         pairs = [_difference(speeds, large, small) for small, large in itertools.pairwise(labels)]
-        verdict, note = decide((whole,))
+        verdict, note = decide((extremes,))
         if any(pair.interval is not None and pair.interval.high < 0 for pair in pairs):
             verdict = "fails"
-        cases.append(ClaimResult(R6, place + panel, (whole, *(pairs if len(pairs) > 1 else ())), verdict, note))
+        cases.append(ClaimResult(R6, prefix + panel, (extremes, *(pairs if len(pairs) > 1 else ())), verdict, note))
     return cases
 
 

@@ -34,11 +34,11 @@ def ablation_figures(results: Results) -> list[ReportFigure]:
     """Draws every ablation of which anything is finished, for every learning rate."""
     figures = []
     for key, ablation in results.config.ablations.items():
-        for rate, suffix, place in by_rate(results):
+        for rate, suffix, title_suffix in by_rate(results):
             groups = [group for budget in ablation.budgets for group in _groups(results, key, rate, budget)]
             if groups:
                 caption = _caption(results, key, groups)
-                title = f"{ablation.title}{place}"
+                title = f"{ablation.title}{title_suffix}"
                 figures.append(drawn(f"ablation_{key}{suffix}", title, caption, draw_ablation, results, key, rate))
         panels = size_panels(results, key)
         if panels:

@@ -51,15 +51,15 @@ def draw_attention(results: Results) -> Figure:
     seeds = record.seeds[:MOST_TEACHERS]
     figure, panels = grid(len(seeds), columns=min(len(seeds), 2), height=2.6 if len(seeds) > 1 else 3.4)
     handles: list[Artist] = []
-    for place, (axes, seed) in enumerate(zip(panels, seeds, strict=True)):
-        handles += _draw_positions(results, axes, place)
-        handles += shade_transition(results, axes, place)
+    for teacher, (axes, seed) in enumerate(zip(panels, seeds, strict=True)):
+        handles += _draw_positions(results, axes, teacher)
+        handles += shade_transition(results, axes, teacher)
         replica = teacher_replica(results, seed)
         if replica is not None and results.teacher is not None:
             handles += add_accuracy(axes, results.teacher.evaluation, replica, label="accuracy, support's share")
             look = {"color": style.INSIDE_COLOR, "linestyle": "--", "linewidth": 1.2}
             twin = axes.figure.axes[-1]
-            twin.plot(record.steps, record.support[:, place] / whole(results), **look)
+            twin.plot(record.steps, record.support[:, teacher] / total_attention(results), **look)
             handles.append(Line2D([], [], label="whole support (right axis)", **look))
         axes.set_title(f"seed {seed}", fontsize=10)
         axes.set_ylabel("attention (share)", fontsize=SMALL)
@@ -69,16 +69,16 @@ def draw_attention(results: Results) -> Figure:
     return figure
 
 
-def whole(results: Results) -> int:
+def total_attention(results: Results) -> int:
     """Returns the attention to all positions together: each layer's attention sums to the number of its heads."""
     teacher = results.config.teacher
     return 1 if isinstance(teacher, MlpConfig) else teacher.num_heads**2
 
 
-def _draw_positions(results: Results, axes: Axes, place: int) -> list[Artist]:
+def _draw_positions(results: Results, axes: Axes, teacher: int) -> list[Artist]:
     record = results.attention
     assert record is not None
-    shares = record.positions[:, place] / whole(results)
+    shares = record.positions[:, teacher] / total_attention(results)
     inside = np.isin(np.arange(shares.shape[1]), results.support or ())
     if results.support is None:
         axes.plot(record.steps, shares, color="#444444", linewidth=0.8, alpha=0.5)

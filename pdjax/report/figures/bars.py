@@ -37,9 +37,9 @@ def draw_bars(axes: Axes, groups: Sequence[Sequence[Bar | None]], levels: Sequen
     axes.set_ylim(max(low - 0.35 * (high - low), 0), high + room * (high - low))
     axes.set_xlim(-0.5, len(groups) - 0.5)
     for number, group in enumerate(groups):
-        for place, bar in enumerate(group):
+        for index, bar in enumerate(group):
             if bar is not None:
-                x = number + (place - (len(group) - 1) / 2) * width
+                x = number + (index - (len(group) - 1) / 2) * width
                 top = _draw_bar(axes, bar, x, width)
                 place_of_text = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
                 turned = {"fontsize": 7.5, "rotation": 90 if upright else 0}

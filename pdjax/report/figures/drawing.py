@@ -48,18 +48,18 @@ def looks(results: Results) -> Mapping[str, style.StrategyStyle]:
     """Returns every strategy's look, the same in all figures; those drawn together differ in colour if they can."""
     kinds = ("training", "budgets", "first_checkpoints")  # the bars of the last have colours of their own
     comparisons = sorted(results.config.comparisons.values(), key=lambda comparison: kinds.index(comparison.kind))
-    found: dict[str, style.StrategyStyle] = {}
-    free = [style.strategy_style(place) for place in range(style.NUM_STYLES + len(results.labels))]
+    chosen: dict[str, style.StrategyStyle] = {}
+    free = [style.strategy_style(index) for index in range(style.NUM_STYLES + len(results.labels))]
     together = [comparison.strategies for comparison in comparisons]
     together += [ablation.strategies for ablation in results.config.ablations.values()]
     for members in (*together, results.config.probes.students, tuple(results.labels)):
-        taken = {found[key].color for key in members if key in found}
+        taken = {chosen[key].color for key in members if key in chosen}
         for key in members:
-            if key not in found:
-                found[key] = next((look for look in free if look.color not in taken), free[0])
-                free.remove(found[key])
-                taken.add(found[key].color)
-    return found
+            if key not in chosen:
+                chosen[key] = next((look for look in free if look.color not in taken), free[0])
+                free.remove(chosen[key])
+                taken.add(chosen[key].color)
+    return chosen
 
 
 class StepFormatter(Formatter):
@@ -122,28 +122,28 @@ def shade_transition(results: Results, axes: Axes, teacher: int = 0) -> list[Art
     return [Patch(color=style.SHADE_COLOR, linewidth=0, label="transition (its middle dotted)")]
 
 
-def shade_phases(results: Results, panels: Sequence[Axes], places: Callable[[float], float] = float) -> None:
+def shade_phases(results: Results, panels: Sequence[Axes], position_of: Callable[[float], float] = float) -> None:
     """Shades the phases of the teacher's training with their numbers above the first panel, and dots the middle.
 
     Args:
       results: with phases.
       panels: below each other, against the teacher's steps.
-      places: where a step lies on the x axis, if that is not one of steps.
+      position_of: where a step lies on the x axis, if that is not one of steps.
     """
     phases, teacher = results.selection["phases"], results.teacher
     last = results.config.teacher_training.steps
     if teacher is not None:
         last = max(teacher.description.budget, *teacher.evaluation.steps.tolist())
-    edges = [places(step) for step in (0, phases["start"], phases["end"], last)]
+    edges = [position_of(step) for step in (0, phases["start"], phases["end"], last)]
     for axes in panels:
         for (left, right), color in zip(itertools.pairwise(edges), _PHASE_COLORS, strict=True):
             axes.axvspan(left, right, color=color, linewidth=0, zorder=0)
-        axes.axvline(places(phases["middle"]), color="#888888", linestyle=":", linewidth=1)
+        axes.axvline(position_of(phases["middle"]), color="#888888", linestyle=":", linewidth=1)
     first = panels[0]
     first.text(-0.01, 1.01, "phase", transform=first.transAxes, ha="right", va="bottom")
     for number, (left, right) in zip("123", itertools.pairwise(edges), strict=True):
-        place = {"transform": first.get_xaxis_transform(), "ha": "center", "va": "bottom"}
-        first.text((left + right) / 2, 1.01, number, **place)
+        alignment = {"transform": first.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        first.text((left + right) / 2, 1.01, number, **alignment)
 
 
 def of_the_paper(figure: str | None, what: str = "Corresponds to") -> str:

@@ -40,7 +40,7 @@ _UNTRAINED = {"color": style.TEACHER_COLOR, "linestyle": ":", "linewidth": 1.3}
 
 class _Panel(NamedTuple):
     measure: Measure
-    place: str  # what the x axis of the last checkpoints is
+    x_label: str  # what the x axis of the last checkpoints is
     label: str
     mean: str  # the same over training
 
@@ -58,17 +58,17 @@ _AGREEMENT = _Panel("agreement", "", "", "agreement with the\nfinal teacher (top
 def feature_figures(results: Results) -> list[ReportFigure]:
     """Draws what was measured on students, for every learning rate and budget."""
     figures = []
-    for rate, suffix, place in by_rate(results):
+    for rate, suffix, title_suffix in by_rate(results):
         for budget in results.budgets:
             groups = probed_groups(results, rate, budget)
             ends = _measured(results, groups, _PANELS)
             if ends:
-                title = f"What students depend on and know after {budget:,} steps{place}"
+                title = f"What students depend on and know after {budget:,} steps{title_suffix}"
                 caption = _caption(results, groups, ends)
                 figures.append(drawn(f"features_{budget}{suffix}", title, caption, draw_features, results, groups))
             courses = _measured(results, groups, (*_PANELS, _AGREEMENT))
             if courses and max(_steps(results, groups)) > 1:
-                title = f"The same during training of {budget:,} steps{place}"
+                title = f"The same during training of {budget:,} steps{title_suffix}"
                 caption = _course_caption(groups, courses)
                 name = f"features_over_training_{budget}{suffix}"
                 figures.append(drawn(name, title, caption, draw_features_over_training, results, groups))
@@ -82,8 +82,8 @@ def _measured(results: Results, groups: Sequence[Group], panels: Sequence[_Panel
 
 def _steps(results: Results, groups: Sequence[Group]) -> list[int]:
     """Returns the numbers of probed checkpoints."""
-    found = [student_feature(results, group, p.measure) for group in groups for p in (*_PANELS, _AGREEMENT)]
-    return [feature.steps.size for feature in found if feature is not None]
+    features = [student_feature(results, group, p.measure) for group in groups for p in (*_PANELS, _AGREEMENT)]
+    return [feature.steps.size for feature in features if feature is not None]
 
 
 def _bands(groups: Sequence[Group]) -> str:
@@ -126,8 +126,8 @@ def draw_features(results: Results, groups: Sequence[Group]) -> Figure:
     panels = _measured(results, groups, _PANELS)
     figure, grid_of_axes = grid(len(panels), columns=len(panels), height=3.0)
 
-    def last(found: Feature) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(found.places), found.values[-1].T
+    def last(feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(feature.places), feature.values[-1].T
 
     for axes, panel in zip(grid_of_axes, panels, strict=True):
         _draw_lines(results, axes, groups, panel.measure, last)
@@ -137,11 +137,11 @@ def draw_features(results: Results, groups: Sequence[Group]) -> Figure:
         untrained = untrained_feature(results, groups, panel.measure)
         if untrained is not None:
             axes.plot(untrained.places, untrained.values[0].mean(axis=0), **_UNTRAINED)
-        places = _places(results, groups, panel.measure)
-        axes.set_xticks(places)
+        ticks = _ticks(results, groups, panel.measure)
+        axes.set_xticks(ticks)
         if panel.measure == "nonterminals":
-            axes.set_xlim(max(places) + 0.3, min(places) - 0.3)
-        axes.set_xlabel(panel.place, fontsize=SMALL)
+            axes.set_xlim(max(ticks) + 0.3, min(ticks) - 0.3)
+        axes.set_xlabel(panel.x_label, fontsize=SMALL)
         axes.set_title(panel.label, fontsize=10)
     handles = _handles(results, groups, any(teacher_feature(results, p.measure) for p in panels))
     if any(untrained_feature(results, groups, panel.measure) for panel in panels):
@@ -155,8 +155,8 @@ def draw_features_over_training(results: Results, groups: Sequence[Group]) -> Fi
     panels = _measured(results, groups, (*_PANELS, _AGREEMENT))
     figure, grid_of_axes = grid(len(panels), columns=min(len(panels), 2), height=2.4)
 
-    def course(found: Feature) -> tuple[np.ndarray, np.ndarray]:
-        return found.steps, found.mean
+    def course(feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+        return feature.steps, feature.mean
 
     for axes, panel in zip(grid_of_axes, panels, strict=True):
         _draw_lines(results, axes, groups, panel.measure, course)
@@ -178,20 +178,20 @@ def _draw_lines(
 ) -> None:
     """Draws a line with a band for each group; ``part`` gives places [X] and values [X, R]."""
     for group in groups:
-        found = student_feature(results, group, measure)
-        if found is None:
+        feature = student_feature(results, group, measure)
+        if feature is None:
             continue
         look = looks(results)[group.strategy]
-        x, values = part(found)
+        x, values = part(feature)
         mean, half = values.mean(axis=1), half_width(values)
         low, high = np.maximum(mean - half, values.min()), np.minimum(mean + half, values.max())
         axes.fill_between(x, low, high, color=look.color, alpha=0.18, linewidth=0)
         axes.plot(x, mean, color=look.color, linestyle=look.line, marker=look.marker, markersize=5)
 
 
-def _places(results: Results, groups: Sequence[Group], measure: Measure) -> tuple[int, ...]:
-    found = [student_feature(results, group, measure) for group in groups]
-    return next(feature.places for feature in found if feature is not None)
+def _ticks(results: Results, groups: Sequence[Group], measure: Measure) -> tuple[int, ...]:
+    features = [student_feature(results, group, measure) for group in groups]
+    return next(feature.places for feature in features if feature is not None)
 
 
 def _handles(results: Results, groups: Sequence[Group], teacher: bool) -> list[Artist]:

@@ -107,11 +107,11 @@ def draw_teacher_seeds(results: Results) -> Figure:
     rows = blocks * len(degrees)
     figure, panels = grid(rows * columns, columns=columns, height=1.5)
     handles: list[Artist] = []
-    for place, seed in enumerate(seeds):
-        block, across = divmod(place, columns)
+    for teacher, seed in enumerate(seeds):
+        block, across = divmod(teacher, columns)
         for down, degree in enumerate(degrees):
             axes = panels[(block * len(degrees) + down) * columns + across]
-            entries = _draw_gap(axes, record, place, degree) + shade_transition(results, axes, place)
+            entries = _draw_gap(axes, record, teacher, degree) + shade_transition(results, axes, teacher)
             replica = teacher_replica(results, seed)
             if replica is not None and results.teacher is not None:
                 entries += add_accuracy(axes, results.teacher.evaluation, replica, ticks=False)
@@ -170,7 +170,7 @@ def draw_levels(results: Results) -> Figure:
     return figure
 
 
-def _draw_gap(axes: Axes, record: MonomialRecord, place: int, degree: int) -> list[Artist]:
+def _draw_gap(axes: Axes, record: MonomialRecord, teacher: int, degree: int) -> list[Artist]:
     """Draws a teacher's correlations with the monomials of a degree, in the support and off it."""
     inside, outside = record.chosen(degree, None), record.chosen(degree, -1)
     handles: list[Artist] = []
@@ -179,14 +179,14 @@ def _draw_gap(axes: Axes, record: MonomialRecord, place: int, degree: int) -> li
         (outside, style.OUTSIDE_COLOR, "off the support"),
     ):
         if chosen.any():
-            _draw_band(axes, record, place, chosen, color)
+            _draw_band(axes, record, teacher, chosen, color)
         handles.append(Line2D([], [], color=color, label=label))
     axes.set_ylim(bottom=0)
     return handles
 
 
-def _draw_band(axes: Axes, record: MonomialRecord, place: int, chosen: np.ndarray, color: str) -> None:
-    values = record.values[:, place, chosen]
+def _draw_band(axes: Axes, record: MonomialRecord, teacher: int, chosen: np.ndarray, color: str) -> None:
+    values = record.values[:, teacher, chosen]
     mean, spread = values.mean(axis=1), values.std(axis=1)
     axes.plot(record.steps, mean, color=color)
     axes.fill_between(record.steps, np.maximum(mean - spread, 0), mean + spread, color=color, alpha=0.22, linewidth=0)
@@ -194,13 +194,13 @@ def _draw_band(axes: Axes, record: MonomialRecord, place: int, chosen: np.ndarra
 
 def _points(results: Results) -> Mapping[str, tuple[int, str]]:
     """Returns the checkpoint and the strategy of each point of the transition that a strategy learns from alone."""
-    found: dict[str, tuple[int, str]] = {}
+    by_point: dict[str, tuple[int, str]] = {}
     for key, strategy in results.config.strategies.items():
         chosen = results.selection.get("strategies", {}).get(key, {}).get("teacher_steps", ())
         points = strategy.selection.points or ()
         if strategy.selection.kind == "transition" and len(points) == 1 and chosen:
-            found.setdefault(points[0], (chosen[0], key))
-    return {point: found[point] for point in ("start", "middle", "end") if point in found}
+            by_point.setdefault(points[0], (chosen[0], key))
+    return {point: by_point[point] for point in ("start", "middle", "end") if point in by_point}
 
 
 def _points_sentence(results: Results) -> str:

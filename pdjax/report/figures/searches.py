@@ -33,9 +33,9 @@ def search_figures(results: Results) -> list[ReportFigure]:
     for search in searches(results):
         finished = [group for group in search.groups.values() if group is not None]
         if finished:
-            (suffix, place) = next((s, p) for rate, s, p in by_rate(results) if rate == search.learning_rate)
+            (suffix, title_suffix) = next((s, p) for rate, s, p in by_rate(results) if rate == search.learning_rate)
             name = f"first_checkpoints_{search.key}_{search.budget}{suffix}"
-            title = f"{search.comparison.title}, {search.budget:,} steps{place}"
+            title = f"{search.comparison.title}, {search.budget:,} steps{title_suffix}"
             figures.append(drawn(name, title, _caption(results, search, finished), draw_search, results, search))
     return figures
 
@@ -107,24 +107,24 @@ def _label_checkpoints(results: Results, search: Search, axes: Axes) -> None:
     """Names the groups by their checkpoints, with marks below, and shades the phases between them."""
     firsts, marks = search.firsts, _marks(results, search)
     texts = [step_text(first, firsts[-1]) for first in firsts]
-    for place, first in enumerate(firsts):
-        texts[place] += "".join(f"\n▲ {mark}" for mark in marks.get(first, []))
+    for index, first in enumerate(firsts):
+        texts[index] += "".join(f"\n▲ {mark}" for mark in marks.get(first, []))
     axes.set_xticks(range(len(firsts)), texts)
     if _has_phases(results):
         last = max(results.config.teacher_training.steps, firsts[-1] + 1)
-        known, places = [0, *firsts, last], [-0.5, *range(len(firsts)), len(firsts) - 0.5]
-        shade_phases(results, [axes], lambda step: float(np.interp(step, known, places)))
+        known, positions = [0, *firsts, last], [-0.5, *range(len(firsts)), len(firsts) - 0.5]
+        shade_phases(results, [axes], lambda step: float(np.interp(step, known, positions)))
 
 
 def _marks(results: Results, search: Search) -> dict[int, list[str]]:
     """Returns what first checkpoints are known for."""
-    found: dict[int, list[str]] = {}
+    marks: dict[int, list[str]] = {}
     peak, phases = results.selection.get("robust_peak"), results.selection.get("phases")
     if peak:
-        found.setdefault(peak["step"], []).append("C1")
+        marks.setdefault(peak["step"], []).append("C1")
     if phases:
         nearest = min(search.firsts, key=lambda first: abs(first - phases["middle"]))
-        found.setdefault(nearest, []).append("mid")
+        marks.setdefault(nearest, []).append("mid")
     for key in automatic_strategies(results)[:1]:
-        found.setdefault(chosen_steps(results, key)[0], []).append("auto")
-    return {first: names for first, names in found.items() if first in search.firsts}
+        marks.setdefault(chosen_steps(results, key)[0], []).append("auto")
+    return {first: names for first, names in marks.items() if first in search.firsts}

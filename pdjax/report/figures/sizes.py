@@ -43,12 +43,12 @@ def size_figures(results: Results) -> list[ReportFigure]:
     panels = _panels(results)
     if not panels:
         return []
-    place = "figure 23" if results.has_strings else "figures 7 and 10"
-    return [drawn("sizes", "Model sizes", size_caption(panels, place), draw_sizes, results)]
+    figure = "figure 23" if results.has_strings else "figures 7 and 10"
+    return [drawn("sizes", "Model sizes", size_caption(panels, figure), draw_sizes, results)]
 
 
-def size_caption(panels: Sequence[SizePanel], place: str) -> str:
-    """Returns the caption of a figure of sizes; ``place`` is that of the paper."""
+def size_caption(panels: Sequence[SizePanel], figure: str) -> str:
+    """Returns the caption of a figure of sizes; ``figure`` is that of the paper."""
     several = any(p.results.config.sizes is not None and len(p.results.config.sizes.learning_rates) > 1 for p in panels)
     rates = (
         "Each size is drawn with the learning rate (lr) of its highest mean final accuracy; ties are broken by the "
@@ -64,7 +64,7 @@ def size_caption(panels: Sequence[SizePanel], place: str) -> str:
     )
     return (
         "Held-out accuracy of models trained from labels, from small (light) to large (dark): mean over seeds with 95% "
-        f"Student t confidence bands. {rates}{marks}{of_the_paper(place).strip()}"
+        f"Student t confidence bands. {rates}{marks}{of_the_paper(figure).strip()}"
     )
 
 
@@ -86,7 +86,7 @@ def draw_size_panels(panels: Sequence[SizePanel]) -> Figure:
     entry = 45 + 5 * max(len(text) for labels in texts for text in labels.values())  # points, about
     columns = max(1, min(lines, int(72 * (style.WIDTH / across - 0.6) / entry)))
     figure, grid_of_axes = grid(len(panels), across, height=3.2 + 0.18 * math.ceil(lines / columns))
-    for place, (axes, panel) in enumerate(zip(grid_of_axes, panels, strict=True)):
+    for index, (axes, panel) in enumerate(zip(grid_of_axes, panels, strict=True)):
         _draw_panel(axes, panel)
         axes.legend(
             title=panel.title,
@@ -95,7 +95,7 @@ def draw_size_panels(panels: Sequence[SizePanel]) -> Figure:
             ncols=columns,
             fontsize=SMALL,
         )
-        axes.set_ylabel(accuracy_label(panel.results) if place % 2 == 0 else "", fontsize=10)
+        axes.set_ylabel(accuracy_label(panel.results) if index % 2 == 0 else "", fontsize=10)
     lowest, highest = (pick(axes.get_ylim()[end] for axes in grid_of_axes) for end, pick in enumerate((min, max)))
     for axes, panel in zip(grid_of_axes, panels, strict=True):
         axes.set_ylim(lowest, highest if panel.results.has_strings else 1.01)
@@ -117,8 +117,8 @@ def _draw_panel(axes: Axes, panel: SizePanel) -> None:
         axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
         axes.plot(steps, mean, color=color, label=shown(texts[label]))
         if results.has_strings and run.complete:
-            place = _mostly_learned(mean)
-            axes.plot(steps[[place]], mean[[place]], "o", color=color, markeredgecolor="white", markersize=8)
+            index = _mostly_learned(mean)
+            axes.plot(steps[[index]], mean[[index]], "o", color=color, markeredgecolor="white", markersize=8)
         lowest, highest = min(lowest, float(np.nanmin(accuracy))), max(highest, float(np.nanmax(accuracy)))
         first = int(steps[steps > 0].min(initial=first))
     axes.set_ylim(bottom=max(lowest - 0.03, 0), top=highest + 0.03)
@@ -134,7 +134,7 @@ def _draw_panel(axes: Axes, panel: SizePanel) -> None:
 
 
 def _mostly_learned(mean: Float[np.ndarray, "E"]) -> int:
-    """Returns the place of the first evaluation at which most of the final accuracy is reached."""
+    """Returns the index of the first evaluation at which most of the final accuracy is reached."""
     return int(np.argmax(mean >= MOST * mean[-1]))
 
 

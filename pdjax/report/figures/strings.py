@@ -23,7 +23,7 @@ def string_figures(results: Results) -> list[ReportFigure]:
     figures, language = [], results.config.task.kind == "pcfg_language"
     probes = results.config.probes
     if teacher_feature(results, "robust") is not None:
-        places = "" if probes.ngrams is None else _places(probes.ngrams.num_sentences, probes.ngrams.num_positions)
+        number = "" if probes.ngrams is None else _num_places(probes.ngrams.num_sentences, probes.ngrams.num_positions)
         several = probes.ngrams is not None and len(probes.ngrams.percentiles) > 1
         others = "; other percentiles are in the table ngrams" if several else ""
         peak = f"Dashed: the {turn_name(results)} of M_robust, averaged over n. " if turn_name(results) else ""
@@ -31,7 +31,7 @@ def string_figures(results: Results) -> list[ReportFigure]:
         caption = (
             "How far the predictions of one teacher depend on n-grams: total variation (0 to 1) between the prediction "
             "with the whole string and without the n-gram around the place (M_robust), or with nothing but the n-gram "
-            f"(M_close). Medians over {places}, one line for each n, from small (light) to large "
+            f"(M_close). Medians over {number}, one line for each n, from small (light) to large "
             f"(dark){others}. {peak}{_phases_sentence(results)}"
             f"Corresponds to {figure} of the paper."
         )
@@ -49,7 +49,7 @@ def string_figures(results: Results) -> list[ReportFigure]:
     return figures
 
 
-def _places(sentences: int, positions: int) -> str:
+def _num_places(sentences: int, positions: int) -> str:
     return f"{sentences * positions:,} places ({positions:,} in each of {sentences:,} strings)"
 
 
@@ -64,9 +64,9 @@ def draw_ngrams(results: Results) -> Figure:
     panels = list(figure.subplots(2, 1, sharex=True))
     handles: list[Artist] = []
     for axes, (measure, symbol) in zip(panels, _SYMBOLS.items(), strict=True):
-        found = teacher_feature(results, measure)
-        assert found is not None
-        handles = _draw_lines(axes, found, [f"n = {n}" for n in found.places])
+        feature = teacher_feature(results, measure)
+        assert feature is not None
+        handles = _draw_lines(axes, feature, [f"n = {n}" for n in feature.places])
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"median {symbol}")
     handles += _mark_peak(results, panels)
@@ -76,21 +76,21 @@ def draw_ngrams(results: Results) -> Figure:
 
 def draw_nonterminals(results: Results) -> Figure:
     """Draws the accuracy of the probes for non-terminals by step, a line for each level."""
-    found = teacher_feature(results, "nonterminals")
-    assert found is not None
+    feature = teacher_feature(results, "nonterminals")
+    assert feature is not None
     figure = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    handles = _draw_lines(axes, found, [f"level {level}" for level in found.places])
+    handles = _draw_lines(axes, feature, [f"level {level}" for level in feature.places])
     axes.set_ylabel("accuracy of the probes")
     _finish(results, figure, [axes], handles)
     return figure
 
 
-def _draw_lines(axes: Axes, found: Feature, labels: Sequence[str]) -> list[Artist]:
+def _draw_lines(axes: Axes, feature: Feature, labels: Sequence[str]) -> list[Artist]:
     handles: list[Artist] = []
-    for place, (label, color) in enumerate(zip(labels, style.sequential_colors(len(labels)), strict=True)):
+    for index, (label, color) in enumerate(zip(labels, style.sequential_colors(len(labels)), strict=True)):
         look = {"color": color, "marker": "o", "markersize": 3}
-        axes.plot(found.steps, np.asarray(found.values[:, 0, place]), **look)
+        axes.plot(feature.steps, np.asarray(feature.values[:, 0, index]), **look)
         handles.append(Line2D([], [], label=label, **look))
     axes.margins(x=0.02)
     return handles

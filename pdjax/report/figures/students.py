@@ -32,24 +32,24 @@ from pdjax.report.stats import half_width, mean_interval
 def student_figures(results: Results) -> list[ReportFigure]:
     """Draws for every learning rate the accuracy by budget and, for every comparison and budget, during training."""
     figures = []
-    for rate, suffix, place in by_rate(results):
+    for rate, suffix, title_suffix in by_rate(results):
         groups = [group for group in results.groups.values() if group.learning_rate == rate and group.steps.size]
         finished = [group for group in groups if group.run.complete]
         overview = [group for group in finished if group.strategy in results.compared]
         if overview and len(results.budgets) > 1:
-            name, title = f"accuracy_by_budget{suffix}", f"Accuracy by budget{place}"
+            name, title = f"accuracy_by_budget{suffix}", f"Accuracy by budget{title_suffix}"
             figures.append(drawn(name, title, _budget_caption(results, None), draw_budgets, results, overview))
         for key, comparison in _comparisons(results).items():
             chosen = [group for group in finished if group.strategy in comparison.strategies]
             if comparison.kind == "budgets" and chosen:
-                name, title = f"budgets_{key}{suffix}", f"{comparison.title}{place}"
+                name, title = f"budgets_{key}{suffix}", f"{comparison.title}{title_suffix}"
                 caption = _budget_caption(results, comparison)
                 figures.append(drawn(name, title, caption, draw_budgets, results, chosen))
             for budget in results.budgets if comparison.kind == "training" else ():
                 by_strategy = {group.strategy: group for group in groups if group.budget == budget}
                 chosen = [by_strategy[strategy] for strategy in comparison.strategies if strategy in by_strategy]
                 if chosen:
-                    name, title = f"{key}_{budget}{suffix}", f"{comparison.title}, {budget:,} steps{place}"
+                    name, title = f"{key}_{budget}{suffix}", f"{comparison.title}, {budget:,} steps{title_suffix}"
                     caption = _training_caption(chosen, comparison)
                     figures.append(drawn(f"training_{name}", title, caption, draw_training, results, chosen))
     return figures
@@ -84,11 +84,11 @@ def _training_caption(groups: Sequence[Group], comparison: ComparisonConfig) -> 
         if switches
         else ""
     )
-    place = of_the_paper(comparison.figure, "The training curves of")
+    source = of_the_paper(comparison.figure, "The training curves of")
     return (
         "Held-out accuracy during training: mean over seeds, shaded 95% Student t confidence interval at each step "
         f"(cut off where it leaves the range of the single runs). {ticks}"
-        f"The thin grey line is the teacher over its own steps.{place}"
+        f"The thin grey line is the teacher over its own steps.{source}"
     )
 
 
@@ -98,22 +98,22 @@ def draw_budgets(results: Results, groups: Sequence[Group]) -> Figure:
     axes = figure.add_subplot()
     present = [key for key in results.labels if any(group.strategy == key for group in groups)]
     handles, levels = [], [] if results.teacher_accuracy is None else [results.teacher_accuracy]
-    for place, key in enumerate(present):
+    for index, key in enumerate(present):
         look = looks(results)[key]
-        own = sorted((group for group in groups if group.strategy == key), key=lambda group: group.budget)
-        shift = (place - (len(present) - 1) / 2) * min(7, 40 / len(present)) * POINT
+        by_budget = sorted((group for group in groups if group.strategy == key), key=lambda group: group.budget)
+        shift = (index - (len(present) - 1) / 2) * min(7, 40 / len(present)) * POINT
         moved = axes.transData + ScaledTranslation(shift, 0, figure.dpi_scale_trans)
-        for group in own:
+        for group in by_budget:
             x = np.full(len(group.seeds), group.budget)
             axes.plot(x, group.final_accuracy, ".", color=look.color, alpha=0.35, markersize=9, mew=0, transform=moved)
-        intervals = [mean_interval(group.final_accuracy) for group in own]
+        intervals = [mean_interval(group.final_accuracy) for group in by_budget]
         means = np.array([interval.mean for interval in intervals])
         bars = np.nan_to_num(np.array([interval.high - interval.mean for interval in intervals]))
         drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 6}
-        budgets = [group.budget for group in own]
+        budgets = [group.budget for group in by_budget]
         axes.errorbar(budgets, means, yerr=bars, capsize=3, elinewidth=1.4, transform=moved, **drawing)
         handles.append(Line2D([], [], label=shown(results.labels[key]), **drawing))
-        levels += [level for group in own for level in group.final_accuracy] + [*(means - bars), *(means + bars)]
+        levels += [level for group in by_budget for level in group.final_accuracy] + [*(means - bars), *(means + bars)]
     if results.teacher_accuracy is not None:
         axes.axhline(results.teacher_accuracy, color=style.TEACHER_COLOR, linestyle="--", linewidth=1.2)
         handles.append(Line2D([], [], label="teacher, final", color=style.TEACHER_COLOR, linestyle="--", linewidth=1.2))
@@ -145,13 +145,13 @@ def draw_training(results: Results, groups: Sequence[Group]) -> Figure:
     budget, levels, handles = groups[0].budget, [], []
     moving = [group for group in groups if _switches(group)]
     row_height = min(0.05, 0.22 / max(len(moving), 1))  # of the axes: ticks never take more than a quarter of them
-    for place, group in enumerate(groups):
+    for index, group in enumerate(groups):
         look = looks(results)[group.strategy]
         mean, half = np.mean(group.accuracy, axis=1), half_width(group.accuracy)
         axes.fill_between(group.steps, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
         every = max(1, group.steps.size // 8)
         drawing = {"color": look.color, "linestyle": look.line, "marker": look.marker, "markersize": 5}
-        axes.plot(group.steps, mean, markevery=(place * every // len(groups), every), **drawing)
+        axes.plot(group.steps, mean, markevery=(index * every // len(groups), every), **drawing)
         label = results.labels[group.strategy] + ("" if group.run.complete else " (unfinished)")
         handles.append(Line2D([], [], label=shown(label), **drawing))
         levels.append(group.accuracy)

@@ -129,15 +129,15 @@ def _looks_of_choices(
     results: Results, choices: Mapping[tuple[int, ...], Sequence[str]]
 ) -> dict[tuple[int, ...], style.StrategyStyle]:
     """Returns for each choice the look of one of its strategies, those with fewest to choose from first."""
-    found: dict[tuple[int, ...], style.StrategyStyle] = {}
+    shared_looks: dict[tuple[int, ...], style.StrategyStyle] = {}
     for steps, keys in sorted(choices.items(), key=lambda item: len(item[1])):
         candidates = [looks(results)[key] for key in keys]
-        taken = {look.color for look in found.values()}
-        found[steps] = next((look for look in candidates if look.color not in taken), candidates[0])
-    return found
+        taken = {look.color for look in shared_looks.values()}
+        shared_looks[steps] = next((look for look in candidates if look.color not in taken), candidates[0])
+    return shared_looks
 
 
 def _joined(labels: Sequence[str]) -> str:
     """Joins labels to lines of a legend, broken between labels where possible."""
-    whole = [label.replace(" ", "\N{NO-BREAK SPACE}") for label in labels]
-    return textwrap.fill(" · ".join(whole), _LEGEND_WIDTH).replace("\N{NO-BREAK SPACE}", " ")
+    unbroken = [label.replace(" ", "\N{NO-BREAK SPACE}") for label in labels]
+    return textwrap.fill(" · ".join(unbroken), _LEGEND_WIDTH).replace("\N{NO-BREAK SPACE}", " ")

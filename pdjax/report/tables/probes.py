@@ -17,9 +17,9 @@ def correlations_table(results: Results) -> Table:
     record = results.monomials
     if record is not None:
         pairs = sorted(set(zip(record.groups.tolist(), record.degrees.tolist(), strict=True)))
-        for place, seed in enumerate(record.seeds):
+        for teacher, seed in enumerate(record.seeds):
             for group, degree in pairs:
-                values = record.values[:, place, record.chosen(degree, group)]
+                values = record.values[:, teacher, record.chosen(degree, group)]
                 means, deviations = values.mean(axis=1).tolist(), values.std(axis=1).tolist()
                 for step, mean, deviation in zip(record.steps.tolist(), means, deviations, strict=True):
                     rows.append((seed, step, group, degree, values.shape[1], mean, deviation))
@@ -37,10 +37,10 @@ def attention_table(results: Results) -> Table:
     if record is not None:
         support = results.support
         off = [p for p in range(record.positions.shape[2]) if support is not None and p not in support]
-        for place, seed in enumerate(record.seeds):
+        for teacher, seed in enumerate(record.seeds):
             for at, step in enumerate(record.steps.tolist()):
-                others = float(record.positions[at, place, off].mean()) if off else None
-                rows.append((seed, step, float(record.support[at, place]), others))
+                others = float(record.positions[at, teacher, off].mean()) if off else None
+                rows.append((seed, step, float(record.support[at, teacher]), others))
     return Table("attention", ("seed", "step", "support", "other_position_mean"), rows)
 
 

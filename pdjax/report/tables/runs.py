@@ -105,15 +105,15 @@ def ablations_table(results: Results) -> Table:
     ``relative_gap`` is that of the mean of a progressive strategy over the best mean of one-shot strategies, as a share
     of it. What is not finished has no values.
     """
-    found = [experiment.config for experiment in (results, *results.ablations.values())]
-    seeds = sorted({seed for config in found for seed in config.student_training.seeds})
+    configs = [experiment.config for experiment in (results, *results.ablations.values())]
+    seeds = sorted({seed for config in configs for seed in config.student_training.seeds})
     columns = ("ablation", "variant", "replaced", "strategy", "label", "learning_rate", "budget", "seeds")
     columns += ("accuracy_mean", "accuracy_low", "accuracy_high", "relative_gap")
     columns += tuple(f"accuracy_seed_{seed}" for seed in seeds)
     rows: list[tuple[Cell, ...]] = []
     for key, ablation in results.config.ablations.items():
-        places = itertools.product(variants_of(results, key), results.learning_rates, sorted(ablation.budgets))
-        for variant, rate, budget in places:
+        combinations = itertools.product(variants_of(results, key), results.learning_rates, sorted(ablation.budgets))
+        for variant, rate, budget in combinations:
             groups = {strategy: group_in(results, variant, strategy, rate, budget) for strategy in ablation.strategies}
             for strategy, group in groups.items():
                 head = (key, variant.name, variant.replaced, strategy, results.labels[strategy])
@@ -131,11 +131,13 @@ def ablations_table(results: Results) -> Table:
 def runs_table(results: Results) -> Table:
     """What every run that the configuration asks for has cost, and whether it is complete; those of ablations too."""
     experiments = {"": results}
-    experiments |= {f"ablations/{key}/{variant}/": found for (key, variant), found in results.ablations.items()}
+    experiments |= {
+        f"ablations/{key}/{variant}/": experiment for (key, variant), experiment in results.ablations.items()
+    }
     rows: list[tuple[Cell, ...]] = []
-    for place, experiment in experiments.items():
+    for prefix, experiment in experiments.items():
         for state in experiment.states:
-            run, name = state.record, place + state.name
+            run, name = state.record, prefix + state.name
             replicas, seconds = (None, None) if run is None else (len(run.description.replicas), run.seconds)
             rows.append((name, state.text, state.budget, replicas, seconds, state.peak_memory_bytes or None))
     return Table("runs", ("run", "state", "steps", "replicas", "seconds", "peak_memory_bytes"), rows)
