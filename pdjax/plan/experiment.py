@@ -13,7 +13,7 @@ from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program
 from pdjax.residency import are_stacked, memory_of
 from pdjax.selection import measured_points
 from pdjax.stages.programs import size_program, student_program, teacher_program
-from pdjax.stages.runs import Group, foresee_runs
+from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
 from pdjax.stages.teacher import teacher_shape
 from pdjax.store import SAFETY, tree_bytes
@@ -115,9 +115,9 @@ def most_checkpoints(config: Config) -> int:
     return min(len(stored), len(found) + len(given | final))
 
 
-def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[Group]]:
+def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[SharedRun]]:
     """Returns the runs of students by their program: whether they have a teacher, and how many replicas each trains."""
-    found: dict[tuple[bool, int], list[Group]] = {}
+    found: dict[tuple[bool, int], list[SharedRun]] = {}
     for run in foresee_runs(config, config.teacher_training.checkpoints):
         taught = config.strategies[run.strategies[0]].schedule != "labels"
         found.setdefault((taught, len(run.replicas)), []).append(run)
@@ -129,7 +129,7 @@ def _student_name(taught: bool, replicas: int) -> str:
 
 
 def _stages(
-    config: Config, programs: Mapping[str, ProgramPlan], runs: Mapping[tuple[bool, int], Sequence[Group]], size: int
+    config: Config, programs: Mapping[str, ProgramPlan], runs: Mapping[tuple[bool, int], Sequence[SharedRun]], size: int
 ) -> tuple[StagePlan, ...]:
     training = config.teacher_training
     stage = functools.partial(_stage, evaluate_every=config.evaluation.every)

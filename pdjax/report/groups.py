@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+from pdjax.config import Loss
 from pdjax.records import RunRecord
 
 
@@ -76,7 +77,7 @@ class RunState:
         return "complete" if self.complete else f"unfinished: evaluated to step {step}"
 
 
-def replicas_by_rate(run: RunRecord, loss: tuple[float, float]) -> dict[float, tuple[int, ...]]:
+def replicas_by_rate(run: RunRecord, loss: Loss) -> dict[float, tuple[int, ...]]:
     """Returns the replicas of a loss (temperature and label weight) by learning rate, in order of their seeds."""
     replicas = run.description.replicas
     rates = dict.fromkeys(replica.learning_rate for replica in replicas)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pdjax.config import Config, MlpConfig, ModelConfig
+from pdjax.config import LABELS_ONLY, Config, MlpConfig, ModelConfig
 from pdjax.probe_records import AttentionRecord, MonomialRecord, StringProbes
 from pdjax.records import RunRecord
 from pdjax.report.groups import Group, RunState, replicas_by_rate
@@ -178,7 +178,7 @@ class Results:
         groups = {}
         for (panel, label), run in self.size_runs.items():
             if run is not None and run.evaluation.steps.size:
-                for rate, replicas in replicas_by_rate(run, (0.0, 1.0)).items():
+                for rate, replicas in replicas_by_rate(run, LABELS_ONLY).items():
                     groups[panel, label, rate] = Group(f"{panel}/{label}", rate, run.description.budget, run, replicas)
         return groups
 

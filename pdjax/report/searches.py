@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pdjax.config import ComparisonConfig
+from pdjax.config import ComparisonConfig, Loss
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
@@ -14,7 +14,7 @@ class Series(NamedTuple):
     """What strategies of a search differ in besides the first checkpoint."""
 
     duration: int  # T, student steps
-    loss: tuple[float, float]  # temperature and label weight
+    loss: Loss
 
 
 @dataclasses.dataclass(frozen=True)

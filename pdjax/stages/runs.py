@@ -25,7 +25,7 @@ class Course(NamedTuple):
     rule: Hashable  # how an adaptive curriculum goes on, or how one that is not known yet will be found
 
 
-class Group(NamedTuple):
+class SharedRun(NamedTuple):
     """Strategies that are one run."""
 
     budget: int
@@ -40,7 +40,7 @@ def asked_runs(config: Config) -> list[tuple[int, tuple[str, StrategyConfig]]]:
     return [(budget, item) for budget, item in pairs if config.asks(item[0], budget)]
 
 
-def foresee_runs(config: Config, stored: Sequence[int]) -> list[Group]:
+def foresee_runs(config: Config, stored: Sequence[int]) -> list[SharedRun]:
     """Groups the strategies into runs as far as that can be known before the teacher is trained, which may take days.
 
     Where the teacher's training decides about checkpoints, strategies are one run if they find them in the same way.
@@ -62,7 +62,7 @@ def foresee_runs(config: Config, stored: Sequence[int]) -> list[Group]:
         found_by = (strategy.schedule, strategy.selection, strategy.duration, strategy.kappa)
         return Course((), (), (*found_by, strategy.saturation, strategy.crossing))
 
-    return _group(config, course_of)
+    return _shared_runs(config, course_of)
 
 
 def plan_runs(
@@ -82,34 +82,34 @@ def plan_runs(
         return _course(config.strategies[name], selections[name].teacher_steps, available, budget)
 
     runs = []
-    for group in _group(config, course_of):
+    for shared in _shared_runs(config, course_of):
         description = RunDescription(
             role="student",
-            name=f"{group.strategies[0]}-{group.budget}",
-            strategies=group.strategies,
-            budget=group.budget,
-            replicas=group.replicas,
-            starts=group.course.starts,
-            teacher_steps=group.course.teacher_steps,
+            name=f"{shared.strategies[0]}-{shared.budget}",
+            strategies=shared.strategies,
+            budget=shared.budget,
+            replicas=shared.replicas,
+            starts=shared.course.starts,
+            teacher_steps=shared.course.teacher_steps,
             identity="",
         )
-        strategy = config.strategies[group.strategies[0]]
+        strategy = config.strategies[shared.strategies[0]]
         identity = _identity(config, strategy, description, trajectory)
         runs.append((strategy, dataclasses.replace(description, identity=identity)))
     return runs
 
 
-def _group(config: Config, course_of: Callable[[str, int], Course]) -> list[Group]:
+def _shared_runs(config: Config, course_of: Callable[[str, int], Course]) -> list[SharedRun]:
     """Makes strategies of the same budget and course one run, each with its own loss."""
     members: dict[tuple[int, Course], list[str]] = {}
     for budget, (name, _) in asked_runs(config):
         members.setdefault((budget, course_of(name, budget)), []).append(name)
-    groups = []
+    shared = []
     for (budget, course), unordered in members.items():
         names = sorted(unordered)
         losses = tuple(dict.fromkeys(config.strategies[name].loss for name in names))
-        groups.append(Group(budget, course, tuple(names), student_replicas(config, losses)))
-    return groups
+        shared.append(SharedRun(budget, course, tuple(names), student_replicas(config, losses)))
+    return shared
 
 
 def _course(strategy: StrategyConfig, steps: Sequence[int], available: Sequence[int], budget: int) -> Course:
