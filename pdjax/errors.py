@@ -7,10 +7,10 @@ class UserError(Exception):
     def __init__(self, expected: str, found: str, remedy: str):
         super().__init__(f"expected {expected}; found {found}; {remedy}")
 
-    def within(self, place: str) -> "UserError":
-        """Returns the same error with the place it belongs to in front."""
+    def within(self, path: str) -> "UserError":
+        """Returns the same error with the path that it belongs to in front."""
         error = UserError.__new__(UserError)
-        Exception.__init__(error, f"in {place}: {self}")
+        Exception.__init__(error, f"in {path}: {self}")
         return error
 
 

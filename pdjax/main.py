@@ -27,7 +27,7 @@ _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of the first 
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "Virtual devices of each process on CPUs.")
-_OWN = (_WORKDIR, _STAGE, _DISTRIBUTED, _COORDINATOR, _PROCESSES, _PROCESS, _CPU_DEVICES)
+_FLAGS = (_WORKDIR, _STAGE, _DISTRIBUTED, _COORDINATOR, _PROCESSES, _PROCESS, _CPU_DEVICES)
 
 _PURPOSE = """\
 Runs an experiment of progressive distillation, from the teacher to the report. Whatever is done already is not done
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     interrupt.install()
     try:
         if asks_for_help(argv):
-            print_help(argv, _EXAMPLE, _PURPOSE, [flag.name for flag in _OWN])
+            print_help(argv, _EXAMPLE, _PURPOSE, [flag.name for flag in _FLAGS])
             return 0
         _run(from_config_dict(parse_flags(argv)), interrupt)
     except UserError as error:
@@ -113,8 +113,8 @@ def _essence(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if "Traceback (most recent call last)" not in message:
         return " ".join(lines)
-    places = [line for line in lines if line.startswith("File ")]
-    return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
+    frames = [line for line in lines if line.startswith("File ")]
+    return f"{lines[-1]} ({frames[-1]})" if frames else lines[-1]
 
 
 if __name__ == "__main__":

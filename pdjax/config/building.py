@@ -175,11 +175,11 @@ def probes(
     longest_alone: bool = False,
 ) -> dict[str, Any]:
     """Returns the fields of a ``ProbesConfig``."""
-    found = dict(
+    fields = dict(
         monomials=monomials, attention=attention, ngrams=ngrams, nonterminals=nonterminals, agreement=agreement
     )
     asked = dict(students=tuple(students), longest_alone=longest_alone)
-    return dict(seed=0, **asked, **{name: optional(dict, value) for name, value in found.items()})
+    return dict(seed=0, **asked, **{name: optional(dict, value) for name, value in fields.items()})
 
 
 def temperature_name(temperature: float) -> str:

@@ -52,8 +52,8 @@ class Config:
         if self.sizes is not None:
             for panel, members in self.sizes.panels.items():
                 models |= {f"sizes.panels.{panel}.{label}": model for label, model in members.items()}
-        for place, model in models.items():
-            _check_model(place, model, self.task)
+        for path, model in models.items():
+            _check_model(path, model, self.task)
         _check_probes(self)
         _check_names(self)
         _check_lengths(self)
@@ -64,13 +64,13 @@ class Config:
     @property
     def budgets(self) -> tuple[int, ...]:
         """All training lengths of students in steps, increasing: those of all strategies, and strategies' own."""
-        own = {budget for strategy in self.strategies.values() for budget in strategy.budgets or ()}
-        return tuple(sorted(own | set(self.student_training.budgets)))
+        strategy_budgets = {budget for strategy in self.strategies.values() for budget in strategy.budgets or ()}
+        return tuple(sorted(strategy_budgets | set(self.student_training.budgets)))
 
     def asks(self, strategy: str, budget: int) -> bool:
         """Whether students of a strategy are to be trained for so many steps."""
-        own = self.strategies[strategy].budgets
-        return budget in (self.student_training.budgets if own is None else own)
+        budgets = self.strategies[strategy].budgets
+        return budget in (self.student_training.budgets if budgets is None else budgets)
 
     def probes_students_of(self, budget: int) -> bool:
         """Whether the students of ``probes.students`` are probed when they are trained for so many steps."""
@@ -86,19 +86,19 @@ class Config:
           UserError: the variant's fields do not exist or do not fit.
         """
         asked = self.ablations[ablation]
-        whole = self.as_dict()
+        fields = self.as_dict()
         if not {"task", "teacher", "teacher_training"}.isdisjoint(asked.variants[name]):
-            whole["teacher_training"]["trajectory"] = None
-        whole = _replaced(whole, asked.variants[name])
-        whole |= {"name": f"{self.name}/{ablation}/{name}", "ablations": {}, "comparisons": {}, "remarks": {}}
+            fields["teacher_training"]["trajectory"] = None
+        fields = _replaced(fields, asked.variants[name])
+        fields |= {"name": f"{self.name}/{ablation}/{name}", "ablations": {}, "comparisons": {}, "remarks": {}}
         kept = {"seed", "longest_alone", *(self.strategies[key].selection.measured_by for key in asked.strategies)}
-        whole["probes"] = {key: value if key in kept else None for key, value in whole["probes"].items()}
-        whole["probes"]["students"] = []
-        whole["student_training"] |= {"budgets": asked.budgets, "checkpoint_every": None}
-        whole["strategies"] = {key: whole["strategies"][key] | {"budgets": None} for key in asked.strategies}
-        whole["sizes"] = whole["sizes"] if asked.sizes else None
+        fields["probes"] = {key: value if key in kept else None for key, value in fields["probes"].items()}
+        fields["probes"]["students"] = []
+        fields["student_training"] |= {"budgets": asked.budgets, "checkpoint_every": None}
+        fields["strategies"] = {key: fields["strategies"][key] | {"budgets": None} for key in asked.strategies}
+        fields["sizes"] = fields["sizes"] if asked.sizes else None
         try:
-            return from_config_dict(whole)
+            return from_config_dict(fields)
         except UserError as error:
             raise error.within(f"ablations.{ablation}.variants.{name}") from None
 
@@ -139,13 +139,13 @@ def _check_lengths(config: "Config") -> None:
 
 def _check_names(config: "Config") -> None:
     """Requires that strategies that are named elsewhere exist."""
-    places = {f"comparisons.{name}.strategies": c.strategies for name, c in config.comparisons.items()}
-    places |= {f"ablations.{name}.strategies": a.strategies for name, a in config.ablations.items()}
-    for place, names in places.items():
-        require(len(names) > 0, f"at least one entry in {place}", "none", "add one")
-    for place, names in (places | {"probes.students": config.probes.students}).items():
+    references = {f"comparisons.{name}.strategies": c.strategies for name, c in config.comparisons.items()}
+    references |= {f"ablations.{name}.strategies": a.strategies for name, a in config.ablations.items()}
+    for path, names in references.items():
+        require(len(names) > 0, f"at least one entry in {path}", "none", "add one")
+    for path, names in (references | {"probes.students": config.probes.students}).items():
         unknown = [key for key in names if key not in config.strategies]
-        require(not unknown, f"{place} among {sorted(config.strategies)}", unknown, "rename or remove them")
+        require(not unknown, f"{path} among {sorted(config.strategies)}", unknown, "rename or remove them")
     require(
         not config.probes.students or config.student_training.checkpoint_every is not None,
         "student_training.checkpoint_every with probes.students",
@@ -156,29 +156,29 @@ def _check_names(config: "Config") -> None:
     require(not split, "names of ablations that can be directories", split, "leave out the slash")
 
 
-def _replaced(whole: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _replaced(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Returns nested plain data with some fields replaced; a mapping replaces what it names in a mapping."""
-    found = dict(whole)
-    for key, value in fields.items():
-        old = found.get(key)
+    replaced = dict(fields)
+    for key, value in changes.items():
+        old = replaced.get(key)
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        found[key] = _replaced(old, value) if both else value  # pyright: ignore[reportArgumentType]
-    return found
+        replaced[key] = _replaced(old, value) if both else value  # pyright: ignore[reportArgumentType]
+    return replaced
 
 
-def _check_model(place: str, model: ModelConfig, task: TaskConfig) -> None:
+def _check_model(path: str, model: ModelConfig, task: TaskConfig) -> None:
     """Requires a model that reads and predicts what the task gives."""
     fitting = {"pcfg": ("bert",), "pcfg_language": ("gpt2",)}.get(task.kind, ("mlp", "gpt2"))
     require(
         model.kind in fitting,
-        f"a model for the task {task.kind!r} as {place}: {' or '.join(fitting)}",
+        f"a model for the task {task.kind!r} as {path}: {' or '.join(fitting)}",
         model.kind,
         "change the model's kind or the task",
     )
     if isinstance(model, Gpt2Config) and model.tied_head:
         require(
             not isinstance(task, HierarchicalTaskConfig) or task.depth == 1,
-            f"{place}.tied_head only where the classes are as many as the tokens, 2",
+            f"{path}.tied_head only where the classes are as many as the tokens, 2",
             f"the {2 ** getattr(task, 'depth', 1)} classes of task {task.kind!r}",
             "set it to False",
         )
@@ -193,9 +193,9 @@ def _check_probes(config: "Config") -> None:
     wanted = [name for name in ("ngrams", "nonterminals") if getattr(probes, name) is not None]
     require(not wanted or not has_support, f"no probes of strings for the task {kind!r}", wanted, "set them to None")
     if probes.attention is not None:
-        found = f"{config.teacher.kind} with {getattr(config.teacher, 'num_layers', 0)} layers"
+        teacher = f"{config.teacher.kind} with {getattr(config.teacher, 'num_layers', 0)} layers"
         expected = "a gpt2 teacher of 2 layers for probes.attention"
-        require(found == "gpt2 with 2 layers", expected, found, "set it to None")
+        require(teacher == "gpt2 with 2 layers", expected, teacher, "set it to None")
     _check_saturation(config)
     depth = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
     for name, strategy in config.strategies.items():
@@ -247,14 +247,14 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def digest_of_results(whole: Mapping[str, Any]) -> str:
+def digest_of_results(fields: Mapping[str, Any]) -> str:
     """Returns the digest of what determines the results in a configuration as plain data."""
-    return digest_of(determining(whole))
+    return digest_of(determining(fields))
 
 
-def determining(whole: Mapping[str, Any]) -> dict[str, Any]:
+def determining(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration as plain data without where its arrays live and what is said of it."""
-    return {key: value for key, value in whole.items() if key not in ("placement", "remarks")}
+    return {key: value for key, value in fields.items() if key not in ("placement", "remarks")}
 
 
 def from_config_dict(config: Any) -> Config:

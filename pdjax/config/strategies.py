@@ -36,8 +36,8 @@ class SelectionConfig:
             value = getattr(self, needs)
             require(value is not None, f"selection.{needs} with selection.kind {self.kind!r}", "None", "set it")
         for name in ("points", "levels"):
-            place = f"at least one entry in selection.{name}, or None"
-            require(getattr(self, name) != (), place, "none", "an empty list chooses no checkpoint")
+            expected = f"at least one entry in selection.{name}, or None"
+            require(getattr(self, name) != (), expected, "none", "an empty list chooses no checkpoint")
         if self.kind == "multiples" and self.steps is not None:
             require(
                 len(self.steps) == 1, "one selection.steps with selection.kind 'multiples'", self.steps, "the first"
@@ -138,8 +138,8 @@ class StrategyConfig:
             )
         rule = {"till_saturate": "saturation", "till_robust": "crossing"}.get(self.schedule)
         if rule is not None:
-            found = getattr(self, rule)
-            require(found is not None, f"{rule} with schedule {self.schedule!r}", "None", "set it")
+            value = getattr(self, rule)
+            require(value is not None, f"{rule} with schedule {self.schedule!r}", "None", "set it")
         require(
             self.budgets != (), "at least one entry in budgets, or None", "none", "None is those of student_training"
         )

@@ -156,12 +156,12 @@ class LoopConfig:
         require(not unknown, "loop.writers among 'tensorboard', 'wandb'", sorted(unknown), "JSONL is always written")
 
 
-def _check_replicas(place: str, seeds: tuple[int, ...], learning_rates: tuple[float, ...]) -> None:
-    _check_distinct(f"{place}.seeds", seeds)
-    _check_distinct(f"{place}.learning_rates", learning_rates)
-    require(min(learning_rates) > 0, f"positive {place}.learning_rates", learning_rates, "raise them")
+def _check_replicas(path: str, seeds: tuple[int, ...], learning_rates: tuple[float, ...]) -> None:
+    _check_distinct(f"{path}.seeds", seeds)
+    _check_distinct(f"{path}.learning_rates", learning_rates)
+    require(min(learning_rates) > 0, f"positive {path}.learning_rates", learning_rates, "raise them")
     for i, seed in enumerate(seeds):
-        require_seed(f"{place}.seeds[{i}]", seed)
+        require_seed(f"{path}.seeds[{i}]", seed)
 
 
 def _check_distinct(name: str, values: tuple[float, ...]) -> None:
