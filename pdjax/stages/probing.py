@@ -49,34 +49,34 @@ def string_probes(config: Config, model: ModelConfig, teacher: Params) -> dict[s
       model: what is measured.
       teacher: the final one, for the agreement with it.
     """
-    task, probes, seed = build_task(config.task), config.probes, jnp.int32(config.probes.seed)
-    found: dict[str, Probe] = {}
+    task, configured, seed = build_task(config.task), config.probes, jnp.int32(config.probes.seed)
+    probes: dict[str, Probe] = {}
     if not isinstance(task, STRINGS):
-        return found
+        return probes
     measured, teaching = build_model(model, task), build_model(config.teacher, task)
-    if probes.ngrams is not None:
-        distances = jax.jit(functools.partial(ngram_percentiles, task, measured, probes.ngrams))
-        found["ngrams"] = lambda params: [{"distances": row} for row in _rows(distances(params, seed))]
-    if probes.nonterminals is not None:
-        read = jax.jit(functools.partial(nonterminal_accuracy, task, measured, probes.nonterminals))
-        found["nonterminals"] = lambda params: [{"accuracy": row} for row in _rows(read(params, seed))]
-    if probes.agreement is not None:
-        compare = jax.jit(functools.partial(agreement, task, measured, teaching, probes.agreement))
+    if configured.ngrams is not None:
+        distances = jax.jit(functools.partial(ngram_percentiles, task, measured, configured.ngrams))
+        probes["ngrams"] = lambda params: [{"distances": row} for row in _rows(distances(params, seed))]
+    if configured.nonterminals is not None:
+        read = jax.jit(functools.partial(nonterminal_accuracy, task, measured, configured.nonterminals))
+        probes["nonterminals"] = lambda params: [{"accuracy": row} for row in _rows(read(params, seed))]
+    if configured.agreement is not None:
+        compare = jax.jit(functools.partial(agreement, task, measured, teaching, configured.agreement))
 
         def agreed(params: Params) -> list[dict[str, Any]]:
             means = compare(params, teacher, seed)
             pairs = zip(_rows(ratio(means.same)), _rows(ratio(means.divergence)), strict=True)
             return [{"top1": top1, "divergence": divergence} for top1, divergence in pairs]
 
-        found["agreement"] = agreed
-    return found
+        probes["agreement"] = agreed
+    return probes
 
 
 def parity_probes(config: Config, directory: Path) -> dict[str, Probe]:
     """Returns the configured probes of teachers of parities by name, having listed the monomials; empty for others."""
-    task, found = build_task(config.task), dict[str, Probe]()
+    task, probes = build_task(config.task), dict[str, Probe]()
     if not isinstance(task, ParityTask):
-        return found
+        return probes
     model, seed = build_model(config.teacher, task), jnp.int32(config.probes.seed)
     support = tuple(sorted(j for feature in task.features for j in feature))
     monomials, attention = config.probes.monomials, config.probes.attention
@@ -85,7 +85,7 @@ def parity_probes(config: Config, directory: Path) -> dict[str, Probe]:
         write_json(directory / "monomials.json", chosen._asdict())
         measure = jax.jit(functools.partial(correlations, task, model, monomials))
         membership = jnp.asarray(chosen.membership(task.length))
-        found["monomials"] = lambda params: [{"correlations": r} for r in _rows(measure(membership, params, seed))]
+        probes["monomials"] = lambda params: [{"correlations": r} for r in _rows(measure(membership, params, seed))]
     if attention is not None:
         look = jax.jit(functools.partial(attention_probe, task, model, attention.num_inputs, support))
 
@@ -93,19 +93,19 @@ def parity_probes(config: Config, directory: Path) -> dict[str, Probe]:
             positions, total = (_rows(part) for part in look(params, seed))
             return [{"positions": p, "support": t} for p, t in zip(positions, total, strict=True)]
 
-        found["attention"] = attend
-    return found
+        probes["attention"] = attend
+    return probes
 
 
 def listing(config: Config) -> dict[str, Any]:
     """Returns what the recorded numbers of models of strings belong to: n, percentiles and levels."""
     task, ngrams = build_task(config.task), config.probes.ngrams
-    found: dict[str, Any] = {}
+    listed: dict[str, Any] = {}
     if ngrams is not None:
-        found |= {"n": ngrams.n, "percentiles": ngrams.percentiles}
+        listed |= {"n": ngrams.n, "percentiles": ngrams.percentiles}
     if config.probes.nonterminals is not None and isinstance(task, STRINGS):
-        found |= {"levels": probed_levels(task)}
-    return found
+        listed |= {"levels": probed_levels(task)}
+    return listed
 
 
 def measure_checkpoints(
@@ -172,15 +172,15 @@ class _Kept:
 
     def __init__(self, directory: Path, identity: str, points: Sequence[tuple[tuple[int, ...], str]]):
         self._directory, self._points = directory, points
-        self._found: list[Any] = []
+        self._measurements: list[Any] = []
         if is_first():
             rows, named = read_jsonl(directory / KEPT), [[list(steps), name] for steps, name in points]
             same = rows[:1] == [{"identity": identity}] and [row["point"] for row in rows[1:]] == named[: len(rows) - 1]
-            self._found = rows[1:] if same else []
+            self._measurements = rows[1:] if same else []
             # Again, without the half of a line that a process that was killed may have left.
-            write_lines(directory / KEPT, [{"identity": identity}, *self._found])
+            write_lines(directory / KEPT, [{"identity": identity}, *self._measurements])
         # Nobody writes before all have seen whether anything was to do; and files may be seen later elsewhere.
-        self.count = agree(len(self._found))
+        self.count = agree(len(self._measurements))
 
     @property
     def total(self) -> int:
@@ -192,15 +192,15 @@ class _Kept:
         steps, name = self._points[self.count]
         self.count += 1
         if is_first():
-            self._found.append({"point": [list(steps), name], "records": records})
+            self._measurements.append({"point": [list(steps), name], "records": records})
             with open(self._directory / KEPT, "a") as file:
-                file.write(json.dumps(self._found[-1]) + "\n")
+                file.write(json.dumps(self._measurements[-1]) + "\n")
 
     def write(self, name: str) -> None:
         """Writes the records of a probe to its own file."""
         if is_first():
-            found = [record for row in self._found if row["point"][1] == name for record in row["records"]]
-            write_lines(self._directory / f"{name}.jsonl", found)
+            records = [record for row in self._measurements if row["point"][1] == name for record in row["records"]]
+            write_lines(self._directory / f"{name}.jsonl", records)
 
 
 def is_measured(directory: Path, identity: str) -> bool:

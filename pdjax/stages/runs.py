@@ -59,8 +59,8 @@ def foresee_runs(config: Config, stored: Sequence[int]) -> list[SharedRun]:
         if strategy.selection.is_given:
             steps = select(strategy.selection, stored, Phases()).teacher_steps
             return _course(strategy, steps, stored, budget)
-        found_by = (strategy.schedule, strategy.selection, strategy.duration, strategy.kappa)
-        return Course((), (), (*found_by, strategy.saturation, strategy.crossing))
+        settings = (strategy.schedule, strategy.selection, strategy.duration, strategy.kappa)
+        return Course((), (), (*settings, strategy.saturation, strategy.crossing))
 
     return _shared_runs(config, course_of)
 
@@ -148,9 +148,9 @@ def _identity(
     config: Config, strategy: StrategyConfig, description: RunDescription, trajectory: CheckpointStore
 ) -> str:
     """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
-    whole = config.as_dict()
-    settings = {key: whole[key] for key in ("seed", "task", "student", "evaluation")}
-    training = {k: v for k, v in whole["student_training"].items() if k != "budgets"}
+    fields = config.as_dict()
+    settings = {key: fields[key] for key in ("seed", "task", "student", "evaluation")}
+    training = {k: v for k, v in fields["student_training"].items() if k != "budgets"}
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
     rules = {key: dataclasses.asdict(strategy)[key] for key in ("saturation", "crossing")}
     run = dataclasses.asdict(description)

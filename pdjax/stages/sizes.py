@@ -35,9 +35,9 @@ def train_sizes(config: Config, workdir: Path, interrupt: Interrupt) -> None:
 
 
 def _describe(config: Config, sizes: SizesConfig, name: str, model: ModelConfig) -> RunDescription:
-    whole = config.as_dict()
-    training = {key: value for key, value in whole["sizes"].items() if key != "panels"}
-    settings = {key: whole[key] for key in ("seed", "task", "evaluation")}
+    fields = config.as_dict()
+    training = {key: value for key, value in fields["sizes"].items() if key != "panels"}
+    settings = {key: fields[key] for key in ("seed", "task", "evaluation")}
     return RunDescription(
         role="size",
         name=name,

@@ -56,8 +56,8 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
 
     def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
         for replica, trajectory in enumerate(trajectories):
-            own = jax.tree.map(lambda leaf, r=replica: leaf[r], params)
-            trajectory.save(step, own, {name: float(values[replica]) for name, values in means.items()})
+            replica_params = jax.tree.map(lambda leaf, r=replica: leaf[r], params)
+            trajectory.save(step, replica_params, {name: float(values[replica]) for name, values in means.items()})
 
     count = len(seeds)
     job = Job(
@@ -83,16 +83,16 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
 
 def teacher_identity(config: Config) -> str:
     """Digest of all that determines the teachers' results."""
-    whole = config.as_dict()
-    parts = {key: whole[key] for key in ("seed", "evaluation", "task", "teacher", "teacher_training")}
+    fields = config.as_dict()
+    parts = {key: fields[key] for key in ("seed", "evaluation", "task", "teacher", "teacher_training")}
     return digest_of(parts)
 
 
 def trajectory_identity(config: Config, seed: int) -> dict[str, Any]:
     """What the trajectory store of one teacher says about itself."""
-    whole = config.as_dict()
-    training = {key: value for key, value in whole["teacher_training"].items() if key != "extra_seeds"}
-    return {"task": whole["task"], "model": whole["teacher"], "training": training | {"seed": seed}}
+    fields = config.as_dict()
+    training = {key: value for key, value in fields["teacher_training"].items() if key != "extra_seeds"}
+    return {"task": fields["task"], "model": fields["teacher"], "training": training | {"seed": seed}}
 
 
 def open_trajectory(config: Config, workdir: Path, seed: int | None = None) -> CheckpointStore:

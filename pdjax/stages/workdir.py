@@ -26,15 +26,15 @@ def open_workdir(config: Config, workdir: Path) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        found = read_json(path)
-        if digest_of_results(found) != config.digest:
+        recorded_config = read_json(path)
+        if digest_of_results(recorded_config) != config.digest:
             raise UserError(
                 f"the configuration of {workdir}",
-                f"another one ({'; '.join(_differences(determining(found), determining(config.as_dict())))})",
+                f"another one ({'; '.join(_differences(determining(recorded_config), determining(config.as_dict())))})",
                 "nothing was changed: choose another --workdir, or remove this one",
             )
-        renewed = config.as_dict() | {"placement": found["placement"]}
-        if json.dumps(found) != json.dumps(renewed):
+        renewed = config.as_dict() | {"placement": recorded_config["placement"]}
+        if json.dumps(recorded_config) != json.dumps(renewed):
             write_json(path, renewed)
         return
     if workdir.exists() and any(workdir.iterdir()):
@@ -77,8 +77,8 @@ def is_done(directory: Path, description: RunDescription) -> bool:
     """
     if not (directory / "result.json").exists():
         return False
-    found = read_description(directory)
-    if found.identity != description.identity:
+    recorded_run = read_description(directory)
+    if recorded_run.identity != description.identity:
         raise UserError(
             f"the run {description.name} of this experiment",
             f"another one in {directory}",
