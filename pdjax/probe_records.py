@@ -122,46 +122,46 @@ def read_string_probes(directory: Path) -> StringProbes:
 
 def read_ngrams(directory: Path) -> NgramRecord | None:
     """Reads the dependence on n-grams; None if it was not measured (yet)."""
-    found, listed = _read_lines(directory, "ngrams"), _listed(directory)
-    if found is None:
+    lines, listed = _read_lines(directory, "ngrams"), _listed(directory)
+    if lines is None:
         return None
-    values = _table(found, "distances")
-    return NgramRecord(np.array(found[1]), tuple(listed["n"]), tuple(listed["percentiles"]), values)
+    values = _table(lines, "distances")
+    return NgramRecord(np.array(lines[1]), tuple(listed["n"]), tuple(listed["percentiles"]), values)
 
 
 def _read_nonterminals(directory: Path) -> NonterminalRecord | None:
-    found, listed = _read_lines(directory, "nonterminals"), _listed(directory)
-    if found is None:
+    lines, listed = _read_lines(directory, "nonterminals"), _listed(directory)
+    if lines is None:
         return None
-    return NonterminalRecord(np.array(found[1]), tuple(listed["levels"]), _table(found, "accuracy"))
+    return NonterminalRecord(np.array(lines[1]), tuple(listed["levels"]), _table(lines, "accuracy"))
 
 
 def _read_agreement(directory: Path) -> AgreementRecord | None:
-    found = _read_lines(directory, "agreement")
-    if found is None:
+    lines = _read_lines(directory, "agreement")
+    if lines is None:
         return None
-    return AgreementRecord(np.array(found[1]), _table(found, "top1"), _table(found, "divergence"))
+    return AgreementRecord(np.array(lines[1]), _table(lines, "top1"), _table(lines, "divergence"))
 
 
 def read_monomials(workdir: Path) -> MonomialRecord | None:
     """Reads the measured correlations; None if there are none (yet)."""
-    found = _read_lines(workdir, "monomials")
-    if found is None:
+    lines = _read_lines(workdir, "monomials")
+    if lines is None:
         return None
-    seeds, steps, _ = found
+    seeds, steps, _ = lines
     listed = read_json(workdir / "probes" / "monomials.json")
     members = tuple(tuple(member) for member in listed["members"])
-    values = _table(found, "correlations")
+    values = _table(lines, "correlations")
     return MonomialRecord(seeds, np.array(steps), members, np.array(listed["groups"]), values)
 
 
 def read_attention(workdir: Path) -> AttentionRecord | None:
     """Reads the measured attention; None if there is none (yet)."""
-    found = _read_lines(workdir, "attention")
-    if found is None:
+    lines = _read_lines(workdir, "attention")
+    if lines is None:
         return None
-    seeds, steps, _ = found
-    return AttentionRecord(seeds, np.array(steps), _table(found, "positions"), _table(found, "support"))
+    seeds, steps, _ = lines
+    return AttentionRecord(seeds, np.array(steps), _table(lines, "positions"), _table(lines, "support"))
 
 
 Lines = tuple[tuple[int, ...], Sequence[int], Mapping[tuple[int, int], Mapping[str, Any]]]

@@ -91,12 +91,12 @@ def _with_replicas_in_the_batch(implementation: Implementation, gradient: bool) 
         else:  # one for all sequences of all replicas, as a causal one
             bias = arrays[-1]
         merged = [jnp.moveaxis(part, 0, 2).reshape(*part.shape[1:3], -1, part.shape[4]) for part in heads]
-        found = call(*merged, bias)
+        results = call(*merged, bias)
 
         def parted(part):
             return jnp.moveaxis(part.reshape(*part.shape[:2], axis_size, batch, part.shape[3]), 2, 0)
 
-        return jax.tree.map(parted, found), jax.tree.map(lambda _: True, found)
+        return jax.tree.map(parted, results), jax.tree.map(lambda _: True, results)
 
     return call
 

@@ -116,8 +116,8 @@ class Gpt2(nn.Module):
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
             "attention": tuple(attention),
         }
-        places = (batch,) if self.last_only else (batch, -1)
-        return logits_VxT.T.reshape(*places, self.num_classes), intermediates
+        shape = (batch,) if self.last_only else (batch, -1)
+        return logits_VxT.T.reshape(*shape, self.num_classes), intermediates
 
 
 def causal_bias(length: int, valid: Bool[Array, "B L"] | None = None) -> Float[Array, "#B L L"]:

@@ -58,12 +58,12 @@ def contexts(places: Places, grams: tuple[int, ...], masked: bool) -> Int[Array,
       grams: the sizes n of n-grams.
       masked: whether a masked language model predicts, from both sides, or a next-token one, from the tokens before.
     """
-    place = jnp.arange(places.tokens.shape[1])[None]
-    distance = place - places.position[:, None]
+    index = jnp.arange(places.tokens.shape[1])[None]
+    distance = index - places.position[:, None]
     windows = jnp.stack([_window(distance, n, masked) for n in grams])
     # A next-token model keeps the token before the place: something must be there that predicts.
     removed = windows if masked else windows & (distance < -1)[None]
-    hidden = jnp.concatenate([jnp.zeros_like(windows[:1]), removed, ~windows]) & (place > 0)[None]
+    hidden = jnp.concatenate([jnp.zeros_like(windows[:1]), removed, ~windows]) & (index > 0)[None]
     given = places.valid if masked else distance < 0
     rows = jnp.where(hidden, MASK, places.tokens[None])
     rows = jnp.where(given[None], rows, PAD)

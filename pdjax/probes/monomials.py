@@ -80,12 +80,12 @@ def _random_sets(
     possible = math.comb(dimension, degree) - math.comb(len(inside), degree)
     if possible <= count:
         return [s for s in itertools.combinations(range(dimension), degree) if not inside.issuperset(s)]
-    found: dict[Coordinates, None] = {}
-    while len(found) < count:
+    sets: dict[Coordinates, None] = {}
+    while len(sets) < count:
         candidate = tuple(sorted(generator.choice(dimension, degree, replace=False).tolist()))
         if not inside.issuperset(candidate):
-            found[candidate] = None
-    return list(found)
+            sets[candidate] = None
+    return list(sets)
 
 
 @with_float32_products

@@ -93,12 +93,12 @@ def _predictions(
         inputs = model_inputs(rows, masked, length)
         return over_replicas(lambda params: jax.nn.softmax(model.apply(params, inputs)[0][:, 0]))(params)
 
-    def block(index: Int[Array, ""], found: Float[Array, "R K V"]) -> Float[Array, "R K V"]:
+    def block(index: Int[Array, ""], predictions: Float[Array, "R K V"]) -> Float[Array, "R K V"]:
         # The last block repeats the last context. Contexts come shortest first: the last one says what all need.
         chosen = jnp.minimum(index * batch_size + jnp.arange(batch_size), different.total - 1)
         asked = rows[different.row[chosen]]
         answers = at_length(lengths, num_tokens(asked[-1:], masked)[0], ask, params, asked)
-        return jax.lax.dynamic_update_slice_in_dim(found, answers, index * batch_size, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(predictions, answers, index * batch_size, axis=1)
 
     replicas, _, classes = jax.eval_shape(lambda: ask(lengths[-1], params, rows[:1])).shape
     zeros = jnp.zeros((replicas, -(-len(rows) // batch_size) * batch_size, classes))

@@ -55,17 +55,17 @@ def _tables(grammar: Grammar) -> _Tables:
 def sample_derivations(grammar: Grammar, key: PRNGKeyArray, batch_size: int) -> Derivations:
     """Draws derivation trees independently, every rule of a symbol with equal probability."""
     tables = jax.tree.map(jnp.asarray, _tables(grammar))
-    places = grammar.most_symbols()
+    widths = grammar.most_symbols()
     symbols = jnp.full((batch_size, 1), grammar.root, jnp.int32)
     valid = jnp.ones((batch_size, 1), bool)
     levels, parents = [symbols], []
     # One draw for all levels: every call of the generator costs seconds of compilation.
-    uniforms = jnp.split(jax.random.uniform(key, (batch_size, sum(places[:-1]))), np.cumsum(places[:-2]), axis=1)
-    for uniform, width in zip(uniforms, places[1:], strict=True):
+    uniforms = jnp.split(jax.random.uniform(key, (batch_size, sum(widths[:-1]))), np.cumsum(widths[:-2]), axis=1)
+    for uniform, width in zip(uniforms, widths[1:], strict=True):
         symbols, valid, parent = _expand(tables, symbols, valid, uniform, width)
         levels.append(symbols)
         parents.append(parent)
-    indices = [jnp.broadcast_to(jnp.arange(places[-1], dtype=jnp.int32), symbols.shape)]
+    indices = [jnp.broadcast_to(jnp.arange(widths[-1], dtype=jnp.int32), symbols.shape)]
     for parent in reversed(parents):
         indices.append(jnp.take_along_axis(parent, indices[-1], axis=1))
     indices = indices[::-1]
@@ -84,16 +84,16 @@ def _expand(tables: _Tables, symbols: Array, valid: Array, uniform: Array, width
     rule = (uniform * tables.num_rules[symbols]).astype(jnp.int32)
     count = jnp.where(valid, tables.rule_length[symbols, rule], 0)
     ends = jnp.cumsum(count, axis=1)
-    place = jnp.arange(width, dtype=jnp.int32)[None]
+    position = jnp.arange(width, dtype=jnp.int32)[None]
     # Counting by comparison instead of a binary search: no data-dependent gathers, vectorised on every device.
-    parent = jnp.sum(ends[:, None, :] <= place[..., None], axis=-1, dtype=jnp.int32)
-    child_valid = place < ends[:, -1:]
+    parent = jnp.sum(ends[:, None, :] <= position[..., None], axis=-1, dtype=jnp.int32)
+    child_valid = position < ends[:, -1:]
     parent = jnp.where(child_valid, parent, 0)
 
     def of_parent(values: Array) -> Array:
         return jnp.take_along_axis(values, parent, axis=1)
 
-    within = jnp.where(child_valid, place - of_parent(ends - count), 0)
+    within = jnp.where(child_valid, position - of_parent(ends - count), 0)
     children = tables.children[of_parent(symbols), of_parent(rule), within]
     return jnp.where(child_valid, children, 0), child_valid, parent
 
