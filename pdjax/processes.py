@@ -66,10 +66,10 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def meet(place: str) -> None:
+def meet(name: str) -> None:
     """Waits until all processes are here: what one wrote before, others may read after."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)
 
 
 def fetch(tree: Any) -> Any:

@@ -80,14 +80,14 @@ def _sizes(config: MeshConfig, devices: int, num_replicas: int, batch_size: int)
     def options(size: int, limit: int, total: int) -> list[int]:
         return [size] if size != REST else [n for n in range(1, limit + 1) if total % n == 0]
 
-    found = []
+    fitting = []
     for replica in options(config.replica, devices, num_replicas):
         for data in options(config.data, devices // replica, batch_size):
             left = devices // (replica * data)
             model = config.model if config.model != REST else left
             if 0 < replica * data * model <= devices:
-                found.append((replica, data, model))
-    return max(found, key=lambda sizes: (math.prod(sizes), sizes))
+                fitting.append((replica, data, model))
+    return max(fitting, key=lambda sizes: (math.prod(sizes), sizes))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -130,13 +130,13 @@ def sharded(mesh: Mesh, tree: Any, leading: Spec, split: bool) -> Any:
       UserError: a split axis is not a multiple of the mesh's model axis.
     """
 
-    def place(path: Any, leaf: Any) -> NamedSharding:
+    def sharding_of(path: Any, leaf: Any) -> NamedSharding:
         name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
         shape = leaf.shape[len(leading) :]
-        own = _split(mesh, name, shape) if split else (None,) * len(shape)
-        return NamedSharding(mesh, PartitionSpec(*leading, *own))
+        axes = _split(mesh, name, shape) if split else (None,) * len(shape)
+        return NamedSharding(mesh, PartitionSpec(*leading, *axes))
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(sharding_of, tree)
 
 
 def _split(mesh: Mesh, name: str, shape: tuple[int, ...]) -> Spec:

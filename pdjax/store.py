@@ -63,12 +63,12 @@ class CheckpointStore:
         if not path.exists():
             write_json(path, dict(identity))
             return
-        found = read_json(path)
-        differing = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
+        stored_identity = read_json(path)
+        differing = sorted(k for k in {*stored_identity, *identity} if stored_identity.get(k) != identity.get(k))
         if differing:
             raise UserError(
                 f"a store of { ({k: identity.get(k) for k in differing}) }",
-                f"{ ({k: found.get(k) for k in differing}) } in {self.directory}",
+                f"{ ({k: stored_identity.get(k) for k in differing}) } in {self.directory}",
                 "use another directory, or the configuration that wrote it",
             )
 
@@ -174,10 +174,10 @@ class CheckpointStore:
             raise self._damage(step, "another SHA-256 for its record")
         return content
 
-    def _damage(self, step: int, found: str) -> UserError:
+    def _damage(self, step: int, damage: str) -> UserError:
         return UserError(
             f"checkpoint {step} as it was saved",
-            f"{found} in {self.path(step)}",
+            f"{damage} in {self.path(step)}",
             "the files are damaged: remove this checkpoint's directory and run again to recompute it",
         )
 

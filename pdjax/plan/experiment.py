@@ -109,19 +109,19 @@ def most_checkpoints(config: Config) -> int:
     levels = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
     asking = (strategy.selection for strategy in config.strategies.values() if strategy.schedule != "labels")
     later = [selection for selection in asking if not selection.is_given]
-    found = {point for selection in later for point in measured_points(selection, stored, levels)}
+    points = {point for selection in later for point in measured_points(selection, stored, levels)}
     given = {step for run in foresee_runs(config, stored) for step in run.course.teacher_steps}
     final = {stored[-1]} if later else set[int]()
-    return min(len(stored), len(found) + len(given | final))
+    return min(len(stored), len(points) + len(given | final))
 
 
 def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[SharedRun]]:
     """Returns the runs of students by their program: whether they have a teacher, and how many replicas each trains."""
-    found: dict[tuple[bool, int], list[SharedRun]] = {}
+    runs: dict[tuple[bool, int], list[SharedRun]] = {}
     for run in foresee_runs(config, config.teacher_training.checkpoints):
         taught = config.strategies[run.strategies[0]].schedule != "labels"
-        found.setdefault((taught, len(run.replicas)), []).append(run)
-    return dict(sorted(found.items(), key=lambda item: (not item[0][0], item[0][1])))
+        runs.setdefault((taught, len(run.replicas)), []).append(run)
+    return dict(sorted(runs.items(), key=lambda item: (not item[0][0], item[0][1])))
 
 
 def _student_name(taught: bool, replicas: int) -> str:
@@ -135,15 +135,15 @@ def _stages(
     stage = functools.partial(_stage, evaluate_every=config.evaluation.every)
     teachers = 1 + len(training.extra_seeds)
     kept = int(SAFETY * teachers * size * len(training.checkpoints))
-    found = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
+    stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
     for program, members in runs.items():
         alike = [RunPlan(run.strategies, run.budget) for run in members]
         kept = sum(kept_bytes(config, run.budget, len(run.replicas)) for run in members)
-        found.append(stage(programs[_student_name(*program)], alike, kept=kept))
+        stages.append(stage(programs[_student_name(*program)], alike, kept=kept))
     if config.sizes is not None:
         of_sizes = (program for name, program in programs.items() if name.startswith("size "))
-        found += [stage(program, [RunPlan((), config.sizes.steps)]) for program in of_sizes]
-    return tuple(found)
+        stages += [stage(program, [RunPlan((), config.sizes.steps)]) for program in of_sizes]
+    return tuple(stages)
 
 
 def _stage(program: ProgramPlan, runs: Sequence[RunPlan], evaluate_every: int, kept: int = 0) -> StagePlan:

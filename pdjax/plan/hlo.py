@@ -113,14 +113,14 @@ def _read_of(module: Module, inner: Mapping[str, Instruction], index: int) -> in
         return 0
     total = 0
     for one in inner.values():
-        for place, operand in enumerate(one.operands):
+        for position, operand in enumerate(one.operands):
             if operand != name:
                 continue
-            if one.opcode in SLICES and place == 0:
+            if one.opcode in SLICES and position == 0:
                 total += sum(_bytes_of(one.kind))
             elif one.opcode == "fusion":
-                total += _read_of(module, module.computations.get(_called(one, "calls"), {}), place)
-            elif one.opcode != "dynamic-update-slice" or place != 0:
+                total += _read_of(module, module.computations.get(_called(one, "calls"), {}), position)
+            elif one.opcode != "dynamic-update-slice" or position != 0:
                 return sum(_bytes_of(inner[name].kind))
     return total
 
@@ -150,8 +150,8 @@ def _trips(module: Module, loop: Instruction) -> int:
     if noted is not None:
         return int(noted[1])
     condition = module.computations.get(_called(loop, "condition"), {})
-    found = (re.search(r"\bconstant\((\d+)\)", one.line) for one in condition.values())
-    return max((int(match[1]) for match in found if match is not None), default=1)
+    matches = (re.search(r"\bconstant\((\d+)\)", one.line) for one in condition.values())
+    return max((int(match[1]) for match in matches if match is not None), default=1)
 
 
 def _parse(text: str) -> Module:
@@ -189,8 +189,8 @@ def _closing(text: str) -> int:
 
 def _called(one: Instruction, role: str) -> str:
     """Returns the name of the computation that an instruction calls in a role, or ''."""
-    found = re.search(rf"\b{role}=%?([\w.\-]+)", one.line)
-    return "" if found is None else found[1]
+    match = re.search(rf"\b{role}=%?([\w.\-]+)", one.line)
+    return "" if match is None else match[1]
 
 
 def _branches(line: str) -> Sequence[str]:

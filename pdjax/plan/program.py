@@ -128,10 +128,10 @@ def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, Any]:
 
 def _compiled_memory(program: Any) -> tuple[int, int]:
     """Returns the bytes of temporaries and of everything, on each device."""
-    found = program.memory_analysis()
-    results = found.output_size_in_bytes - found.alias_size_in_bytes
-    temporaries = found.temp_size_in_bytes
-    return temporaries, found.argument_size_in_bytes + results + temporaries + found.generated_code_size_in_bytes
+    stats = program.memory_analysis()
+    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    temporaries = stats.temp_size_in_bytes
+    return temporaries, stats.argument_size_in_bytes + results + temporaries + stats.generated_code_size_in_bytes
 
 
 def roofline(products: Sequence[tuple[Compute, float]], work: Work, chip: Chip) -> tuple[float, str]:
@@ -155,10 +155,10 @@ def roofline(products: Sequence[tuple[Compute, float]], work: Work, chip: Chip) 
 def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tuple[Any, ...]:
     """Returns the arguments of a chunk as shapes with shardings, without which it would compile for this machine."""
     count, mesh = training.num_replicas, sweep.mesh
-    rows, whole = sharding.by_replica(mesh), sharding.replicated(mesh)
+    rows, replicated = sharding.by_replica(mesh), sharding.replicated(mesh)
     seeds: Any = jax.ShapeDtypeStruct((count,), jnp.int32, sharding=rows)
     rates: Any = jax.ShapeDtypeStruct((count,), jnp.float32, sharding=rows)
-    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     state: TrainState = _shaped(jax.eval_shape(sweep.init, seeds), sweep.state)
     teacher = None if training.program.teacher_model is None else _abstract_teacher(training, sweep, held)
     return state, Hyperparameters(seeds, rates, rates, rates), teacher, scalar, scalar
@@ -190,9 +190,9 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
 
 
 def _abstract_teacher(training: Training, sweep: Sweep, held: int | None) -> Teacher:
-    whole = sharding.replicated(sweep.mesh)
+    replicated = sharding.replicated(sweep.mesh)
     one = teacher_shape(training)
-    rows: Any = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=whole)
+    rows: Any = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=replicated)
     if held is None:
         placed = _shaped(one, sharding.sharded(sweep.mesh, one, (), sweep.split_teacher))
         return Teacher((placed, placed), rows, rows)
