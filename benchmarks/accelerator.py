@@ -36,7 +36,7 @@ SHARES = {"checks": 3, "speed": 6, "runs": 5, "peer": 3, "profile": 1}
 """The parts in their order, with their shares of the time."""
 
 CONFIGS = ("parity_mlp", "pcfg", "pcfg_gpt", "hierarchical", "parity_transformer")
-WHOLE = "the whole part"
+PROCESS_CASE = "the whole part"
 GRACE = 10.0
 """Seconds that a part may take beyond its time before it is ended: a case that began goes on to its end."""
 
@@ -124,13 +124,13 @@ def _part(part: str, options: argparse.Namespace, until: float, records: Records
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         code = process.wait(max(1.0, until - time.time()) + GRACE)
-        records.write(part, WHOLE, ok=code == 0, error=None if code == 0 else f"its process ended with {code}")
+        records.write(part, PROCESS_CASE, ok=code == 0, error=None if code == 0 else f"its process ended with {code}")
         if code != 0 and records.current.exists():
             at_work = json.loads(records.current.read_text())
             if not records.has(**at_work):  # so that a later call goes on behind it
                 records.write(**at_work, ok=False, error=f"its process ended with {code}")
     except subprocess.TimeoutExpired:
-        records.write(part, WHOLE, cut=f"after its time and {GRACE:.0f} s")
+        records.write(part, PROCESS_CASE, cut=f"after its time and {GRACE:.0f} s")
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and what it started

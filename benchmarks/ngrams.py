@@ -77,12 +77,12 @@ def peer(model: torch.nn.Module, rows: np.ndarray, batch_size: int) -> Callable[
 
     @torch.inference_mode()
     def run() -> torch.Tensor:
-        found = []
+        predictions = []
         for start in range(0, len(tokens), batch_size):
             part = slice(start, start + batch_size)
             logits = model(input_ids=tokens[part], attention_mask=valid[part]).logits
-            found.append(torch.softmax(logits[torch.arange(len(logits)), asked[part, 0]], dim=-1))
-        p = torch.cat(found).reshape(*rows.shape[:2], -1)
+            predictions.append(torch.softmax(logits[torch.arange(len(logits)), asked[part, 0]], dim=-1))
+        p = torch.cat(predictions).reshape(*rows.shape[:2], -1)
         return 0.5 * (p[1:] - p[:1]).abs().sum(-1)
 
     return run
@@ -116,8 +116,8 @@ def main() -> None:
         if apart > 1e-3:
             raise ValueError("the two measure different things")
 
-    def timed(run: Callable, places: int) -> Callable[[], int]:
-        return lambda: (run(), places)[1]
+    def timed(run: Callable, count: int) -> Callable[[], int]:
+        return lambda: (run(), count)[1]
 
     candidates = {"pdjax": timed(mine, rows.shape[1])} | {k: timed(run, some.shape[1]) for k, run in peers.items()}
     timings = alternate(candidates, options.rounds, warmup=1)

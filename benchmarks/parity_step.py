@@ -156,11 +156,11 @@ def compare(rounds: int) -> dict[str, dict]:
     print(
         f"\n{'Microseconds per step, medians':36} {'pdjax':>9} {'by steps':>9} {'PyTorch':>9} {'by hand':>9}   ratios"
     )
-    found = {}
-    for name, (width, taught, own_steps, peer_steps) in cases.items():
+    results = {}
+    for name, (width, taught, our_steps, peer_steps) in cases.items():
         candidates = {
-            "pdjax": ours(width, taught, own_steps),
-            "by steps": ours(width, taught, max(64, own_steps // 8), in_blocks=False),
+            "pdjax": ours(width, taught, our_steps),
+            "by steps": ours(width, taught, max(64, our_steps // 8), in_blocks=False),
             "for-loop": peer(width, taught, peer_steps, foreach=False),
             "foreach": peer(width, taught, peer_steps, foreach=True),
             "by hand": by_hand(width, taught, peer_steps),
@@ -173,10 +173,10 @@ def compare(rounds: int) -> dict[str, dict]:
         print(
             f"  {name:34} {''.join(f'{value:10.1f}' for value in shown)}   {ratios[0]:.1f} {ratios[1]:.1f}", flush=True
         )
-        found[name] = {key: timing.rounds for key, timing in timings.items()}
-        found[name] |= {"peer": fastest, "ratio": ratios[0], "median_of_ratios": median_of_ratios(theirs, mine)}
-        found[name] |= {"ratio_by_hand": ratios[1]}
-    return found
+        results[name] = {key: timing.rounds for key, timing in timings.items()}
+        results[name] |= {"peer": fastest, "ratio": ratios[0], "median_of_ratios": median_of_ratios(theirs, mine)}
+        results[name] |= {"ratio_by_hand": ratios[1]}
+    return results
 
 
 def predict(rounds: int) -> dict[str, float]:

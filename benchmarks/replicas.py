@@ -39,8 +39,8 @@ def main() -> None:
     print(f"{config.name}, batch {config.student_training.batch_size}, jax {jax.__version__} on {jax.devices()[0]}")
     print(f"{'replicas':>8} {'ms a step':>10} {'ms a replica':>13} {'of the first':>13}")
     for count in counts:
-        whole = timings[str(count)].median
-        print(f"{count:8} {whole:10.2f} {whole / count:13.2f} {whole / count / first:13.2f}")
+        milliseconds = timings[str(count)].median
+        print(f"{count:8} {milliseconds:10.2f} {milliseconds / count:13.2f} {milliseconds / count / first:13.2f}")
 
 
 def load(name: str) -> Config:

@@ -77,15 +77,22 @@ def plan(config: str, topology: str, *flags: str) -> dict[str, Any]:
 
 
 def _experiment_row(config: str, topology: str) -> str:
-    found = plan(config, topology)
+    estimate = plan(config, topology)
     hours = {"teacher": 0.0, "students": 0.0, "size": 0.0}
-    for stage in found["stages"]:
+    for stage in estimate["stages"]:
         hours[stage["name"].split()[0]] += stage["hours"]
-    students = [program for program in found["programs"] if program["name"].startswith("students ")]
+    students = [program for program in estimate["programs"] if program["name"].startswith("students ")]
     meshes = dict.fromkeys(" x ".join(map(str, program["mesh"].values())) for program in students)
-    disk = sum(stage["disk"] for stage in found["stages"])
-    fits = "yes" if found["fits"] else "no"
-    cells = [config, topology, ", ".join(meshes), _peak(found["programs"]), fits, *(_hours(h) for h in hours.values())]
+    disk = sum(stage["disk"] for stage in estimate["stages"])
+    fits = "yes" if estimate["fits"] else "no"
+    cells = [
+        config,
+        topology,
+        ", ".join(meshes),
+        _peak(estimate["programs"]),
+        fits,
+        *(_hours(h) for h in hours.values()),
+    ]
     return "| " + " | ".join([*cells, _hours(sum(hours.values())), _bytes(disk)]) + " |"
 
 
@@ -130,13 +137,13 @@ def _program_rows(config: str, topology: str) -> list[str]:
 
 
 def _growth_row(name: str, flags: tuple[str, ...]) -> str:
-    found = plan("pcfg", "v4:2x2x2", *flags)
-    program = found["programs"][1]
+    estimate = plan("pcfg", "v4:2x2x2", *flags)
+    program = estimate["programs"][1]
     products = (program["teacher_products"] + program["student_products"]) / 1e9
-    hours, disk = (sum(stage[key] for stage in found["stages"]) for key in ("hours", "disk"))
+    hours, disk = (sum(stage[key] for stage in estimate["stages"]) for key in ("hours", "disk"))
     state, teachers = (_bytes(program["memory"][of]) for of in ("state", "teachers"))
     step = f"{1e6 * program['seconds']:,.0f}"
-    cells = [name, state, teachers, _peak(found["programs"]), f"{products:.4g}", step, _hours(hours), _bytes(disk)]
+    cells = [name, state, teachers, _peak(estimate["programs"]), f"{products:.4g}", step, _hours(hours), _bytes(disk)]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -190,7 +190,7 @@ def _shots(depth: int) -> dict[str, tuple[int, ...]]:
 
 def _strategies(depth: int, progressive: int, pace: int, duration: int, saturated_after: int) -> dict:
     final, equal = selection("final"), selection("equal", count=progressive)
-    found = dict(
+    strategies = dict(
         labels=strategy("labels", "labels only", final),
         one_shot=strategy("one_shot", "one-shot", final),
         one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
@@ -206,14 +206,14 @@ def _strategies(depth: int, progressive: int, pace: int, duration: int, saturate
     for name, levels in shots.items():
         where = "level " + " and ".join(str(level) for level in levels)
         label = f"({len(levels) + 1}, {duration}), {where}"
-        found[name] = strategy("fixed_duration", label, selection("levels", levels=levels), duration=duration)
+        strategies[name] = strategy("fixed_duration", label, selection("levels", levels=levels), duration=duration)
     every = selection("levels", levels=list(shots.values())[-1])
     for temperature in TEMPERATURES:
         label = f"({len(every['levels']) + 1}, {duration}), temperature {temperature:g}"
-        found[temperature_name(temperature)] = strategy(
+        strategies[temperature_name(temperature)] = strategy(
             "fixed_duration", label, every, duration=duration, temperature=temperature
         )
-    return found
+    return strategies
 
 
 def _comparisons(depth: int) -> dict:

@@ -218,7 +218,7 @@ def _strategies(
 ) -> dict:
     final, equal = selection("final"), selection("equal", count=progressive)
     at_pace = f"progressive ({progressive}, {pace})"
-    found = dict(
+    strategies = dict(
         labels=strategy("labels", "labels only", final),
         one_shot=strategy("one_shot", "one-shot", final),
         one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
@@ -232,18 +232,18 @@ def _strategies(
     )
     for point in ("start", "middle", "end"):
         chosen = selection("transition", points=(point,))
-        found[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
+        strategies[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
     for temperature in temperatures:
         label = f"temperature {temperature:g}"
-        found[temperature_name(temperature)] = strategy(
+        strategies[temperature_name(temperature)] = strategy(
             "fixed_duration", f"progressive, {label}", equal, duration=pace, temperature=temperature
         )
-    return found
+    return strategies
 
 
 def _comparisons(temperatures: tuple[float, ...], adaptive: bool) -> dict:
     shown = ("labels", "one_shot", "one_shot_soft", "progressive", *(["adaptive"] if adaptive else []))
-    found = dict(
+    comparisons = dict(
         strategies=comparison("The strategies", "figure 1 (left)", *shown),
         two_shot=comparison(
             "One intermediate checkpoint, from the transition’s start, middle or end",
@@ -255,13 +255,13 @@ def _comparisons(temperatures: tuple[float, ...], adaptive: bool) -> dict:
         ),
     )
     if temperatures:
-        found["temperatures"] = comparison(
+        comparisons["temperatures"] = comparison(
             "Temperatures of the teacher",
             "figure 14 (there with Transformers)",
             "progressive",
             *(temperature_name(temperature) for temperature in temperatures),
         )
-    return found
+    return comparisons
 
 
 def _mlp(width: int) -> dict:

@@ -122,8 +122,10 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
     if variant not in SIZES:
-        found = f"found {variant!r}"
-        raise ValueError(f"expected configs/parity_transformer.py with one of {sorted(SIZES)} behind a colon; {found}")
+        unknown = f"found {variant!r}"
+        raise ValueError(
+            f"expected configs/parity_transformer.py with one of {sorted(SIZES)} behind a colon; {unknown}"
+        )
     return _experiment(**SIZES[variant])
 
 
@@ -232,7 +234,7 @@ def _gpt2(heads: int, head_dim: int | None = None, width: int | None = None, com
 
 def _strategies(progressive: int, pace: int, duration: int, adaptive: int, saturated_after: int) -> dict:
     final, equal = selection("final"), selection("equal", count=progressive)
-    found = dict(
+    strategies = dict(
         labels=strategy("labels", "labels only", final),
         one_shot=strategy("one_shot", "one-shot", final),
         one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
@@ -246,13 +248,13 @@ def _strategies(progressive: int, pace: int, duration: int, adaptive: int, satur
     )
     for point in ("start", "middle", "end"):
         chosen = selection("transition", points=(point,))
-        found[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
+        strategies[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
     for temperature in TEMPERATURES:
         label = f"progressive, temperature {temperature:g}"
-        found[temperature_name(temperature)] = strategy(
+        strategies[temperature_name(temperature)] = strategy(
             "fixed_duration", label, equal, duration=pace, temperature=temperature
         )
-    return found
+    return strategies
 
 
 def _comparisons() -> dict:

@@ -80,7 +80,7 @@ LAPTOP = dict(
     duration=300,
     firsts=(300, 400, 500, 600, 800),
     chosen_by="phase",
-    found=None,  # checkpoints that are given where the training is too short to choose by
+    given_steps=None,  # checkpoints that are given where the training is too short to choose by
     grid_budget=600,
     chunk=50,
     evaluate_every=100,
@@ -106,7 +106,7 @@ SMOKE = LAPTOP | dict(
     durations=(4,),
     duration=4,
     firsts=(8, 16),
-    found=(8,),
+    given_steps=(8,),
     grid_budget=8,
     chunk=4,
     evaluate_every=4,
@@ -322,7 +322,7 @@ def _searched(size: SimpleNamespace) -> dict[str, dict]:
 
 
 def _chosen(size: SimpleNamespace, kind: str) -> dict:
-    return selection(kind) if size.found is None else selection("steps", steps=size.found)
+    return selection(kind) if size.given_steps is None else selection("steps", steps=size.given_steps)
 
 
 def _ablation_strategies(size: SimpleNamespace) -> dict[str, dict]:

@@ -79,7 +79,7 @@ SMOKE = LAPTOP | dict(
     teacher_steps=40,
     budgets=(8, 24),
     duration=4,
-    found=(10,),  # too short a training to choose by
+    given_steps=(10,),  # too short a training to choose by
     chunk=2,
     evaluate_every=8,
     evaluation_batches=2,
@@ -152,7 +152,7 @@ def _experiment(
     seeds: tuple[int, ...],
     budgets: tuple[int, ...],
     duration: int,
-    found: tuple[int, ...] | None = None,
+    given_steps: tuple[int, ...] | None = None,
     chunk: int,
     evaluate_every: int,
     evaluation_batches: int,
@@ -199,7 +199,7 @@ def _experiment(
                 budgets=budgets,
                 checkpoint_every=optional(int, student_checkpoint_every),
             ),
-            strategies=_strategies(duration, found),
+            strategies=_strategies(duration, given_steps),
             comparisons=dict(all=comparison("The strategies", "figure 30", *STRATEGIES)),
             ablations=_ablations(settings, gpt2, budgets),
             probes=probes(
@@ -217,9 +217,9 @@ def _experiment(
     )
 
 
-def _strategies(duration: int, found: tuple[int, ...] | None) -> dict:
+def _strategies(duration: int, given_steps: tuple[int, ...] | None) -> dict:
     equal = selection("equal", count=CHECKPOINTS)
-    chosen = selection("auto") if found is None else selection("steps", steps=found)
+    chosen = selection("auto") if given_steps is None else selection("steps", steps=given_steps)
     return dict(
         labels=strategy("labels", "labels only", selection("final")),
         one_shot=strategy("one_shot", "one-shot", selection("final")),
@@ -232,19 +232,19 @@ def _ablations(settings: dict, gpt2: dict, budgets: tuple[int, ...]) -> dict[str
     """Returns the ablations: other tokens and grammars, and wider students."""
     sizes = "size_heads" in settings
     strategies = ("one_shot", "two_shot")
-    found = {}
+    ablations = {}
     if "levels" in settings:
         levels = {f"level {level}": dict(task=dict(level=level)) for level in settings["levels"]}
-        found["level"] = ablation(
+        ablations["level"] = ablation(
             "Tokens that count", "figures 28 and 30", levels, strategies, budgets, base="level 3", sizes=sizes
         )
     if "grammars" in settings:
         grammars = {name: dict(task=dict(grammar=name, root=root)) for name, root in settings["grammars"].items()}
-        found["grammar"] = ablation("Grammar", "figure 32", grammars, strategies, budgets, base="cfg3f")
+        ablations["grammar"] = ablation("Grammar", "figure 32", grammars, strategies, budgets, base="cfg3f")
     if "heads" in settings:
         heads = {f"{settings['heads']} heads": dict(student=dict(gpt2, num_heads=settings["heads"]))}
-        found["student"] = ablation("Size of the student", "figure 31", heads, strategies, budgets, base="smaller")
-    return found
+        ablations["student"] = ablation("Size of the student", "figure 31", heads, strategies, budgets, base="smaller")
+    return ablations
 
 
 def _sizes(settings: dict, gpt2: dict, shared: dict, steps: int, learning_rate: float) -> dict | None:

@@ -61,16 +61,16 @@ def run(records: Records) -> None:
             jax.block_until_ready(jnp.ones(8) + 1)  # or else the device is lost, and this process with it
 
 
-def relative_error(found: Any, right: Any) -> float:
+def relative_error(result: Any, right: Any) -> float:
     """Returns the root mean square of the differences over that of what is right, over all leaves."""
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True)
+    pairs = zip(jax.tree.leaves(result), jax.tree.leaves(right), strict=True)
     sums = np.sum([_squares(a, b) for a, b in pairs], axis=0)
     return float(np.sqrt(sums[0] / sums[1]))
 
 
-def _squares(found: Any, right: Any) -> tuple[float, float]:
-    found, right = np.asarray(found, np.float64), np.asarray(right, np.float64)
-    return float(np.sum((found - right) ** 2)), float(np.sum(right**2))
+def _squares(result: Any, right: Any) -> tuple[float, float]:
+    result, right = np.asarray(result, np.float64), np.asarray(right, np.float64)
+    return float(np.sum((result - right) ** 2)), float(np.sum(right**2))
 
 
 def _product(compute: Any) -> dict[str, Any]:
@@ -106,11 +106,11 @@ def _gradient(kind: str) -> dict[str, Any]:
         taken = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.targets[..., None], axis=-1)
         return -jnp.sum(taken[..., 0] * batch.weights)
 
-    found = jax.jit(jax.grad(lambda params: loss(model.apply, params, batch)))(params)
+    gradient = jax.jit(jax.grad(lambda params: loss(model.apply, params, batch)))(params)
     right = _in_float64(
         lambda params, batch: jax.grad(lambda p: loss(_plainly(model), p, batch))(params), params, batch
     )
-    error = relative_error(found, right)
+    error = relative_error(gradient, right)
     return {"ok": error <= GRADIENT, "error": error, "allowed": GRADIENT}
 
 
@@ -137,7 +137,7 @@ def _blocks() -> dict[str, Any]:
     sgd = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
     program = Program(task, build_model(MlpConfig("mlp", (100,)), task), None, sgd, 1, True, "train")
     members = Hyperparameters(jnp.arange(2), *(jnp.full(2, value) for value in (1e-2, 0.0, 1.0)))
-    found = []
+    params = []
     for applies in (blocked.applies, lambda program: False):
         original, blocked.applies = blocked.applies, applies
         try:
@@ -145,8 +145,8 @@ def _blocks() -> dict[str, Any]:
             after, _ = chunk(init_state(program, members.seed), members, None, jnp.int32(0), jnp.int32(128))
         finally:
             blocked.applies = original
-        found.append(after.params)
-    error = relative_error(*found)
+        params.append(after.params)
+    error = relative_error(*params)
     return {"ok": error <= GRADIENT, "error": error, "allowed": GRADIENT}
 
 
@@ -157,10 +157,10 @@ def _strings() -> dict[str, Any]:
     def draw(key: jax.Array) -> Any:
         return task.sample(key, 64)[:3]
 
-    found = jax.jit(draw)(jax.random.key(0))
+    strings = jax.jit(draw)(jax.random.key(0))
     with jax.default_device(jax.devices("cpu")[0]):
         right = jax.jit(draw)(jax.random.key(0))
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True)
+    pairs = zip(jax.tree.leaves(strings), jax.tree.leaves(right), strict=True)
     different = sum(int(np.sum(np.asarray(a) != np.asarray(b))) for a, b in pairs)
     return {"ok": different == 0, "error": float(different), "allowed": 0.0}
 
@@ -196,9 +196,9 @@ def _attention(head_dim: int, mask: str, mapped: bool, length: int) -> dict[str,
 
     arguments = (q, k, v, do, bias)
     right = _in_float64(gradients(products), *arguments)
-    found = jax.jit(gradients(functools.partial(flash, implementation)))(*arguments)
+    results = jax.jit(gradients(functools.partial(flash, implementation)))(*arguments)
     plain = jax.jit(gradients(products))(*arguments)
-    errors = [relative_error(part, exact) for part, exact in zip(found, right, strict=True)]
+    errors = [relative_error(part, exact) for part, exact in zip(results, right, strict=True)]
     named = dict(zip(("value", "dq", "dk", "dv"), errors, strict=True))
     allowed = ALLOWED["bfloat16"]
     return {

@@ -81,13 +81,13 @@ def essence(error: BaseException) -> str:
 
 def machine(tiny: bool) -> dict[str, Any]:
     """Returns what the results are of: the card, or the processor where there is none, and versions."""
-    found: dict[str, Any] = {"card": card() or _processor(), "python": platform.python_version(), "tiny": tiny}
+    environment: dict[str, Any] = {"card": card() or _processor(), "python": platform.python_version(), "tiny": tiny}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            environment[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            environment[name] = None
+    return environment
 
 
 def card() -> str | None:

@@ -59,9 +59,9 @@ def _measure(
         if way != "to its report" and not (first / "report" / "index.html").exists():
             raise RuntimeError("there is no first run to compare it with")
         start(config, workdir, environment, records)
-        found = results(workdir)
-        same = len(found) > 0 if way == "to its report" else found == results(first)
-        records.write(PART, name, ok=same, files=len(found), seconds=time.time() - began)
+        digests = results(workdir)
+        same = len(digests) > 0 if way == "to its report" else digests == results(first)
+        records.write(PART, name, ok=same, files=len(digests), seconds=time.time() - began)
     except RuntimeError as error:
         records.write(PART, name, ok=False, error=str(error)[:300])
     except (TimeoutError, subprocess.TimeoutExpired):

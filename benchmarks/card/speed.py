@@ -62,12 +62,14 @@ def run(records: Records) -> None:
     order = [*card, *first, *others, *steps]
     for name in records.timely(PART, list(dict.fromkeys(order))):
         try:
-            found = others[name]() if name in others else measure(prepare_case(steps[name], sizes[steps[name].size]))
+            measurement = (
+                others[name]() if name in others else measure(prepare_case(steps[name], sizes[steps[name].size]))
+            )
         except Exception as error:  # a case that the compiler or the memory refuses is a result, and others are waiting
             records.write(PART, name, refused=essence(error))
             jax.block_until_ready(jnp.ones(8) + 1)  # or else the device is lost, and this process with it
             continue
-        records.write(PART, name, **found)
+        records.write(PART, name, **measurement)
 
 
 def slowest(records: Records) -> Case:

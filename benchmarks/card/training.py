@@ -133,9 +133,9 @@ class Prepared(NamedTuple):
     @property
     def memory(self) -> int:
         """The bytes on the device while it runs: arguments, results that reuse none of them, and temporaries."""
-        found = self.compiled.memory_analysis()
-        results = found.output_size_in_bytes - found.alias_size_in_bytes
-        return found.argument_size_in_bytes + results + found.temp_size_in_bytes
+        stats = self.compiled.memory_analysis()
+        results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+        return stats.argument_size_in_bytes + results + stats.temp_size_in_bytes
 
 
 def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
