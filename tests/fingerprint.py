@@ -78,15 +78,15 @@ def read(path: Path) -> dict[str, str]:
         lines = ((f"{file.stem}: {key}", value) for file in saved for key, value in _saved(file))
     else:
         lines = _saved(path)
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for key, value in lines:
         name = renamed(key)
-        if name in found:
+        if name in values:
             raise ValueError(f"expected one value of {name!r}; found two in {path}")
-        found[name] = value
-    if not found:
+        values[name] = value
+    if not values:
         raise ValueError(f"expected a working directory or saved lines; found none in {path}")
-    return dict(sorted(found.items()))
+    return dict(sorted(values.items()))
 
 
 def renamed(key: str) -> str:
@@ -150,10 +150,10 @@ def _runs(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
 def _names(description: Mapping[str, Any], replica: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Returns what a replica is known by: for each strategy that it belongs to, or once where there are none."""
     role, losses = description["role"], {name: _loss(s) for name, s in config["strategies"].items()}
-    own = {"temperature": replica["temperature"], "label_weight": replica["label_weight"]}
+    loss = {"temperature": replica["temperature"], "label_weight": replica["label_weight"]}
     settings = " ".join(f"{name}={_number(value)}" for name, value in sorted(replica.items()))
     if role == "student":
-        heads = [f"student strategy={name}" for name in description["strategies"] if losses[name] == own]
+        heads = [f"student strategy={name}" for name in description["strategies"] if losses[name] == loss]
     else:
         heads = ["teacher" if role == "teacher" else _word(f"{role}={description['name']}")]
     return [f"{head} budget={description['budget']} {settings}" for head in heads]

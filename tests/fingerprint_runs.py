@@ -76,7 +76,7 @@ def _parity_transformer() -> list[str]:
 def _pcfg() -> list[str]:
     # Two strategies with the same checkpoints are one run, as in the default.
     firsts = dict(first_300_300=30, first_400_300=45, first_500_300=60, first_600_300=75, first_800_300=90)
-    found = dict(robust_peak=105, auto=45)
+    choices = dict(robust_peak=105, auto=45)
     return _flags(
         "configs/pcfg.py",
         teacher_training__steps=120,
@@ -88,9 +88,9 @@ def _pcfg() -> list[str]:
         loop__chunk_steps=5,
         loop__save_every=20,
         probes__nonterminals__num_train=320,
-        **_given(two_shot=45, **found, **firsts),
-        **_each(("two_shot", *found, *firsts), "duration", 30),
-        **_each((*found, *firsts), "budgets", (60,)),
+        **_given(two_shot=45, **choices, **firsts),
+        **_each(("two_shot", *choices, *firsts), "duration", 30),
+        **_each((*choices, *firsts), "budgets", (60,)),
     )
 
 

@@ -429,11 +429,11 @@ def first_failure(copy: Path, tests: Sequence[str] = ()) -> str | None:
     if code == 0:
         return None
     # Of a file that cannot be collected no test is named.
-    found = re.search(r"^(?:FAILED|ERROR) (\S+::[^\s\[]+(?:\[.*?\])?)(?: - .*)?$", output, re.MULTILINE)
-    if code != 1 or found is None:
+    match = re.search(r"^(?:FAILED|ERROR) (\S+::[^\s\[]+(?:\[.*?\])?)(?: - .*)?$", output, re.MULTILINE)
+    if code != 1 or match is None:
         last = output.strip().splitlines()[-1:] or ["no output"]
         raise NoVerdict(f"pytest ended with {code}: {last[0]}")
-    return found[1]
+    return match[1]
 
 
 def judge(fault: Fault, tree: Path, passes: Callable[[str], bool], nearest_only: bool) -> str | None:
@@ -466,7 +466,7 @@ def judge(fault: Fault, tree: Path, passes: Callable[[str], bool], nearest_only:
 def try_all(faults: Sequence[Fault], tree: Path, nearest_only: bool) -> dict[str, str]:
     """Tries faults one by one, saying what became of each; returns that by name."""
     survived = "SURVIVED the nearest tests" if nearest_only else "SURVIVED"
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory(prefix="pdjax-sound-") as directory:
         sound = Path(directory)
         copy_tracked(tree, sound)
@@ -477,11 +477,11 @@ def try_all(faults: Sequence[Fault], tree: Path, nearest_only: bool) -> dict[str
 
         for fault in faults:
             try:
-                found[fault.name] = judge(fault, tree, passes, nearest_only) or survived
+                results[fault.name] = judge(fault, tree, passes, nearest_only) or survived
             except NoVerdict as reason:
-                found[fault.name] = f"NO VERDICT: {reason}"
-            print(f"{fault.name}: {found[fault.name]}", flush=True)
-    return found
+                results[fault.name] = f"NO VERDICT: {reason}"
+            print(f"{fault.name}: {results[fault.name]}", flush=True)
+    return results
 
 
 def print_list(faults: Sequence[Fault], tree: Path) -> int:
@@ -498,13 +498,13 @@ def print_list(faults: Sequence[Fault], tree: Path) -> int:
     return wrong
 
 
-def print_table(faults: Sequence[Fault], found: dict[str, str]) -> int:
+def print_table(faults: Sequence[Fault], results: dict[str, str]) -> int:
     """Prints what became of faults as a Markdown table; returns how many were not caught."""
     print("\n| fault | caught by |\n|---|---|")
     for fault in faults:
-        cell = found[fault.name].replace("|", "\\|")
+        cell = results[fault.name].replace("|", "\\|")
         print(f"| `{fault.name}`: {fault.breaks} | {cell} |")
-    missed = sum(result.startswith(("SURVIVED", "NO VERDICT")) for result in found.values())
+    missed = sum(result.startswith(("SURVIVED", "NO VERDICT")) for result in results.values())
     print(f"| total | {len(faults) - missed} of {len(faults)} |")
     return missed
 

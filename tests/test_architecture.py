@@ -16,7 +16,7 @@ IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal",
 
 def modules(root):
     """Maps every module to its top-level part and what it imports."""
-    found = {}
+    tops_and_imports = {}
     for path in sorted((root / "pdjax").rglob("*.py")):
         parts = path.relative_to(root / "pdjax").with_suffix("").parts
         imports = set()
@@ -25,8 +25,8 @@ def modules(root):
                 imports |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module is not None:
                 imports |= {f"{node.module}.{alias.name}" for alias in node.names}
-        found[".".join(parts)] = (parts[0], imports)
-    return found
+        tops_and_imports[".".join(parts)] = (parts[0], imports)
+    return tops_and_imports
 
 
 def test_every_module_has_its_place(root):
@@ -57,5 +57,5 @@ def test_orbax_is_known_to_one_module(root):
 
 def test_every_package_is_installed(root):
     listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {".".join(path.parent.relative_to(root).parts) for path in (root / "pdjax").rglob("__init__.py")}
-    assert set(listed) == found
+    packages = {".".join(path.parent.relative_to(root).parts) for path in (root / "pdjax").rglob("__init__.py")}
+    assert set(listed) == packages

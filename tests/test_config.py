@@ -193,15 +193,15 @@ def changed(base=None, **changes):
     plain = valid() if base is None else base()
     for path, value in changes.items():
         *parents, last = path.split("__")
-        place = plain
+        parent = plain
         for name in parents:
-            place = place[name]
-        place[last] = value
+            parent = parent[name]
+        parent[last] = value
     return plain
 
 
-def at(plain, place):
-    for name in place:
+def at(plain, keys):
+    for name in keys:
         plain = plain[name]
     return plain
 
@@ -280,8 +280,8 @@ def test_a_variant_keeps_the_probe_that_its_strategies_select_by_and_no_other(ba
 
 def test_a_given_trajectory_is_that_of_variants_with_the_same_teacher():
     config = from_config_dict(changed(teacher_training__trajectory="given"))
-    found = {name: config.variant("mask_rate", name).teacher_training.trajectory for name in ("15%", "wide")}
-    assert found == {"15%": None, "wide": "given"}
+    trajectories = {name: config.variant("mask_rate", name).teacher_training.trajectory for name in ("15%", "wide")}
+    assert trajectories == {"15%": None, "wide": "given"}
 
 
 def test_the_longest_budget_that_is_probed_is_that_of_the_probed_strategies():
@@ -742,7 +742,7 @@ def test_right_parities_convert_and_come_back_the_same(base, changes):
 
 # The valid configuration of parity with another value for what only parities have.
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("path", "value"),
     [
         ("task__dimension", 11),
         ("task__degree", 2),
@@ -763,12 +763,12 @@ def test_right_parities_convert_and_come_back_the_same(base, changes):
         ("strategies__fixed__selection__levels", (0,)),
     ],
 )
-def test_digest_changes_with_what_only_parities_have(place, value):
+def test_digest_changes_with_what_only_parities_have(path, value):
     further = {"teacher__width": 16} if value == "average" else {}
-    assert from_config_dict(changed(parity, **{place: value}, **further)).digest != from_config_dict(parity()).digest
+    assert from_config_dict(changed(parity, **{path: value}, **further)).digest != from_config_dict(parity()).digest
 
 
-PLACES = [
+PATHS = [
     (),
     ("task",),
     ("student",),
@@ -787,18 +787,18 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_unknown_and_missing_keys(place):
-    path = ".".join(("config", *place))
+@pytest.mark.parametrize("keys", PATHS)
+def test_unknown_and_missing_keys(keys):
+    path = ".".join(("config", *keys))
     unions = {("task",), ("student",)}  # what they are is chosen by their kind, see WRONG_VALUES
-    for key in [key for key in at(valid(), place) if key != "kind" or place not in unions]:
+    for key in [key for key in at(valid(), keys) if key != "kind" or keys not in unions]:
         plain = valid()
-        del at(plain, place)[key]
+        del at(plain, keys)[key]
         message = error_of(plain)
         assert message.startswith(f"expected {path} with the keys [")
         assert f"; found ['{key}'] missing; add" in message
         plain = valid()
-        part = at(plain, place)
+        part = at(plain, keys)
         part["other_" + key] = part[key]
         message = error_of(plain)
         assert message.startswith(f"expected {path} with the keys [")
@@ -889,8 +889,8 @@ def test_digest_changes_with_every_value():
 
 def test_digest_is_the_same_wherever_arrays_live_and_whatever_is_said_of_it():
     """An experiment may go on with another mesh, and when other sizes have shown something."""
-    places = {"placement__mesh__data": 4, "placement__teacher": "sharded", "placement__residency": "stacked"}
-    for others in (places, {"remarks": {}}, {"remarks__R4": "shows nowhere"}):
+    placement = {"placement__mesh__data": 4, "placement__teacher": "sharded", "placement__residency": "stacked"}
+    for others in (placement, {"remarks": {}}, {"remarks__R4": "shows nowhere"}):
         assert from_config_dict(changed(**others)).digest == from_config_dict(valid()).digest
 
 

@@ -167,11 +167,11 @@ def test_an_override_of_a_field_at_none_obeys_its_type(path):
     right, wrong = PLACEHOLDERS[path]
     config = strategies()
     config.update_from_flattened_dict({path: right})
-    place = convert(config)["soft"]
+    value = convert(config)["soft"]
     for name in path.split(".")[1:]:
-        assert place is not None
-        place = getattr(place, name)
-    assert place == right
+        assert value is not None
+        value = getattr(value, name)
+    assert value == right
     with pytest.raises(TypeError, match="type"):
         strategies().update_from_flattened_dict({path: wrong})
 

@@ -227,8 +227,8 @@ ROW_AT = {0: 0, 1: 0, 49: 0, 50: 1, 51: 1, 119: 1, 120: 2, 121: 2, 20_000_000: 2
 @pytest.mark.parametrize("length", [3, 4, 9])
 def test_lookup_at_the_boundaries(length):
     starts = curriculum.padded((0, 50, 120), length)
-    found = {step: int(curriculum.checkpoint_index(starts, jnp.int32(step))) for step in ROW_AT}
-    assert found == ROW_AT
+    rows = {step: int(curriculum.checkpoint_index(starts, jnp.int32(step))) for step in ROW_AT}
+    assert rows == ROW_AT
 
 
 def test_lookup_inside_compiled_code():

@@ -45,18 +45,18 @@ def test_scripts_are_sound(root, script):
 
 
 def test_slurm_starts_all_processes_with_the_flags_it_was_given(run):
-    place = {"SLURM_SUBMIT_DIR": ".", "SLURM_JOB_ID": "7", "PYTHON": "python3"}
-    result, calls = run("slurm.sbatch", "--config=c", "--workdir=w", commands=("srun", "scontrol"), **place)
+    variables = {"SLURM_SUBMIT_DIR": ".", "SLURM_JOB_ID": "7", "PYTHON": "python3"}
+    result, calls = run("slurm.sbatch", "--config=c", "--workdir=w", commands=("srun", "scontrol"), **variables)
     assert result.returncode == 0
     assert calls == ["srun --kill-on-bad-exit=1 python3 -m pdjax.main --config=c --workdir=w"]
 
 
 def test_slurm_puts_a_job_back_that_was_stopped_and_saved(run):
-    place = {"SLURM_SUBMIT_DIR": ".", "SLURM_JOB_ID": "7"}
-    result, calls = run("slurm.sbatch", "--config=c", commands=("srun", "scontrol"), status=143, **place)
+    variables = {"SLURM_SUBMIT_DIR": ".", "SLURM_JOB_ID": "7"}
+    result, calls = run("slurm.sbatch", "--config=c", commands=("srun", "scontrol"), status=143, **variables)
     assert result.returncode == 143
     assert calls[1:] == ["scontrol requeue 7"]
-    result, calls = run("slurm.sbatch", "--config=c", commands=("srun", "scontrol"), status=2, **place)
+    result, calls = run("slurm.sbatch", "--config=c", commands=("srun", "scontrol"), status=2, **variables)
     assert result.returncode == 2
     assert len(calls) == 1  # bad input does not get better in the queue
 
@@ -64,11 +64,11 @@ def test_slurm_puts_a_job_back_that_was_stopped_and_saved(run):
 def test_a_sweep_takes_the_line_of_its_task(run, tmp_path):
     sweep = tmp_path / "sweep.txt"
     sweep.write_text("--config=a --workdir=x\n--config=b --workdir=y\n")
-    place = {"SLURM_SUBMIT_DIR": ".", "SLURM_ARRAY_TASK_ID": "2", "PYTHON": str(tmp_path / "python")}
-    result, calls = run("slurm_sweep.sbatch", str(sweep), commands=("python",), **place)
+    variables = {"SLURM_SUBMIT_DIR": ".", "SLURM_ARRAY_TASK_ID": "2", "PYTHON": str(tmp_path / "python")}
+    result, calls = run("slurm_sweep.sbatch", str(sweep), commands=("python",), **variables)
     assert result.returncode == 0, result.stderr
     assert calls == ["python -m pdjax.main --distributed=off --config=b --workdir=y"]
-    result, _ = run("slurm_sweep.sbatch", str(sweep), **place | {"SLURM_ARRAY_TASK_ID": "3"})
+    result, _ = run("slurm_sweep.sbatch", str(sweep), **variables | {"SLURM_ARRAY_TASK_ID": "3"})
     assert result.returncode == 2
     assert "expected a line 3" in result.stderr
 

@@ -45,9 +45,9 @@ def test_cross_entropy_against_float64(shape):
     targets = np.random.default_rng(1).integers(shape[-1], size=shape[:-1]).astype(np.int32)
     log_p = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)
     wanted = -np.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
-    found = losses.cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
-    assert found.shape == shape[:-1]
-    np.testing.assert_allclose(found, wanted, rtol=2e-6)
+    entropy = losses.cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
+    assert entropy.shape == shape[:-1]
+    np.testing.assert_allclose(entropy, wanted, rtol=2e-6)
 
 
 def test_cross_entropy_by_hand():
@@ -97,9 +97,9 @@ def test_gradient_of_cross_entropy_is_prediction_minus_label():
     ],
 )
 def test_soften(logits, temperature, probabilities):
-    found, negative_entropy = losses.soften(jnp.array(logits, jnp.float32), temperature)
+    softened, negative_entropy = losses.soften(jnp.array(logits, jnp.float32), temperature)
     # The quotient carries the rounding of logits of order 5: 5e-7 / 1e-4.
-    np.testing.assert_allclose(found, probabilities, rtol=3e-3 if temperature == 1e-4 else 2e-6)
+    np.testing.assert_allclose(softened, probabilities, rtol=3e-3 if temperature == 1e-4 else 2e-6)
     positive = np.array([p for p in probabilities if p > 0])
     np.testing.assert_allclose(negative_entropy, np.sum(positive * np.log(positive)), rtol=3e-3, atol=1e-7)
 
@@ -128,9 +128,9 @@ def test_temperatures_as_an_array_of_replicas(compile_):
     """0 and 1 beside each other in one vmapped program, as in a sweep over temperatures."""
     temperatures = jnp.array([0.0, 1.0, 1e-20, 0.1])
     logits = jnp.array([[1.0, 1.0, 0.0], [3.0, 1.0, 2.0]])
-    found, _ = compile_(jax.vmap(losses.soften, in_axes=(None, 0)))(logits, temperatures)
+    softened, _ = compile_(jax.vmap(losses.soften, in_axes=(None, 0)))(logits, temperatures)
     wanted = np.stack([soften_in_float64(logits, t) for t in (0, 1, 0, 0.1)])
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(softened, wanted, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -141,8 +141,8 @@ def test_distillation_against_float64(classes, temperature):
         teacher[::2, 1] = teacher[::2].max(axis=-1)
     if temperature == 1e-4:  # gaps of at least 2500 temperatures, so that the quotient's rounding does not matter
         teacher = np.round(teacher * 4) / 4
-    found = distillation(jnp.asarray(student), jnp.asarray(teacher), temperature)
-    np.testing.assert_allclose(found, kl_in_float64(student, teacher, temperature), rtol=2e-5, atol=2e-6)
+    divergence = distillation(jnp.asarray(student), jnp.asarray(teacher), temperature)
+    np.testing.assert_allclose(divergence, kl_in_float64(student, teacher, temperature), rtol=2e-5, atol=2e-6)
 
 
 def test_distillation_by_hand():
@@ -176,9 +176,9 @@ def test_gradient_of_distillation_is_that_of_cross_entropy_against_the_teacher(t
     """Both are p_S - p_T."""
     student, teacher = random_logits(11, 50, 7), np.round(random_logits(12, 50, 7) * 4) / 4
     fixed = jnp.asarray(soften_in_float64(teacher, temperature), jnp.float32)
-    found, _ = distillation_gradient(jnp.asarray(student), jnp.asarray(teacher), temperature)
-    np.testing.assert_allclose(found, cross_entropy_gradient(jnp.asarray(student), fixed), atol=2e-5)
-    np.testing.assert_allclose(found, scipy.special.softmax(student, axis=-1) - fixed, atol=2e-5)
+    gradient, _ = distillation_gradient(jnp.asarray(student), jnp.asarray(teacher), temperature)
+    np.testing.assert_allclose(gradient, cross_entropy_gradient(jnp.asarray(student), fixed), atol=2e-5)
+    np.testing.assert_allclose(gradient, scipy.special.softmax(student, axis=-1) - fixed, atol=2e-5)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -212,17 +212,17 @@ def test_mixed(temperature):
     labels = -scipy.special.log_softmax(student.astype(np.float64), axis=-1)[np.arange(50), targets]
     distilled = kl_in_float64(student, teacher, temperature)
     for weight, wanted in ((1.0, labels), (0.0, distilled), (0.5, (labels + distilled) / 2)):
-        found = mixed(*map(jnp.asarray, (student, teacher, targets)), temperature, weight)
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        loss = mixed(*map(jnp.asarray, (student, teacher, targets)), temperature, weight)
+        np.testing.assert_allclose(loss, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_mixing_weights_as_an_array_of_replicas():
     student, teacher = jnp.zeros((1, 3)), jnp.log(jnp.array([[2.0, 1.0, 1.0]]))
     weights = jnp.array([0.0, 0.5, 1.0])
     mix = jax.vmap(losses.mixed, in_axes=(None, None, None, None, 0))
-    found = mix(student, teacher, jnp.array([2]), 1.0, weights)
+    loss = mix(student, teacher, jnp.array([2]), 1.0, weights)
     kl = np.log(3) - 1.5 * np.log(2)
-    np.testing.assert_allclose(found[:, 0], [kl, (kl + np.log(3)) / 2, np.log(3)], rtol=1e-6)
+    np.testing.assert_allclose(loss[:, 0], [kl, (kl + np.log(3)) / 2, np.log(3)], rtol=1e-6)
 
 
 def test_the_sum_of_each_replica_is_its_own():

@@ -25,7 +25,7 @@ MODELS = ["bert", "gpt2", "mlp", "mlp, a batch for each replica"]
 @pytest.fixture(scope="module", params=MODELS)
 def program(request, load_config_file):
     """A student and a teacher, for batches of 8."""
-    model, _, own_batches = request.param.partition(", ")
+    model, _, separate_batches = request.param.partition(", ")
     name = {"bert": "pcfg", "gpt2": "parity_transformer", "mlp": "parity_mlp"}[model]
     config = load_config_file(name).get_config("smoke")
     with config.unlocked():
@@ -42,7 +42,7 @@ def program(request, load_config_file):
     config = from_config_dict(config)
     task = build_task(config.task)
     student, teacher = build_model(config.student, task), build_model(config.teacher, task)
-    return Program(task, student, teacher, config.student_training.optimizer, 8, not own_batches, "data")
+    return Program(task, student, teacher, config.student_training.optimizer, 8, not separate_batches, "data")
 
 
 def prepare(program, mesh, split, devices=None):

@@ -38,15 +38,15 @@ def factors(settings, num_steps, steps):
 def test_cosine_is_that_of_optax(num_steps, warmup_fraction, warmup_steps):
     steps = np.arange(num_steps + 1)
     theirs = jax.vmap(optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, num_steps, end_value=0.0))(steps)
-    found = factors(config(warmup_fraction=warmup_fraction), num_steps, steps)
-    np.testing.assert_allclose(found, theirs, atol=1e-6)
+    values = factors(config(warmup_fraction=warmup_fraction), num_steps, steps)
+    np.testing.assert_allclose(values, theirs, atol=1e-6)
 
 
 def test_cosine_by_hand():
     """8 steps, 2 of them warm-up: 0, 1/2, then (1 + cos(pi k / 6)) / 2."""
-    found = factors(config(warmup_fraction=0.25), 8, np.arange(9))
+    values = factors(config(warmup_fraction=0.25), 8, np.arange(9))
     wanted = [0, 1 / 2, 1, (2 + math.sqrt(3)) / 4, 3 / 4, 1 / 2, 1 / 4, (2 - math.sqrt(3)) / 4, 0]
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(values, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_steps", [100, 777, 250_000])
@@ -58,21 +58,21 @@ def test_the_length_may_be_a_number_or_an_array(num_steps):
 
 def test_runs_of_different_lengths_share_a_program():
     schedule = jax.jit(jax.vmap(lambda step, length: optimizer.schedule(config(), step, length)))
-    found = schedule(jnp.array([3, 60, 100, 1000]), jnp.array([100, 1000, 100, 1000]))
-    np.testing.assert_allclose(found, [1 / 2, 1, 0, 0], atol=1e-6)
+    values = schedule(jnp.array([3, 60, 100, 1000]), jnp.array([100, 1000, 100, 1000]))
+    np.testing.assert_allclose(values, [1 / 2, 1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "constant"])
 def test_warm_up_rises_in_equal_steps(kind):
-    found = factors(config(schedule=kind, warmup_fraction=0.2), 100, np.arange(21))
-    np.testing.assert_allclose(found, np.arange(21) / 20, atol=1e-6)
+    values = factors(config(schedule=kind, warmup_fraction=0.2), 100, np.arange(21))
+    np.testing.assert_allclose(values, np.arange(21) / 20, atol=1e-6)
 
 
 def test_cosine_falls_after_the_warm_up_and_ends_at_zero():
-    found = factors(config(), 1000, np.arange(60, 1001))
-    assert found[0] == 1
-    assert np.all(np.diff(found) < 0)
-    assert abs(found[-1]) < 1e-6
+    values = factors(config(), 1000, np.arange(60, 1001))
+    assert values[0] == 1
+    assert np.all(np.diff(values) < 0)
+    assert abs(values[-1]) < 1e-6
 
 
 def test_constant_stays_at_one():

@@ -65,7 +65,7 @@ def test_products_of_training(case, teacher, student):
     teaching = program._replace(model=program.teacher_model, teacher_model=None)
     checkpoints = Teacher(shapes(teaching, 2).params, jnp.array([0, 1]), jnp.arange(2))
     members = Hyperparameters(jnp.arange(2), *[jnp.ones(2)] * 3)
-    found = precisions(
+    pairs = precisions(
         functools.partial(train_chunk, program, 2),
         shapes(program, 2),
         members,
@@ -76,16 +76,16 @@ def test_products_of_training(case, teacher, student):
     alone = precisions(
         functools.partial(train_chunk, teaching, 2), shapes(teaching, 2), members, None, jnp.int32(0), jnp.int32(9)
     )
-    assert set(found) == {(MEANT[kind],) * 2 for kind in (teacher, student)}
+    assert set(pairs) == {(MEANT[kind],) * 2 for kind in (teacher, student)}
     assert set(alone) == {(MEANT[teacher],) * 2}
 
 
 def test_products_of_evaluation(case):
     name, task = case
     program = Program(task, model(name, "float32", task), None, OptimizerConfig(*ADAM), 2, True, "data")
-    found = precisions(functools.partial(evaluate, program, 1, 2), shapes(program, 2).params, jnp.int32(0))
-    assert found
-    assert set(found) == {(Precision.HIGHEST,) * 2}
+    pairs = precisions(functools.partial(evaluate, program, 1, 2), shapes(program, 2).params, jnp.int32(0))
+    assert pairs
+    assert set(pairs) == {(Precision.HIGHEST,) * 2}
 
 
 ADAM = ("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8)
@@ -99,7 +99,7 @@ def test_products_of_probes_but_not_of_the_models_they_look_at(tiny):
     of_bert = shapes(training(strings, bert, shared_batches=True, data_name="data"), 2).params
     of_gpt2 = shapes(training(bits, gpt2, shared_batches=True, data_name="data"), 2).params
     membership = jnp.ones((8, 3))
-    found = {
+    by_probe = {
         "nonterminals": precisions(
             functools.partial(nonterminal_accuracy, strings, bert, NonterminalsConfig(2, 4, 4, 2, 1e-2)), of_bert, seed
         ),
@@ -108,5 +108,5 @@ def test_products_of_probes_but_not_of_the_models_they_look_at(tiny):
         ),
         "attention": precisions(functools.partial(attention_probe, bits, gpt2, 2, (0, 1)), of_gpt2, seed),
     }
-    for each in found.values():
+    for each in by_probe.values():
         assert set(each) == {(Precision.HIGHEST,) * 2, (Precision.DEFAULT,) * 2}

@@ -85,11 +85,11 @@ def test_the_curriculum_of_an_adaptive_run_is_what_each_replica_has_reached(dire
 
 
 def test_replicas_of_one_learning_rate_stand_together():
-    found = records.product_of_replicas((3, 1), (0.1, 0.2))
-    assert found == (Replica(3, 0.1), Replica(1, 0.1), Replica(3, 0.2), Replica(1, 0.2))
+    replicas = records.product_of_replicas((3, 1), (0.1, 0.2))
+    assert replicas == (Replica(3, 0.1), Replica(1, 0.1), Replica(3, 0.2), Replica(1, 0.2))
     soft, hard = (1.0, 0.0), (0.0, 0.0)
-    found = records.product_of_replicas((3,), (0.1, 0.2), (soft, hard))
-    assert found == tuple(Replica(3, rate, *loss) for loss in (soft, hard) for rate in (0.1, 0.2))
+    replicas = records.product_of_replicas((3,), (0.1, 0.2), (soft, hard))
+    assert replicas == tuple(Replica(3, rate, *loss) for loss in (soft, hard) for rate in (0.1, 0.2))
 
 
 def test_a_run_is_complete_once_it_has_a_result(directory):

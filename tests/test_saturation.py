@@ -49,8 +49,8 @@ def test_the_last_checkpoint_is_kept():
 @pytest.mark.parametrize("length", range(1, 9))
 def test_decisions_never_change_later(length):
     accuracy = [0.5, 0.6, 0.6, 0.6, 0.6, 0.7, 0.7, 0.7, 0.7]
-    sofar, whole = starts(accuracy[:length]), starts(accuracy)
-    assert whole[: len(sofar)] == sofar
+    sofar, final = starts(accuracy[:length]), starts(accuracy)
+    assert final[: len(sofar)] == sofar
 
 
 def test_every_teacher_has_a_score_of_its_own():

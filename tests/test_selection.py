@@ -103,21 +103,21 @@ TURNS = {
 def test_automatic_choice_is_between_loss_and_robustness_within_the_drop(row):
     turn, first, words = row
     peak = None if turn is None else RobustPeak(turn, True, "there")
-    found = select(selection("auto"), AVAILABLE, shown(loss=PHASES, robust_peak=peak))
-    assert found.teacher_steps == (first, 1600)
-    assert words in found.reason
+    chosen = select(selection("auto"), AVAILABLE, shown(loss=PHASES, robust_peak=peak))
+    assert chosen.teacher_steps == (first, 1600)
+    assert words in chosen.reason
 
 
 def test_automatic_choice_by_robustness_alone():
-    found = select(selection("auto"), AVAILABLE, shown(robust_peak=RobustPeak(280, True, "there")))
-    assert found.teacher_steps == (300, 1600)
-    assert "where M_robust turns: there; the loss shows no phases;" in found.reason
+    chosen = select(selection("auto"), AVAILABLE, shown(robust_peak=RobustPeak(280, True, "there")))
+    assert chosen.teacher_steps == (300, 1600)
+    assert "where M_robust turns: there; the loss shows no phases;" in chosen.reason
 
 
 def test_the_robust_peak_selects_the_nearest_stored_checkpoint_and_the_final_one():
-    found = select(selection("robust_peak"), AVAILABLE, shown(robust_peak=RobustPeak(540, True, "it peaks there")))
-    assert found.teacher_steps == (500, 1600)
-    assert "step 500: it peaks there" in found.reason
+    chosen = select(selection("robust_peak"), AVAILABLE, shown(robust_peak=RobustPeak(540, True, "it peaks there")))
+    assert chosen.teacher_steps == (500, 1600)
+    assert "step 500: it peaks there" in chosen.reason
 
 
 def test_multiples_of_a_given_first_need_no_evidence():

@@ -21,7 +21,7 @@ def test_replicas_lie_on_as_many_devices_as_divide_them(replicas, used):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "expected"),
     [
         ((2, 2, 2), (2, 2, 2)),
         ((-1, 1, 4), (2, 1, 4)),
@@ -32,8 +32,8 @@ def test_replicas_lie_on_as_many_devices_as_divide_them(replicas, used):
         ((1, -1, -1), (1, 4, 2)),
     ],
 )
-def test_an_open_axis_takes_what_is_left(wanted, found):
-    assert sizes(MeshConfig(*wanted)) == found
+def test_an_open_axis_takes_what_is_left(wanted, expected):
+    assert sizes(MeshConfig(*wanted)) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,24 +80,24 @@ def specs(split, shape=(2, 2, 2), leading=()):
 
 def test_rules_split_heads_and_hidden_units_and_the_rest_by_data():
     """The whole table: tensor parallelism where the rules say so, then the largest free axis that ``data`` divides."""
-    found = specs(split=True)
-    layer = found["layers_0"]
+    shardings = specs(split=True)
+    layer = shardings["layers_0"]
     assert layer["attention"]["query"] == {"kernel": ("data", "model"), "bias": ("model",)}
     assert layer["attention"]["output"] == {"kernel": ("model", "data"), "bias": (None,)}
     assert layer["expand"] == {"kernel": ("data", "model"), "bias": ("model",)}
     assert layer["contract"] == {"kernel": ("model", "data"), "bias": (None,)}
     assert layer["norm"]["scale"] == (None,)  # small: every device keeps it
-    assert found["tokens"]["embedding"] == (None, None)
-    assert found["positions"]["embedding"] == ("data", None)
-    assert found["hidden_0"] == {"kernel": ("data", "model"), "bias": ("model",)}
-    assert found["hidden_1"]["kernel"] == ("model", "data")
-    assert found["output"]["kernel"] == ("model", None)
+    assert shardings["tokens"]["embedding"] == (None, None)
+    assert shardings["positions"]["embedding"] == ("data", None)
+    assert shardings["hidden_0"] == {"kernel": ("data", "model"), "bias": ("model",)}
+    assert shardings["hidden_1"]["kernel"] == ("model", "data")
+    assert shardings["output"]["kernel"] == ("model", None)
 
 
 def test_replicated_models_split_their_leading_axis_alone():
-    found = specs(split=False, leading=("replica",))
-    assert {spec[0] for spec in jax.tree.leaves(found, is_leaf=lambda x: isinstance(x, tuple))} == {"replica"}
-    assert found["hidden_0"]["kernel"] == ("replica", None, None)
+    shardings = specs(split=False, leading=("replica",))
+    assert {spec[0] for spec in jax.tree.leaves(shardings, is_leaf=lambda x: isinstance(x, tuple))} == {"replica"}
+    assert shardings["hidden_0"]["kernel"] == ("replica", None, None)
 
 
 def test_heads_that_do_not_fit_the_mesh_are_an_error():

@@ -12,11 +12,11 @@ NAMES = ["parity_mlp", "parity_transformer", "hierarchical", "pcfg", "pcfg_gpt"]
 
 def names_of_runs(workdir):
     """Returns the student runs of a working directory that are complete, with the strategies of each."""
-    found = {}
+    runs = {}
     for path in workdir.glob("students/*/result.json"):
         run = json.loads((path.parent / "run.json").read_text())
-        found[run["name"]] = {(strategy, run["budget"]) for strategy in run["strategies"]}
-    return found
+        runs[run["name"]] = {(strategy, run["budget"]) for strategy in run["strategies"]}
+    return runs
 
 
 def asked(config):

@@ -46,15 +46,15 @@ def tree_of(seed):
     )
 
 
-def assert_same(found, wanted):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+def assert_same(restored, wanted):
+    assert jax.tree.structure(restored) == jax.tree.structure(wanted)
 
     def same(a, b):
         assert isinstance(a, np.ndarray)
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         assert a.tobytes() == np.asarray(b).tobytes()
 
-    jax.tree.map(same, found, wanted)
+    jax.tree.map(same, restored, wanted)
 
 
 @pytest.fixture
@@ -205,12 +205,12 @@ def largest_file(directory):
     return max((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
-@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
-def test_a_damaged_array(copied, tmp_path, place):
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_damaged_array(copied, tmp_path, fraction):
     file = largest_file(tmp_path / "store" / "checkpoints" / "10")
     content = bytearray(file.read_bytes())
     assert len(content) > 10_000  # nearly all of it is the array "w", at either end are bytes that no reader needs
-    for position in range(int(place * len(content)), int(place * len(content)) + 3):
+    for position in range(int(fraction * len(content)), int(fraction * len(content)) + 3):
         content[position] ^= 0xFF
     file.write_bytes(content)
     store = copied()

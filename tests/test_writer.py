@@ -54,10 +54,10 @@ def test_tensorboard_gets_the_means(tmp_path):
     writer = MetricsWriter(tmp_path, None, build_sinks(("tensorboard",), tmp_path, description))
     writer.write("evaluation", 3, metrics([0.25, 0.75]))
     writer.close()
-    found = {path.parent.name: path.read_bytes() for path in (tmp_path / "tensorboard").glob("*/events*")}
-    assert set(found) == {"0-seed0", "1-seed1"}
-    assert b"evaluation/loss" in found["1-seed1"]
-    assert np.float32(0.75).tobytes() in found["1-seed1"]
+    files = {path.parent.name: path.read_bytes() for path in (tmp_path / "tensorboard").glob("*/events*")}
+    assert set(files) == {"0-seed0", "1-seed1"}
+    assert b"evaluation/loss" in files["1-seed1"]
+    assert np.float32(0.75).tobytes() in files["1-seed1"]
 
 
 def test_count_zero_is_not_a_mean(tmp_path):

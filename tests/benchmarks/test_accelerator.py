@@ -65,13 +65,15 @@ def test_results_of_another_machine_are_left_alone(root, tmp_path):
 def test_a_step_is_measured(card, compute):
     training = card("training")
     case = training.BASE._replace(replicas=2, compute=compute)
-    found = training.measure(training.prepare_case(case, training.Size(1, 1, 1, 8, 2, 4, 2)))
-    assert found["ms"] > 0
-    assert found["compile s"] > 0
-    assert found["fits"]
+    measurement = training.measure(training.prepare_case(case, training.Size(1, 1, 1, 8, 2, 4, 2)))
+    assert measurement["ms"] > 0
+    assert measurement["compile s"] > 0
+    assert measurement["fits"]
     forward = 2 * 8 * (8 * 8 * (4 + 2 * 4) + 8 * 8 + 2 * 7 * 8) + 2 * 2 * 2 * 4 * 4 * (8 + 8)
-    assert found["GFLOP a step"] == pytest.approx((1 + 2 * 3) * forward / 1e9, rel=0.2)  # attention's unused weights
-    assert found["of peak"] is None  # no list of chips has this machine
+    assert measurement["GFLOP a step"] == pytest.approx(
+        (1 + 2 * 3) * forward / 1e9, rel=0.2
+    )  # attention's unused weights
+    assert measurement["of peak"] is None  # no list of chips has this machine
 
 
 def test_the_first_cases_differ_from_the_base_in_one_choice(card):
@@ -149,19 +151,19 @@ def test_a_check_that_fails_is_a_result(card, records, monkeypatch):
     monkeypatch.setattr(checks, "_gradient", lambda kind: 1 / 0)
     monkeypatch.setattr(checks, "_blocks", lambda: {"ok": True})
     checks.run(records)
-    found = {line["case"]: line for line in records.lines()}
-    assert not found["products float32"]["ok"]
-    assert found["gradient bert float32"] == {
+    lines = {line["case"]: line for line in records.lines()}
+    assert not lines["products float32"]["ok"]
+    assert lines["gradient bert float32"] == {
         "part": "checks", "case": "gradient bert float32", "ok": False, "error": "ZeroDivisionError: division by zero",
     }  # fmt: skip
-    assert found["strings of the grammar"]["ok"]
+    assert lines["strings of the grammar"]["ok"]
 
 
 def test_a_gradient_that_is_no_number_is_no_success(card, monkeypatch):
     checks = card("checks")
     assert checks._attention(8, "keys", True, 4)["ok"]
     errors = iter([1e-3, float("nan"), 1e-3, 1e-3, 1e-3])
-    monkeypatch.setattr(checks, "relative_error", lambda found, right: next(errors))
+    monkeypatch.setattr(checks, "relative_error", lambda result, right: next(errors))
     assert not checks._attention(8, "keys", True, 4)["ok"]
 
 

@@ -33,27 +33,27 @@ def experiment(load_config_file):
     return convert
 
 
-def places(config, path=()):
+def fields(config, path=()):
     """Yields the place of every value of a ConfigDict: the dict that holds it, its key and its whole path."""
     for key in config:
         value = config.get(key)
         if isinstance(value, ConfigDict):
-            yield from places(value, (*path, key))
+            yield from fields(value, (*path, key))
         else:
             yield config, key, (*path, key)
 
 
-def check_places(config):
+def check_fields(config):
     """Gives every place a value of its own, and finds each there afterwards: no override changes another place."""
     assert config.is_locked
     given = {}
-    for number, (owner, key, path) in enumerate(places(config)):
+    for number, (owner, key, path) in enumerate(fields(config)):
         kind = owner.get_type(key)
         if kind in (int, float, str, tuple):
             given[path] = (number,) if kind is tuple else kind(number)
             owner[key] = given[path]
     assert len(given) > 50
-    assert {path: owner[key] for owner, key, path in places(config) if path in given} == given
+    assert {path: owner[key] for owner, key, path in fields(config) if path in given} == given
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def check_variant(load_config_file, experiment, tmp_path):
     """Checks that a variant is locked, valid, named after itself, and draws each of its strategies somewhere."""
 
     def check(name: str, variant: str) -> None:
-        check_places(load_config_file(name).get_config(variant))
+        check_fields(load_config_file(name).get_config(variant))
         config = experiment(name, variant)
         assert config.name == "-".join(filter(None, (name, variant)))
         foresee_runs(config, stored_steps(config, tmp_path))
@@ -106,8 +106,8 @@ def trace_chunks():
 
     def check(config: Config) -> None:
         teaching, learning = config.teacher_training, config.student_training
-        own = (teaching.optimizer, teaching.batch_size, False)
-        trace(config.task, config.teacher, None, own, min(2, 1 + len(teaching.extra_seeds)), False)
+        teacher_training = (teaching.optimizer, teaching.batch_size, False)
+        trace(config.task, config.teacher, None, teacher_training, min(2, 1 + len(teaching.extra_seeds)), False)
         training = (learning.optimizer, learning.batch_size, learning.shared_batches)
         replicas = min(2, len(learning.seeds) * len(learning.learning_rates))
         # Students of the labels are a part of these.
@@ -156,8 +156,8 @@ def check_foreseen_runs(experiment, tmp_path, monkeypatch):
     """
 
     def check(name: str, variant: str) -> None:
-        whole = experiment(name, variant)
-        for config in (whole, *variants_of(whole).values()):
+        base = experiment(name, variant)
+        for config in (base, *variants_of(base).values()):
             stored = config.teacher_training.checkpoints
             foreseen = foresee_runs(config, stored)
             for steps in (stored[:4], [stored[0]] * 4):

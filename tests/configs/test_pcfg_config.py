@@ -36,7 +36,7 @@ def test_paper_has_the_papers_sizes(experiment):
 def test_variants_need_no_plateau_of_a_teacher_of_their_own(experiment, variant):
     """Teachers on other grammars may show none, and a run of hours would end there."""
     config = experiment("pcfg", variant)
-    variants = [config.variant(key, name) for key, found in config.ablations.items() for name in found.variants]
+    variants = [config.variant(key, name) for key, ablation in config.ablations.items() for name in ablation.variants]
     assert len(variants) == 5
     assert {s.selection.kind for other in variants for s in other.strategies.values()} == {"final", "auto"}
 

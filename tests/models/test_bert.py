@@ -244,12 +244,15 @@ def test_returned_weights_reproduce_the_attention_output(params, inputs):
     batch, length = inputs["tokens"].shape
     x = np.asarray(jax.random.normal(jax.random.key(0), (WIDTH, batch * length)))
     bias = key_bias(inputs["valid"], inputs["selected"], False)
-    own = params["layers_1"]["attention"]
-    out, weights = SelfAttention(HEADS, 0.0, (batch, length)).apply({"params": own}, x, bias, True)
-    v = np.asarray(own["value"]["kernel"]).T @ x + np.asarray(own["value"]["bias"])[:, None]
+    attention_params = params["layers_1"]["attention"]
+    out, weights = SelfAttention(HEADS, 0.0, (batch, length)).apply({"params": attention_params}, x, bias, True)
+    v = np.asarray(attention_params["value"]["kernel"]).T @ x + np.asarray(attention_params["value"]["bias"])[:, None]
     v = v.reshape(HEADS, WIDTH // HEADS, batch, length)
     mixed = np.einsum("bhqk,hcbk->hcbq", weights, v).reshape(WIDTH, -1)
-    expected = np.asarray(own["output"]["kernel"]).T @ mixed + np.asarray(own["output"]["bias"])[:, None]
+    expected = (
+        np.asarray(attention_params["output"]["kernel"]).T @ mixed
+        + np.asarray(attention_params["output"]["bias"])[:, None]
+    )
     np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
@@ -305,18 +308,18 @@ def test_dropout_preserves_expectations(params, inputs):
     batch, length = inputs["tokens"].shape
     x = jax.random.normal(jax.random.key(0), (WIDTH, batch * length))
     bias = key_bias(inputs["valid"], inputs["selected"], True)
-    own = {"params": params["layers_0"]["attention"]}
+    variables = {"params": params["layers_0"]["attention"]}
 
     def embeddings(key):
         return model(DROPOUT).apply(params, inputs, key)[1]["hidden"][0]
 
     def attended(key):
         layer = SelfAttention(HEADS, DROPOUT.dropout, (batch, length))
-        return layer.apply(own, x, bias, False, rngs={"dropout": key})[0]
+        return layer.apply(variables, x, bias, False, rngs={"dropout": key})[0]
 
     expected = (
         model().apply(params, inputs)[1]["hidden"][0],
-        SelfAttention(HEADS, 0.0, (batch, length)).apply(own, x, bias, True)[0],
+        SelfAttention(HEADS, 0.0, (batch, length)).apply(variables, x, bias, True)[0],
     )
     draws = 400
     for sample, mean in zip((embeddings, attended), expected, strict=True):

@@ -299,9 +299,9 @@ def test_initial_parameters(inputs):
 )
 def test_shapes_and_number_of_parameters(config, last_only, inputs):
     width, layers, heads = config.model_width, config.num_layers, config.num_heads
-    whole, classes = model(config, last_only), VOCABULARY if config.tied_head else CLASSES
-    params = jax.eval_shape(whole.init, jax.random.key(0), inputs)
-    logits, intermediates = jax.eval_shape(whole.apply, params, inputs)
+    network, classes = model(config, last_only), VOCABULARY if config.tied_head else CLASSES
+    params = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    logits, intermediates = jax.eval_shape(network.apply, params, inputs)
     asked = 1 if last_only else LENGTH
     assert logits.shape == ((4, classes) if last_only else (4, LENGTH, classes))
     streams = [(4, LENGTH, width)] * layers + [(4, asked, width)]
@@ -366,9 +366,9 @@ def test_dropout_needs_a_key_and_follows_it(params, inputs, full):
     np.testing.assert_array_equal(one[0], again[0])
     assert jnp.abs(one[0] - other[0]).max() > 0.1
     embeddings, first = (np.asarray(h) for h in one[1]["hidden"][:2])
-    whole = np.asarray(full[1]["hidden"][0])
+    undropped = np.asarray(full[1]["hidden"][0])
     kept = embeddings != 0
     assert abs(kept.mean() - 0.7) < 5 * (0.3 * 0.7 / kept.size) ** 0.5
-    np.testing.assert_allclose(embeddings[kept], whole[kept] / 0.7, rtol=1e-5)
+    np.testing.assert_allclose(embeddings[kept], undropped[kept] / 0.7, rtol=1e-5)
     untouched = (first == embeddings).mean()  # both residual sums dropped: 0.3 * 0.3
     assert abs(untouched - 0.09) < 0.02

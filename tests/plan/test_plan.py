@@ -70,9 +70,9 @@ def test_bytes_on_a_device_are_those_of_placed_arrays(smoke, mesh, split):
     real = sweep.init(jax.device_put(np.arange(2, dtype=np.int32), state.step.sharding))
     shards = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(real)]
     assert bytes_on_a_device(state) == sum(shards)
-    whole = 3 * sum(leaf.size * 4 for leaf in jax.tree.leaves(teacher.checkpoints)) // 3
+    nbytes = 3 * sum(leaf.size * 4 for leaf in jax.tree.leaves(teacher.checkpoints)) // 3
     parts = mesh[2] if split == "sharded" else 1
-    assert bytes_on_a_device(teacher.checkpoints) == pytest.approx(whole / parts, rel=0.05)  # small biases stay whole
+    assert bytes_on_a_device(teacher.checkpoints) == pytest.approx(nbytes / parts, rel=0.05)  # small biases stay whole
 
 
 def test_given_checkpoints_are_counted_and_found_ones_added(smoke):
@@ -184,19 +184,19 @@ def test_the_disk_of_a_plan_holds_the_kept_checkpoints_of_teachers_and_students(
         kept["teacher"] += bytes_in(open_trajectory(config, workdir, seed), teacher_shape(config))
     for run in (record.description for record in read_students(workdir)):
         kept["students"] += bytes_in(open_checkpoints(workdir, run), students_shape(config, len(run.replicas)))
-    for part, found in kept.items():
+    for part, nbytes in kept.items():
         stages = [stage for stage in plan.stages if stage.name.startswith(part)]
         saved = {program.name: program.saved for program in plan.programs}
         states = sum(KEPT_STATES * saved[stage.name] * len(stage.runs) for stage in stages)
-        assert sum(stage.disk for stage in stages) == pytest.approx(SAFETY * (found + states), rel=1e-3)
-        assert found > 0
+        assert sum(stage.disk for stage in stages) == pytest.approx(SAFETY * (nbytes + states), rel=1e-3)
+        assert nbytes > 0
 
 
 def bytes_in(store, like):
     """Returns the bytes of all arrays in a store."""
-    found = sum(leaf.nbytes for step in store.steps() for leaf in jax.tree.leaves(store.restore(step, like)))
+    nbytes = sum(leaf.nbytes for step in store.steps() for leaf in jax.tree.leaves(store.restore(step, like)))
     store.close()
-    return found
+    return nbytes
 
 
 @pytest.mark.parametrize(

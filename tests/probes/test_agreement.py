@@ -35,8 +35,8 @@ def table(seed, classes=7):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(classes, classes)), jnp.float32)
 
 
-def measure(task, model, params, teacher_params, own=False, config=CONFIG):
-    function = functools.partial(agreement_with_own if own else agreement, task, model, model, config)
+def measure(task, model, params, teacher_params, paired=False, config=CONFIG):
+    function = functools.partial(agreement_with_own if paired else agreement, task, model, model, config)
     return jax.jit(function)(params, teacher_params, jnp.int32(1))
 
 
@@ -64,28 +64,32 @@ def expected(task, params, teacher_params):
 
 def test_several_students_of_one_teacher_place_by_place(task):
     students = [table(1), table(2), 0.1 * table(1)]
-    found = measure(task, ByToken(), jnp.stack(students), table(3))
+    agreements = measure(task, ByToken(), jnp.stack(students), table(3))
     for row, student in enumerate(students):
         same, divergence, count = expected(task, student, table(3))
-        assert ratio(found.same)[row] == pytest.approx(same, abs=1e-6)
-        assert ratio(found.divergence)[row] == pytest.approx(divergence, rel=1e-4)
-        assert found.same.count[row] == found.divergence.count[row] == count
+        assert ratio(agreements.same)[row] == pytest.approx(same, abs=1e-6)
+        assert ratio(agreements.divergence)[row] == pytest.approx(divergence, rel=1e-4)
+        assert agreements.same.count[row] == agreements.divergence.count[row] == count
 
 
 def test_a_teacher_for_each_student(task):
     students, teachers = jnp.stack([table(1), table(2)]), jnp.stack([table(3), table(4)])
-    found = measure(task, ByToken(), students, teachers, own=True)
+    agreements = measure(task, ByToken(), students, teachers, paired=True)
     for row in range(2):
         one = measure(task, ByToken(), students[row : row + 1], teachers[row])
-        jax.tree.map(lambda all_, alone, r=row: np.testing.assert_allclose(all_[r], alone[0], rtol=1e-5), found, one)
-    crossed = measure(task, ByToken(), students, teachers[::-1], own=True)
-    assert not np.allclose(found.divergence.sum, crossed.divergence.sum)
+        jax.tree.map(
+            lambda all_, alone, r=row: np.testing.assert_allclose(all_[r], alone[0], rtol=1e-5), agreements, one
+        )
+    crossed = measure(task, ByToken(), students, teachers[::-1], paired=True)
+    assert not np.allclose(agreements.divergence.sum, crossed.divergence.sum)
 
 
 def test_a_model_agrees_with_itself_entirely(task):
-    found = measure(task, ByToken(), jnp.stack([table(1), 3 * table(2)]), jnp.stack([table(1), 3 * table(2)]), own=True)
-    np.testing.assert_array_equal(ratio(found.same), [1, 1])
-    np.testing.assert_allclose(ratio(found.divergence), [0, 0], atol=1e-6)
+    agreements = measure(
+        task, ByToken(), jnp.stack([table(1), 3 * table(2)]), jnp.stack([table(1), 3 * table(2)]), paired=True
+    )
+    np.testing.assert_array_equal(ratio(agreements.same), [1, 1])
+    np.testing.assert_allclose(ratio(agreements.divergence), [0, 0], atol=1e-6)
 
 
 def test_divergence_by_hand_and_from_the_teacher():
@@ -93,11 +97,11 @@ def test_divergence_by_hand_and_from_the_teacher():
     parity = ParityTask(ParityTaskConfig("parity", 4, 2, "first", 0))
     teacher = jnp.log(jnp.array([[0.75, 0.25]] * 2))
     students = jnp.log(jnp.array([[[0.5, 0.5]] * 2, [[0.25, 0.75]] * 2]))
-    found = measure(parity, ByFirst(), students, teacher)
+    agreements = measure(parity, ByFirst(), students, teacher)
     uniform = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    np.testing.assert_allclose(ratio(found.divergence), [uniform, math.log(3) / 2], rtol=1e-5)
-    np.testing.assert_array_equal(ratio(found.same), [1, 0])  # the first of equal classes is the most likely
-    assert (found.same.count == 48).all()  # one prediction for each input
+    np.testing.assert_allclose(ratio(agreements.divergence), [uniform, math.log(3) / 2], rtol=1e-5)
+    np.testing.assert_array_equal(ratio(agreements.same), [1, 0])  # the first of equal classes is the most likely
+    assert (agreements.same.count == 48).all()  # one prediction for each input
 
 
 @pytest.mark.parametrize("name", ["num_batches", "batch_size"])

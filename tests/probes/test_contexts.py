@@ -38,9 +38,9 @@ PICTURES = {
 
 @pytest.mark.parametrize(("masked", "position"), PICTURES)
 def test_contexts_as_pictures(masked, position):
-    found = contexts(place_of(position), (2, 3, 4), masked)
-    assert found.shape == (7, 1, 8)
-    assert found[:, 0].tolist() == rows(PICTURES[masked, position])
+    context_rows = contexts(place_of(position), (2, 3, 4), masked)
+    assert context_rows.shape == (7, 1, 8)
+    assert context_rows[:, 0].tolist() == rows(PICTURES[masked, position])
 
 
 def context_by_definition(tokens, length, i, n, measure, masked):
@@ -70,12 +70,12 @@ def places(task):
 @pytest.mark.parametrize("masked", [True, False])
 def test_contexts_follow_the_definitions(places, masked):
     grams = (2, 3, 5, 8, 30)
-    found = np.asarray(contexts(places, grams, masked))
+    context_rows = np.asarray(contexts(places, grams, masked))
     names = [("full", 2), *(("robust", n) for n in grams), *(("close", n) for n in grams)]
     for p, (tokens, valid, position) in enumerate(zip(*map(np.asarray, places), strict=True)):
         for c, (measure, n) in enumerate(names):
             expected = context_by_definition(tokens.tolist(), valid.sum() - 1, position, n, measure, masked)
-            assert found[c, p].tolist() == expected, (measure, n, position)
+            assert context_rows[c, p].tolist() == expected, (measure, n, position)
 
 
 def test_places_are_terminals_and_every_terminal_is_as_likely(task):
@@ -124,10 +124,10 @@ def test_what_a_next_token_model_reads():
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_equal_contexts_are_one_and_shorter_ones_come_first(places, masked):
-    found = contexts(places, (2, 3), masked).reshape(-1, places.tokens.shape[1])
-    needed = num_tokens(found, masked)
-    once = jax.jit(distinct)(found, needed)
-    all_rows, total = np.asarray(found), int(once.total)
+    context_rows = contexts(places, (2, 3), masked).reshape(-1, places.tokens.shape[1])
+    needed = num_tokens(context_rows, masked)
+    once = jax.jit(distinct)(context_rows, needed)
+    all_rows, total = np.asarray(context_rows), int(once.total)
     assert total == len(np.unique(all_rows, axis=0)) < len(all_rows)
     chosen = all_rows[np.asarray(once.row)[:total]]
     np.testing.assert_array_equal(chosen[np.asarray(once.slot)], all_rows)
@@ -152,11 +152,11 @@ def test_padded_lengths_are_the_best_of_all_choices(count):
     def padded(lengths):
         return sum(p * min(bound for bound in lengths if bound >= length) for length, p in distribution.items())
 
-    found = padded_lengths(distribution, count)
-    assert list(found) == sorted(set(found))
-    assert found[-1] == 14
+    lengths = padded_lengths(distribution, count)
+    assert list(lengths) == sorted(set(lengths))
+    assert lengths[-1] == 14
     others = itertools.combinations(list(distribution)[:-1], min(count, 7) - 1)
-    assert padded(found) == pytest.approx(min(padded((*other, 14)) for other in others))
+    assert padded(lengths) == pytest.approx(min(padded((*other, 14)) for other in others))
 
 
 @pytest.mark.parametrize(("needed", "taken"), [(1, 3), (3, 3), (4, 7), (7, 7), (8, 9), (9, 9)])

@@ -52,36 +52,36 @@ def monomials():
 
 
 def test_a_predictor_of_one_coordinate_correlates_with_it_alone(monomials):
-    (found,) = measure(lambda x: 0.5 + 0.3 * x[:, 1], monomials)
+    (coefficients,) = measure(lambda x: 0.5 + 0.3 * x[:, 1], monomials)
     expected = [0.3 if member == (1,) else 0.0 for member in monomials.members]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(coefficients, expected, atol=1e-5)
 
 
 def test_a_predictor_of_the_parity_correlates_with_the_whole_support_alone(monomials):
-    (found,) = measure(lambda x: 0.5 - 0.45 * x[:, 0] * x[:, 1] * x[:, 2], monomials)
+    (coefficients,) = measure(lambda x: 0.5 - 0.45 * x[:, 0] * x[:, 1] * x[:, 2], monomials)
     expected = [0.45 if member == SUPPORT else 0.0 for member in monomials.members]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(coefficients, expected, atol=1e-5)
 
 
 def test_a_predictor_of_the_majority_has_the_majoritys_fourier_coefficients(monomials):
     """Maj(x1, x2, x3) = (x1 + x2 + x3 - x1 x2 x3) / 2 (O'Donnell, Analysis of Boolean Functions, section 1.1)."""
-    (found,) = measure(lambda x: 0.5 + 0.4 * jnp.sign(x[:, 0] + x[:, 1] + x[:, 2]), monomials)
+    (coefficients,) = measure(lambda x: 0.5 + 0.4 * jnp.sign(x[:, 0] + x[:, 1] + x[:, 2]), monomials)
     inside = {(0,): 0.2, (1,): 0.2, (2,): 0.2, SUPPORT: 0.2}
-    np.testing.assert_allclose(found, [inside.get(member, 0.0) for member in monomials.members], atol=1e-5)
+    np.testing.assert_allclose(coefficients, [inside.get(member, 0.0) for member in monomials.members], atol=1e-5)
 
 
 def test_several_models_at_once_are_measured_each_for_itself(monomials):
-    found = measure(lambda x: 0.5 + 0.3 * x[:, 1], monomials, scales=(1.0, 0.5, 0.0))
+    coefficients = measure(lambda x: 0.5 + 0.3 * x[:, 1], monomials, scales=(1.0, 0.5, 0.0))
     column = monomials.members.index((1,))
-    np.testing.assert_allclose(found[:, column], [0.3, 0.15, 0.0], atol=1e-5)
+    np.testing.assert_allclose(coefficients[:, column], [0.3, 0.15, 0.0], atol=1e-5)
 
 
 def test_a_constant_predictor_correlates_with_nothing_beyond_the_noise_of_the_sample(monomials):
     task = build_task(ParityTaskConfig("parity", DIMENSION, 3, "first", 0))
     membership = jnp.asarray(monomials.membership(DIMENSION))
     model = Predictor(lambda x: 0.9 + 0 * x[:, 0])
-    found = np.asarray(correlations(task, model, CONFIG, membership, jnp.ones(1), jnp.int32(3)))
-    assert 0 < found.max() < 0.9 * 5 / math.sqrt(CONFIG.num_inputs)
+    coefficients = np.asarray(correlations(task, model, CONFIG, membership, jnp.ones(1), jnp.int32(3)))
+    assert 0 < coefficients.max() < 0.9 * 5 / math.sqrt(CONFIG.num_inputs)
 
 
 def test_every_subset_of_the_support_and_the_asked_number_off_it(monomials):
@@ -102,8 +102,10 @@ def test_where_there_are_fewer_sets_off_the_support_all_are_taken():
 
 
 def test_each_feature_is_a_group_of_its_own():
-    found = choose_monomials(((0, 1), (4, 5)), (0, 1, 2, 3, 4, 5), 8, CONFIG, seed=0)
-    by_group = {g: [m for m, group in zip(found.members, found.groups, strict=True) if group == g] for g in (0, 1)}
+    monomials = choose_monomials(((0, 1), (4, 5)), (0, 1, 2, 3, 4, 5), 8, CONFIG, seed=0)
+    by_group = {
+        g: [m for m, group in zip(monomials.members, monomials.groups, strict=True) if group == g] for g in (0, 1)
+    }
     assert by_group == {0: [(0,), (1,), (0, 1)], 1: [(4,), (5,), (4, 5)]}
 
 
@@ -121,7 +123,7 @@ def test_coordinates_outside_the_support_are_interchangeable():
     members = [(j,) for j in range(DIMENSION)]
     membership = jnp.eye(DIMENSION)
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, moved)
-    found = np.asarray(correlations(AllInputs(), model, CONFIG, membership, both, jnp.int32(0)))
-    assert len(members) == found.shape[1]
-    assert found.max() > 1e-3
-    np.testing.assert_allclose(found[1], found[0][order], atol=1e-5)
+    coefficients = np.asarray(correlations(AllInputs(), model, CONFIG, membership, both, jnp.int32(0)))
+    assert len(members) == coefficients.shape[1]
+    assert coefficients.max() > 1e-3
+    np.testing.assert_allclose(coefficients[1], coefficients[0][order], atol=1e-5)

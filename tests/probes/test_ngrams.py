@@ -49,11 +49,11 @@ class Looks:
 
     def apply(self, params, inputs):
         length = inputs["tokens"].shape[1]
-        place = inputs["asked"] if "selected" in inputs else inputs["asked"] + 1
+        position = inputs["asked"] if "selected" in inputs else inputs["asked"] + 1
         seen = jnp.where(inputs["valid"], inputs["tokens"], NOTHING)
-        logits = jnp.zeros((*place.shape, VOCABULARY))
+        logits = jnp.zeros((*position.shape, VOCABULARY))
         for offset, weight in zip(params["offsets"], params["weights"], strict=True):
-            j = place + offset
+            j = position + offset
             token = jnp.take_along_axis(seen, jnp.clip(j, 0, length - 1), axis=1)
             token = jnp.where((j >= 0) & (j < length), token, NOTHING)
             logits = logits + weight * jnp.asarray(TABLE)[token]
@@ -102,7 +102,7 @@ def expected_of_looks(task, offsets):
     """M_robust and M_close of ``Looks``, by the definitions, one place at a time."""
     places, masked = places_of(task)
     hidden_row = MASK if masked else NOTHING
-    found = np.zeros((2, len(GRAMS), len(places[2])))
+    distances = np.zeros((2, len(GRAMS), len(places[2])))
     for p, (tokens, valid, i) in enumerate(zip(*places, strict=True)):
         logits = functools.partial(looked_up, tokens, valid.sum() - 1, i, offsets, hidden_row=hidden_row)
         full = logits(lambda _: True)
@@ -112,8 +112,8 @@ def expected_of_looks(task, offsets):
                 robust, close = logits(lambda d, gram=gram: d not in gram), logits(lambda d, gram=gram: d in gram)
             else:
                 robust, close = logits(lambda d, n=n: d <= -n or d == -1), logits(lambda d, n=n: d > -n)
-            found[:, g, p] = distance(full, robust), distance(full, close)
-    return found
+            distances[:, g, p] = distance(full, robust), distance(full, close)
+    return distances
 
 
 # Where a model looks, and the n of 2 to 7 for which its M_robust, and its M_close, are 0.
@@ -141,10 +141,10 @@ NEXT_TOKEN = {
 @pytest.mark.parametrize("kind", ["masked", "next token"])
 def test_models_that_look_at_some_neighbours(task, next_token, kind):
     task, zeros = (task, MASKED) if kind == "masked" else (next_token, NEXT_TOKEN)
-    all_found = measure(task, Looks(), stacked(*[looking(*offsets) for offsets in zeros]))
-    for (offsets, zero), found in zip(zeros.items(), all_found, strict=True):
-        np.testing.assert_allclose(found, expected_of_looks(task, offsets), atol=1e-5, err_msg=str(offsets))
-        for measured, where in zip(found, zero, strict=True):
+    all_distances = measure(task, Looks(), stacked(*[looking(*offsets) for offsets in zeros]))
+    for (offsets, zero), distances in zip(zeros.items(), all_distances, strict=True):
+        np.testing.assert_allclose(distances, expected_of_looks(task, offsets), atol=1e-5, err_msg=str(offsets))
+        for measured, where in zip(distances, zero, strict=True):
             assert [n for g, n in enumerate(GRAMS) if measured[g].max() < 1e-6] == where, offsets
             assert all(measured[g].max() > 0.1 for g, n in enumerate(GRAMS) if n not in where)
 
@@ -156,9 +156,9 @@ def test_bos_is_never_hidden(task, next_token):
 
 def test_distances_are_between_0_and_1_and_reach_1(task):
     """Certain of different tokens with and without the neighbour: half of the L1 distance is 1, not 2."""
-    (found,) = measure(task, Looks(), stacked(looking(-1, scale=1e3)))
-    assert found.min() >= 0
-    assert found.max() == pytest.approx(1, abs=1e-6)
+    (distances,) = measure(task, Looks(), stacked(looking(-1, scale=1e3)))
+    assert distances.min() >= 0
+    assert distances.max() == pytest.approx(1, abs=1e-6)
 
 
 def test_models_are_measured_each_for_itself(task):
@@ -166,26 +166,26 @@ def test_models_are_measured_each_for_itself(task):
     together = measure(task, Looks(), stacked(*each))
     assert together.shape == (2, 2, len(GRAMS), 80)
     alone = jax.jit(functools.partial(ngram_distances, task, Looks(), CONFIG))
-    for params, found in zip(each, together, strict=True):
-        np.testing.assert_allclose(found, alone(stacked(params), jnp.int32(5))[0], atol=1e-6)
+    for params, distances in zip(each, together, strict=True):
+        np.testing.assert_allclose(distances, alone(stacked(params), jnp.int32(5))[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [7, 1000])
 def test_the_batch_size_changes_nothing(task, batch_size):
     other = dataclasses.replace(CONFIG, batch_size=batch_size)
-    (found,) = measure(task, Looks(), stacked(looking(-2, 1)), other)
-    np.testing.assert_allclose(found, expected_of_looks(task, (-2, 1)), atol=1e-5)
+    (distances,) = measure(task, Looks(), stacked(looking(-2, 1)), other)
+    np.testing.assert_allclose(distances, expected_of_looks(task, (-2, 1)), atol=1e-5)
 
 
 def test_percentiles_over_places(task):
     config = dataclasses.replace(CONFIG, percentiles=(10, 50, 100))
     params = stacked(looking(-2, 1), looking(-2, 1, scale=0.5))
-    found = jax.jit(functools.partial(ngram_percentiles, task, Looks(), config))(params, jnp.int32(5))
+    percentiles = jax.jit(functools.partial(ngram_percentiles, task, Looks(), config))(params, jnp.int32(5))
     distances = measure(task, Looks(), params)
-    assert found.shape == (2, 2, len(GRAMS), 3)
-    np.testing.assert_allclose(found[..., 1], np.median(distances, axis=-1), atol=1e-6)
-    np.testing.assert_allclose(found[..., 2], distances.max(-1), atol=1e-6)
-    np.testing.assert_allclose(found[..., 0], np.percentile(distances, 10, axis=-1), atol=1e-5)
+    assert percentiles.shape == (2, 2, len(GRAMS), 3)
+    np.testing.assert_allclose(percentiles[..., 1], np.median(distances, axis=-1), atol=1e-6)
+    np.testing.assert_allclose(percentiles[..., 2], distances.max(-1), atol=1e-6)
+    np.testing.assert_allclose(percentiles[..., 0], np.percentile(distances, 10, axis=-1), atol=1e-5)
 
 
 # Transformers, one place at a time
@@ -198,7 +198,7 @@ FEW = dataclasses.replace(CONFIG, n=(2, 3, 6), num_sentences=6, num_positions=3,
 def one_at_a_time(task, probability, inputs_for):
     """M_robust and M_close: the whole strings with single tokens taken away, all positions asked."""
     (tokens, valid, position), masked = places_of(task, FEW)
-    found = np.zeros((2, len(FEW.n), len(position)))
+    distances = np.zeros((2, len(FEW.n), len(position)))
     for p, i in enumerate(position):
         length = valid[p].sum() - 1
 
@@ -213,8 +213,8 @@ def one_at_a_time(task, probability, inputs_for):
             else:
                 contexts = set(), set(range(i - n + 1, i - 1)), set(range(i - n + 1))
             full, robust, close = map(predict, contexts)
-            found[:, g, p] = 0.5 * np.abs(full - robust).sum(), 0.5 * np.abs(full - close).sum()
-    return found
+            distances[:, g, p] = 0.5 * np.abs(full - robust).sum(), 0.5 * np.abs(full - close).sum()
+    return distances
 
 
 def probability_of(model, params):
@@ -233,8 +233,8 @@ def test_bert_one_place_at_a_time(task, randomly, attend_to_selected):
         return {"tokens": np.where(selected, MASK, tokens), "valid": valid, "selected": selected}
 
     expected = one_at_a_time(task, probability_of(model, params), inputs_for)
-    (found,) = measure(task, model, jax.tree.map(lambda leaf: leaf[None], params), FEW)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    (distances,) = measure(task, model, jax.tree.map(lambda leaf: leaf[None], params), FEW)
+    np.testing.assert_allclose(distances, expected, atol=1e-5)
     assert expected.min(axis=-1).max() > 1e-3  # every measure and n says something
 
 
@@ -247,8 +247,8 @@ def test_gpt2_one_place_at_a_time(next_token, randomly):
         return {"tokens": tokens, "valid": valid & ~np.isin(np.arange(len(tokens)), list(hidden))}
 
     expected = one_at_a_time(next_token, probability_of(model, params), inputs_for)
-    (found,) = measure(next_token, model, jax.tree.map(lambda leaf: leaf[None], params), FEW)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    (distances,) = measure(next_token, model, jax.tree.map(lambda leaf: leaf[None], params), FEW)
+    np.testing.assert_allclose(distances, expected, atol=1e-5)
     assert (expected[0, 0] == 0).all()  # n = 2 has only the token that stays
     assert expected.max(axis=-1)[1].min() > 1e-2
 

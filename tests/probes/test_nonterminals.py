@@ -97,8 +97,8 @@ def test_models_are_probed_each_for_itself(task):
     scales = jnp.array([1.0, 0.1])
     together = accuracy(Labelled(task), Tells(), scales, SHORT)
     alone = jax.jit(functools.partial(nonterminal_accuracy, Labelled(task), Tells(), SHORT))
-    for scale, found in zip(scales, together, strict=True):
-        np.testing.assert_allclose(found, alone(scale[None], jnp.int32(2))[0], atol=0.01)
+    for scale, accuracies in zip(scales, together, strict=True):
+        np.testing.assert_allclose(accuracies, alone(scale[None], jnp.int32(2))[0], atol=0.01)
     assert not np.allclose(*together)
 
 
@@ -110,8 +110,8 @@ def test_prediction_follows_the_formula():
     probe = ProbeParams(*[rng.normal(size=shape) for shape in shapes])
     states, lengths = rng.normal(size=(2, length, width)), (5, 3)
     valid = np.arange(length)[None] < np.array(lengths)[:, None]
-    found = predict(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (probe, states)), jnp.asarray(valid))
-    assert found.shape == (levels, 2, length, symbols)
+    logits = predict(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (probe, states)), jnp.asarray(valid))
+    assert logits.shape == (levels, 2, length, symbols)
     for j in range(levels):
         for b, end in enumerate(lengths):
             for i in range(end):
@@ -120,7 +120,7 @@ def test_prediction_follows_the_formula():
                     weight = np.exp([probe.positions[j, i, r] @ probe.positions[j, k, r] for k in range(end)])
                     for k in range(end):
                         total += weight[k] / weight.sum() * (states[b, k] @ probe.kernel[j, r])
-                np.testing.assert_allclose(found[j, b, i], total, atol=1e-4)
+                np.testing.assert_allclose(logits[j, b, i], total, atol=1e-4)
 
 
 def test_weights_stay_finite_where_padding_outweighs_a_string(task):
@@ -164,10 +164,10 @@ def test_transformers_of_both_kinds(task, next_token, randomly, kind):
         task, config = next_token, Gpt2Config("gpt2", 1, 2, 4, None, 2, 0.0, False, "concatenate")
         model = LinenModel(Gpt2(config, task.vocabulary, task.num_classes, task.length, False))
     params = randomly(model, task.sample(jax.random.key(0), 1).inputs)
-    found = accuracy(task, model, jax.tree.map(lambda leaf: leaf[None], params))
-    assert found.shape == (1, 2)
-    assert (found[0] > majority(task, CONFIG) + 0.05).all()  # tokens and positions alone tell something
-    assert (found <= 1).all()
+    accuracies = accuracy(task, model, jax.tree.map(lambda leaf: leaf[None], params))
+    assert accuracies.shape == (1, 2)
+    assert (accuracies[0] > majority(task, CONFIG) + 0.05).all()  # tokens and positions alone tell something
+    assert (accuracies <= 1).all()
 
 
 @pytest.mark.parametrize(

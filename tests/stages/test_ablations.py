@@ -110,11 +110,11 @@ def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
     assert np.all((teacher.ngrams.values >= 0) & (teacher.ngrams.values <= 1))
     assert teacher.agreement.top1[-1, 0] == 1  # the final teacher with itself
     assert teacher.agreement.divergence[-1, 0] == pytest.approx(0, abs=1e-6)
-    own = read_string_probes(workdir / "students" / "hard-24")
-    assert own.ngrams is not None
-    assert own.ngrams.steps.tolist() == [0, 12, 24]
-    assert own.ngrams.values.shape == (3, 4, 2, 2, 1)
-    untrained = own.ngrams.values[0]  # strategies by seeds: temperatures begin with the same students
+    student = read_string_probes(workdir / "students" / "hard-24")
+    assert student.ngrams is not None
+    assert student.ngrams.steps.tolist() == [0, 12, 24]
+    assert student.ngrams.values.shape == (3, 4, 2, 2, 1)
+    untrained = student.ngrams.values[0]  # strategies by seeds: temperatures begin with the same students
     np.testing.assert_array_equal(untrained[:2], untrained[2:])
     assert not np.array_equal(untrained[0], untrained[1])
     assert not (workdir / "students" / "peak-24" / "probes").exists()
@@ -150,15 +150,15 @@ def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
     adapt = adaptation(same, STRATEGIES["agree"], lambda: checkpoints, 3)
     assert adapt is not None
     assert adapt.measure is not None
-    found = adapt.measure(checkpoints)
-    np.testing.assert_array_equal(np.diag(found), 1)
+    shares = adapt.measure(checkpoints)
+    np.testing.assert_array_equal(np.diag(shares), 1)
     task = build_task(config.task)
     model = build_model(config.teacher, task)
     last = jax.tree.map(lambda leaf: leaf[2], checkpoints)
     held_out = AgreementConfig(config.evaluation.num_batches, config.evaluation.batch_size)
     one = agreement(task, model, model, held_out, checkpoints, last, np.int32(config.seed))
-    assert found.dtype == np.float64  # what a record of it holds too
-    np.testing.assert_array_equal(found[:, 2], np.float64(one.same.sum) / np.float64(one.same.count))
+    assert shares.dtype == np.float64  # what a record of it holds too
+    np.testing.assert_array_equal(shares[:, 2], np.float64(one.same.sum) / np.float64(one.same.count))
     crossing = adaptation(same, STRATEGIES["cross"], lambda: checkpoints, 3)
     assert crossing is not None
     assert crossing.measure is not None

@@ -47,34 +47,34 @@ def files(directory):
 
 
 @pytest.fixture
-def whole(tmp_path):
+def reference(tmp_path):
     """An undisturbed measurement."""
     return Measuring(tmp_path / "whole").run(Interrupt())
 
 
-def test_every_checkpoint_and_model_has_a_line(whole):
-    assert whole.loaded == list(STEPS)
-    assert whole.measured == ["thirds", "sevenths"] * 3
-    assert set(files(whole.directory)) == {"thirds.jsonl", "sevenths.jsonl", "result.json"}
-    lines = [json.loads(line) for line in files(whole.directory)["thirds.jsonl"].splitlines()]
+def test_every_checkpoint_and_model_has_a_line(reference):
+    assert reference.loaded == list(STEPS)
+    assert reference.measured == ["thirds", "sevenths"] * 3
+    assert set(files(reference.directory)) == {"thirds.jsonl", "sevenths.jsonl", "result.json"}
+    lines = [json.loads(line) for line in files(reference.directory)["thirds.jsonl"].splitlines()]
     assert [(line["step"], line["replica"]) for line in lines] == [(s, r) for s in STEPS for r in (0, 1)]
     assert [line["value"] for line in lines[:2]] == [np.float32(0.1).item() / 3, np.float32(0.7).item() / 3]
 
 
 @pytest.mark.parametrize("looks", range(1, 7))
-def test_who_is_stopped_goes_on_from_there_with_equal_results(interrupt_at, whole, tmp_path, looks):
+def test_who_is_stopped_goes_on_from_there_with_equal_results(interrupt_at, reference, tmp_path, looks):
     stopped = Measuring(tmp_path / "parts")
     with pytest.raises(Interrupted, match=f"SIGTERM: {looks} of 6 measurements are kept"):
         stopped.run(interrupt_at(looks))
     assert set(files(stopped.directory)) == {KEPT}
     again = Measuring(stopped.directory).run(Interrupt())
     assert len(stopped.measured) == looks
-    assert stopped.measured + again.measured == whole.measured
+    assert stopped.measured + again.measured == reference.measured
     assert again.loaded == list(STEPS[2 * (looks // 2) :])  # of the groups in which something was left to measure
-    assert files(again.directory) == files(whole.directory)
+    assert files(again.directory) == files(reference.directory)
 
 
-def test_half_a_line_of_a_killed_process_is_measured_again(interrupt_at, whole, tmp_path):
+def test_half_a_line_of_a_killed_process_is_measured_again(interrupt_at, reference, tmp_path):
     stopped = Measuring(tmp_path / "parts")
     with pytest.raises(Interrupted):
         stopped.run(interrupt_at(3))
@@ -82,16 +82,16 @@ def test_half_a_line_of_a_killed_process_is_measured_again(interrupt_at, whole, 
     path.write_text(path.read_text()[:-9])
     again = Measuring(stopped.directory).run(Interrupt())
     assert len(again.measured) == 6 - 2
-    assert files(again.directory) == files(whole.directory)
+    assert files(again.directory) == files(reference.directory)
 
 
-def test_what_was_kept_of_other_models_is_measured_anew(interrupt_at, whole, tmp_path):
+def test_what_was_kept_of_other_models_is_measured_anew(interrupt_at, reference, tmp_path):
     stopped = Measuring(tmp_path / "parts", identity="another")
     with pytest.raises(Interrupted):
         stopped.run(interrupt_at(3))
     again = Measuring(stopped.directory).run(Interrupt())
-    assert again.measured == whole.measured
-    assert files(again.directory) == files(whole.directory)
+    assert again.measured == reference.measured
+    assert files(again.directory) == files(reference.directory)
 
 
 def test_processes_stop_together_and_go_on_where_the_first_is(tmp_path, monkeypatch):

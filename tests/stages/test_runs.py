@@ -91,13 +91,13 @@ def test_all_runs_are_foreseen_where_no_checkpoint_depends_on_the_teacher(config
 def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_find_them_in_the_same_way(config):
     """The phase may turn out to be at step 8, where ``early`` is: these may be one run, but nobody knows yet."""
     phase = dataclasses.replace(STRATEGIES["early"], selection=SelectionConfig("phase", None, None, None, None))
-    found = {
+    strategies = {
         "early": STRATEGIES["early"],
         "phase": phase,
         "soft": dataclasses.replace(phase, label="S", temperature=1.0, budgets=(16,)),
         "long": dataclasses.replace(phase, duration=8),
     }
-    runs = foresee_runs(dataclasses.replace(config, strategies=found), [8, 32])
+    runs = foresee_runs(dataclasses.replace(config, strategies=strategies), [8, 32])
     assert {(run.budget, run.strategies): len(run.replicas) for run in runs} == {
         (8, ("early",)): 2,
         (8, ("phase",)): 2,
@@ -126,5 +126,5 @@ def test_runs_differ_in_identity(config, workdir):
     assert len(set(identities)) == len(identities)
     other = dataclasses.replace(config.strategies["patient"], saturation=dataclasses.replace(RULE, min_gain=0.02))
     changed = dataclasses.replace(config, strategies=config.strategies | {"patient": other})
-    found = [run.identity for _, run in plan_runs(changed, workdir, Trajectory())]
-    assert [a == b for a, b in zip(identities, found, strict=True)] == [True] * 6 + [False]
+    changed_identities = [run.identity for _, run in plan_runs(changed, workdir, Trajectory())]
+    assert [a == b for a, b in zip(identities, changed_identities, strict=True)] == [True] * 6 + [False]

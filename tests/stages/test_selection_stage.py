@@ -43,5 +43,5 @@ def test_points_of_a_transition_are_stored_checkpoints_that_are_what_they_are_ca
 
 def test_every_teacher_has_its_own_transition(smoke, workdir):
     select_checkpoints(smoke, workdir, range(500, 8001, 500))
-    found = read_json(workdir / "selection.json")["transitions"]
-    assert [(t["start"], t["middle"], t["end"]) for t in found] == [(2000, 3500, 4500), (3000, 4500, 5500)]
+    transitions = read_json(workdir / "selection.json")["transitions"]
+    assert [(t["start"], t["middle"], t["end"]) for t in transitions] == [(2000, 3500, 4500), (3000, 4500, 5500)]

@@ -39,9 +39,9 @@ def several(small, tmp_path_factory):
 def checkpoints(config, workdir, seed=None):
     """A trajectory's checkpoints by step, and what was measured with each."""
     store = open_trajectory(config, workdir, seed)
-    found = {step: (store.restore(step, teacher_shape(config)), store.metrics(step)) for step in store.steps()}
+    by_step = {step: (store.restore(step, teacher_shape(config)), store.metrics(step)) for step in store.steps()}
     store.close()
-    return found
+    return by_step
 
 
 def test_teacher_is_refused_without_the_disk_it_needs(tiny, tmp_path, monkeypatch, caplog):
@@ -112,7 +112,7 @@ def test_the_curves_of_a_given_teacher_are_copied_by_the_first_process_before_an
     training = dataclasses.replace(small.teacher_training, trajectory=trajectory, extra_seeds=())
     given, there = dataclasses.replace(small, teacher_training=training), []
 
-    def meet(place):
+    def meet(name):
         there.append({path.name for path in (tmp_path / "teacher").glob("*")})
 
     monkeypatch.setattr(teacher, "meet", meet)

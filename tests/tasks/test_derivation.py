@@ -37,8 +37,8 @@ def nodes_of(trees, row):
     ancestors, indices = trees.ancestors[row, :length], trees.indices[row, :length]
     levels, parents = [], []
     for depth in range(ancestors.shape[1]):
-        places, first = np.unique(indices[:, depth], return_index=True)
-        assert places.tolist() == list(range(len(places)))
+        nodes, first = np.unique(indices[:, depth], return_index=True)
+        assert nodes.tolist() == list(range(len(nodes)))
         assert np.all(np.isin(np.diff(indices[:, depth]), (0, 1)))  # left to right, one after the other
         levels.append(ancestors[first, depth])
         np.testing.assert_array_equal(ancestors[:, depth], levels[-1][indices[:, depth]])
@@ -91,11 +91,11 @@ def pooled_chi_square(observed, expected):
 )
 def test_lengths_are_distributed_as_they_should(name, root, batch_size, batches):
     exact = load_grammar(name, root).length_distribution()
-    found = collections.Counter(sample(name, root, batch_size, batches).length.tolist())
-    assert set(found) <= set(exact)
+    counts = collections.Counter(sample(name, root, batch_size, batches).length.tolist())
+    assert set(counts) <= set(exact)
     lengths = sorted(exact)
     total = batch_size * batches
-    p = pooled_chi_square([found[n] for n in lengths], [total * exact[n] for n in lengths])
+    p = pooled_chi_square([counts[n] for n in lengths], [total * exact[n] for n in lengths])
     assert p > SMALLEST_P
 
 
@@ -119,9 +119,9 @@ def test_rules_are_equally_likely(name, root, rows):
 def test_every_derivation_is_equally_likely():
     """Independent choices: two rules of the root, two of each of its three children, so 16 trees."""
     trees = sample("cfg3b", 10, 4096)
-    found = collections.Counter(tuple(rules_of(trees, row)) for row in range(4096))
-    assert len(found) == 16
-    assert scipy.stats.chisquare(list(found.values())).pvalue > SMALLEST_P
+    counts = collections.Counter(tuple(rules_of(trees, row)) for row in range(4096))
+    assert len(counts) == 16
+    assert scipy.stats.chisquare(list(counts.values())).pvalue > SMALLEST_P
 
 
 @pytest.mark.parametrize(("name", "root"), [("cfg3b", 10), ("cfg3b", 13), ("cfg3f", 10), ("cfg3f", 13)])

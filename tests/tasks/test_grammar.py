@@ -68,8 +68,8 @@ def test_length_distribution(name):
 def test_percentiles_of_the_paper(name):
     """Appendix D.4 states estimates; the variant's are 19 tokens off, these at most 3."""
     lengths = load_grammar(name).length_distribution()
-    found = [percentile(lengths, level) for level in (0.25, 0.5, 0.75, 0.95)]
-    np.testing.assert_allclose(found, DATA["length_percentiles"][name]["paper"], atol=3)
+    percentiles = [percentile(lengths, level) for level in (0.25, 0.5, 0.75, 0.95)]
+    np.testing.assert_allclose(percentiles, DATA["length_percentiles"][name]["paper"], atol=3)
 
 
 def binomial(least, n):
@@ -112,14 +112,14 @@ BELOW = {
 @pytest.mark.parametrize("symbol", BELOW)
 def test_below_every_symbol(symbol):
     levels, most, shortest = BELOW[symbol]
-    whole = load_grammar("cfg3b")
-    part = whole.below(symbol)
+    grammar = load_grammar("cfg3b")
+    part = grammar.below(symbol)
     assert part == load_grammar("cfg3b", symbol)
     assert part.name == "cfg3b"
     assert part.root == symbol
     assert part.levels == ((symbol,), *levels)
     assert part.depth == len(levels)
-    assert dict(part.rules) == {s: whole.rules[s] for level in part.levels[:-1] for s in level}
+    assert dict(part.rules) == {s: grammar.rules[s] for level in part.levels[:-1] for s in level}
     assert part.most_symbols() == most
     assert min(part.length_distribution()) == shortest
     assert max(part.length_distribution()) == most[-1]
