@@ -32,13 +32,14 @@ import torch
 from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
-from pdjax import blocked
 from pdjax.config import EvaluationConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
+from pdjax.distill.teacher import Teacher
+from pdjax.io.store import CheckpointStore
 from pdjax.models import build_model
-from pdjax.step import Program, Teacher, init_state
-from pdjax.store import CheckpointStore
-from pdjax.sweep import Sweep, build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks import build_task
+from pdjax.train import blocked
+from pdjax.train.replicas import Sweep, build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.state import Program, init_state
 
 DIMENSION, DEGREE, CLASSES = 100, 6, 2
 TEACHER, RATE, TEMPERATURE = 50_000, 5e-3, 1e-4

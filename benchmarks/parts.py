@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from timing import alternate
 
-from pdjax import losses, optimizer
 from pdjax.config import OptimizerConfig, PcfgTaskConfig
+from pdjax.distill import losses
 from pdjax.models import LinenModel
 from pdjax.models.attention import attention
 from pdjax.tasks.pcfg import PcfgTask
+from pdjax.train import optimizer
 from pdjax.types import Batch
 
 

@@ -30,10 +30,11 @@ from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
 from pdjax.config import EvaluationConfig
+from pdjax.distill.teacher import Teacher
 from pdjax.models import LinenModel
-from pdjax.step import Program, Teacher
-from pdjax.sweep import build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks.pcfg import VOCABULARY
+from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.state import Program
 from pdjax.types import Model
 
 BATCH, LENGTH, LAYERS, HEAD_DIM = 64, 64, 4, 8

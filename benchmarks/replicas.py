@@ -18,9 +18,10 @@ import numpy as np
 from timing import alternate
 
 from pdjax.config import Config, from_config_dict
+from pdjax.distill.teacher import Teacher
 from pdjax.stages.programs import compiled, student_program
-from pdjax.step import Teacher, init_state
-from pdjax.sweep import place_hyperparameters, place_teacher
+from pdjax.train.replicas import place_hyperparameters, place_teacher
+from pdjax.train.state import init_state
 
 CHECKPOINTS = 2
 

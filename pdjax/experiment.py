@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdjax.config import Config
-from pdjax.interrupt import Interrupt
-from pdjax.processes import is_first, meet
+from pdjax.io.processes import is_first, meet
+from pdjax.io.signals import Interrupt
+from pdjax.io.workdir import open_workdir
 from pdjax.report import write_report
 from pdjax.stages.probes import probe_students, probe_teachers
 from pdjax.stages.runs import foresee_runs
 from pdjax.stages.sizes import train_sizes
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
-from pdjax.stages.workdir import open_workdir
 from pdjax.tasks import build_task
 
 logger = logging.getLogger("pdjax")

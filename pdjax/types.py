@@ -20,7 +20,6 @@ with three axes (``x_DxBxL``), whose products XLA does not flatten.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -28,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 Params = Any
 """A pytree of float32 arrays, as ``model.init`` returns it."""
@@ -111,13 +110,3 @@ def exact_ratio(total: ArrayLike, count: ArrayLike) -> Float[np.ndarray, "*shape
     """
     total, count = np.asarray(total, np.float64), np.asarray(count, np.float64)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-def named_key(seed: int | Int[Array, ""], name: str, step: int | Int[Scalar, ""] | None = None) -> PRNGKeyArray:
-    """Returns the random key for a purpose, a seed and optionally a step.
-
-    No key is ever carried or saved: every random draw of a run is a function of (name, seed, step), which
-    is what makes a resumed run repeat an uninterrupted one.
-    """
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    return key if step is None else jax.random.fold_in(key, step)

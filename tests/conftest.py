@@ -41,11 +41,11 @@ import pytest
 from absl import flags
 
 from pdjax import main
-from pdjax.interrupt import Interrupt
+from pdjax.io.signals import Interrupt
 from pdjax.models import LinenModel
-from pdjax.sweep import _compiled, _compiled_without_teacher
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
+from pdjax.train.replicas import _compiled, _compiled_without_teacher
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,22 +1,22 @@
-"""The direction of dependencies: the core computes and never imports the shell (see CONTRIBUTING)."""
+"""The direction of imports: what computes knows nothing of files, clocks and processes (see CONTRIBUTING)."""
 
 import ast
 import tomllib
 
-CORE = {
-    "blocked", "chunk", "config", "conversion", "curriculum", "errors", "evidence", "flops", "losses", "models",
-    "optimizer", "precision", "probes", "saturation", "selection", "sharding", "step", "sweep", "tasks", "types",
-}  # fmt: skip
-SHELL = {
-    "experiment", "interrupt", "main", "plan", "probe_records", "processes", "progress", "records", "report",
-    "residency", "stages", "store", "train", "usage", "writer",
-}  # fmt: skip
+LAYERS = (
+    *("errors", "keys", "types"),
+    *("config", "tasks", "models", "distill", "probes", "train"),  # the core: computes, from arguments alone
+    *("io", "train.loop", "stages", "report", "experiment", "plan", "main"),  # the shell
+)
+"""From the lowest: a module imports from its own layer and from those before it."""
+
+CORE = LAYERS[: LAYERS.index("io")]
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 
 
 def modules(root):
-    """Maps every module to its top-level part and what it imports."""
-    tops_and_imports = {}
+    """Maps every module, by its name within pdjax, to what it imports."""
+    found = {}
     for path in sorted((root / "pdjax").rglob("*.py")):
         parts = path.relative_to(root / "pdjax").with_suffix("").parts
         imports = set()
@@ -25,37 +25,48 @@ def modules(root):
                 imports |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module is not None:
                 imports |= {f"{node.module}.{alias.name}" for alias in node.names}
-        tops_and_imports[".".join(parts)] = (parts[0], imports)
-    return tops_and_imports
+        found[".".join(parts).removesuffix(".__init__")] = imports
+    del found["__init__"]
+    return found
 
 
-def test_every_module_has_its_place(root):
-    tops = {top for top, _ in modules(root).values()} - {"__init__"}
-    assert tops == CORE | SHELL
+def layer(module):
+    """Returns the number of a module's layer; the longest name that fits counts."""
+    names = [".".join(module.split(".")[:n]) for n in (2, 1)]
+    return LAYERS.index(next((name for name in names if name in LAYERS), names[-1]))
 
 
-def test_core_imports_neither_the_shell_nor_the_outside_world(root):
-    for name, (top, imports) in modules(root).items():
-        if top in CORE:
-            parts = {i.split(".")[1] for i in imports if i.startswith("pdjax.")}
-            assert not parts & SHELL, f"{name} imports {parts & SHELL}"
+def inner(imports):
+    """Returns what is imported of pdjax, without its name."""
+    return {name.removeprefix("pdjax.") for name in imports if name.startswith("pdjax.")}
+
+
+def test_imports_point_down(root):
+    for name, imports in modules(root).items():
+        above = {other for other in inner(imports) if layer(other) > layer(name)}
+        assert not above, f"{name} imports {above}"
+
+
+def test_the_core_does_not_know_the_outside_world(root):
+    for name, imports in modules(root).items():
+        if LAYERS[layer(name)] in CORE:
             outside = {i.split(".")[0] for i in imports} & IMPURE
             assert not outside, f"{name} imports {outside}"
 
 
 def test_report_reads_recorded_files_only(root):
-    for name, (top, imports) in modules(root).items():
-        if top == "report":
-            parts = {i.split(".")[1] for i in imports if i.startswith("pdjax.")}
-            assert parts <= {"report", "records", "probe_records", "config", "errors"}, name
+    for name, imports in modules(root).items():
+        if name.split(".")[0] == "report":
+            allowed = ("report", "io.records", "io.probe_records", "config", "errors")
+            assert all(other.startswith(allowed) for other in inner(imports)), name
 
 
 def test_orbax_is_known_to_one_module(root):
-    users = {name for name, (_, imports) in modules(root).items() if any(i.startswith("orbax") for i in imports)}
-    assert users == {"store"}
+    users = {name for name, imports in modules(root).items() if any(i.startswith("orbax") for i in imports)}
+    assert users == {"io.store"}
 
 
 def test_every_package_is_installed(root):
     listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    packages = {".".join(path.parent.relative_to(root).parts) for path in (root / "pdjax").rglob("__init__.py")}
-    assert set(listed) == packages
+    found = {".".join(path.parent.relative_to(root).parts) for path in (root / "pdjax").rglob("__init__.py")}
+    assert set(listed) == found

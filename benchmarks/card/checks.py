@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax import blocked
-from pdjax.chunk import train_chunk
 from pdjax.config import MlpConfig, OptimizerConfig, ParityTaskConfig, PcfgTaskConfig
 from pdjax.models import LinenModel, build_model
 from pdjax.models.attention import HIDDEN, flash, products
-from pdjax.precision import products_in
-from pdjax.step import Hyperparameters, Program, init_state
+from pdjax.models.precision import products_in
 from pdjax.tasks import build_task
 from pdjax.tasks.pcfg import PcfgTask
+from pdjax.train import blocked
+from pdjax.train.chunk import train_chunk
+from pdjax.train.state import Hyperparameters, Program, init_state
 from pdjax.types import Batch
 
 from .records import Records, essence

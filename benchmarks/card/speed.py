@@ -13,12 +13,12 @@ import numpy as np
 
 from pdjax.config import Compute, PcfgTaskConfig, from_config_dict
 from pdjax.models.attention import flash, products
+from pdjax.models.precision import products_in
 from pdjax.plan.hardware import chip_of
 from pdjax.plan.hlo import count_work
-from pdjax.precision import products_in
 from pdjax.stages.programs import student_program, teacher_program
-from pdjax.sweep import place_checkpoints, place_teacher
 from pdjax.tasks.pcfg import PcfgTask
+from pdjax.train.replicas import place_checkpoints, place_teacher
 
 from .records import Records, essence
 from .training import (

@@ -12,21 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.chunk import train_chunk
 from pdjax.config import BertConfig, Compute, EvaluationConfig, Gpt2Config, OptimizerConfig
 from pdjax.config.placement import REPLICAS_ONLY
-from pdjax.flops import count_products
+from pdjax.distill.teacher import Teacher
+from pdjax.io.teacher_source import memory_of
 from pdjax.models import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.plan.hardware import Chip, chip_of
 from pdjax.plan.hlo import count_work
 from pdjax.plan.program import abstract_arguments, roofline
-from pdjax.residency import memory_of
 from pdjax.stages.programs import Training
-from pdjax.step import Program, Teacher
-from pdjax.sweep import Sweep, build_sweep, place_hyperparameters, place_teacher
 from pdjax.tasks.pcfg import MASK, VOCABULARY
+from pdjax.train.chunk import train_chunk
+from pdjax.train.flops import count_products
+from pdjax.train.replicas import Sweep, build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.state import Program
 from pdjax.types import Batch, Params
 
 RATE, TEMPERATURE, MASK_RATE = 1e-3, 1e-4, 0.3

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pdjax.config.building import as_written
+from pdjax.config.conversion import build
 from pdjax.config.models import Gpt2Config, ModelConfig
 from pdjax.config.placement import PlacementConfig
 from pdjax.config.probes import ProbesConfig
@@ -20,7 +21,6 @@ from pdjax.config.training import (
     TeacherTrainingConfig,
     require_seed,
 )
-from pdjax.conversion import build
 from pdjax.errors import UserError, require
 
 

@@ -109,7 +109,7 @@ class CrossingConfig:
 class StrategyConfig:
     """A way to train a student: which checkpoints, when, how soft, and how much of the labels.
 
-    ``schedule`` says when the student moves on (see ``pdjax.curriculum``): ``labels`` never asks a teacher;
+    ``schedule`` says when the student moves on (see ``pdjax.distill.curriculum``): ``labels`` never asks a teacher;
     ``one_shot`` uses the final one; ``fixed_duration`` spends ``duration`` steps on each (definition 2.2);
     ``equal_split`` splits the student's length; ``teacher_split`` splits ``kappa`` times the teacher's;
     ``till_saturate`` lets each student move on when it has stopped gaining; ``till_robust`` when its M_robust has

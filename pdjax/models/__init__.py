@@ -13,7 +13,7 @@ from pdjax.config import BertConfig, Compute, Gpt2Config, MlpConfig, ModelConfig
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
-from pdjax.precision import products_in
+from pdjax.models.precision import products_in
 from pdjax.types import Inputs, Params, Task
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pdjax.precision import current
+from pdjax.models.precision import current
 
 HIDDEN = -1e9
 """Added to the scores of keys that a query must not see; its exponential is exactly 0."""

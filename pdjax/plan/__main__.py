@@ -8,8 +8,7 @@ from absl import flags
 
 from pdjax.config import from_config_dict
 from pdjax.errors import UserError
-from pdjax.main import parse_flags, print_help
-from pdjax.usage import asks_for_help
+from pdjax.io.command_line import asks_for_help, parse_flags, print_help
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")

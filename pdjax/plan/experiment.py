@@ -8,16 +8,16 @@ from typing import Any
 import jax
 
 from pdjax.config import Config, HierarchicalTaskConfig
+from pdjax.distill.selection import measured_points
+from pdjax.io.store import SAFETY, tree_bytes
+from pdjax.io.teacher_source import are_stacked, memory_of
 from pdjax.plan.hardware import Topology
 from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program
-from pdjax.residency import are_stacked, memory_of
-from pdjax.selection import measured_points
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
 from pdjax.stages.teacher import teacher_shape
-from pdjax.store import SAFETY, tree_bytes
-from pdjax.train import KEPT_STATES
+from pdjax.train.loop import KEPT_STATES
 
 
 @dataclasses.dataclass(frozen=True)

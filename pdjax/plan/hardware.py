@@ -1,7 +1,7 @@
 """Accelerators one does not hold: their published peaks, and devices to compile for.
 
 Peaks are of one chip, dense, from the vendors' data sheets, by the type in which a model computes
-(``pdjax.precision``). TPUs multiply in bfloat16 alone: float32 takes six passes, ``tf32`` three.
+(``pdjax.models.precision``). TPUs multiply in bfloat16 alone: float32 takes six passes, ``tf32`` three.
 """
 
 import dataclasses

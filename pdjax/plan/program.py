@@ -11,17 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax import sharding
-from pdjax.chunk import train_chunk
 from pdjax.config import Compute, Config
-from pdjax.flops import count_products
+from pdjax.distill.teacher import Teacher
+from pdjax.io.store import tree_bytes
+from pdjax.io.teacher_source import memory_of
 from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
-from pdjax.residency import memory_of
 from pdjax.stages.programs import Training, compiled
-from pdjax.step import Hyperparameters, Teacher, TrainState
-from pdjax.store import tree_bytes
-from pdjax.sweep import Sweep
+from pdjax.train import sharding
+from pdjax.train.chunk import train_chunk
+from pdjax.train.flops import count_products
+from pdjax.train.replicas import Sweep
+from pdjax.train.state import Hyperparameters, TrainState
 from pdjax.types import Params
 
 EFFICIENCY = {"compute": 0.4, "memory": 0.7, "links": 0.7}

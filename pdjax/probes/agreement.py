@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pdjax import losses
 from pdjax.config import AgreementConfig
-from pdjax.step import over_replicas
-from pdjax.types import Batch, Mean, Model, Params, Task, mean_of, named_key
+from pdjax.distill import losses
+from pdjax.keys import named_key
+from pdjax.models.replicas import over_replicas
+from pdjax.types import Batch, Mean, Model, Params, Task, mean_of
 
 
 class Agreement(NamedTuple):

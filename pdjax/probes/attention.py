@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pdjax.precision import with_float32_products
-from pdjax.step import over_replicas
-from pdjax.types import Model, Params, Task, named_key
+from pdjax.keys import named_key
+from pdjax.models.precision import with_float32_products
+from pdjax.models.replicas import over_replicas
+from pdjax.types import Model, Params, Task
 
 
 def path_attention(first: Float[Array, "B H L L"], second: Float[Array, "B H #L L"]) -> Float[Array, "B L"]:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from pdjax.keys import named_key
 from pdjax.tasks.pcfg import BOS, MASK, PAD, VOCABULARY
-from pdjax.types import Batch, Inputs, named_key
+from pdjax.types import Batch, Inputs
 
 ASKED = VOCABULARY
 

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pdjax.config import MonomialsConfig
-from pdjax.precision import with_float32_products
-from pdjax.step import over_replicas
-from pdjax.types import Model, Params, Task, named_key
+from pdjax.keys import named_key
+from pdjax.models.precision import with_float32_products
+from pdjax.models.replicas import over_replicas
+from pdjax.types import Model, Params, Task
 
 OFF_SUPPORT = -1
 """The group of monomials that are not in the support; others are numbered as the feature they are subsets of."""

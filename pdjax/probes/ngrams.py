@@ -24,11 +24,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pdjax.config import NgramsConfig
+from pdjax.keys import named_key
+from pdjax.models.replicas import over_replicas
 from pdjax.probes.contexts import Distinct, Places, contexts, distinct, draw_places, model_inputs, num_tokens
 from pdjax.probes.lengths import at_length, padded_lengths
-from pdjax.step import over_replicas
 from pdjax.tasks.grammar import Grammar, GrammarTask
-from pdjax.types import Model, Params, named_key
+from pdjax.types import Model, Params
 
 MEASURES = ("robust", "close")
 

@@ -18,11 +18,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pdjax.config import NonterminalsConfig
-from pdjax.precision import with_float32_products
-from pdjax.step import over_replicas
+from pdjax.keys import named_key
+from pdjax.models.precision import with_float32_products
+from pdjax.models.replicas import over_replicas
 from pdjax.tasks.derivation import span_ends
 from pdjax.tasks.grammar import GrammarTask
-from pdjax.types import Batch, Inputs, Model, Params, named_key
+from pdjax.types import Batch, Inputs, Model, Params
 
 SMALLEST_SUM = 1e-30
 """Of exponentials of scores, the largest of which is 1."""

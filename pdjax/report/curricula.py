@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pdjax.records import Replica, RunRecord
+from pdjax.io.records import Replica, RunRecord
 
 _IN_WORDS_FROM = 5  # checkpoints; fewer are as quickly read one by one
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from pdjax.probe_records import StringProbes
+from pdjax.io.probe_records import StringProbes
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 

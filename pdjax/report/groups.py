@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pdjax.config import Loss
-from pdjax.records import RunRecord
+from pdjax.io.records import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)

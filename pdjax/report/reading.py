@@ -9,8 +9,8 @@ import numpy as np
 
 from pdjax.config import Config, SizesConfig, StudentTrainingConfig, from_config_dict
 from pdjax.errors import UserError
-from pdjax.probe_records import read_attention, read_monomials, read_string_probes
-from pdjax.records import RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
+from pdjax.io.probe_records import read_attention, read_monomials, read_string_probes
+from pdjax.io.records import RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
 from pdjax.report.results import Results
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pdjax.config import LABELS_ONLY, Config, MlpConfig, ModelConfig
-from pdjax.probe_records import AttentionRecord, MonomialRecord, StringProbes
-from pdjax.records import RunRecord
+from pdjax.io.probe_records import AttentionRecord, MonomialRecord, StringProbes
+from pdjax.io.records import RunRecord
 from pdjax.report.groups import Group, RunState, replicas_by_rate
 
 

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pdjax.config import AgreementConfig, Config, CrossingConfig, StrategyConfig
+from pdjax.distill.saturation import crossing_starts, saturation_starts
+from pdjax.io.processes import fetch
 from pdjax.models import build_model
 from pdjax.probes.agreement import agreement
 from pdjax.probes.ngrams import MEASURES, ngram_distances
-from pdjax.processes import fetch
-from pdjax.saturation import crossing_starts, saturation_starts
 from pdjax.tasks import build_task
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
-from pdjax.train import Adapt, ByReplica, ByTeacher
+from pdjax.train.loop import Adapt, ByReplica, ByTeacher
 from pdjax.types import Mean, Params, exact_ratio
 
 

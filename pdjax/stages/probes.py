@@ -1,4 +1,4 @@
-"""The probe stages: measure the checkpoints of teachers and of students (see ``pdjax.probe_records``).
+"""The probe stages: measure the checkpoints of teachers and of students (see ``pdjax.io.probe_records``).
 
 Of students the untrained ones too, as step 0: what a probe finds in them is not what training gave.
 """
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt
-from pdjax.progress import Progress
-from pdjax.records import RunDescription
+from pdjax.io.progress import Progress
+from pdjax.io.records import RunDescription
+from pdjax.io.signals import Interrupt
+from pdjax.io.store import CheckpointStore
 from pdjax.stages.probing import (
     MOST_AT_ONCE,
     Probe,
@@ -28,7 +29,6 @@ from pdjax.stages.programs import teacher_seeds
 from pdjax.stages.runs import plan_runs
 from pdjax.stages.students import open_checkpoints, run_directory, students_shape, untrained_students
 from pdjax.stages.teacher import open_trajectory, teacher_shape
-from pdjax.store import CheckpointStore
 from pdjax.types import Params
 
 

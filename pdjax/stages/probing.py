@@ -14,16 +14,16 @@ from jaxtyping import Array, Float, Int
 
 from pdjax.config import Config, ModelConfig
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt, Interrupted
+from pdjax.io.processes import agree, is_first, meet
+from pdjax.io.progress import Progress
+from pdjax.io.records import read_json, read_jsonl, write_json, write_lines
+from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.models import build_model
 from pdjax.probes.agreement import agreement
 from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import choose_monomials, correlations
 from pdjax.probes.ngrams import ngram_percentiles
 from pdjax.probes.nonterminals import nonterminal_accuracy, probed_levels
-from pdjax.processes import agree, is_first, meet
-from pdjax.progress import Progress
-from pdjax.records import read_json, read_jsonl, write_json, write_lines
 from pdjax.tasks import build_task
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask

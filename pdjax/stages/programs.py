@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pdjax.config import LABELS_ONLY, Config, Loss, ModelConfig, PlacementConfig, SizesConfig
+from pdjax.io.records import Replica, product_of_replicas
 from pdjax.models import build_model
-from pdjax.records import Replica, product_of_replicas
-from pdjax.step import Program
-from pdjax.sweep import Sweep, build_sweep
 from pdjax.tasks import build_task
+from pdjax.train.replicas import Sweep, build_sweep
+from pdjax.train.state import Program
 
 
 class Training(NamedTuple):

@@ -6,15 +6,15 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pdjax import curriculum as curricula
 from pdjax.config import Config, StrategyConfig, digest_of
-from pdjax.curriculum import Curriculum
-from pdjax.evidence import Phases
-from pdjax.records import Replica, RunDescription
-from pdjax.selection import select
+from pdjax.distill import curriculum as curricula
+from pdjax.distill.curriculum import Curriculum
+from pdjax.distill.phases import Phases
+from pdjax.distill.selection import select
+from pdjax.io.records import Replica, RunDescription
+from pdjax.io.store import CheckpointStore
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
-from pdjax.store import CheckpointStore
 
 
 class Course(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pdjax.config import Config
-from pdjax.evidence import (
+from pdjax.distill.phases import (
     Phases,
     RobustPeak,
     Spike,
@@ -17,9 +17,9 @@ from pdjax.evidence import (
     find_spikes,
     find_transition,
 )
-from pdjax.probe_records import read_monomials, read_ngrams
-from pdjax.records import read_run, write_json
-from pdjax.selection import Selection, select
+from pdjax.distill.selection import Selection, select
+from pdjax.io.probe_records import read_monomials, read_ngrams
+from pdjax.io.records import read_run, write_json
 from pdjax.tasks import build_task
 
 

@@ -5,14 +5,14 @@ from contextlib import closing
 from pathlib import Path
 
 from pdjax.config import Config, ModelConfig, SizesConfig, digest_of
-from pdjax.interrupt import Interrupt
-from pdjax.progress import Progress
-from pdjax.records import RunDescription, product_of_replicas
-from pdjax.residency import Stacked
+from pdjax.io.progress import Progress
+from pdjax.io.records import RunDescription, product_of_replicas
+from pdjax.io.signals import Interrupt
+from pdjax.io.teacher_source import Stacked
+from pdjax.io.workdir import is_done
 from pdjax.stages.programs import compiled, size_program
-from pdjax.stages.workdir import is_done
-from pdjax.sweep import place_hyperparameters
-from pdjax.train import Job, train
+from pdjax.train.loop import Job, train
+from pdjax.train.replicas import place_hyperparameters
 
 logger = logging.getLogger("pdjax")
 

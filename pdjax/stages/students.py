@@ -12,20 +12,20 @@ import jax.numpy as jnp
 
 from pdjax.config import Config
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt
-from pdjax.progress import Progress
-from pdjax.records import RunDescription
-from pdjax.residency import TeacherSource
+from pdjax.io.progress import Progress
+from pdjax.io.records import RunDescription
+from pdjax.io.signals import Interrupt
+from pdjax.io.store import SAFETY, CheckpointStore, require_space, stack, tree_bytes
+from pdjax.io.teacher_source import TeacherSource
+from pdjax.io.workdir import is_done
 from pdjax.stages.adaptive import adaptation
-from pdjax.stages.lessons import plan_sources
 from pdjax.stages.programs import compiled, student_program
 from pdjax.stages.runs import plan_runs
+from pdjax.stages.sources import plan_sources
 from pdjax.stages.teacher import open_trajectory, teacher_shape
-from pdjax.stages.workdir import is_done
-from pdjax.step import init_state
-from pdjax.store import SAFETY, CheckpointStore, require_space, stack, tree_bytes
-from pdjax.sweep import Sweep, place_hyperparameters
-from pdjax.train import Adapt, ByReplica, Job, train
+from pdjax.train.loop import Adapt, ByReplica, Job, train
+from pdjax.train.replicas import Sweep, place_hyperparameters
+from pdjax.train.state import init_state
 from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")

@@ -12,18 +12,18 @@ import jax.numpy as jnp
 
 from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt
+from pdjax.io.processes import is_first, meet
+from pdjax.io.progress import Progress
+from pdjax.io.records import Replica, RunDescription, read_json
+from pdjax.io.signals import Interrupt
+from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.teacher_source import Stacked
+from pdjax.io.workdir import is_done
 from pdjax.models import build_model, num_parameters
-from pdjax.processes import is_first, meet
-from pdjax.progress import Progress
-from pdjax.records import Replica, RunDescription, read_json
-from pdjax.residency import Stacked
 from pdjax.stages.programs import compiled, teacher_program, teacher_seeds
-from pdjax.stages.workdir import is_done
-from pdjax.store import SAFETY, CheckpointStore, require_space, tree_bytes
-from pdjax.sweep import Sweep, place_hyperparameters
 from pdjax.tasks import build_task
-from pdjax.train import KEPT_STATES, ByReplica, Job, train
+from pdjax.train.loop import KEPT_STATES, ByReplica, Job, train
+from pdjax.train.replicas import Sweep, place_hyperparameters
 from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pdjax.config import HierarchicalTaskConfig, ParityTaskConfig
-from pdjax.types import Batch, named_key
+from pdjax.keys import named_key
+from pdjax.types import Batch
 
 Feature = tuple[int, ...]
 """Coordinates whose product decides a branch."""

@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from pdjax.chunk import train_chunk
 from pdjax.config import Config, from_config_dict
-from pdjax.evidence import LossPhases, Phases, RobustPeak, Spike, Transition
+from pdjax.distill.phases import LossPhases, Phases, RobustPeak, Spike, Transition
+from pdjax.distill.selection import select
+from pdjax.distill.teacher import Teacher
 from pdjax.experiment import variants_of
 from pdjax.models import build_model
 from pdjax.plan.experiment import most_checkpoints
-from pdjax.selection import select
 from pdjax.stages import runs
 from pdjax.stages.runs import foresee_runs, plan_runs
 from pdjax.stages.teacher import stored_steps
-from pdjax.step import Hyperparameters, Program, Teacher, init_state
 from pdjax.tasks import build_task
+from pdjax.train.chunk import train_chunk
+from pdjax.train.state import Hyperparameters, Program, init_state
 
 
 @pytest.fixture(scope="session")

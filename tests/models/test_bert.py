@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax import losses
 from pdjax.config import BertConfig
+from pdjax.distill import losses
 from pdjax.errors import UserError
 from pdjax.models import LinenModel, num_parameters
 from pdjax.models.bert import Bert, EncoderLayer, key_bias

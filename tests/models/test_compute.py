@@ -9,9 +9,9 @@ import pytest
 
 from pdjax.config import BertConfig, Gpt2Config, MlpConfig, OptimizerConfig, ParityTaskConfig
 from pdjax.models import build_model
-from pdjax.step import Program, init_state
-from pdjax.sweep import build_sweep, place_hyperparameters
 from pdjax.tasks import build_task
+from pdjax.train.replicas import build_sweep, place_hyperparameters
+from pdjax.train.state import Program, init_state
 
 PARITY = ParityTaskConfig("parity", 8, 2, "first", 0)
 MODELS = {

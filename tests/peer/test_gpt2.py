@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax import losses
 from pdjax.config import Gpt2Config
+from pdjax.distill import losses
 from pdjax.models import LinenModel
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.hf import gpt2_from_hf, gpt2_to_hf

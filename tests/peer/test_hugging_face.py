@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax import losses, optimizer
 from pdjax.config import BertConfig, OptimizerConfig
+from pdjax.distill import losses
 from pdjax.models import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.hf import bert_from_hf, bert_to_hf
-from pdjax.step import Hyperparameters, Program, TrainState, train_step
+from pdjax.train import optimizer
+from pdjax.train.state import Hyperparameters, Program, TrainState
+from pdjax.train.step import train_step
 from pdjax.types import Batch
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"

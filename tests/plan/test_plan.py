@@ -13,18 +13,18 @@ import pytest
 
 from pdjax.config import MeshConfig, PlacementConfig, SelectionConfig, StrategyConfig, from_config_dict
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt
+from pdjax.io.records import read_run, read_students
+from pdjax.io.signals import Interrupt
+from pdjax.io.store import SAFETY
 from pdjax.plan.experiment import left_out, most_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
 from pdjax.plan.table import as_text
-from pdjax.records import read_run, read_students
 from pdjax.stages.programs import compiled, student_program
 from pdjax.stages.students import open_checkpoints, students_shape, train_students
 from pdjax.stages.teacher import open_trajectory, teacher_shape, train_teacher
-from pdjax.store import SAFETY
-from pdjax.train import KEPT_STATES
+from pdjax.train.loop import KEPT_STATES
 
 PAPER = [
     ("pcfg", "paper"),

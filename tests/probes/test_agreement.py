@@ -10,9 +10,10 @@ import pytest
 
 from pdjax.config import AgreementConfig, ParityTaskConfig
 from pdjax.errors import UserError
+from pdjax.keys import named_key
 from pdjax.probes.agreement import agreement, agreement_with_own
 from pdjax.tasks.parity import ParityTask
-from pdjax.types import named_key, ratio
+from pdjax.types import ratio
 
 CONFIG = AgreementConfig(num_batches=3, batch_size=16)
 

@@ -10,6 +10,7 @@ import pytest
 
 from pdjax.config import BertConfig, Gpt2Config, NonterminalsConfig, PcfgTaskConfig
 from pdjax.errors import UserError
+from pdjax.keys import named_key
 from pdjax.models import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
@@ -23,7 +24,6 @@ from pdjax.probes.nonterminals import (
     whole_strings,
 )
 from pdjax.tasks.pcfg import PcfgTask
-from pdjax.types import named_key
 
 CONFIG = NonterminalsConfig(num_heads=4, num_train=32 * 60, num_test=128, batch_size=32, learning_rate=0.03)
 SHORT = dataclasses.replace(CONFIG, num_train=32 * 3)

@@ -18,15 +18,15 @@ from pdjax.config import (
     SelectionConfig,
     StrategyConfig,
 )
+from pdjax.distill.saturation import crossing_starts, saturation_starts
 from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import run_experiment
-from pdjax.interrupt import Interrupt
-from pdjax.probe_records import read_string_probes
+from pdjax.io.probe_records import read_string_probes
+from pdjax.io.progress import Progress
+from pdjax.io.records import read_json, read_measured, read_run
+from pdjax.io.signals import Interrupt
 from pdjax.probes import ngrams
 from pdjax.probes.agreement import agreement
-from pdjax.progress import Progress
-from pdjax.records import read_json, read_measured, read_run
-from pdjax.saturation import crossing_starts, saturation_starts
 from pdjax.stages import probes, students
 from pdjax.stages.adaptive import adaptation
 
@@ -138,9 +138,9 @@ def test_adaptive_students_decide_by_what_is_recorded(workdir, name):
 
 def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
     """Students that are the teacher's checkpoints agree with themselves alone, or wholly by chance."""
+    from pdjax.io.store import stack
     from pdjax.models import build_model
     from pdjax.stages.teacher import open_trajectory, teacher_shape
-    from pdjax.store import stack
     from pdjax.tasks import build_task
 
     same = dataclasses.replace(config, student=config.teacher)

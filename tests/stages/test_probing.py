@@ -6,8 +6,8 @@ import signal
 import numpy as np
 import pytest
 
-from pdjax.interrupt import Interrupt, Interrupted
-from pdjax.progress import Progress
+from pdjax.io.progress import Progress
+from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.stages import probing
 from pdjax.stages.probing import KEPT, finish, measure_checkpoints
 

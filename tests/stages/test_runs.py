@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pdjax.config import SaturationConfig, SelectionConfig, StrategyConfig
-from pdjax.records import Replica, write_json
+from pdjax.io.records import Replica, write_json
 from pdjax.stages.runs import asked_runs, foresee_runs, plan_runs
 
 FINAL = SelectionConfig("final", None, None, None, None)

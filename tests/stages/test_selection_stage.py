@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pdjax.config import from_config_dict
-from pdjax.records import read_json, write_json
+from pdjax.io.records import read_json, write_json
 from pdjax.stages.selection import select_checkpoints
 
 CHANCE, END = 0.5, 1.0

@@ -7,8 +7,8 @@ import pytest
 
 from pdjax.config import from_config_dict
 from pdjax.errors import UserError
-from pdjax.interrupt import Interrupt
-from pdjax.records import read_run
+from pdjax.io.records import read_run
+from pdjax.io.signals import Interrupt
 from pdjax.stages import teacher
 from pdjax.stages.teacher import open_trajectory, stored_steps, teacher_shape, train_teacher
 

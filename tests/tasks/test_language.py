@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.chunk import train_chunk
 from pdjax.config import Gpt2Config, OptimizerConfig, PcfgLanguageTaskConfig
+from pdjax.distill.losses import cross_entropy
 from pdjax.errors import UserError
-from pdjax.losses import cross_entropy
 from pdjax.models import build_model
-from pdjax.step import Hyperparameters, Program, batch_loss, evaluate, init_state
 from pdjax.tasks import build_task
 from pdjax.tasks.grammar import load_grammar
 from pdjax.tasks.pcfg import PcfgLanguageTask
+from pdjax.train.chunk import train_chunk
+from pdjax.train.state import Hyperparameters, Program, init_state
+from pdjax.train.step import batch_loss, evaluate
 from pdjax.types import ratio
 
 BOS, PAD = 3, 5  # terminals 1, 2, 3 have the ids 0, 1, 2

@@ -6,14 +6,7 @@ from collections.abc import Sequence
 from pdjax.config import AblationConfig
 from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
 from pdjax.report.results import Results
-from pdjax.report.variants import (
-    Variant,
-    changes_nothing_else,
-    group_in,
-    strategies_by_kind,
-    variants_of,
-    varies_alone,
-)
+from pdjax.report.variants import Variant, changes_nothing_else, group_in, strategies_by_kind, variants_of, varies_alone
 
 R7 = Statement(
     name="R7",

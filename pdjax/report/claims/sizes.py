@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float
 
-from pdjax.records import RunRecord
+from pdjax.io.records import RunRecord
 from pdjax.report.claims.statement import ClaimResult, Measurement, Statement, decide, measured
 from pdjax.report.results import Results
 

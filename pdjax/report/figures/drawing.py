@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter, MaxNLocator
 
-from pdjax.records import Curves
+from pdjax.io.records import Curves
 from pdjax.report import style
 from pdjax.report.groups import Group
 from pdjax.report.results import Results

@@ -10,14 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pdjax.report import style
-from pdjax.report.features import (
-    Feature,
-    Measure,
-    probed_groups,
-    student_feature,
-    teacher_feature,
-    untrained_feature,
-)
+from pdjax.report.features import Feature, Measure, probed_groups, student_feature, teacher_feature, untrained_feature
 from pdjax.report.figures.drawing import (
     SMALL,
     ReportFigure,

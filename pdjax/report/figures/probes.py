@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pdjax.probe_records import MonomialRecord
+from pdjax.io.probe_records import MonomialRecord
 from pdjax.report import style
 from pdjax.report.figures.drawing import (
     SMALL,

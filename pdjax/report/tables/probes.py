@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pdjax.probe_records import MEASURES, StringProbes
+from pdjax.io.probe_records import MEASURES, StringProbes
 from pdjax.report.results import Results
 from pdjax.report.tables.table import Cell, Table
 

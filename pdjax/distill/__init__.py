@@ -1,0 +1,1 @@
+"""What a student learns from: checkpoints of a teacher, when each of them, and with which loss."""

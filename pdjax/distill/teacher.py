@@ -1,0 +1,39 @@
+"""A teacher on the device: its checkpoints, and which of them holds at a student step."""
+
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, Int
+
+from pdjax.distill.curriculum import checkpoint_index
+from pdjax.types import Params
+
+
+class Teacher(NamedTuple):
+    """Teacher checkpoints on the device and the curriculum over them (see ``pdjax.distill.curriculum``).
+
+    ``checkpoints`` stacks parameters along a leading axis of K, or is a pair of them (see ``pdjax.io.teacher_source``);
+    row s of the curriculum, which holds from student step ``starts[s]`` on, uses slot ``slots[s]`` of the
+    stack or pair. In an adaptive curriculum every replica has starts of its own, ``[R, S]``; they change
+    between chunks only.
+    """
+
+    checkpoints: Params | tuple[Params, Params]
+    starts: Int[Array, "S"] | Int[Array, "R S"]
+    slots: Int[Array, "S"]
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether every replica has its own starts."""
+        return self.starts.ndim == 2
+
+    def slot_at(self, starts: Int[Array, "S"], step: Int[Array, ""]) -> Int[Array, ""]:
+        """Returns the slot in the stack of the checkpoint that holds at a student step."""
+        return self.slots[checkpoint_index(starts, step)]
+
+    def checkpoint(self, slot: Int[Array, ""]) -> Params:
+        """Returns the parameters in a slot of the stack or pair."""
+        if isinstance(self.checkpoints, tuple):
+            first, second = self.checkpoints
+            return jax.lax.cond(slot == 0, lambda: first, lambda: second)
+        return jax.tree.map(lambda leaves: leaves[slot], self.checkpoints)

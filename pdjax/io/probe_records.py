@@ -1,0 +1,188 @@
+"""What the probe stages have measured on checkpoints of teachers and students, and how to read it back.
+
+One line for each model and checkpoint; a teacher is named by its ``seed``, a student by the number of its ``replica``::
+
+    probes/monomials.json      {"members": [[coordinates], ...], "groups": [...]}, see ``pdjax.probes.monomials``
+    probes/monomials.jsonl     {"seed", "step", "correlations": [...]}
+    probes/attention.jsonl     {"seed", "step", "positions": [...], "support"}
+    probes/ngrams.jsonl        {..., "step", "distances": [measure][n][percentile]}, see ``pdjax.probes.ngrams``
+    probes/nonterminals.jsonl  {..., "step", "accuracy": [level]}
+    probes/agreement.jsonl     {..., "step", "top1", "divergence"} with the final teacher
+    probes/measured.jsonl      of unfinished probes: what each of them has measured on each group of checkpoints so far
+    probes/result.json         its presence means that all of it is there; n, percentiles and levels
+    students/<run>/probes/     the same of a run's students, step 0 before their training
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from pdjax.io.records import read_json, read_jsonl
+from pdjax.probes.ngrams import MEASURES
+
+
+@dataclasses.dataclass(frozen=True)
+class MonomialRecord:
+    """Correlations of S teachers' predictions with M monomials at E checkpoints."""
+
+    seeds: tuple[int, ...]
+    steps: Int[np.ndarray, "E"]
+    members: tuple[tuple[int, ...], ...]  # coordinates of each monomial
+    groups: Int[np.ndarray, "M"]  # place of the feature (the root's is 0), -1 off the support
+    values: Float[np.ndarray, "E S M"]
+
+    @functools.cached_property
+    def degrees(self) -> Int[np.ndarray, "M"]:
+        """Coordinates of each monomial."""
+        return np.array([len(member) for member in self.members])
+
+    @property
+    def num_features(self) -> int:
+        """How many features the support consists of."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    def mean(self, degree: int, group: int | None) -> Float[np.ndarray, "E S"]:
+        """Returns the mean correlation with the monomials of a degree: of a group, or of all features (None)."""
+        chosen = self.chosen(degree, group)
+        return self.values[:, :, chosen].mean(axis=2)
+
+    def chosen(self, degree: int, group: int | None) -> Bool[np.ndarray, "M"]:
+        """Returns which monomials have a degree and belong to a group (None: to any feature)."""
+        return (self.degrees == degree) & ((self.groups >= 0) if group is None else (self.groups == group))
+
+    def low_degrees(self, highest: int = 3) -> list[int]:
+        """Returns the degrees up to ``highest`` that there are both in and off the support."""
+        inside, off = set(self.degrees[self.groups >= 0].tolist()), set(self.degrees[self.groups < 0].tolist())
+        return sorted(degree for degree in inside & off if degree <= highest)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionRecord:
+    """Attention of S teachers' last position at E checkpoints: medians over inputs."""
+
+    seeds: tuple[int, ...]
+    steps: Int[np.ndarray, "E"]
+    positions: Float[np.ndarray, "E S L"]  # to each position
+    support: Float[np.ndarray, "E S"]  # to all positions of the support together
+
+
+@dataclasses.dataclass(frozen=True)
+class NgramRecord:
+    """How much predictions depend on n-grams: M_robust and M_close of R models at E checkpoints."""
+
+    steps: Int[np.ndarray, "E"]
+    n: tuple[int, ...]  # N sizes of n-grams
+    percentiles: tuple[int, ...]  # Q of them, over strings and positions
+    values: Float[np.ndarray, "E R M N Q"]  # by measure, in the order of ``MEASURES``
+
+    def median(self, measure: Literal["robust", "close"]) -> Float[np.ndarray, "E R N"]:
+        """Returns the medians of a measure."""
+        return self.percentile(measure, 50)
+
+    def percentile(self, measure: Literal["robust", "close"], percentile: int) -> Float[np.ndarray, "E R N"]:
+        """Returns a recorded percentile of a measure."""
+        return self.values[:, :, MEASURES.index(measure), :, self.percentiles.index(percentile)]
+
+
+@dataclasses.dataclass(frozen=True)
+class NonterminalRecord:
+    """Accuracy of probes for the non-terminals of J levels in the hidden states of R models at E checkpoints."""
+
+    steps: Int[np.ndarray, "E"]
+    levels: tuple[int, ...]  # depths, the root is 0
+    accuracy: Float[np.ndarray, "E R J"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AgreementRecord:
+    """Agreement of R models at E checkpoints with the final teacher on held-out examples."""
+
+    steps: Int[np.ndarray, "E"]
+    top1: Float[np.ndarray, "E R"]  # share of places with the same most likely class
+    divergence: Float[np.ndarray, "E R"]  # KL(teacher || model), nats
+
+
+class StringProbes(NamedTuple):
+    """What was measured on a directory's models of strings; None where nothing was."""
+
+    ngrams: NgramRecord | None
+    nonterminals: NonterminalRecord | None
+    agreement: AgreementRecord | None
+
+
+def read_string_probes(directory: Path) -> StringProbes:
+    """Reads what was measured on the teachers (of a working directory) or the students (of a run's)."""
+    return StringProbes(read_ngrams(directory), _read_nonterminals(directory), _read_agreement(directory))
+
+
+def read_ngrams(directory: Path) -> NgramRecord | None:
+    """Reads the dependence on n-grams; None if it was not measured (yet)."""
+    lines, listed = _read_lines(directory, "ngrams"), _listed(directory)
+    if lines is None:
+        return None
+    values = _table(lines, "distances")
+    return NgramRecord(np.array(lines[1]), tuple(listed["n"]), tuple(listed["percentiles"]), values)
+
+
+def _read_nonterminals(directory: Path) -> NonterminalRecord | None:
+    lines, listed = _read_lines(directory, "nonterminals"), _listed(directory)
+    if lines is None:
+        return None
+    return NonterminalRecord(np.array(lines[1]), tuple(listed["levels"]), _table(lines, "accuracy"))
+
+
+def _read_agreement(directory: Path) -> AgreementRecord | None:
+    lines = _read_lines(directory, "agreement")
+    if lines is None:
+        return None
+    return AgreementRecord(np.array(lines[1]), _table(lines, "top1"), _table(lines, "divergence"))
+
+
+def read_monomials(workdir: Path) -> MonomialRecord | None:
+    """Reads the measured correlations; None if there are none (yet)."""
+    lines = _read_lines(workdir, "monomials")
+    if lines is None:
+        return None
+    seeds, steps, _ = lines
+    listed = read_json(workdir / "probes" / "monomials.json")
+    members = tuple(tuple(member) for member in listed["members"])
+    values = _table(lines, "correlations")
+    return MonomialRecord(seeds, np.array(steps), members, np.array(listed["groups"]), values)
+
+
+def read_attention(workdir: Path) -> AttentionRecord | None:
+    """Reads the measured attention; None if there is none (yet)."""
+    lines = _read_lines(workdir, "attention")
+    if lines is None:
+        return None
+    seeds, steps, _ = lines
+    return AttentionRecord(seeds, np.array(steps), _table(lines, "positions"), _table(lines, "support"))
+
+
+Lines = tuple[tuple[int, ...], Sequence[int], Mapping[tuple[int, int], Mapping[str, Any]]]
+"""Names of the models, steps, and the record of each step and model."""
+
+
+def _read_lines(workdir: Path, name: str) -> Lines | None:
+    records = read_jsonl(workdir / "probes" / f"{name}.jsonl")
+    if not records or not (workdir / "probes" / "result.json").exists():
+        return None
+    key = "seed" if "seed" in records[0] else "replica"
+    models = tuple(dict.fromkeys(record[key] for record in records))
+    steps = sorted({record["step"] for record in records})
+    return models, steps, {(record["step"], record[key]): record for record in records}
+
+
+def _table(lines: Lines, field: str) -> Float[np.ndarray, "E R *rest"]:
+    models, steps, rows = lines
+    return np.array([[rows[step, model][field] for model in models] for step in steps])
+
+
+def _listed(directory: Path) -> Mapping[str, Any]:
+    path = directory / "probes" / "result.json"
+    return read_json(path) if path.exists() else {}

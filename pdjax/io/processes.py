@@ -1,0 +1,90 @@
+"""Several processes as one program: joining them, and what only one of them may do.
+
+Every process runs the same code on the same configuration. Arrays on the mesh span all processes; files lie on a
+file system that all of them see, records are written by the first process, and checkpoints by all together.
+"""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from pdjax.errors import UserError
+
+HEARTBEAT_SECONDS = 30
+"""A process that is silent for so long is lost, and the others end."""
+
+_MARKS = {  # environment variables that say how many processes there are
+    "SLURM": "SLURM_NTASKS",
+    "OpenMPI": "OMPI_COMM_WORLD_SIZE",
+    "GKE": "NUM_PROCESSES",
+}
+
+
+def join(mode: str, coordinator: str | None, count: int | None, index: int | None, devices: int | None) -> None:
+    """Joins the processes of a run, before any device is used.
+
+    Args:
+      mode: ``auto`` joins where SLURM or OpenMPI started several processes; ``on`` asks the environment (these, GKE,
+        Cloud TPU) in any case; ``off`` runs alone.
+      coordinator: ``host:port`` of the first process, given with ``count`` and ``index`` instead of an environment.
+      count: processes.
+      index: of this one.
+      devices: virtual devices of this process on a CPU; None leaves it as it is.
+
+    Raises:
+      UserError: the flags contradict each other, or the processes do not find each other.
+    """
+    given = [value is not None for value in (coordinator, count, index)]
+    if any(given) and not all(given):
+        raise UserError(
+            "--coordinator, --processes and --process together", f"{coordinator}, {count}, {index}", "give all or none"
+        )
+    if devices is not None:
+        jax.config.update("jax_num_cpu_devices", devices)
+    if mode == "off" or not (all(given) or mode == "on" or several_started()):
+        return
+    # It would take SIGTERM for itself, and nobody would save: pdjax.io.signals is who listens.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).splitlines()[0][:300]
+        remedy = "start all processes with the same --coordinator, or run alone with --distributed=off"
+        raise UserError("processes that find each other", f"{type(error).__name__}: {first}", remedy) from error
+
+
+def several_started() -> bool:
+    """Whether SLURM, OpenMPI or GKE started this process as one of several."""
+    return any(int(os.environ.get(variable, "1")) > 1 for variable in _MARKS.values())
+
+
+def is_first() -> bool:
+    """Whether this process writes the records."""
+    return jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Waits until all processes are here: what one wrote before, others may read after."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def fetch(tree: Any) -> Any:
+    """Returns a tree's arrays as numpy arrays, whole, in every process."""
+    return jax.tree.map(_fetch, tree)
+
+
+def agree(value: int) -> int:
+    """Returns the largest of all processes' values."""
+    if jax.process_count() == 1:
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
+def _fetch(leaf: Any) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    return np.asarray(leaf)

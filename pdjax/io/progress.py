@@ -1,0 +1,56 @@
+"""What a person watching sees: one tqdm bar for a stage on a terminal, plain log lines elsewhere."""
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+from pdjax.io.processes import is_first
+
+logger = logging.getLogger("pdjax")
+
+
+class Progress:
+    """Shows how far a stage is, with the loss, the accuracy and the time left.
+
+    Args:
+      stage: its name.
+      total: training steps of all its runs together, or what else ``unit`` says.
+      unit: what is counted.
+    """
+
+    def __init__(self, stage: str, total: int, unit: str = "step"):
+        self._total = total
+        self._done = 0
+        self._skipped = 0
+        self._began = time.monotonic()
+        self._bar = tqdm(total=total, desc=stage, unit=unit) if sys.stderr.isatty() and is_first() else None
+
+    def skip(self, steps: int) -> None:
+        """Counts steps that an earlier process has done, which say nothing about this one's speed."""
+        self._skipped += steps
+        if self._bar is not None:
+            self._bar.initial += steps
+        self.advance(steps)
+
+    def advance(self, steps: int) -> None:
+        """Counts steps done."""
+        self._done += steps
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def report(self, run: str, step: int, budget: int, loss: float, accuracy: float) -> None:
+        """Shows the means over replicas of an evaluation."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{run} loss={loss:.3f} accuracy={accuracy:.3f}")
+            return
+        here = self._done - self._skipped
+        left = (self._total - self._done) * (time.monotonic() - self._began) / here if here else None
+        remaining = "" if left is None else f", {left:.0f} s left in this stage"
+        logger.info("%s %d/%d: loss %.3f, accuracy %.3f%s", run, step, budget, loss, accuracy, remaining)
+
+    def close(self) -> None:
+        """Ends the display."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,223 @@
+"""Checkpoints on disk: teacher trajectories and the training states from which runs resume.
+
+The only module that talks to Orbax. A store is a directory with an identity (model, task, training: all
+that determines its contents), one Orbax checkpoint per step, and beside every checkpoint the SHA-256 of
+each array, because a flipped bit in an array file comes back as a wrong number without an error. A
+checkpoint that was only partly written, by a process that was killed, does not exist for readers.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from pdjax.config import digest_of
+from pdjax.errors import UserError
+from pdjax.io.processes import fetch, is_first, meet
+from pdjax.io.records import read_json, write_json
+from pdjax.types import Params
+
+SAFETY = 1.2
+"""Bytes on disk per byte of arrays, with the files' own structure: measured below 1.1 for small models."""
+
+_UNREADABLE = (ValueError, KeyError, FileNotFoundError)
+"""What damaged files raise: bytes that do not decode, a key that changed, a file that is gone."""
+
+Tree = Any
+"""A pytree of arrays."""
+
+
+class CheckpointStore:
+    """A directory of checkpoints by step, all of the same tree.
+
+    Args:
+      directory: created if it does not exist.
+      identity: plain JSON data; an existing store with another one is an error.
+      keep: how many of the latest checkpoints stay; None keeps all.
+
+    Raises:
+      UserError: the directory holds a store with another identity.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, Any], keep: int | None = None):
+        self.directory = directory.absolute()
+        self._check_identity(identity)
+        # Orbax logs a dozen lines for each checkpoint; its warnings and errors still come through.
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        self._manager = ocp.CheckpointManager(
+            self.directory / "checkpoints",
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=None if keep is None else ocp.checkpoint_managers.LatestN(keep),
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def _check_identity(self, identity: Mapping[str, Any]) -> None:
+        path = self.directory / "store.json"
+        if not path.exists():
+            write_json(path, dict(identity))
+            return
+        stored_identity = read_json(path)
+        differing = sorted(k for k in {*stored_identity, *identity} if stored_identity.get(k) != identity.get(k))
+        if differing:
+            raise UserError(
+                f"a store of { ({k: identity.get(k) for k in differing}) }",
+                f"{ ({k: stored_identity.get(k) for k in differing}) } in {self.directory}",
+                "use another directory, or the configuration that wrote it",
+            )
+
+    def steps(self) -> list[int]:
+        """Returns the steps of all complete checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the last complete checkpoint."""
+        steps = self.steps()
+        return steps[-1] if steps else None
+
+    def path(self, step: int) -> Path:
+        """Returns the directory of a checkpoint."""
+        return self.directory / "checkpoints" / str(step)
+
+    def save(self, step: int, tree: Tree, metrics: Mapping[str, float] | None = None) -> None:
+        """Saves a checkpoint with its digests and metrics; returns when it is complete on disk.
+
+        A step that exists already is compared instead: a run that resumes from before it must reproduce it.
+
+        Raises:
+          UserError: the step exists with other arrays.
+        """
+        host = fetch(tree)
+        digests = tree_digests(host)
+        if step in self.steps():
+            if self._record(step)["digests"] != digests:
+                raise UserError(
+                    f"step {step} in {self.directory} to repeat with the same bits",
+                    "other values than those stored",
+                    "the machine or the software changed: remove the directory and train again",
+                )
+            return
+        record = {"digests": digests, "metrics": dict(metrics or {})}
+        record |= {"sha256": digest_of(record)}
+        # Orbax could do this when it opens, but in a thread that outlives short processes; and who only reads
+        # must not remove what another process is writing.
+        if is_first():
+            for leftover in (self.directory / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover)
+        meet(f"checkpoint {step} begins")
+        # Each process writes its own part of arrays that span several of them.
+        content = host if jax.process_count() == 1 else tree
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(content), record=ocp.args.JsonSave(record))
+        # Without force Orbax skips a step before the latest, silently: one that was removed could not be recomputed.
+        self._manager.save(step, args=arguments, force=True)
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: Tree) -> Tree:
+        """Returns the arrays of a checkpoint as numpy arrays, after comparing their digests.
+
+        Args:
+          step: a step of the store.
+          like: a tree of arrays or ShapeDtypeStructs with the structure, shapes and dtypes to expect.
+
+        Raises:
+          UserError: there is no such step, the tree is another one, or the arrays on disk are damaged.
+        """
+        if step not in self.steps():
+            raise UserError(f"checkpoint {step} in {self.directory}", f"steps {self.steps()}", "choose one of these")
+        record = self._record(step)
+        expected = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in _named_leaves(like)}
+        stored = {name: [digest["dtype"], digest["shape"]] for name, digest in record["digests"].items()}
+        if expected != stored:
+            differing = sorted(k for k in {*expected, *stored} if expected.get(k) != stored.get(k))
+            raise UserError(
+                f"arrays { ({k: expected.get(k) for k in differing}) }",
+                f"{ ({k: stored.get(k) for k in differing}) } in {self.path(step)}",
+                "the store belongs to another model",
+            )
+        blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        try:
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(blank))
+            tree = self._manager.restore(step, args=arguments)["state"]
+            damaged = [name for name, digest in tree_digests(tree).items() if digest != record["digests"][name]]
+        except _UNREADABLE as error:  # a file of arrays or listings that tensorstore or Orbax cannot decode
+            raise self._damage(step, _first_line(error)) from error
+        if damaged:
+            raise self._damage(step, f"another SHA-256 for {damaged}")
+        return tree
+
+    def digest(self, step: int) -> str:
+        """Returns one digest of all arrays of a checkpoint."""
+        return digest_of(self._record(step)["digests"])
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Returns the metrics saved with a checkpoint."""
+        return self._record(step)["metrics"]
+
+    def close(self) -> None:
+        """Releases Orbax's threads."""
+        self._manager.close()
+
+    def _record(self, step: int) -> dict[str, Any]:
+        try:
+            record = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+            content = {name: record[name] for name in ("digests", "metrics")}
+            sound = record["sha256"] == digest_of(content)
+        except _UNREADABLE as error:
+            raise self._damage(step, f"an unreadable record ({_first_line(error)})") from error
+        if not sound:
+            raise self._damage(step, "another SHA-256 for its record")
+        return content
+
+    def _damage(self, step: int, damage: str) -> UserError:
+        return UserError(
+            f"checkpoint {step} as it was saved",
+            f"{damage} in {self.path(step)}",
+            "the files are damaged: remove this checkpoint's directory and run again to recompute it",
+        )
+
+
+def stack(store: CheckpointStore, steps: Sequence[int], like: Params) -> Params:
+    """Returns several checkpoints, as numpy arrays with a new leading axis, in the order of ``steps``."""
+    trees = [store.restore(step, like) for step in steps]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def tree_digests(tree: Tree) -> dict[str, dict[str, Any]]:
+    """Returns dtype, shape and SHA-256 of every array, by its path in the tree."""
+    return {name: _array_digest(np.asarray(leaf)) for name, leaf in _named_leaves(tree)}
+
+
+def tree_bytes(tree: Tree) -> int:
+    """Returns the size of all arrays (or ShapeDtypeStructs) of a tree in bytes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def require_space(directory: Path, needed: int, purpose: str) -> None:
+    """Raises a ``UserError`` unless the disk under a directory has room for that many bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise UserError(
+            f"{needed / 1e6:.1f} MB of free disk for {purpose}",
+            f"{free / 1e6:.1f} MB free under {directory}",
+            "free some, choose another --workdir, or keep fewer checkpoints",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def _named_leaves(tree: Tree) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _array_digest(array: np.ndarray) -> dict[str, Any]:
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": content}

@@ -1,0 +1,87 @@
+"""The working directory of an experiment: one configuration, and where and with what it began."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from pdjax.config import Config, determining, digest_of_results
+from pdjax.errors import UserError
+from pdjax.io.records import RunDescription, read_description, read_json, write_json
+
+PACKAGES = ("pdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
+
+
+def open_workdir(config: Config, workdir: Path) -> None:
+    """Creates a working directory, or checks that it holds this very experiment; its remarks and its order are renewed.
+
+    Raises:
+      UserError: the directory holds another configuration, or files that are no experiment's.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        recorded_config = read_json(path)
+        if digest_of_results(recorded_config) != config.digest:
+            raise UserError(
+                f"the configuration of {workdir}",
+                f"another one ({'; '.join(_differences(determining(recorded_config), determining(config.as_dict())))})",
+                "nothing was changed: choose another --workdir, or remove this one",
+            )
+        renewed = config.as_dict() | {"placement": recorded_config["placement"]}
+        if json.dumps(recorded_config) != json.dumps(renewed):
+            write_json(path, renewed)
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise UserError(
+            "an empty or new working directory", f"{workdir} with files but no config.json", "choose another --workdir"
+        )
+    device = jax.devices()[0]
+    environment = {
+        "command": ["python", "-m", "pdjax.main", *sys.argv[1:]],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
+        "cores": os.cpu_count(),
+    }
+    write_json(workdir / "environment.json", environment)
+    write_json(path, config.as_dict())
+
+
+def _version(package: str) -> str | None:
+    """Returns an installed package's version; None where it runs from its source tree."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _differences(old: Any, new: Any, path: str = "config") -> list[str]:
+    """Lists where two nested configurations differ, as ``path: old -> new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{path}.{k}")]
+    return [] if old == new else [f"{path}: {old} there, {new} here"]
+
+
+def is_done(directory: Path, description: RunDescription) -> bool:
+    """Whether this very run is complete in its directory.
+
+    Raises:
+      UserError: the directory holds a complete run of something else.
+    """
+    if not (directory / "result.json").exists():
+        return False
+    recorded_run = read_description(directory)
+    if recorded_run.identity != description.identity:
+        raise UserError(
+            f"the run {description.name} of this experiment",
+            f"another one in {directory}",
+            "its teacher or configuration changed: remove the directory to train it again",
+        )
+    return True

@@ -1,0 +1,72 @@
+"""Which of a student stage's checkpoints are on the device when: see ``pdjax.io.teacher_source``."""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from pdjax.config import Config
+from pdjax.distill.curriculum import padded
+from pdjax.distill.teacher import Teacher
+from pdjax.io.records import RunDescription
+from pdjax.io.store import CheckpointStore, stack, tree_bytes
+from pdjax.io.teacher_source import Stacked, Streamed, TeacherSource, are_stacked, memory_of
+from pdjax.stages.teacher import teacher_shape
+from pdjax.train.replicas import Sweep, place_teacher
+
+logger = logging.getLogger("pdjax")
+
+
+def plan_sources(
+    config: Config, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
+) -> Callable[[RunDescription, Sweep], TeacherSource]:
+    """Returns how each of several runs gets its checkpoints, as ``placement.residency`` asks.
+
+    Stacked, all runs share one stack of the checkpoints that any of them uses, and have tables of one length: runs
+    of different strategies then share one compiled program. Streamed, adaptive curricula still stack their own,
+    since every replica may be at another checkpoint.
+    """
+    like = teacher_shape(config)
+    taught = [d for d in descriptions if d.starts]
+    used = tuple(sorted({step for d in taught for step in d.teacher_steps}))
+    rows = max((len(d.teacher_steps) for d in taught), default=0)
+    memory = min(memory_of(device) for device in jax.local_devices())
+    stacked = are_stacked(config.placement.residency, len(used) * tree_bytes(like), memory)
+    if taught:
+        logger.info(
+            "students: %d checkpoints of %.1f MB, %s", len(used), tree_bytes(like) / 1e6,
+            "all on the device" if stacked else "streamed, two on the device at a time",
+        )  # fmt: skip
+    stack_of = functools.cache(lambda steps: stack(trajectory, steps, like))
+
+    def source(description: RunDescription, sweep: Sweep) -> TeacherSource:
+        if not description.starts:
+            return Stacked(sweep, None)
+        if stacked or is_adaptive(description):
+            steps = used if stacked else description.teacher_steps
+            starts, slots = _starts(description, rows), _slots(description, steps, rows)
+            teacher = Teacher(stack_of(steps), jnp.asarray(starts), jnp.asarray(slots))
+            return Stacked(sweep, place_teacher(sweep, teacher))
+        read = functools.partial(trajectory.restore, like=like)
+        return Streamed(sweep, read, description.starts, description.teacher_steps, rows)
+
+    return source
+
+
+def is_adaptive(description: RunDescription) -> bool:
+    """Whether a run's curriculum goes on by its evaluations: only its first row is known in advance."""
+    return len(description.starts) < len(description.teacher_steps)
+
+
+def _starts(description: RunDescription, rows: int) -> Int[np.ndarray, "S"] | Int[np.ndarray, "R S"]:
+    starts = np.asarray(padded(description.starts, rows))
+    return np.tile(starts, (len(description.replicas), 1)) if is_adaptive(description) else starts
+
+
+def _slots(description: RunDescription, steps: Sequence[int], rows: int) -> Int[np.ndarray, "S"]:
+    slots = [steps.index(step) for step in description.teacher_steps]
+    return np.array(slots + [0] * (rows - len(slots)), np.int32)

@@ -1,0 +1,180 @@
+"""The chunk of training steps that is compiled: the only training loop of the core.
+
+A chunk trains all replicas at once. Its steps run one by one, or for an MLP under plain batch-1 SGD in blocks
+(``pdjax.train.blocked``), which give the same results up to rounding and pass over the weights less often.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from pdjax.distill.teacher import Teacher
+from pdjax.keys import named_key
+from pdjax.models.precision import with_float32_products
+from pdjax.models.replicas import over_replicas
+from pdjax.train import blocked
+from pdjax.train.flops import TEACHER
+from pdjax.train.state import Hyperparameters, Program, TrainState
+from pdjax.train.step import train_step
+from pdjax.types import Batch, Params, StepMetrics
+
+Chunk = Callable[[TrainState, Hyperparameters, Teacher | None, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
+"""``chunk(state, hyperparameters, teacher, data_seed, num_steps)``, compiled; the state's memory is reused."""
+
+Logits = Float[Array, "*leading V"]
+
+
+@with_float32_products
+def train_chunk(
+    program: Program,
+    chunk_steps: int,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    teacher: Teacher | None,
+    data_seed: Int[Array, ""],
+    num_steps: Int[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """Trains all replicas for ``chunk_steps`` steps; returns the state and metrics of shape [N, R].
+
+    With ``shared_batches`` all replicas see the batches of ``data_seed``, and the teacher runs once for all
+    of them unless the curriculum is adaptive; otherwise every replica draws its own from its seed.
+    """
+
+    def single(state: TrainState, _: None) -> tuple[TrainState, StepMetrics]:
+        return _advance(program, state, hyperparameters, teacher, data_seed, num_steps)
+
+    def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
+        return _advance_block(program, size, state, hyperparameters, teacher, data_seed, num_steps)
+
+    if not blocked.applies(program):
+        return jax.lax.scan(single, state, None, length=chunk_steps)
+    size = min(blocked.block_steps(program), chunk_steps)
+    blocks, rest = divmod(chunk_steps, size)
+    state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=blocks)
+    metrics = jax.tree.map(lambda leaf: leaf.reshape(blocks * size, *leaf.shape[2:]), metrics)
+    if rest:
+        state, last = block(state, rest)
+        metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), metrics, last)
+    return state, metrics
+
+
+def _advance(
+    program: Program,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    teacher: Teacher | None,
+    data_seed: Int[Array, ""],
+    num_steps: Int[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """One step of all replicas; metrics have shape [R]."""
+    shared = _sample(program, data_seed, state.step) if program.shared_batches else None
+    fixed = teacher if teacher is not None and not teacher.adaptive else None
+    checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
+    shared_logits = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
+
+    def one(
+        params: Params, opt_state: optax.OptState, replica: Hyperparameters, starts: Int[Array, "S"] | None
+    ) -> tuple[TrainState, StepMetrics]:
+        batch = _sample(program, replica.seed, state.step) if shared is None else shared
+        logits = shared_logits
+        if logits is None and teacher is not None:
+            mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
+            logits = _teach(program, mine, batch)
+        return train_step(program, TrainState(state.step, params, opt_state), batch, logits, replica, num_steps)
+
+    rows = teacher.starts if teacher is not None and teacher.adaptive else None
+    after, metrics = over_replicas(one)(state.params, state.opt_state, hyperparameters, rows)
+    return TrainState(state.step + 1, after.params, after.opt_state), metrics
+
+
+def _advance_block(
+    program: Program,
+    size: int,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    teacher: Teacher | None,
+    data_seed: Int[Array, ""],
+    num_steps: Int[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """``size`` steps of all replicas; metrics have shape [size, R]."""
+    steps = state.step + jnp.arange(size)
+
+    def draw(seed: Int[Array, ""]) -> Batch:
+        return jax.vmap(lambda step: _sample(program, seed, step))(steps)
+
+    shared = draw(data_seed) if program.shared_batches else None
+    separate = None if shared is not None else jax.vmap(draw)(hyperparameters.seed)
+    logits = None
+    if teacher is not None:
+        logits = _teach_block(program, teacher, shared, separate, state.step, size)
+    replica_logits = logits if teacher is not None and (teacher.adaptive or shared is None) else None
+
+    def one(
+        params: Params,
+        opt_state: optax.OptState,
+        replica: Hyperparameters,
+        batches: Batch | None,
+        block_logits: Logits | None,
+    ) -> tuple[TrainState, StepMetrics]:
+        mine = shared if batches is None else batches
+        block_logits = logits if block_logits is None else block_logits
+        assert mine is not None
+        start = TrainState(state.step, params, opt_state)
+        return blocked.train_block(program, start, mine, block_logits, replica, num_steps)
+
+    after, metrics = over_replicas(one)(state.params, state.opt_state, hyperparameters, separate, replica_logits)
+    return TrainState(state.step + size, after.params, after.opt_state), jax.tree.map(jnp.transpose, metrics)
+
+
+def _teach_block(
+    program: Program, teacher: Teacher, shared: Batch | None, separate: Batch | None, step: Int[Array, ""], size: int
+) -> Logits:
+    """Returns the teachers' logits for the batches of a block, [N, B, V] shared or [R, N, B, V]."""
+    batches = shared if separate is None else separate
+    assert batches is not None
+    if teacher.adaptive:  # no switch within a chunk, hence none within a block
+        axis = None if separate is None else 0
+
+        def for_replica(starts: Int[Array, "S"], batches: Batch) -> Logits:
+            return _teach_many(program, teacher.checkpoint(teacher.slot_at(starts, step)), batches, 1)
+
+        return jax.vmap(for_replica, in_axes=(0, axis))(teacher.starts, batches)
+    leading = 1 if separate is None else 2
+    starts = teacher.starts
+
+    def one_teacher() -> Logits:
+        return _teach_many(program, teacher.checkpoint(teacher.slot_at(starts, step)), batches, leading)
+
+    def a_teacher_each() -> Logits:
+        def at(offset: Int[Array, ""]) -> Logits:
+            checkpoint = teacher.checkpoint(teacher.slot_at(starts, step + offset))
+            batch = jax.tree.map(lambda leaf: jnp.take(leaf, offset, axis=leading - 1), batches)
+            return _teach_many(program, checkpoint, batch, leading - 1)
+
+        each = jax.lax.map(at, jnp.arange(size))
+        return each if separate is None else each.swapaxes(0, 1)
+
+    # Where the curriculum moves on within the block, every step asks its own checkpoint.
+    constant = teacher.slot_at(starts, step) == teacher.slot_at(starts, step + size - 1)
+    return jax.lax.cond(constant, one_teacher, a_teacher_each)
+
+
+def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: int) -> Logits:
+    """Returns a teacher's logits for batches that have further leading axes, in one call."""
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[leading + 1 :]), batches.inputs)
+    logits = _teach(program, checkpoint, batches._replace(inputs=flat))
+    return logits.reshape(*batches.targets.shape, logits.shape[-1])
+
+
+def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Batch:
+    return program.sample(named_key(seed, program.data_name, step), program.batch_size)
+
+
+def _teach(program: Program, checkpoint: Params, batch: Batch) -> Logits:
+    assert program.teacher_model is not None  # checkpoints come with their model
+    with jax.named_scope(TEACHER):
+        return program.teacher_model.apply(checkpoint, batch.inputs)[0]

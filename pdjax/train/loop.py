@@ -1,0 +1,229 @@
+"""The only training loop: restore, run a chunk, log, evaluate, save, until the budget is spent."""
+
+import dataclasses
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pdjax.config import LoopConfig
+from pdjax.distill.teacher import Teacher
+from pdjax.errors import TrainingError
+from pdjax.io.processes import agree, fetch, is_first, meet
+from pdjax.io.progress import Progress
+from pdjax.io.records import RunDescription, read_measured, read_run, write_json
+from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.io.store import CheckpointStore
+from pdjax.io.teacher_source import TeacherSource
+from pdjax.io.writer import Writer, open_writer
+from pdjax.train import sharding
+from pdjax.train.replicas import Sweep
+from pdjax.train.state import Hyperparameters, TrainState
+from pdjax.types import Params, exact_ratio
+
+KEPT_STATES = 2
+"""Training states that stay on disk: the newest, and one before it."""
+
+
+ByReplica = Float[np.ndarray, "R"]
+ByTeacher = Float[np.ndarray, "R K"]
+
+Keep = Callable[[int, Params, Mapping[str, ByReplica]], None]
+"""``keep(step, params, means)`` receives the parameters of all replicas, stacked, and their held-out means."""
+
+
+class Adapt(NamedTuple):
+    """How an adaptive curriculum goes on.
+
+    ``decide(steps, accuracies, measured)`` returns the starts of each replica's curriculum so far, from all evaluations
+    so far. ``measure(params)`` gives what is measured besides: how far each replica is with each of its K teachers;
+    None if the accuracy alone decides.
+    """
+
+    decide: Callable[[Sequence[int], Sequence[ByReplica], Sequence[ByTeacher]], list[tuple[int, ...]]]
+    measure: Callable[[Params], ByTeacher] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything one run needs; its result is a function of this alone."""
+
+    description: RunDescription
+    sweep: Sweep
+    hyperparameters: Hyperparameters
+    open_source: Callable[[], TeacherSource]  # how its teacher reaches the chunks
+    data_seed: int
+    evaluation_seed: int
+    evaluate_every: int
+    keep_every: int | None = None  # steps between calls of ``keep``, each after an evaluation
+    keep: Keep | None = None
+    adapt: Adapt | None = None  # None: the curriculum is fixed
+
+
+def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, progress: Progress) -> None:
+    """Runs a job in its directory to the end, continuing from the last saved state if there is one.
+
+    Raises:
+      Interrupted: a signal asked to stop; the state is saved.
+      TrainingError: a loss or a parameter is not finite.
+      UserError: the directory belongs to another run.
+    """
+    description, budget = job.description, job.description.budget
+    store = CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES)
+    write_json(directory / "run.json", dataclasses.asdict(description))
+    done = store.latest_step()
+    writer = open_writer(directory, done, loop.writers, description)
+    meet("records are those of the state")
+    progress.skip(done or 0)
+    source = job.open_source()
+    history = _History(job, source, writer, directory, done)
+    try:
+        state = _first_state(job, store, done)
+        if done is None:
+            history.add(0, _evaluate(job, state, 0, store, writer, progress), state.params)
+        for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
+            began, before = time.monotonic(), step - loop.chunk_steps
+            state = _run_chunk(job, state, source.teacher(before, step), step, loop.chunk_steps, store, writer)
+            progress.advance(loop.chunk_steps)
+            kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
+            if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
+                means = _evaluate(job, state, step, store, writer, progress)
+                history.add(step, means, state.params)
+                if kept and job.keep is not None:
+                    job.keep(step, state.params, means)
+            stopping = agree(interrupt.signal_number or 0) or None
+            if stopping is not None or step == budget or step % loop.save_every == 0:
+                _save(state, step, store, writer)
+            _log_cost(directory, step, time.monotonic() - began)
+            if stopping is not None and step < budget:
+                raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
+        write_json(directory / "result.json", {"step": budget, "identity": description.identity})
+    finally:
+        source.close()
+        writer.close()
+        store.close()
+    meet(f"{description.name} is done")
+
+
+def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainState:
+    """Returns the initial state, or the saved one, on the sweep's devices."""
+    if done is None:
+        return job.sweep.init(job.hyperparameters.seed)
+    saved = store.restore(done, jax.eval_shape(job.sweep.init, job.hyperparameters.seed))
+    return sharding.put(saved, job.sweep.state)
+
+
+class _History:
+    """The evaluations so far, from which an adaptive curriculum goes on.
+
+    Nothing of it is saved: a resumed run reads its own records and decides the same again.
+    """
+
+    def __init__(self, job: Job, source: TeacherSource, writer: Writer, directory: Path, done: int | None):
+        self._job, self._source, self._writer, self._directory = job, source, writer, directory
+        self._steps: list[int] = []
+        self._accuracy: list[ByReplica] = []
+        self._measured: list[ByTeacher] = []
+        self._starts: list[tuple[int, ...]] = []
+        if done is not None and job.adapt is not None:
+            curves = read_run(directory).evaluation
+            self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
+            self._measured = read_measured(directory)[1]
+            self._decide(job.adapt)
+
+    def add(self, step: int, means: Mapping[str, ByReplica], params: Params) -> None:
+        """Takes an evaluation's means, and measures what else the curriculum goes on by."""
+        adapt = self._job.adapt
+        if adapt is None:
+            return
+        self._steps.append(step)
+        self._accuracy.append(means["accuracy"])
+        if adapt.measure is not None:
+            self._measured.append(adapt.measure(params))
+            self._writer.write_measured(step, self._measured[-1])
+        self._decide(adapt)
+
+    def _decide(self, adapt: Adapt) -> None:
+        starts = adapt.decide(self._steps, self._accuracy, self._measured)
+        if starts != self._starts:
+            self._starts = starts
+            write_json(self._directory / "curriculum.json", {"starts": starts})
+            self._source.restart(starts)
+
+
+def _run_chunk(
+    job: Job,
+    state: TrainState,
+    teacher: Teacher | None,
+    step: int,
+    chunk_steps: int,
+    store: CheckpointStore,
+    writer: Writer,
+) -> TrainState:
+    """Runs the chunk that ends at ``step`` and records the means over its batches."""
+    seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
+    state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget)
+    metrics = fetch(metrics)
+    if not np.all(np.isfinite(metrics.loss.sum)):
+        bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
+        _require_finite(job, "the loss", metrics.loss.sum[bad], step - chunk_steps + bad, store)
+    # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
+    _require_finite(job, "a parameter", fetch(_largest(state.params)), step, store)
+    writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
+    return state
+
+
+@jax.jit
+def _largest(params: Params) -> Float[Array, "R"]:
+    """Returns the largest magnitude among each replica's parameters; not finite if any of them is not."""
+    rows = [jnp.max(jnp.abs(leaf.reshape(len(leaf), -1)), axis=1) for leaf in jax.tree.leaves(params)]
+    return jnp.max(jnp.stack(rows), axis=0)
+
+
+def _evaluate(
+    job: Job, state: TrainState, step: int, store: CheckpointStore, writer: Writer, progress: Progress
+) -> dict[str, ByReplica]:
+    """Evaluates all replicas on the held-out batches; returns their means."""
+    metrics = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed)))
+    _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
+    writer.write("evaluation", step, metrics)
+    means = {name: exact_ratio(part.sum, part.count) for name, part in metrics._asdict().items()}
+    progress.report(job.description.name, step, job.description.budget, means["loss"].mean(), means["accuracy"].mean())
+    return means
+
+
+def _save(state: TrainState, step: int, store: CheckpointStore, writer: Writer) -> None:
+    """Saves the training state, behind the records of its step."""
+    writer.flush()
+    store.save(step, state)
+
+
+def _require_finite(job: Job, what: str, values: ByReplica, step: int, store: CheckpointStore) -> None:
+    """Raises a ``TrainingError`` that names step, replica and the last good state, unless all values are finite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if not len(bad):
+        return
+    replica = int(bad[0])
+    member = job.description.replicas[replica]
+    good = store.latest_step()
+    saved = f"the last good state is step {good}, {store.path(good)}" if good is not None else "no state was saved yet"
+    raise TrainingError(
+        f"{job.description.name}: {what} is not finite at step {step} in replica {replica} (seed {member.seed}, "
+        f"learning rate {member.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
+    )
+
+
+def _log_cost(directory: Path, step: int, seconds: float) -> None:
+    """Appends wall-clock time and peak memory, which differ from run to run, to a file of their own."""
+    if not is_first():
+        return
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    with open(directory / "progress.jsonl", "a") as file:
+        file.write(json.dumps({"step": step, "seconds": round(seconds, 4), "peak_memory_bytes": peak}) + "\n")

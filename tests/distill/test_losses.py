@@ -1,0 +1,233 @@
+"""Losses against float64 references, and the teacher's distribution at every temperature down to 0."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from pdjax.distill import losses
+
+TEMPERATURES = (1.0, 0.1, 1e-4, 1e-20, 0.0)
+
+# Compiled once for each shape, with the temperature as an argument as in training.
+soften = jax.jit(losses.soften)
+distillation = jax.jit(losses.distillation)
+mixed = jax.jit(losses.mixed)
+distillation_gradient = jax.jit(jax.grad(lambda *arguments: losses.distillation(*arguments).sum(), argnums=(0, 1)))
+cross_entropy_gradient = jax.jit(jax.grad(lambda logits, p: -jnp.sum(p * jax.nn.log_softmax(logits))))
+mixed_gradient = jax.jit(jax.grad(lambda *arguments: losses.mixed(*arguments).sum(), argnums=(0, 1)))
+
+
+def random_logits(seed, *shape, scale=3.0):
+    return np.random.default_rng(seed).normal(scale=scale, size=shape).astype(np.float32)
+
+
+def soften_in_float64(logits, temperature):
+    """Temperature 0 shares everything among the largest logits."""
+    logits = np.asarray(logits, np.float64)
+    largest = logits == logits.max(axis=-1, keepdims=True)
+    if temperature == 0:
+        return largest / largest.sum(axis=-1, keepdims=True)
+    return scipy.special.softmax(logits / temperature, axis=-1)
+
+
+def kl_in_float64(student, teacher, temperature):
+    log_student = scipy.special.log_softmax(np.asarray(student, np.float64), axis=-1)
+    probabilities = soften_in_float64(teacher, temperature)
+    return scipy.special.rel_entr(probabilities, np.exp(log_student)).sum(axis=-1)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 7), (2, 3, 1000)])
+def test_cross_entropy_against_float64(shape):
+    logits = random_logits(0, *shape)
+    targets = np.random.default_rng(1).integers(shape[-1], size=shape[:-1]).astype(np.int32)
+    log_p = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)
+    wanted = -np.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
+    entropy = losses.cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
+    assert entropy.shape == shape[:-1]
+    np.testing.assert_allclose(entropy, wanted, rtol=2e-6)
+
+
+def test_cross_entropy_by_hand():
+    """Probabilities 1/4, 1/4, 1/2."""
+    logits = jnp.log(jnp.array([1.0, 1.0, 2.0]))
+    nats = [losses.cross_entropy(logits, jnp.int32(target)) for target in range(3)]
+    np.testing.assert_allclose(nats, [np.log(4), np.log(4), np.log(2)], rtol=1e-6)
+
+
+def test_cross_entropy_of_large_logits_is_the_gap():
+    logits = jnp.array([[1e4, -1e4, 0.0]])
+    np.testing.assert_array_equal(losses.cross_entropy(logits, jnp.array([1])), [2e4])
+    np.testing.assert_array_equal(losses.cross_entropy(logits, jnp.array([0])), [0.0])
+
+
+def test_gradient_of_cross_entropy_is_prediction_minus_label():
+    logits = random_logits(2, 4, 7)
+    targets = np.array([0, 6, 3, 3])
+    gradient = jax.grad(lambda x: losses.cross_entropy(x, jnp.asarray(targets)).sum())(jnp.asarray(logits))
+    wanted = scipy.special.softmax(logits.astype(np.float64), axis=-1) - np.eye(7)[targets]
+    np.testing.assert_allclose(gradient, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logits", "temperature", "probabilities"),
+    [
+        ([0.0, np.log(2), 0.0], 1.0, [1 / 4, 1 / 2, 1 / 4]),
+        ([0.0, np.log(2) / 10, 0.0], 0.1, [1 / 4, 1 / 2, 1 / 4]),
+        ([5.0, 5.0 - 1e-4 * np.log(3)], 1e-4, [3 / 4, 1 / 4]),
+        ([1.0, 2.0, 3.0], 1e-4, [0, 0, 1]),
+        ([1.0, 2.0, 3.0], 1e-20, [0, 0, 1]),
+        ([1.0, 2.0, 3.0], 0.0, [0, 0, 1]),
+        # The smallest step of float32 above 1 decides already.
+        ([1.0, np.nextafter(np.float32(1), np.float32(2)), 1.0], 1e-20, [0, 1, 0]),
+        ([1.0, np.nextafter(np.float32(1), np.float32(2)), 1.0], 0.0, [0, 1, 0]),
+        # Exact ties share equally.
+        ([2.0, 2.0, 1.0, 2.0], 1e-20, [1 / 3, 1 / 3, 0, 1 / 3]),
+        ([2.0, 2.0, 1.0, 2.0], 0.0, [1 / 3, 1 / 3, 0, 1 / 3]),
+        ([-7.0, -7.0], 0.0, [1 / 2, 1 / 2]),
+        ([0.0, 0.0, 0.0, 0.0], 1e-4, [1 / 4] * 4),
+        # Large and negative.
+        ([1e4, -1e4, 1e4], 1e-20, [1 / 2, 0, 1 / 2]),
+        ([1e4, -1e4, 9999.0], 0.0, [1, 0, 0]),
+        ([1e4, -1e4, 1e4 - 1], 1.0, [1 / (1 + np.exp(-1)), 0, 1 / (1 + np.exp(1))]),
+        ([-1e4, -2e4, -3e4], 1e-20, [1, 0, 0]),
+        ([-1e4, -1e4, -3e4], 0.1, [1 / 2, 1 / 2, 0]),
+    ],
+)
+def test_soften(logits, temperature, probabilities):
+    softened, negative_entropy = losses.soften(jnp.array(logits, jnp.float32), temperature)
+    # The quotient carries the rounding of logits of order 5: 5e-7 / 1e-4.
+    np.testing.assert_allclose(softened, probabilities, rtol=3e-3 if temperature == 1e-4 else 2e-6)
+    positive = np.array([p for p in probabilities if p > 0])
+    np.testing.assert_allclose(negative_entropy, np.sum(positive * np.log(positive)), rtol=3e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_soften_against_float64(temperature):
+    logits = random_logits(3, 50, 7)
+    probabilities, negative_entropy = soften(jnp.asarray(logits), temperature)
+    wanted = soften_in_float64(logits, temperature)
+    np.testing.assert_allclose(probabilities, wanted, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(negative_entropy, -scipy.stats.entropy(wanted, axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e30])
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_soften_is_a_distribution_with_finite_entropy(temperature, scale):
+    probabilities, negative_entropy = soften(jnp.asarray(random_logits(4, 50, 7, scale=scale)), temperature)
+    assert np.all(probabilities >= 0)
+    np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, rtol=1e-6)
+    assert np.all(np.isfinite(negative_entropy))
+    assert np.all(negative_entropy <= 0)
+
+
+@pytest.mark.parametrize("compile_", [jax.jit, lambda f: f])
+def test_temperatures_as_an_array_of_replicas(compile_):
+    """0 and 1 beside each other in one vmapped program, as in a sweep over temperatures."""
+    temperatures = jnp.array([0.0, 1.0, 1e-20, 0.1])
+    logits = jnp.array([[1.0, 1.0, 0.0], [3.0, 1.0, 2.0]])
+    softened, _ = compile_(jax.vmap(losses.soften, in_axes=(None, 0)))(logits, temperatures)
+    wanted = np.stack([soften_in_float64(logits, t) for t in (0, 1, 0, 0.1)])
+    np.testing.assert_allclose(softened, wanted, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("classes", [7, 1000])
+def test_distillation_against_float64(classes, temperature):
+    student, teacher = random_logits(5, 50, classes), random_logits(6, 50, classes)
+    if temperature in (1e-20, 0.0):  # a tie in half of the rows
+        teacher[::2, 1] = teacher[::2].max(axis=-1)
+    if temperature == 1e-4:  # gaps of at least 2500 temperatures, so that the quotient's rounding does not matter
+        teacher = np.round(teacher * 4) / 4
+    divergence = distillation(jnp.asarray(student), jnp.asarray(teacher), temperature)
+    np.testing.assert_allclose(divergence, kl_in_float64(student, teacher, temperature), rtol=2e-5, atol=2e-6)
+
+
+def test_distillation_by_hand():
+    """p_T = (1/2, 1/4, 1/4), p_S uniform: log 3 - (3/2) log 2."""
+    student, teacher = jnp.zeros(3), jnp.log(jnp.array([2.0, 1.0, 1.0]))
+    np.testing.assert_allclose(distillation(student, teacher, 1.0), np.log(3) - 1.5 * np.log(2), rtol=1e-6)
+
+
+def test_the_temperature_is_not_applied_to_the_student():
+    """At temperature 0.5 a teacher with half of the student's logits has the student's distribution."""
+    student = jnp.asarray(random_logits(7, 50, 7))
+    np.testing.assert_allclose(distillation(student, student / 2, 0.5), 0, atol=1e-6)
+    assert np.all(distillation(student, student, 0.5) > 1e-3)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_distillation_is_not_negative(temperature):
+    student = jnp.asarray(random_logits(8, 50, 7))
+    teacher = student + jnp.asarray(random_logits(9, 50, 7, scale=1e-3))  # close: the sums nearly cancel
+    for one, other in ((student, teacher), (teacher, student), (student, 3 * teacher), (student, student)):
+        assert np.all(distillation(one, other, temperature) >= -1e-6)
+
+
+def test_distillation_of_a_teacher_into_itself_is_zero():
+    logits = jnp.asarray(random_logits(10, 50, 7))
+    np.testing.assert_allclose(distillation(logits, logits, 1.0), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_gradient_of_distillation_is_that_of_cross_entropy_against_the_teacher(temperature):
+    """Both are p_S - p_T."""
+    student, teacher = random_logits(11, 50, 7), np.round(random_logits(12, 50, 7) * 4) / 4
+    fixed = jnp.asarray(soften_in_float64(teacher, temperature), jnp.float32)
+    gradient, _ = distillation_gradient(jnp.asarray(student), jnp.asarray(teacher), temperature)
+    np.testing.assert_allclose(gradient, cross_entropy_gradient(jnp.asarray(student), fixed), atol=2e-5)
+    np.testing.assert_allclose(gradient, scipy.special.softmax(student, axis=-1) - fixed, atol=2e-5)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_no_gradient_into_the_teacher(temperature):
+    student, teacher = jnp.asarray(random_logits(13, 50, 7)), jnp.asarray(random_logits(14, 50, 7))
+    targets = jnp.zeros(50, jnp.int32)
+    for into_student, into_teacher in (
+        distillation_gradient(student, teacher, temperature),
+        mixed_gradient(student, teacher, targets, temperature, 0.5),
+    ):
+        assert np.all(np.abs(into_student).sum(axis=-1) > 0)
+        np.testing.assert_array_equal(into_teacher, np.zeros((50, 7)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_gradients_are_finite(temperature, scale):
+    student, teacher = random_logits(15, 50, 7, scale=scale), random_logits(16, 50, 7, scale=scale)
+    teacher[:10, 0] = teacher[:10, 1:].max(axis=-1)
+    student, teacher = jnp.asarray(student), jnp.asarray(teacher)
+    gradient, _ = mixed_gradient(student, teacher, jnp.zeros(50, jnp.int32), temperature, 0.5)
+    assert np.all(np.isfinite(gradient))
+    assert np.all(np.abs(gradient) <= 1 + 1e-6)
+    np.testing.assert_allclose(np.sum(gradient, axis=-1), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1e-20])
+def test_mixed(temperature):
+    student, teacher = random_logits(17, 50, 7), random_logits(18, 50, 7)
+    targets = np.random.default_rng(19).integers(7, size=50)
+    labels = -scipy.special.log_softmax(student.astype(np.float64), axis=-1)[np.arange(50), targets]
+    distilled = kl_in_float64(student, teacher, temperature)
+    for weight, wanted in ((1.0, labels), (0.0, distilled), (0.5, (labels + distilled) / 2)):
+        loss = mixed(*map(jnp.asarray, (student, teacher, targets)), temperature, weight)
+        np.testing.assert_allclose(loss, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_mixing_weights_as_an_array_of_replicas():
+    student, teacher = jnp.zeros((1, 3)), jnp.log(jnp.array([[2.0, 1.0, 1.0]]))
+    weights = jnp.array([0.0, 0.5, 1.0])
+    mix = jax.vmap(losses.mixed, in_axes=(None, None, None, None, 0))
+    loss = mix(student, teacher, jnp.array([2]), 1.0, weights)
+    kl = np.log(3) - 1.5 * np.log(2)
+    np.testing.assert_allclose(loss[:, 0], [kl, (kl + np.log(3)) / 2, np.log(3)], rtol=1e-6)
+
+
+def test_the_sum_of_each_replica_is_its_own():
+    """Of eight replicas with 4,608 places each, which jaxlib 0.10.2 gave the last the first one's sum."""
+    students, teacher = random_logits(20, 8, 4608, 4), random_logits(21, 4608, 4)
+    summed = jax.jit(jax.vmap(lambda student: losses.distillation(student, teacher, 1.0).sum()))(students)
+    alone = [kl_in_float64(student, teacher, 1.0).sum() for student in students]
+    np.testing.assert_allclose(summed, alone, rtol=1e-5)

@@ -1,0 +1,110 @@
+"""Several real processes on this machine, started by launch/local.py."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.io.processes import join
+
+FLAGS = (
+    "--config=tests/minimal.py:few",
+    "--config.student_training.seeds=(0, 1)",
+    "--config.placement.mesh.data=-1",
+)
+DEADLINE = 300
+
+
+@pytest.fixture(scope="module")
+def start(root):
+    """Starts two processes of two devices each, or one of four."""
+
+    def start(workdir, processes, **options):
+        flags = [*FLAGS, f"--workdir={workdir}"]
+        launch = [sys.executable, "launch/local.py", f"--processes={processes}", "--cpu_devices=2", "--"]
+        alone = [sys.executable, "-m", "pdjax.main", "--distributed=off", "--cpu_devices=4"]
+        command = [*(launch if processes > 1 else alone), *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, **pipes, **options)
+
+    return start
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def two(start, tmp_path_factory):
+    """The finished experiment of two processes."""
+    workdir = tmp_path_factory.mktemp("two") / "work"
+    output = finish(start(workdir, 2))
+    assert "[0]" in output
+    return workdir
+
+
+def records(workdir):
+    return {path.relative_to(workdir): path.read_text() for path in sorted(workdir.rglob("metrics.jsonl"))}
+
+
+def losses(text):
+    return [record["loss"] for record in map(json.loads, text.splitlines())]
+
+
+def test_two_processes_of_two_devices_measure_what_one_of_four_does(start, two, tmp_path):
+    finish(start(tmp_path / "one", 1))
+    ours, theirs = records(two), records(tmp_path / "one")
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 3  # the teacher, and two runs of students
+    for name in ours:
+        np.testing.assert_allclose(losses(ours[name]), losses(theirs[name]), rtol=1e-5)
+    assert (two / "report" / "index.html").exists()
+
+
+def begin(start, workdir, reached):
+    """Starts two processes and waits until a path of the work directory exists."""
+    process = start(workdir, 2, start_new_session=True)
+    deadline = time.monotonic() + DEADLINE
+    while not any(workdir.glob(reached)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    return process
+
+
+def test_a_signal_saves_a_lost_process_ends_the_other_and_the_same_command_goes_on(start, two, tmp_path):
+    """SIGTERM amid the teacher's training, as a queue sends it; then SIGKILL to one of two among the students."""
+    workdir = tmp_path / "stopped"
+    process = begin(start, workdir, "teacher/state/checkpoints/[0-9]*")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert not (workdir / "report").exists()
+
+    process = begin(start, workdir, "students/*/metrics.jsonl")
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    os.kill(int(children.split()[1]), signal.SIGKILL)
+    began = time.monotonic()
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert time.monotonic() - began < 60
+    assert process.returncode != 0
+    assert "ended with status" in output
+    assert not (workdir / "report").exists()
+
+    finish(start(workdir, 2))
+    assert records(workdir) == records(two)
+    shutil.rmtree(workdir)
+
+
+def test_flags_that_contradict_each_other():
+    with pytest.raises(UserError, match=r"--coordinator, --processes and --process together"):
+        join("auto", "localhost:1", None, 0, None)

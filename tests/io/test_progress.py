@@ -1,0 +1,48 @@
+import io
+import logging
+
+import pytest
+
+from pdjax.io.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_one_bar_for_the_stage(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress("students", 30)
+    progress.skip(10)
+    progress.advance(5)
+    progress.report("labels-20", 5, 20, 1.25, 0.5)
+    progress.close()
+    last = terminal.getvalue().split("\r")[-1]
+    assert "students" in last
+    assert "15/30" in last
+    assert "labels-20 loss=1.250 accuracy=0.500" in last
+
+
+def test_elsewhere_there_are_log_lines_with_the_time_left(monkeypatch, caplog):
+    clock = iter([0.0, 8.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    progress = Progress("students", 30)
+    progress.skip(10)
+    progress.advance(5)
+    with caplog.at_level(logging.INFO, "pdjax"):
+        progress.report("labels-20", 5, 20, 1.25, 0.5)
+    # 5 steps took 8 s, 15 are left; the 10 skipped ones say nothing about the speed.
+    assert caplog.messages == ["labels-20 5/20: loss 1.250, accuracy 0.500, 24 s left in this stage"]
+
+
+def test_nothing_is_promised_before_the_first_step(caplog):
+    with caplog.at_level(logging.INFO, "pdjax"):
+        Progress("teacher", 30).report("teacher", 0, 30, 2.0, 0.1)
+    assert caplog.messages == ["teacher 0/30: loss 2.000, accuracy 0.100"]
+
+
+@pytest.fixture(autouse=True)
+def propagate():
+    logging.getLogger("pdjax").propagate = True

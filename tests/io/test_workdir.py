@@ -1,0 +1,54 @@
+"""The working directory: one experiment, whose remarks and order may change."""
+
+import dataclasses
+import importlib.metadata
+
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.io.records import read_json
+from pdjax.io.workdir import open_workdir
+
+
+def test_remarks_are_renewed_and_nothing_else_is(tiny, tmp_path):
+    open_workdir(dataclasses.replace(tiny, remarks={"R4": "not known"}), tmp_path)
+    first = read_json(tmp_path / "config.json")
+    assert first["remarks"] == {"R4": "not known"}
+    placed = dataclasses.replace(tiny.placement, residency="stacked")
+    open_workdir(dataclasses.replace(tiny, remarks={"R4": "shows"}, placement=placed), tmp_path)
+    assert read_json(tmp_path / "config.json") == first | {"remarks": {"R4": "shows"}}
+
+
+def test_the_order_of_strategies_is_renewed(tiny, tmp_path):
+    names = list(tiny.strategies)
+    open_workdir(
+        dataclasses.replace(tiny, strategies={name: tiny.strategies[name] for name in sorted(names)}), tmp_path
+    )
+    assert list(read_json(tmp_path / "config.json")["strategies"]) == sorted(names) != names
+    open_workdir(tiny, tmp_path)
+    assert list(read_json(tmp_path / "config.json")["strategies"]) == names
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(tiny, tmp_path, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(package):
+        if package == "pdjax":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return real(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    open_workdir(tiny, tmp_path)
+    versions = read_json(tmp_path / "environment.json")["versions"]
+    assert versions["pdjax"] is None
+    assert versions["jax"] == real("jax")
+
+
+def test_another_experiment_is_refused_and_its_remarks_are_no_difference(tiny, tmp_path):
+    open_workdir(tiny, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        open_workdir(dataclasses.replace(tiny, seed=tiny.seed + 1, remarks={"R4": "shows"}), tmp_path)
+    assert "config.seed" in str(caught.value)
+    assert "remarks" not in str(caught.value)
+    assert (tmp_path / "config.json").read_bytes() == before

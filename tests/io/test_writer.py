@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import pytest
+
+from pdjax.io.records import Replica, RunDescription
+from pdjax.io.writer import MetricsWriter, build_sinks
+from pdjax.types import Mean, StepMetrics
+
+
+def metrics(losses, count=4.0):
+    losses = np.asarray(losses, np.float32)
+    counts = np.full_like(losses, count)
+    return StepMetrics(Mean(losses * counts, counts), Mean(counts / 2, counts))
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_writes_sums_and_counts_for_each_replica(tmp_path):
+    writer = MetricsWriter(tmp_path, None)
+    writer.write("train", 5, metrics([0.5, 2.0]))
+    writer.close()
+    assert lines(tmp_path) == [
+        {"split": "train", "step": 5, "replica": 0, "loss": [2.0, 4.0], "accuracy": [2.0, 4.0]},
+        {"split": "train", "step": 5, "replica": 1, "loss": [8.0, 4.0], "accuracy": [2.0, 4.0]},
+    ]
+
+
+def test_resuming_drops_what_lies_behind_the_step(tmp_path):
+    writer = MetricsWriter(tmp_path, None)
+    for step in (1, 2, 3):
+        writer.write("train", step, metrics([1.0]))
+    writer.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"split": "tr')
+    writer = MetricsWriter(tmp_path, 2)
+    writer.write("train", 3, metrics([7.0]))
+    writer.close()
+    assert [(r["step"], r["loss"][0]) for r in lines(tmp_path)] == [(1, 4.0), (2, 4.0), (3, 28.0)]
+
+
+def test_starting_afresh_forgets_everything(tmp_path):
+    for _ in range(2):
+        writer = MetricsWriter(tmp_path, None)
+        writer.write("train", 1, metrics([1.0]))
+        writer.close()
+    assert len(lines(tmp_path)) == 1
+
+
+def test_tensorboard_gets_the_means(tmp_path):
+    description = RunDescription("student", "x", ("labels",), 4, (Replica(0, 0.1), Replica(1, 0.1)), (), (), "id")
+    writer = MetricsWriter(tmp_path, None, build_sinks(("tensorboard",), tmp_path, description))
+    writer.write("evaluation", 3, metrics([0.25, 0.75]))
+    writer.close()
+    files = {path.parent.name: path.read_bytes() for path in (tmp_path / "tensorboard").glob("*/events*")}
+    assert set(files) == {"0-seed0", "1-seed1"}
+    assert b"evaluation/loss" in files["1-seed1"]
+    assert np.float32(0.75).tobytes() in files["1-seed1"]
+
+
+def test_count_zero_is_not_a_mean(tmp_path):
+    seen = []
+
+    class Spy:
+        def write(self, split, step, replica, values):
+            seen.append(values)
+
+        def close(self):
+            seen.append("closed")
+
+    writer = MetricsWriter(tmp_path, None, [Spy()])
+    writer.write("train", 1, metrics([1.0], count=0.0))
+    writer.close()
+    assert np.isnan(seen[0]["loss"])
+    assert seen[1] == "closed"
+    with pytest.raises(ValueError, match="closed"):
+        writer.write("train", 2, metrics([1.0]))

@@ -1,0 +1,171 @@
+"""Blocks of batch-1 SGD steps against the same steps one by one."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdjax.config import HierarchicalTaskConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
+from pdjax.distill.teacher import Teacher
+from pdjax.models import build_model
+from pdjax.tasks import build_task
+from pdjax.train import blocked
+from pdjax.train.chunk import train_chunk
+from pdjax.train.state import Hyperparameters, Program, init_state
+
+SGD = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
+PARITY = ParityTaskConfig("parity", 12, 3, "first", 0)
+STEPS = 200  # three blocks of 64 and a rest of 8
+
+
+def program_of(task=PARITY, teacher=None, shared=True, optimizer=SGD, width=30, **changes):
+    task = build_task(task)
+    student = build_model(MlpConfig("mlp", (width,)), task)
+    teacher = None if teacher is None else build_model(teacher, task)
+    return Program(task, student, teacher, optimizer, 1, shared, "data")._replace(**changes)
+
+
+def members(num, taught):
+    rates, temperatures = jnp.linspace(0.02, 0.05, num), jnp.full(num, 0.5)
+    return Hyperparameters(jnp.arange(num), rates, temperatures, jnp.full(num, 0.25 if taught else 1.0))
+
+
+def teacher_of(program, starts, checkpoints=3):
+    teachers = program._replace(model=program.teacher_model)
+    params = jax.jit(functools.partial(init_state, teachers))(jnp.arange(50, 50 + checkpoints)).params
+    sharper = jax.tree.map(lambda leaf: 4 * leaf, params)  # than initial ones, so that a wrong checkpoint shows
+    return Teacher(sharper, jnp.array(starts), jnp.arange(checkpoints) % checkpoints)
+
+
+def run(program, num, teacher=None, steps=STEPS, total=STEPS):
+    replicas = members(num, teacher is not None)
+    state = jax.jit(functools.partial(init_state, program))(replicas.seed)
+    chunk = jax.jit(functools.partial(train_chunk, program, steps))
+    return chunk(state, replicas, teacher, jnp.int32(5), jnp.int32(total))
+
+
+def both_paths(monkeypatch, *arguments, **keywords):
+    in_blocks = run(*arguments, **keywords)
+    monkeypatch.setattr(blocked, "applies", lambda program: False)
+    return in_blocks, run(*arguments, **keywords)
+
+
+def assert_close(one, other, tolerance):
+    state, metrics = zip(one, other, strict=True)
+    for a, b in zip(jax.tree.leaves(state[0].params), jax.tree.leaves(state[1].params), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance)
+    np.testing.assert_allclose(metrics[0].loss.sum, metrics[1].loss.sum, atol=30 * tolerance)
+    assert np.mean(np.asarray(metrics[0].accuracy.sum) != np.asarray(metrics[1].accuracy.sum)) < 0.01
+    assert int(state[0].step) == int(state[1].step)
+
+
+def test_a_thousand_steps_equal_the_same_steps_one_by_one_up_to_rounding(monkeypatch):
+    """In float64, where rounding cannot push a unit across the kink of its ReLU, the paths are the same function."""
+    with jax.enable_x64(True):
+        program = program_of(ParityTaskConfig("parity", 20, 4, "first", 0), width=100)
+        seeds = jnp.arange(1)
+        start = jax.tree.map(
+            lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, init_state(program, seeds)
+        )
+        replicas = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), members(1, False))._replace(seed=seeds)
+
+        def train(applies):
+            monkeypatch.setattr(blocked, "applies", applies)
+            chunk = jax.jit(functools.partial(train_chunk, program, 1000))
+            return chunk(start, replicas, None, jnp.int32(5), jnp.int32(1000))
+
+        in_blocks, one_by_one = train(blocked.applies), train(lambda program: False)
+        moved = jnp.abs(one_by_one[0].params["hidden_0"]["kernel"] - start.params["hidden_0"]["kernel"])
+        assert moved.max() > 0.05
+        for a, b in zip(jax.tree.leaves(in_blocks[0].params), jax.tree.leaves(one_by_one[0].params), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-7)  # the inputs and metrics are float32 in either path
+
+
+def test_float32_differs_by_rounding_alone(monkeypatch):
+    assert_close(*both_paths(monkeypatch, program_of(), 1), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("starts", [(0, 64, 128), (0, 10, 70), (0, 1, 2)])
+def test_teachers_that_change_within_a_block_are_each_asked_at_their_steps(monkeypatch, shared, starts):
+    program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
+    assert_close(*both_paths(monkeypatch, program, 3, teacher_of(program, starts)), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_replicas_with_curricula_of_their_own(monkeypatch, shared):
+    program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
+    teacher = teacher_of(program, (0, 0, 0))._replace(starts=jnp.array([[0, 500, 500], [-1, 0, 500], [-2, -1, 0]]))
+    in_blocks, one_by_one = both_paths(monkeypatch, program, 3, teacher)
+    assert_close(in_blocks, one_by_one, tolerance=1e-5)
+    alike = run(program, 3, teacher._replace(starts=jnp.zeros(3, jnp.int32) + jnp.array([0, 500, 500])))
+    last = np.asarray(alike[1].loss.sum)[:, 2] != np.asarray(one_by_one[1].loss.sum)[:, 2]
+    assert last.mean() > 0.9  # the third replica really has another teacher
+
+
+def test_a_hierarchy_with_eight_classes_and_a_warm_up(monkeypatch):
+    rule = dataclasses.replace(SGD, schedule="cosine", warmup_fraction=0.2)
+    program = program_of(HierarchicalTaskConfig("hierarchical", 14, 2, 3, "random", 1), optimizer=rule)
+    assert_close(*both_paths(monkeypatch, program, 2), tolerance=1e-5)
+
+
+def test_replicas_equal_their_runs_alone():
+    program = program_of()
+    together, _ = run(program, 3)
+    alone = members(3, False)
+    for i in range(3):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], alone)
+        state = jax.jit(functools.partial(init_state, program))(one.seed)
+        chunk = jax.jit(functools.partial(train_chunk, program, STEPS))
+        after, _ = chunk(state, one, None, jnp.int32(5), jnp.int32(STEPS))
+        for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(after.params), strict=True):
+            np.testing.assert_allclose(a[i], b[0], atol=1e-5)
+
+
+def test_coordinates_off_the_support_are_interchangeable():
+    """Training that sees the coordinates off the support in another order learns the same weights in that order."""
+    program = program_of()
+    order = np.array([0, 1, 2, 7, 3, 11, 4, 5, 6, 8, 9, 10])
+
+    class Permuted:
+        def __init__(self, task):
+            self.num_classes, self.length = task.num_classes, task.length
+            self.vocabulary, self.predicts = task.vocabulary, task.predicts
+            self.task = task
+
+        def sample(self, key, batch_size):
+            batch = self.task.sample(key, batch_size)
+            return batch._replace(inputs={name: leaf[:, order] for name, leaf in batch.inputs.items()})
+
+    replicas = members(1, False)
+    start = init_state(program, replicas.seed)
+    kernel = start.params["hidden_0"]["kernel"]
+    moved = start._replace(params=start.params | {"hidden_0": start.params["hidden_0"] | {"kernel": kernel[:, order]}})
+    plain, permuted = (
+        jax.jit(functools.partial(train_chunk, p, STEPS))(s, replicas, None, jnp.int32(5), jnp.int32(STEPS))
+        for p, s in ((program, start), (program._replace(task=Permuted(program.task)), moved))
+    )
+    trained = plain[0].params["hidden_0"]["kernel"]
+    np.testing.assert_allclose(permuted[0].params["hidden_0"]["kernel"], trained[:, order], atol=1e-5)
+    assert jnp.abs(trained - kernel).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 2},
+        {"optimizer": dataclasses.replace(SGD, kind="adam")},
+        {"optimizer": dataclasses.replace(SGD, clip_norm=1.0)},
+    ],
+)
+def test_other_training_does_not_run_in_blocks(changes):
+    assert blocked.applies(program_of())
+    assert not blocked.applies(program_of(**changes))
+
+
+def test_an_mlp_with_two_hidden_layers_does_not_run_in_blocks():
+    task = build_task(PARITY)
+    assert not blocked.applies(program_of(model=build_model(MlpConfig("mlp", (8, 8)), task)))

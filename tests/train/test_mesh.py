@@ -1,0 +1,134 @@
+"""Every mesh gives the losses of one device; a mesh of replicas alone communicates nothing."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdjax.config import EvaluationConfig, MeshConfig, PlacementConfig, from_config_dict
+from pdjax.distill.teacher import Teacher
+from pdjax.io.store import CheckpointStore
+from pdjax.models import build_model
+from pdjax.tasks import build_task
+from pdjax.train import sharding
+from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.state import Program, init_state
+
+STEPS, REPLICAS = 4, 8
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+MODELS = ["bert", "gpt2", "mlp", "mlp, a batch for each replica"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def program(request, load_config_file):
+    """A student and a teacher, for batches of 8."""
+    model, _, separate_batches = request.param.partition(", ")
+    name = {"bert": "pcfg", "gpt2": "parity_transformer", "mlp": "parity_mlp"}[model]
+    config = load_config_file(name).get_config("smoke")
+    with config.unlocked():
+        if model == "mlp":
+            config.teacher.widths = config.student.widths = (128, 64)
+            config.task.dimension = 64
+        else:
+            config.teacher.num_heads = config.student.num_heads = 2
+            config.teacher.num_layers = config.student.num_layers = 1
+            config.probes.attention = None
+            config.teacher.head_dim = config.student.head_dim = 32  # above sharding.SMALL
+        if model == "bert":
+            config.task.root = 10
+    config = from_config_dict(config)
+    task = build_task(config.task)
+    student, teacher = build_model(config.student, task), build_model(config.teacher, task)
+    return Program(task, student, teacher, config.student_training.optimizer, 8, not separate_batches, "data")
+
+
+def prepare(program, mesh, split, devices=None):
+    """Returns a sweep of 8 replicas on a mesh, and the arguments of its chunk."""
+    placement = PlacementConfig(MeshConfig(*mesh), split, split, "stacked")
+    evaluation = EvaluationConfig(STEPS, 1, 8)
+    sweep = build_sweep(program, STEPS, REPLICAS, evaluation, placement, devices)
+    rates = [1e-3 * (1 + i) for i in range(REPLICAS)]
+    members = place_hyperparameters(sweep.mesh, list(range(REPLICAS)), rates, [1e-1] * REPLICAS, [0.3] * REPLICAS)
+    teachers = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
+    teacher = Teacher(jax.tree.map(lambda leaf: 5 * leaf, teachers), jnp.array([0, 2]), jnp.array([1, 0]))
+    state = sweep.init(members.seed)
+    return sweep, (state, members, place_teacher(sweep, teacher), np.int32(0), np.int32(10))
+
+
+def losses(program, mesh, split="sharded", devices=None):
+    """Returns the losses of a chunk and of an evaluation behind it."""
+    sweep, arguments = prepare(program, mesh, split, devices)
+    state, metrics = sweep.chunk(*arguments)
+    return np.asarray(metrics.loss.sum), np.asarray(sweep.evaluate(state.params, np.int32(0)).loss.sum)
+
+
+def test_every_mesh_gives_the_losses_of_one_device(program):
+    """To 1e-4 of the loss after 4 steps: sums over examples, heads and hidden units are split up."""
+    train, held_out = losses(program, (1, 1, 1), devices=jax.devices()[:1])
+    assert np.ptp(train, axis=1).min() > 1e-3  # replicas do differ
+    # Each compiles for a while; what replicas and examples alone do is the same for every model.
+    meshes = [(2, 2, 2)] if "layers_0" in params_of(program) else [(2, 2, 2), (8, 1, 1), (1, 8, 1)]
+    for mesh in meshes:
+        again, evaluated = losses(program, mesh)
+        np.testing.assert_allclose(again, train, rtol=1e-4, err_msg=str(mesh))
+        np.testing.assert_allclose(evaluated, held_out, rtol=1e-4, err_msg=str(mesh))
+
+
+def params_of(program):
+    return jax.eval_shape(lambda: init_state(program, jnp.arange(1))).params
+
+
+def test_states_are_created_split(program):
+    sweep, (state, *_) = prepare(program, (2, 2, 2), "sharded")
+    for leaf, where in zip(jax.tree.leaves(state), jax.tree.leaves(sweep.state), strict=True):
+        assert leaf.sharding.is_equivalent_to(where, leaf.ndim)
+    largest = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
+    assert largest.addressable_shards[0].data.size == largest.size // 8
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == largest.shape]
+    assert all(leaf.sharding == largest.sharding for leaf in moments)
+
+
+@pytest.mark.parametrize("program", ["bert", *MODELS[2:]], indirect=True)
+def test_a_mesh_of_replicas_communicates_nothing(program):
+    sweep, arguments = prepare(program, (8, 1, 1), "replicated")
+    text = sweep.chunk.lower(*arguments).compile().as_text()
+    assert re.search(r"\bwhile\b|\bfusion\b", text)  # it is the program
+    assert [word for word in COLLECTIVES if word in text] == []
+    if "layers_0" in params_of(program):
+        return
+    sweep, arguments = prepare(program, (1, 8, 1), "replicated")
+    assert "all-reduce" in sweep.chunk.lower(*arguments).compile().as_text()  # as a mesh of examples does
+
+
+def test_a_large_teacher_is_split_while_students_are_whole(program):
+    placement = PlacementConfig(MeshConfig(2, 2, 2), "sharded", "replicated", "stacked")
+    sweep = build_sweep(program, STEPS, REPLICAS, EvaluationConfig(STEPS, 1, 8), placement)
+    teachers = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
+    placed = place_teacher(sweep, Teacher(teachers, jnp.array([0, 2]), jnp.array([1, 0]))).checkpoints
+    largest = max(jax.tree.leaves(placed), key=lambda leaf: leaf.size)
+    assert largest.addressable_shards[0].data.size == largest.size // 4
+    state = sweep.init(place_hyperparameters(sweep.mesh, list(range(8)), [0.1] * 8, [0.0] * 8, [0.0] * 8).seed)
+    for leaf in jax.tree.leaves(state.params):
+        assert leaf.addressable_shards[0].data.shape == (4, *leaf.shape[1:])
+
+
+@pytest.mark.parametrize("program", ["bert", "mlp"], indirect=True)
+def test_a_run_goes_on_on_another_mesh(program, tmp_path):
+    """Saved from 8 devices with a replica each, restored where 2 x 2 x 2 split replicas, examples and models."""
+    sweep, (state, *arguments) = prepare(program, (8, 1, 1), "replicated")
+    state, _ = sweep.chunk(state, *arguments)
+    store = CheckpointStore(tmp_path, {})
+    store.save(STEPS, state)
+    other, (_, *others) = prepare(program, (2, 2, 2), "sharded")
+    restored = sharding.put(store.restore(STEPS, jax.eval_shape(other.init, others[0].seed)), other.state)
+    store.close()
+    for ours, theirs, where in zip(*map(jax.tree.leaves, (restored, state, other.state)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.sharding.is_equivalent_to(where, ours.ndim)
+    _, went_on = sweep.chunk(state, *arguments)
+    _, moved = other.chunk(restored, *others)
+    np.testing.assert_allclose(moved.loss.sum, went_on.loss.sum, rtol=1e-4)

@@ -1,0 +1,245 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pdjax.distill import losses
+from pdjax.distill.curriculum import FOREVER
+from pdjax.distill.teacher import Teacher
+from pdjax.keys import named_key
+from pdjax.models import build_model
+from pdjax.tasks import build_task
+from pdjax.train.chunk import train_chunk
+from pdjax.train.state import Hyperparameters, Program, init_state
+from pdjax.train.step import evaluate
+
+TOTAL = jnp.int32(12)
+SEED = jnp.int32(5)
+
+
+@pytest.fixture(scope="module")
+def program(tiny):
+    task = build_task(tiny.task)
+    optimizer = dataclasses.replace(tiny.student_training.optimizer, warmup_fraction=0.0)
+    return Program(task, build_model(tiny.student, task), build_model(tiny.teacher, task), optimizer, 4, True, "data")
+
+
+@pytest.fixture(scope="module")
+def teacher(program):
+    teaching = program._replace(model=program.teacher_model)
+    checkpoints = initial(teaching)(jnp.array([10, 11, 12])).params
+    # Sharper teachers than initial ones, so that a wrong checkpoint shows.
+    checkpoints = jax.tree.map(lambda leaf: leaf * 10, checkpoints)
+    return Teacher(checkpoints, jnp.array([0, 3, 7, FOREVER]), jnp.array([2, 0, 1, 0]))
+
+
+def replicas(num, label_weight=0.0, temperature=1.0):
+    return Hyperparameters(
+        jnp.arange(num),
+        jnp.linspace(1e-3, 2e-3, num),
+        jnp.full(num, temperature),
+        jnp.full(num, label_weight),
+    )
+
+
+@functools.cache
+def initial(program):
+    return jax.jit(functools.partial(init_state, program))
+
+
+@functools.cache
+def compiled_chunk(program, steps):
+    return jax.jit(functools.partial(train_chunk, program, steps))
+
+
+def run(program, teacher, num_replicas, chunks, members=None):
+    members = replicas(num_replicas) if members is None else members
+    state, parts = initial(program)(members.seed), []
+    for steps in chunks:
+        state, metrics = compiled_chunk(program, steps)(state, members, teacher, SEED, TOTAL)
+        parts.append(metrics)
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def teacher_at(teacher, step):
+    return teacher.checkpoint(teacher.slot_at(teacher.starts, jnp.int32(step)))
+
+
+def assert_same_bits(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
+
+
+def test_the_teacher_switches_exactly_at_the_starts(teacher):
+    used = [int(jnp.argmax(jnp.array([_same(teacher, step, k) for k in range(3)]))) for step in range(10)]
+    assert used == [2, 2, 2, 0, 0, 0, 0, 1, 1, 1]
+    assert all(sum(_same(teacher, step, k) for k in range(3)) == 1 for step in range(10))
+
+
+def _same(teacher, step, slot):
+    checkpoint = teacher_at(teacher, step)
+    pairs = zip(jax.tree.leaves(checkpoint), jax.tree.leaves(teacher.checkpoints), strict=True)
+    return all(bool((a == b[slot]).all()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("chunks", [(12,), (1,) * 12, (4, 1, 1, 1, 1, 4)])
+def test_chunk_length_does_not_change_the_result(program, teacher, chunks):
+    assert_same_bits(run(program, teacher, 2, chunks), run(program, teacher, 2, (4, 4, 4)))
+
+
+def test_chunk_equals_a_plain_loop_with_optax(program, teacher):
+    """One replica against the textbook: optax's own Adam and schedule, one step at a time."""
+    members = replicas(1)
+    state, metrics = run(program, teacher, 1, (12,))
+    rate = optax.cosine_decay_schedule(float(members.learning_rate[0]), 12)
+    config = program.optimizer
+    adam = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm), optax.adam(rate, config.beta1, config.beta2, config.epsilon)
+    )
+    params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
+    opt_state = adam.init(params)
+    slots = [2] * 3 + [0] * 4 + [1] * 5
+
+    @jax.jit
+    def loss_and_gradient(params, checkpoint, step):
+        batch = program.task.sample(named_key(5, "data", step), 4)
+        target = jax.nn.softmax(program.teacher_model.apply(checkpoint, batch.inputs)[0])
+
+        def loss(params):
+            log_q = jax.nn.log_softmax(program.model.apply(params, batch.inputs)[0])
+            divergence = jnp.sum(target * (jnp.log(target) - log_q), axis=-1)
+            return jnp.sum(divergence * batch.weights) / jnp.sum(batch.weights)
+
+        return jax.value_and_grad(loss)(params)
+
+    @jax.jit
+    def advance(params, opt_state, gradient):
+        updates, opt_state = adam.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    for step, slot in enumerate(slots):
+        checkpoint = jax.tree.map(lambda leaf, k=slot: leaf[k], teacher.checkpoints)
+        value, gradient = loss_and_gradient(params, checkpoint, step)
+        np.testing.assert_allclose(metrics.loss.sum[step, 0] / metrics.loss.count[step, 0], value, rtol=2e-5)
+        params, opt_state = advance(params, opt_state, gradient)
+    # Adam divides by gradients near zero (key biases have none), so compare absolutely.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=2e-4), state.params, params)
+
+
+def test_labels_only_runs_no_teacher(program, teacher):
+    labels = program._replace(teacher_model=None)
+    _, alone = run(labels, None, 2, (6,), replicas(2, label_weight=1.0))
+    _, taught = run(program, teacher, 2, (6,), replicas(2, label_weight=1.0))
+    np.testing.assert_allclose(alone.loss.sum, taught.loss.sum, rtol=1e-5)
+    assert _flops(labels, None, 2) < 0.7 * _flops(program, teacher, 2)
+
+
+def test_label_weight_mixes_the_losses(program, teacher):
+    def first_loss(alpha):
+        metrics = run(program, teacher, 1, (1,), replicas(1, label_weight=alpha))[1]
+        return float(metrics.loss.sum[0, 0])
+
+    assert first_loss(0.25) == pytest.approx(0.25 * first_loss(1.0) + 0.75 * first_loss(0.0), rel=1e-5)
+
+
+def test_replicas_differ_in_temperature_within_one_program(program, teacher):
+    members = replicas(2)._replace(temperature=jnp.array([1.0, 0.0]), seed=jnp.zeros(2, jnp.int32))
+    _, metrics = run(program, teacher, 2, (1,), members)
+    batch = program.task.sample(named_key(5, "data", 0), 4)
+    params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
+
+    @jax.jit
+    def by_hand(params, teacher, batch):
+        student, answer = (
+            program.model.apply(params, batch.inputs)[0],
+            program.teacher_model.apply(teacher, batch.inputs)[0],
+        )
+        return jnp.sum(losses.cross_entropy(student, jnp.argmax(answer, axis=-1)) * batch.weights)
+
+    np.testing.assert_allclose(metrics.loss.sum[0, 1], by_hand(params, teacher_at(teacher, 0), batch), rtol=1e-5)
+    assert metrics.loss.sum[0, 0] != metrics.loss.sum[0, 1]
+
+
+def test_shared_batches_run_the_teacher_once(program, teacher):
+    """FLOPs of the chunk as it is handed to the compiler: teacher + R students when shared, R times both when not."""
+    unshared = program._replace(shared_batches=False)
+    shared = {r: _flops(program, teacher, r) for r in (2, 3, 4)}
+    separate = {r: _flops(unshared, teacher, r) for r in (2, 3, 4)}
+    student = shared[3] - shared[2]
+    both = separate[3] - separate[2]
+    assert shared[4] - shared[3] == pytest.approx(student, rel=0.02)
+    assert separate[4] - separate[3] == pytest.approx(both, rel=0.02)
+    alone = shared[2] - 2 * student
+    assert both - student == pytest.approx(alone, rel=0.1)
+    assert alone == pytest.approx(_forward_flops(program, teacher), rel=0.1)
+
+
+def _flops(program, teacher, num):
+    members = replicas(num)
+    state = jax.eval_shape(functools.partial(init_state, program), members.seed)
+    lowered = jax.jit(functools.partial(train_chunk, program, 2)).lower(state, members, teacher, SEED, TOTAL)
+    return lowered.cost_analysis()["flops"]
+
+
+def _forward_flops(program, teacher):
+    """The teacher's forward pass on its own; the chunk above also draws a batch, which is small beside it."""
+    inputs = program.task.sample(jax.random.key(0), 4).inputs
+    apply = jax.jit(lambda params, inputs: program.teacher_model.apply(params, inputs)[0])
+    return apply.lower(teacher_at(teacher, 0), inputs).cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_equal_curricula_of_the_replicas_are_the_shared_one(program, teacher, shared):
+    chosen = program._replace(shared_batches=shared)
+    rows = teacher._replace(starts=jnp.tile(teacher.starts, (2, 1)))
+    one, other = (run(chosen, g, 2, (9,))[1].loss.sum for g in (teacher, rows))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_replicas_with_curricula_of_their_own_have_their_own_teachers(program, teacher, shared):
+    chosen = program._replace(shared_batches=shared)
+    early, late = jnp.array([0, 1, 2, FOREVER]), jnp.array([0, 7, 8, FOREVER])
+    both = run(chosen, teacher._replace(starts=jnp.stack([early, late])), 2, (9,))[1].loss.sum
+    for replica, starts in enumerate((early, late)):
+        alone = run(chosen, teacher._replace(starts=starts), 2, (9,))[1].loss.sum
+        np.testing.assert_allclose(both[:, replica], alone[:, replica], rtol=1e-5)
+    assert np.abs(both[2:, 0] - run(chosen, teacher._replace(starts=late), 2, (9,))[1].loss.sum[2:, 0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_chunk_length_does_not_matter_for_curricula_of_replicas(program, teacher, shared):
+    chosen = program._replace(shared_batches=shared)
+    rows = teacher._replace(starts=jnp.array([[0, 1, 2, FOREVER], [0, 7, 8, FOREVER]]))
+    assert_same_bits(run(chosen, rows, 2, (9,)), run(chosen, rows, 2, (3, 3, 3)))
+
+
+def test_separate_batches_depend_on_the_replicas_seed_alone(program, teacher):
+    unshared = program._replace(shared_batches=False)
+    members = replicas(2)
+    one, _ = run(unshared, teacher, 2, (3,), members)
+    swapped, _ = run(unshared, teacher, 2, (3,), jax.tree.map(lambda leaf: leaf[::-1], members))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[::-1], atol=1e-6), one.params, swapped.params)
+
+
+def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, tiny, teacher):
+    task = program.task
+    dropped = program._replace(model=build_model(dataclasses.replace(tiny.student, dropout=0.3), task))
+    assert_same_bits(run(dropped, teacher, 2, (6,)), run(dropped, teacher, 2, (3, 3)))
+    assert not np.array_equal(run(dropped, teacher, 2, (6,))[1].loss.sum, run(program, teacher, 2, (6,))[1].loss.sum)
+
+
+def test_evaluation_counts_every_selected_position(program):
+    state = initial(program)(jnp.arange(2))
+    result = evaluate(program, 3, 4, state.params, jnp.int32(9))
+    batches = [program.task.sample(named_key(9, "evaluation", i), 4) for i in range(3)]
+    params = jax.tree.map(lambda leaf: leaf[1], state.params)
+    right = sum(
+        float(jnp.sum((jnp.argmax(program.model.apply(params, b.inputs)[0], -1) == b.targets) * b.weights))
+        for b in batches
+    )
+    assert float(result.accuracy.count[1]) == sum(float(b.weights.sum()) for b in batches)
+    assert float(result.accuracy.sum[1]) == right
