@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import gc
 import importlib.metadata
@@ -37,15 +38,18 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # what one worker, test or process 
     }
 
 import jax
+import jax.numpy as jnp
 import pytest
 from absl import flags
 
 from pdjax import main
 from pdjax.io.signals import Interrupt
 from pdjax.models import LinenModel
+from pdjax.tasks import build_task
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.replicas import _compiled, _compiled_without_teacher
+from pdjax.train.state import Program
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -120,6 +124,37 @@ def tiny():
         config.task.root = 10
         config.teacher.num_layers = config.student.num_layers = 1
     return from_config_dict(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bigrams:
+    """Logits from a token and the one before it: the smallest model of strings."""
+
+    vocabulary: int
+    width: int
+    dropout: float = 0.0  # of the tokens
+
+    def init(self, key, inputs):
+        shapes = {"embedding": (2 * self.vocabulary, self.width), "head": (self.width, self.vocabulary)}
+        keys = jax.random.split(key)
+        return {
+            name: jax.random.normal(k, shapes[name]) / self.width**0.25 for name, k in zip(shapes, keys, strict=True)
+        }
+
+    def apply(self, params, inputs, dropout_key=None):
+        hot = jax.nn.one_hot(inputs["tokens"], self.vocabulary)
+        if self.dropout > 0 and dropout_key is not None:
+            hot *= jax.random.bernoulli(dropout_key, 1 - self.dropout, hot.shape) / (1 - self.dropout)
+        pairs = jnp.concatenate([hot, jnp.roll(hot, 1, axis=1)], axis=-1)
+        return pairs @ params["embedding"] @ params["head"], {}
+
+
+@pytest.fixture(scope="session")
+def program(tiny):
+    """A student and a teacher of masked strings that compile in no time, where only what is around them matters."""
+    task = build_task(tiny.task)
+    student, teacher = (Bigrams(task.vocabulary, width) for width in (8, 4096))
+    return Program(task, student, teacher, tiny.student_training.optimizer, 4, True, "data")
 
 
 @pytest.fixture(scope="session")

@@ -9,20 +9,11 @@ from pdjax.config import EvaluationConfig
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import UserError
 from pdjax.io.teacher_source import Stacked, Streamed
-from pdjax.models import build_model
-from pdjax.tasks import build_task
 from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
-from pdjax.train.state import Program, init_state
+from pdjax.train.state import init_state
 
 STARTS, TEACHER_STEPS, ROWS = (0, 3, 8, 12, 17), (10, 20, 30, 40, 50), 7
 CHUNK, CHUNKS = 4, 6
-
-
-@pytest.fixture(scope="module")
-def program(tiny):
-    task = build_task(tiny.task)
-    student, teacher = build_model(tiny.student, task), build_model(tiny.teacher, task)
-    return Program(task, student, teacher, tiny.student_training.optimizer, 4, True, "data")
 
 
 @pytest.fixture(scope="module")

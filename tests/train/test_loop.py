@@ -13,24 +13,20 @@ from pdjax.io.records import Replica, RunDescription, read_jsonl, read_run
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import CheckpointStore
 from pdjax.io.teacher_source import Stacked
-from pdjax.models import build_model
 from pdjax.stages.adaptive import adaptation
-from pdjax.tasks import build_task
 from pdjax.train import sharding
 from pdjax.train.loop import Job, train
 from pdjax.train.replicas import build_sweep, place_hyperparameters
-from pdjax.train.state import Program, TrainState
+from pdjax.train.state import TrainState
 from pdjax.types import Mean, StepMetrics
 
 BUDGET = 12
 
 
 @pytest.fixture(scope="module")
-def make_job(tiny):
+def make_job(program, tiny):
     """Makes jobs of one compiled sweep of two students that learn from labels, with chunks of 2 steps."""
-    task = build_task(tiny.task)
-    program = Program(task, build_model(tiny.student, task), None, tiny.student_training.optimizer, 4, True, "data")
-    sweep = build_sweep(program, 2, 2, tiny.evaluation)
+    sweep = build_sweep(program._replace(teacher_model=None), 2, 2, tiny.evaluation)
 
     def make(learning_rates=(5e-3, 1e-3), **changes):
         replicas = tuple(Replica(seed, rate) for seed, rate in zip((0, 1), learning_rates, strict=True))

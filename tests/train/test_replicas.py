@@ -7,20 +7,11 @@ import pytest
 
 from pdjax.distill.curriculum import FOREVER
 from pdjax.distill.teacher import Teacher
-from pdjax.models import build_model
-from pdjax.tasks import build_task
 from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
-from pdjax.train.state import Program, init_state
+from pdjax.train.state import init_state
 
 SEEDS = (3, 1, 4, 1_000_000)
 STEPS = 8
-
-
-@pytest.fixture(scope="module")
-def program(tiny):
-    task = build_task(tiny.task)
-    optimizer = tiny.student_training.optimizer
-    return Program(task, build_model(tiny.student, task), build_model(tiny.teacher, task), optimizer, 4, True, "data")
 
 
 def make_teacher(program, slots):

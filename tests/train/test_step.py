@@ -11,10 +11,8 @@ from pdjax.distill import losses
 from pdjax.distill.curriculum import FOREVER
 from pdjax.distill.teacher import Teacher
 from pdjax.keys import named_key
-from pdjax.models import build_model
-from pdjax.tasks import build_task
 from pdjax.train.chunk import train_chunk
-from pdjax.train.state import Hyperparameters, Program, init_state
+from pdjax.train.state import Hyperparameters, init_state
 from pdjax.train.step import evaluate
 
 TOTAL = jnp.int32(12)
@@ -22,10 +20,9 @@ SEED = jnp.int32(5)
 
 
 @pytest.fixture(scope="module")
-def program(tiny):
-    task = build_task(tiny.task)
-    optimizer = dataclasses.replace(tiny.student_training.optimizer, warmup_fraction=0.0)
-    return Program(task, build_model(tiny.student, task), build_model(tiny.teacher, task), optimizer, 4, True, "data")
+def program(program):
+    """Without a warm-up, so that the first steps change something."""
+    return program._replace(optimizer=dataclasses.replace(program.optimizer, warmup_fraction=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +30,7 @@ def teacher(program):
     teaching = program._replace(model=program.teacher_model)
     checkpoints = initial(teaching)(jnp.array([10, 11, 12])).params
     # Sharper teachers than initial ones, so that a wrong checkpoint shows.
-    checkpoints = jax.tree.map(lambda leaf: leaf * 10, checkpoints)
+    checkpoints = jax.tree.map(lambda leaf: leaf * 2, checkpoints)
     return Teacher(checkpoints, jnp.array([0, 3, 7, FOREVER]), jnp.array([2, 0, 1, 0]))
 
 
@@ -225,9 +222,8 @@ def test_separate_batches_depend_on_the_replicas_seed_alone(program, teacher):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[::-1], atol=1e-6), one.params, swapped.params)
 
 
-def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, tiny, teacher):
-    task = program.task
-    dropped = program._replace(model=build_model(dataclasses.replace(tiny.student, dropout=0.3), task))
+def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, teacher):
+    dropped = program._replace(model=dataclasses.replace(program.model, dropout=0.3))
     assert_same_bits(run(dropped, teacher, 2, (6,)), run(dropped, teacher, 2, (3, 3)))
     assert not np.array_equal(run(dropped, teacher, 2, (6,))[1].loss.sum, run(program, teacher, 2, (6,))[1].loss.sum)
 
