@@ -33,6 +33,7 @@ LAPTOP = dict(
     dimension=24,
     degree=2,
     teacher_heads=8,
+    student_layers=2,
     student_heads=2,
     teacher_rate=1e-4,  # slow enough for several checkpoints within the transition
     student_rates=(1e-3,),
@@ -66,6 +67,7 @@ SIZES = {
         dimension=6,
         degree=2,
         teacher_heads=2,
+        student_layers=1,
         student_heads=1,
         teacher_rate=5e-3,
         student_rates=(5e-3,),
@@ -135,6 +137,7 @@ def _experiment(
     dimension: int,
     degree: int,
     teacher_heads: int,
+    student_layers: int,  # and those of other sizes; the teacher has the two that attention is probed in
     student_heads: int,
     teacher_rate: float,
     student_rates: tuple[float, ...],
@@ -164,10 +167,11 @@ def _experiment(
     optimizer = adam()
     shared = dict(batch_size=32, optimizer=optimizer)
     panels = {  # the three ways of counting heads of figure 10
-        "8 dimensions a head": {str(n): _gpt2(n, head_dim=8) for n in heads},
-        f"width {width}": {str(n): _gpt2(n, width=width) for n in heads},
+        "8 dimensions a head": {str(n): _gpt2(student_layers, n, head_dim=8) for n in heads},
+        f"width {width}": {str(n): _gpt2(student_layers, n, width=width) for n in heads},
         f"averaged heads of {averaged_width}": {
-            str(n): _gpt2(n, head_dim=averaged_width, width=averaged_width, combination="average") for n in heads
+            str(n): _gpt2(student_layers, n, head_dim=averaged_width, width=averaged_width, combination="average")
+            for n in heads
         },
     }
     return locked(
@@ -175,8 +179,8 @@ def _experiment(
             name=name,
             seed=0,
             task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
-            teacher=_gpt2(teacher_heads, head_dim=8),
-            student=_gpt2(student_heads, head_dim=8),
+            teacher=_gpt2(2, teacher_heads, head_dim=8),
+            student=_gpt2(student_layers, student_heads, head_dim=8),
             teacher_training=dict(
                 shared,
                 seed=teacher_seeds[0],
@@ -217,10 +221,12 @@ def _experiment(
     )
 
 
-def _gpt2(heads: int, head_dim: int | None = None, width: int | None = None, combination: str = "concatenate") -> dict:
+def _gpt2(
+    layers: int, heads: int, head_dim: int | None = None, width: int | None = None, combination: str = "concatenate"
+) -> dict:
     return dict(
         kind="gpt2",
-        num_layers=2,
+        num_layers=layers,
         num_heads=heads,
         head_dim=optional(int, head_dim),
         width=optional(int, width),
