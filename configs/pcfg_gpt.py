@@ -85,7 +85,7 @@ SMOKE = LAPTOP | dict(
     evaluation_batches=2,
     student_checkpoint_every=8,
     ngrams=dict(NGRAMS, n=(2, 3), num_sentences=4, num_positions=2, batch_size=8),
-    settings=dict(levels=(1,), heads=2),
+    settings=dict(levels=(1,)),
 )
 PAPER = LAPTOP | dict(
     name="pcfg_gpt-paper",
