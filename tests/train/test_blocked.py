@@ -35,22 +35,32 @@ def members(num, taught):
 
 def teacher_of(program, starts, checkpoints=3):
     teachers = program._replace(model=program.teacher_model)
-    params = jax.jit(functools.partial(init_state, teachers))(jnp.arange(50, 50 + checkpoints)).params
+    params = init_state(teachers, jnp.arange(50, 50 + checkpoints)).params
     sharper = jax.tree.map(lambda leaf: 4 * leaf, params)  # than initial ones, so that a wrong checkpoint shows
     return Teacher(sharper, jnp.array(starts), jnp.arange(checkpoints) % checkpoints)
 
 
-def run(program, num, teacher=None, steps=STEPS, total=STEPS):
-    replicas = members(num, teacher is not None)
-    state = jax.jit(functools.partial(init_state, program))(replicas.seed)
-    chunk = jax.jit(functools.partial(train_chunk, program, steps))
-    return chunk(state, replicas, teacher, jnp.int32(5), jnp.int32(total))
+@functools.cache
+def chunk(program, in_blocks=True, steps=STEPS):
+    """Compiles a chunk of steps, in blocks or one by one."""
+    compiled = jax.jit(functools.partial(train_chunk, program, steps))
+
+    def call(state, hyperparameters, teacher, total=STEPS):
+        with pytest.MonkeyPatch.context() as patch:
+            if not in_blocks:
+                patch.setattr(blocked, "applies", lambda program: False)
+            return compiled(state, hyperparameters, teacher, jnp.int32(5), jnp.int32(total))
+
+    return call
 
 
-def both_paths(monkeypatch, *arguments, **keywords):
-    in_blocks = run(*arguments, **keywords)
-    monkeypatch.setattr(blocked, "applies", lambda program: False)
-    return in_blocks, run(*arguments, **keywords)
+def run(program, num, teacher=None, in_blocks=True):
+    hyperparameters = members(num, teacher is not None)
+    return chunk(program, in_blocks)(init_state(program, hyperparameters.seed), hyperparameters, teacher)
+
+
+def both_paths(program, num, teacher=None):
+    return run(program, num, teacher), run(program, num, teacher, in_blocks=False)
 
 
 def assert_close(one, other, tolerance):
@@ -62,7 +72,7 @@ def assert_close(one, other, tolerance):
     assert int(state[0].step) == int(state[1].step)
 
 
-def test_a_thousand_steps_equal_the_same_steps_one_by_one_up_to_rounding(monkeypatch):
+def test_a_thousand_steps_equal_the_same_steps_one_by_one_up_to_rounding():
     """In float64, where rounding cannot push a unit across the kink of its ReLU, the paths are the same function."""
     with jax.enable_x64(True):
         program = program_of(ParityTaskConfig("parity", 20, 4, "first", 0), width=100)
@@ -71,45 +81,39 @@ def test_a_thousand_steps_equal_the_same_steps_one_by_one_up_to_rounding(monkeyp
             lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, init_state(program, seeds)
         )
         replicas = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), members(1, False))._replace(seed=seeds)
-
-        def train(applies):
-            monkeypatch.setattr(blocked, "applies", applies)
-            chunk = jax.jit(functools.partial(train_chunk, program, 1000))
-            return chunk(start, replicas, None, jnp.int32(5), jnp.int32(1000))
-
-        in_blocks, one_by_one = train(blocked.applies), train(lambda program: False)
+        in_blocks, one_by_one = (chunk(program, path, 1000)(start, replicas, None, 1000) for path in (True, False))
         moved = jnp.abs(one_by_one[0].params["hidden_0"]["kernel"] - start.params["hidden_0"]["kernel"])
         assert moved.max() > 0.05
         for a, b in zip(jax.tree.leaves(in_blocks[0].params), jax.tree.leaves(one_by_one[0].params), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-7)  # the inputs and metrics are float32 in either path
 
 
-def test_float32_differs_by_rounding_alone(monkeypatch):
-    assert_close(*both_paths(monkeypatch, program_of(), 1), tolerance=1e-5)
+def test_float32_differs_by_rounding_alone():
+    assert_close(*both_paths(program_of(), 1), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("starts", [(0, 64, 128), (0, 10, 70), (0, 1, 2)])
-def test_teachers_that_change_within_a_block_are_each_asked_at_their_steps(monkeypatch, shared, starts):
+def test_teachers_that_change_within_a_block_are_each_asked_at_their_steps(shared, starts):
     program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
-    assert_close(*both_paths(monkeypatch, program, 3, teacher_of(program, starts)), tolerance=1e-5)
+    assert_close(*both_paths(program, 3, teacher_of(program, starts)), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_replicas_with_curricula_of_their_own(monkeypatch, shared):
+def test_replicas_with_curricula_of_their_own(shared):
     program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
     teacher = teacher_of(program, (0, 0, 0))._replace(starts=jnp.array([[0, 500, 500], [-1, 0, 500], [-2, -1, 0]]))
-    in_blocks, one_by_one = both_paths(monkeypatch, program, 3, teacher)
+    in_blocks, one_by_one = both_paths(program, 3, teacher)
     assert_close(in_blocks, one_by_one, tolerance=1e-5)
     alike = run(program, 3, teacher._replace(starts=jnp.zeros(3, jnp.int32) + jnp.array([0, 500, 500])))
     last = np.asarray(alike[1].loss.sum)[:, 2] != np.asarray(one_by_one[1].loss.sum)[:, 2]
     assert last.mean() > 0.9  # the third replica really has another teacher
 
 
-def test_a_hierarchy_with_eight_classes_and_a_warm_up(monkeypatch):
+def test_a_hierarchy_with_eight_classes_and_a_warm_up():
     rule = dataclasses.replace(SGD, schedule="cosine", warmup_fraction=0.2)
     program = program_of(HierarchicalTaskConfig("hierarchical", 14, 2, 3, "random", 1), optimizer=rule)
-    assert_close(*both_paths(monkeypatch, program, 2), tolerance=1e-5)
+    assert_close(*both_paths(program, 2), tolerance=1e-5)
 
 
 def test_replicas_equal_their_runs_alone():
@@ -118,9 +122,7 @@ def test_replicas_equal_their_runs_alone():
     alone = members(3, False)
     for i in range(3):
         one = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], alone)
-        state = jax.jit(functools.partial(init_state, program))(one.seed)
-        chunk = jax.jit(functools.partial(train_chunk, program, STEPS))
-        after, _ = chunk(state, one, None, jnp.int32(5), jnp.int32(STEPS))
+        after, _ = chunk(program)(init_state(program, one.seed), one, None)
         for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(after.params), strict=True):
             np.testing.assert_allclose(a[i], b[0], atol=1e-5)
 
@@ -145,7 +147,7 @@ def test_coordinates_off_the_support_are_interchangeable():
     kernel = start.params["hidden_0"]["kernel"]
     moved = start._replace(params=start.params | {"hidden_0": start.params["hidden_0"] | {"kernel": kernel[:, order]}})
     plain, permuted = (
-        jax.jit(functools.partial(train_chunk, p, STEPS))(s, replicas, None, jnp.int32(5), jnp.int32(STEPS))
+        chunk(p)(s, replicas, None)
         for p, s in ((program, start), (program._replace(task=Permuted(program.task)), moved))
     )
     trained = plain[0].params["hidden_0"]["kernel"]
