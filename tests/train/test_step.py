@@ -239,3 +239,9 @@ def test_evaluation_counts_every_selected_position(program):
     )
     assert float(result.accuracy.count[1]) == sum(float(b.weights.sum()) for b in batches)
     assert float(result.accuracy.sum[1]) == right
+
+
+def test_evaluation_drops_nothing(program):
+    dropped = program._replace(model=dataclasses.replace(program.model, dropout=0.3))
+    params = initial(program)(jnp.arange(2)).params
+    assert_same_bits(*(evaluate(one, 1, 4, params, jnp.int32(9)) for one in (dropped, program)))
