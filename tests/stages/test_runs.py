@@ -128,3 +128,11 @@ def test_runs_differ_in_identity(config, workdir):
     changed = dataclasses.replace(config, strategies=config.strategies | {"patient": other})
     changed_identities = [run.identity for _, run in plan_runs(changed, workdir, Trajectory())]
     assert [a == b for a, b in zip(identities, changed_identities, strict=True)] == [True] * 6 + [False]
+
+
+def test_students_of_another_teacher_are_other_runs(config, workdir):
+    """Even where it has checkpoints of the same steps; those of the labels have none."""
+    another = Trajectory()
+    another.digest = lambda step: f"another-{step}"
+    runs, others = ([run for _, run in plan_runs(config, workdir, t)] for t in (Trajectory(), another))
+    assert [a.identity == b.identity for a, b in zip(runs, others, strict=True)] == [not a.starts for a in runs]

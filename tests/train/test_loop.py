@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 
@@ -87,6 +88,8 @@ def test_interrupted_and_resumed_run_has_the_same_bits(interrupt_at, make_job, l
     with pytest.raises(Interrupted, match=f"saved at step {2 * looks} of 12"):
         train(job, tmp_path, loop, interrupt_at(looks), Progress("test", BUDGET))
     assert not (tmp_path / "result.json").exists()
+    with contextlib.closing(CheckpointStore(tmp_path / "state", {"run": job.description.identity})) as store:
+        assert store.latest_step() == 2 * looks
     train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert_same_run(job, undisturbed, tmp_path)
 

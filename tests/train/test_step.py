@@ -122,8 +122,8 @@ def test_chunk_equals_a_plain_loop_with_optax(program, teacher):
         value, gradient = loss_and_gradient(params, checkpoint, step)
         np.testing.assert_allclose(metrics.loss.sum[step, 0] / metrics.loss.count[step, 0], value, rtol=2e-5)
         params, opt_state = advance(params, opt_state, gradient)
-    # Adam divides by gradients near zero (key biases have none), so compare absolutely.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=2e-4), state.params, params)
+    # Adam divides by gradients near zero, so compare absolutely: to a thousandth of what twelve steps of 1e-3 can move.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5), state.params, params)
 
 
 def test_labels_only_runs_no_teacher(program, teacher):
