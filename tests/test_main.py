@@ -147,6 +147,15 @@ def test_bad_input_of_a_process_is_the_same_message_before_anything_slow_is_impo
     assert not {"jax", "orbax", "scipy", "matplotlib"} & set(result.stdout.split())
 
 
+def test_a_training_that_fails_says_so_and_exits_with_1(call, tmp_path):
+    wild = "--config.teacher_training.learning_rate=1e30"
+    code, log = call("--config=tests/minimal.py:few", wild, f"--workdir={tmp_path / 'run'}")
+    assert code == 1
+    assert "failed: teacher: " in log
+    assert "not finite" in log
+    assert "Traceback" not in log
+
+
 def test_a_jaxlib_that_sums_wrongly_is_refused(call, tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "version", lambda _: "0.10.2")
     code, log = call(*SMALL, f"--workdir={tmp_path / 'run'}")
