@@ -12,38 +12,55 @@ those of levels 0 and 2. So H fails at this size: one checkpoint can suffice. On
 sizes were chosen, it had held.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, locked, optional, placement, probes, selection, strategy, temperature_name
+from pdjax.configuration import configure
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal, Levels
+from pdjax.distill.strategy import Strategy, temperature_name
+from pdjax.experiment import Comparison, Experiment, Loop, Probes, StudentTraining, TeacherTraining
+from pdjax.models.mlp import Mlp
+from pdjax.probes.monomials import MonomialProbe
+from pdjax.tasks.parity import HierarchicalTask
+from pdjax.train.optimizer import Sgd
+from pdjax.train.step import Evaluation
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
-LAPTOP = dict(
-    name="hierarchical",
-    dimension=50,
-    degree=4,
-    depth=3,
-    teacher_width=2000,
-    student_width=100,
-    rate=1e-2,
-    teacher_seeds=(0, 1, 2, 3, 4),
-    student_seeds=(0, 1, 2, 3, 4),
-    teacher_steps=600_000,
-    steps=400_000,
-    checkpoint_every=10_000,
-    progressive=20,
-    duration=100_000,
-    saturated_after=30_000,
-    chunk=5_000,
-    evaluate_every=5_000,
-    max_degree=3,
-    monomial_inputs=20_480,
-    shared_batches=False,
-)
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What tells sizes apart; the defaults are a laptop's."""
+
+    name: str = "hierarchical"
+    dimension: int = 50
+    degree: int = 4
+    depth: int = 3
+    teacher_width: int = 2000
+    student_width: int = 100
+    rate: float = 1e-2
+    teacher_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    student_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    teacher_steps: int = 600_000
+    steps: int = 400_000
+    checkpoint_every: int = 10_000
+    progressive: int = 20
+    duration: int = 100_000
+    saturated_after: int = 30_000
+    chunk: int = 5_000
+    evaluate_every: int = 5_000
+    max_degree: int = 3
+    monomial_inputs: int = 20_480
+    shared_batches: bool = False
+
+
 SIZES = {
-    "": LAPTOP,
-    "smoke": LAPTOP
-    | dict(
+    "": Size(),
+    "smoke": Size(
         name="hierarchical-smoke",
         dimension=12,
         degree=2,
@@ -64,8 +81,7 @@ SIZES = {
         max_degree=2,
         monomial_inputs=4096,
     ),
-    "paper": LAPTOP
-    | dict(
+    "paper": Size(
         name="hierarchical-paper",
         dimension=100,
         degree=5,
@@ -100,139 +116,77 @@ def get_config(variant: str = "") -> ConfigDict:
             f"expected configs/hierarchical.py with one of {sorted(variants)} behind a colon; found {variant!r}"
         )
     base, change = variants[variant]
-    chosen = dict(SIZES[base])
+    size = SIZES[base]
     if change:
-        chosen |= dict(name=f"{chosen['name']}-wide", student_width=10 * chosen["student_width"])
-    return _experiment(**chosen)
+        size = dataclasses.replace(size, name=f"{size.name}-wide", student_width=10 * size.student_width)
+    return configure(experiment(size))
 
 
-def _experiment(
-    *,
-    name: str,
-    dimension: int,
-    degree: int,
-    depth: int,
-    teacher_width: int,
-    student_width: int,
-    rate: float,
-    teacher_seeds: tuple[int, ...],
-    student_seeds: tuple[int, ...],
-    teacher_steps: int,
-    steps: int,
-    checkpoint_every: int,
-    progressive: int,
-    duration: int,
-    saturated_after: int,
-    chunk: int,
-    evaluate_every: int,
-    max_degree: int,
-    monomial_inputs: int,
-    shared_batches: bool,
-) -> ConfigDict:
-    optimizer = dict(
-        kind="sgd",
-        schedule="constant",
-        warmup_fraction=0.0,
-        clip_norm=optional(float),
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-    )
-    shared = dict(batch_size=1, optimizer=optimizer)
-    return locked(
-        dict(
-            name=name,
-            seed=0,
-            task=dict(
-                kind="hierarchical", dimension=dimension, degree=degree, depth=depth, support="first", support_seed=0
-            ),
-            teacher=_mlp(teacher_width),
-            student=_mlp(student_width),
-            teacher_training=dict(
-                shared,
-                seed=teacher_seeds[0],
-                extra_seeds=teacher_seeds[1:],
-                steps=teacher_steps,
-                learning_rate=rate,
-                checkpoint_every=checkpoint_every,
-                trajectory=optional(str),
-            ),
-            student_training=dict(
-                shared,
-                seeds=student_seeds,
-                learning_rates=(rate,),
-                budgets=(steps,),
-                shared_batches=shared_batches,
-                checkpoint_every=optional(int),
-            ),
-            strategies=_strategies(depth, progressive, teacher_steps // progressive, duration, saturated_after),
-            comparisons=_comparisons(depth),
-            probes=probes(
-                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048)
-            ),
-            ablations={},
-            sizes=optional(dict),
-            evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
-            loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
-            placement=placement(),
-            remarks={},
-        )
+def experiment(size: Size) -> Experiment:
+    """Returns the experiment of a size."""
+    return Experiment(
+        name=size.name,
+        task=HierarchicalTask(size.dimension, size.degree, size.depth),
+        teacher=Mlp((size.teacher_width,)),
+        student=Mlp((size.student_width,)),
+        teacher_training=TeacherTraining(
+            seed=size.teacher_seeds[0],
+            extra_seeds=size.teacher_seeds[1:],
+            steps=size.teacher_steps,
+            batch_size=1,
+            learning_rate=size.rate,
+            checkpoint_every=size.checkpoint_every,
+            optimizer=Sgd(),
+        ),
+        student_training=StudentTraining(
+            seeds=size.student_seeds,
+            learning_rates=(size.rate,),
+            budgets=(size.steps,),
+            batch_size=1,
+            shared_batches=size.shared_batches,
+            optimizer=Sgd(),
+        ),
+        strategies=strategies(size),
+        comparisons=comparisons(size),
+        probes=Probes((MonomialProbe(size.max_degree, 100, size.monomial_inputs, 2048),)),
+        evaluation=Evaluation(size.evaluate_every, num_batches=16, batch_size=256),
+        loop=Loop(size.chunk, save_every=20 * size.chunk),
     )
 
 
-def _shots(depth: int) -> dict[str, tuple[int, ...]]:
-    """The levels whose spikes the strategies with few checkpoints use: each alone, every two, and all of them."""
+def shots(depth: int) -> dict[str, tuple[int, ...]]:
+    """Returns the levels whose spikes few-shot strategies use: each alone, every two, and all of them."""
     levels = range(depth)
     single = {f"level_{i}": (i,) for i in levels}
     pairs = {f"levels_{i}_{j}": (i, j) for i in levels for j in levels if i < j}
     return single | pairs | ({"levels_all": tuple(levels)} if depth > 2 else {})
 
 
-def _strategies(depth: int, progressive: int, pace: int, duration: int, saturated_after: int) -> dict:
-    final, equal = selection("final"), selection("equal", count=progressive)
-    strategies = dict(
-        labels=strategy("labels", "labels only", final),
-        one_shot=strategy("one_shot", "one-shot", final),
-        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
-        progressive=strategy("fixed_duration", f"progressive ({progressive}, {pace})", equal, duration=pace),
-        adaptive=strategy(
-            "till_saturate",
-            "progressive, till saturate",
-            equal,
-            saturation=dict(score="accuracy", window=5, min_gain=0.01, max_steps=saturated_after),
-        ),
-    )
-    shots = _shots(depth)
-    for name, levels in shots.items():
-        where = "level " + " and ".join(str(level) for level in levels)
-        label = f"({len(levels) + 1}, {duration}), {where}"
-        strategies[name] = strategy("fixed_duration", label, selection("levels", levels=levels), duration=duration)
-    every = selection("levels", levels=list(shots.values())[-1])
-    for temperature in TEMPERATURES:
-        label = f"({len(every['levels']) + 1}, {duration}), temperature {temperature:g}"
-        strategies[temperature_name(temperature)] = strategy(
-            "fixed_duration", label, every, duration=duration, temperature=temperature
-        )
-    return strategies
-
-
-def _comparisons(depth: int) -> dict:
-    shots = list(_shots(depth))
-    return dict(
-        strategies=comparison(
-            "The strategies", "figure 15", "labels", "one_shot", "one_shot_soft", "progressive", "adaptive"
-        ),
-        few_shot=comparison(
-            "One and more intermediate checkpoints, at the levels’ spikes", "figures 18 (b) and 19", "one_shot", *shots
-        ),
-        temperatures=comparison(
-            "Temperatures of the teacher",
-            "figure 18 (c)",
-            shots[-1],
-            *(temperature_name(temperature) for temperature in TEMPERATURES),
-        ),
+def strategies(size: Size) -> tuple[Strategy, ...]:
+    """Returns the curricula of figures 15, 18 and 19."""
+    equal, some = Equal(size.progressive), shots(size.depth)
+    pace, once = FixedDuration(size.teacher_steps // size.progressive), FixedDuration(size.duration)
+    saturated = UntilSaturated("accuracy", window=5, min_gain=0.01, max_steps=size.saturated_after)
+    every = Levels(list(some.values())[-1])
+    return (
+        Strategy("labels", Labels()),
+        Strategy("one_shot"),
+        Strategy("one_shot_soft", Distillation(temperature=1.0)),
+        Strategy("progressive", schedule=pace, selection=equal),
+        Strategy("adaptive", schedule=saturated, selection=equal),
+        *(Strategy(name, schedule=once, selection=Levels(levels)) for name, levels in some.items()),
+        *(Strategy(temperature_name(t), Distillation(t), once, every) for t in TEMPERATURES),
     )
 
 
-def _mlp(width: int) -> dict:
-    return dict(kind="mlp", widths=(width,), compute="float32")
+def comparisons(size: Size) -> tuple[Comparison, ...]:
+    """Returns the figures."""
+    few = tuple(shots(size.depth))
+    spikes = "One and more intermediate checkpoints, at the levels’ spikes"
+    temperatures = (few[-1], *map(temperature_name, TEMPERATURES))
+    shown = ("labels", "one_shot", "one_shot_soft", "progressive", "adaptive")
+    return (
+        Comparison("strategies", "The strategies", shown, "figure 15"),
+        Comparison("few_shot", spikes, ("one_shot", *few), "figures 18 (b) and 19"),
+        Comparison("temperatures", "Temperatures of the teacher", temperatures, "figure 18 (c)"),
+    )

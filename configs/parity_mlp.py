@@ -15,41 +15,67 @@ degrees 2 and 3 and fails for degree 1 (as in figure 9). Sizes were chosen, and 
 seeds 100 to 104.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
-from pdjax.config.building import comparison, locked, optional, placement, probes, selection, strategy, temperature_name
+from pdjax.configuration import configure
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal, Transition
+from pdjax.distill.strategy import Strategy, temperature_name
+from pdjax.experiment import (
+    Comparison,
+    Experiment,
+    Loop,
+    Probes,
+    SizedModel,
+    SizePanel,
+    Sizes,
+    StudentTraining,
+    TeacherTraining,
+)
+from pdjax.models.mlp import Mlp
+from pdjax.probes.monomials import MonomialProbe
+from pdjax.tasks.parity import ParityTask
+from pdjax.train.optimizer import Sgd
+from pdjax.train.step import Evaluation
 
 STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
-TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
-LAPTOP = dict(
-    name="parity_mlp",
-    dimension=50,
-    degree=5,
-    teacher_width=2000,
-    student_width=100,
-    rate=1e-2,
-    teacher_seeds=(0, 1, 2, 3, 4),
-    student_seeds=(0, 1, 2, 3, 4),
-    teacher_steps=240_000,
-    steps=180_000,
-    checkpoint_every=5_000,
-    progressive=12,
-    duration=60_000,
-    saturated_after=20_000,
-    chunk=2_500,
-    evaluate_every=2_500,
-    max_degree=4,
-    monomial_inputs=20_480,
-    widths=(100, 300, 1000, 2000),
-    shared_batches=False,
-    temperatures=TEMPERATURES,
-    adaptive=True,
-)
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What tells sizes apart; the defaults are a laptop's."""
+
+    name: str = "parity_mlp"
+    dimension: int = 50
+    degree: int = 5
+    teacher_width: int = 2000
+    student_width: int = 100
+    rate: float = 1e-2
+    teacher_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    student_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    teacher_steps: int = 240_000
+    steps: int = 180_000
+    checkpoint_every: int = 5_000
+    progressive: int = 12
+    duration: int = 60_000
+    saturated_after: int = 20_000
+    chunk: int = 2_500
+    evaluate_every: int = 2_500
+    max_degree: int = 4
+    monomial_inputs: int = 20_480
+    widths: tuple[int, ...] = (100, 300, 1000, 2000)
+    shared_batches: bool = False
+    temperatures: tuple[float, ...] = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
+    adaptive: bool = True
+
+
 SIZES = {
-    "": LAPTOP,
-    "smoke": LAPTOP
-    | dict(
+    "": Size(),
+    "smoke": Size(
         name="parity_mlp-smoke",
         dimension=10,
         degree=2,
@@ -70,8 +96,7 @@ SIZES = {
         monomial_inputs=4096,
         widths=(20, 100),
     ),
-    "large": LAPTOP
-    | dict(
+    "large": Size(
         name="parity_mlp-large",
         dimension=100,
         degree=5,
@@ -92,8 +117,7 @@ SIZES = {
         temperatures=(),
         adaptive=False,  # which would ask three teachers
     ),
-    "paper": LAPTOP
-    | dict(
+    "paper": Size(
         name="parity_mlp-paper",
         dimension=100,
         degree=6,
@@ -133,136 +157,84 @@ def get_config(variant: str = "") -> ConfigDict:
             f"expected configs/parity_mlp.py with one of {sorted(variants)} behind a colon; found {variant!r}"
         )
     base, change = variants[variant]
-    chosen = dict(SIZES[base])
-    chosen |= {key: chosen[key] * factor for key, factor in changes[change].items()}
-    chosen["name"] += f"-{change}" if change else ""
-    return _experiment(**chosen)
+    size = SIZES[base]
+    if change:
+        scaled = {field: getattr(size, field) * factor for field, factor in changes[change].items()}
+        size = dataclasses.replace(size, name=f"{size.name}-{change}", **scaled)
+    return configure(experiment(size))
 
 
-def _experiment(
-    *,
-    name: str,
-    dimension: int,
-    degree: int,
-    teacher_width: int,
-    student_width: int,
-    rate: float,
-    teacher_seeds: tuple[int, ...],
-    student_seeds: tuple[int, ...],
-    teacher_steps: int,
-    steps: int,
-    checkpoint_every: int,
-    progressive: int,
-    duration: int,
-    saturated_after: int,
-    chunk: int,
-    evaluate_every: int,
-    max_degree: int,
-    monomial_inputs: int,
-    widths: tuple[int, ...],
-    shared_batches: bool,
-    temperatures: tuple[float, ...],
-    adaptive: bool,
-) -> ConfigDict:
-    optimizer = dict(
-        kind="sgd",
-        schedule="constant",
-        warmup_fraction=0.0,
-        clip_norm=optional(float),
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
+def experiment(size: Size) -> Experiment:
+    """Returns the experiment of a size."""
+    return Experiment(
+        name=size.name,
+        task=ParityTask(size.dimension, size.degree),
+        teacher=Mlp((size.teacher_width,)),
+        student=Mlp((size.student_width,)),
+        teacher_training=TeacherTraining(
+            seed=size.teacher_seeds[0],
+            extra_seeds=size.teacher_seeds[1:],
+            steps=size.teacher_steps,
+            batch_size=1,
+            learning_rate=size.rate,
+            checkpoint_every=size.checkpoint_every,
+            optimizer=Sgd(),
+        ),
+        student_training=StudentTraining(
+            seeds=size.student_seeds,
+            learning_rates=(size.rate,),
+            budgets=(size.steps,),
+            batch_size=1,
+            shared_batches=size.shared_batches,
+            optimizer=Sgd(),
+        ),
+        strategies=strategies(size),
+        comparisons=comparisons(size),
+        probes=Probes((MonomialProbe(size.max_degree, 100, size.monomial_inputs, 2048),)),
+        sizes=sizes(size) if size.widths else None,
+        evaluation=Evaluation(size.evaluate_every, num_batches=16, batch_size=256),
+        loop=Loop(size.chunk, save_every=20 * size.chunk),
     )
-    shared = dict(batch_size=1, optimizer=optimizer)
-    several = dict(learning_rates=(rate,), seeds=student_seeds, shared_batches=shared_batches)
+
+
+def sizes(size: Size) -> Sizes:
+    """Returns the models of figure 7."""
+    return Sizes(
+        (SizePanel("width", tuple(SizedModel(str(width), Mlp((width,))) for width in size.widths)),),
+        seeds=size.student_seeds,
+        learning_rates=(size.rate,),
+        steps=size.steps,
+        batch_size=1,
+        shared_batches=size.shared_batches,
+        optimizer=Sgd(),
+    )
+
+
+def strategies(size: Size) -> tuple[Strategy, ...]:
+    """Returns the curricula of figures 1, 2, 8, 9 and 14."""
+    equal = Equal(size.progressive)
     # As long on each checkpoint as the teacher took to the next: the student follows at the teacher's pace.
-    strategies = _strategies(progressive, teacher_steps // progressive, duration, saturated_after, temperatures)
-    if not adaptive:
-        del strategies["adaptive"]
-    panels = dict(width={str(width): _mlp(width) for width in widths})
-    sizes = dict(shared, **several, panels=panels, steps=steps)
-    return locked(
-        dict(
-            name=name,
-            seed=0,
-            task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
-            teacher=_mlp(teacher_width),
-            student=_mlp(student_width),
-            teacher_training=dict(
-                shared,
-                seed=teacher_seeds[0],
-                extra_seeds=teacher_seeds[1:],
-                steps=teacher_steps,
-                learning_rate=rate,
-                checkpoint_every=checkpoint_every,
-                trajectory=optional(str),
-            ),
-            student_training=dict(shared, **several, budgets=(steps,), checkpoint_every=optional(int)),
-            strategies=strategies,
-            comparisons=_comparisons(temperatures, adaptive),
-            probes=probes(
-                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=2048)
-            ),
-            ablations={},
-            sizes=optional(dict, sizes if widths else None),
-            evaluation=dict(every=evaluate_every, num_batches=16, batch_size=256),
-            loop=dict(chunk_steps=chunk, save_every=20 * chunk, writers=()),
-            placement=placement(),
-            remarks={},
-        )
+    pace, once = FixedDuration(size.teacher_steps // size.progressive), FixedDuration(size.duration)
+    saturated = UntilSaturated("accuracy", window=5, min_gain=0.01, max_steps=size.saturated_after)
+    return (
+        Strategy("labels", Labels()),
+        Strategy("one_shot"),
+        Strategy("one_shot_soft", Distillation(temperature=1.0)),
+        Strategy("progressive", schedule=pace, selection=equal),
+        *([Strategy("adaptive", schedule=saturated, selection=equal)] if size.adaptive else []),
+        *(Strategy(point, schedule=once, selection=Transition((point,))) for point in ("start", "middle", "end")),
+        *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in size.temperatures),
     )
 
 
-def _strategies(
-    progressive: int, pace: int, duration: int, saturated_after: int, temperatures: tuple[float, ...]
-) -> dict:
-    final, equal = selection("final"), selection("equal", count=progressive)
-    at_pace = f"progressive ({progressive}, {pace})"
-    strategies = dict(
-        labels=strategy("labels", "labels only", final),
-        one_shot=strategy("one_shot", "one-shot", final),
-        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
-        progressive=strategy("fixed_duration", at_pace, equal, duration=pace),
-        adaptive=strategy(
-            "till_saturate",
-            "progressive, till saturate",
-            equal,
-            saturation=dict(score="accuracy", window=5, min_gain=0.01, max_steps=saturated_after),
-        ),
+def comparisons(size: Size) -> tuple[Comparison, ...]:
+    """Returns the figures."""
+    shown = ("labels", "one_shot", "one_shot_soft", "progressive", *(["adaptive"] if size.adaptive else []))
+    points = "One intermediate checkpoint, from the transition’s start, middle or end"
+    temperatures = ("progressive", *map(temperature_name, size.temperatures))
+    figures = (
+        Comparison("strategies", "The strategies", shown, "figure 1 (left)"),
+        Comparison("two_shot", points, ("one_shot", "start", "middle", "end"), "figures 2 (right), 8 and 9"),
+        Comparison("temperatures", "Temperatures of the teacher", temperatures, "figure 14 (there with Transformers)"),
     )
-    for point in ("start", "middle", "end"):
-        chosen = selection("transition", points=(point,))
-        strategies[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
-    for temperature in temperatures:
-        label = f"temperature {temperature:g}"
-        strategies[temperature_name(temperature)] = strategy(
-            "fixed_duration", f"progressive, {label}", equal, duration=pace, temperature=temperature
-        )
-    return strategies
-
-
-def _comparisons(temperatures: tuple[float, ...], adaptive: bool) -> dict:
-    shown = ("labels", "one_shot", "one_shot_soft", "progressive", *(["adaptive"] if adaptive else []))
-    comparisons = dict(
-        strategies=comparison("The strategies", "figure 1 (left)", *shown),
-        two_shot=comparison(
-            "One intermediate checkpoint, from the transition’s start, middle or end",
-            "figures 2 (right), 8 and 9",
-            "one_shot",
-            "start",
-            "middle",
-            "end",
-        ),
-    )
-    if temperatures:
-        comparisons["temperatures"] = comparison(
-            "Temperatures of the teacher",
-            "figure 14 (there with Transformers)",
-            "progressive",
-            *(temperature_name(temperature) for temperature in temperatures),
-        )
-    return comparisons
-
-
-def _mlp(width: int) -> dict:
-    return dict(kind="mlp", widths=(width,), compute="float32")
+    return figures if size.temperatures else figures[:2]

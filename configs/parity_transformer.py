@@ -12,57 +12,77 @@ none from its start, two from its end, one from labels or one-shot, five with 15
 holds, R6 for heads of 8 dimensions each. Sizes were chosen on the seeds 100 to 104.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
-from pdjax.config.building import (
-    adam,
-    comparison,
-    locked,
-    optional,
-    placement,
-    probes,
-    selection,
-    strategy,
-    temperature_name,
+from pdjax.configuration import configure
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal, Transition
+from pdjax.distill.strategy import Strategy, temperature_name
+from pdjax.experiment import (
+    Comparison,
+    Experiment,
+    Loop,
+    Probes,
+    SizedModel,
+    SizePanel,
+    Sizes,
+    StudentTraining,
+    TeacherTraining,
 )
+from pdjax.models.gpt2 import Gpt2
+from pdjax.probes.attention import AttentionProbe
+from pdjax.probes.monomials import MonomialProbe
+from pdjax.tasks.parity import ParityTask
+from pdjax.train.sharding import MeshSizes, Placement
+from pdjax.train.step import Evaluation
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
-LAPTOP = dict(
-    name="parity_transformer",
-    dimension=24,
-    degree=2,
-    teacher_heads=8,
-    student_layers=2,
-    student_heads=2,
-    teacher_rate=1e-4,  # slow enough for several checkpoints within the transition
-    student_rates=(1e-3,),
-    size_rates=(1e-3,),
-    teacher_seeds=(0, 1, 2, 3),
-    seeds=tuple(range(10)),  # as many as it takes to see a difference: each learns all or nothing
-    size_seeds=tuple(range(5)),
-    teacher_steps=1_500,
-    steps=2_000,
-    size_steps=2_000,
-    checkpoint_every=50,
-    progressive=15,
-    duration=400,
-    adaptive=5,
-    saturated_after=300,
-    chunk=50,
-    evaluate_every=50,
-    evaluation_batches=2,
-    max_degree=1,
-    monomial_inputs=4096,
-    heads=(1, 2, 4, 8),
-    ways=3,
-    width=32,
-    averaged_width=32,
-)
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What tells sizes apart; the defaults are a laptop's."""
+
+    name: str = "parity_transformer"
+    dimension: int = 24
+    degree: int = 2
+    teacher_heads: int = 8
+    student_layers: int = 2  # and those of other sizes; the teacher has the two that attention is probed in
+    student_heads: int = 2
+    teacher_rate: float = 1e-4  # slow enough for several checkpoints within the transition
+    student_rates: tuple[float, ...] = (1e-3,)
+    size_rates: tuple[float, ...] = (1e-3,)
+    teacher_seeds: tuple[int, ...] = (0, 1, 2, 3)
+    # As many as it takes to see a difference: each learns all or nothing.
+    seeds: tuple[int, ...] = tuple(range(10))
+    size_seeds: tuple[int, ...] = tuple(range(5))
+    teacher_steps: int = 1_500
+    steps: int = 2_000
+    size_steps: int = 2_000
+    checkpoint_every: int = 50
+    progressive: int = 15
+    duration: int = 400
+    adaptive: int = 5
+    saturated_after: int = 300
+    chunk: int = 50
+    evaluate_every: int = 50
+    evaluation_batches: int = 2
+    max_degree: int = 1
+    monomial_inputs: int = 4096
+    heads: tuple[int, ...] = (1, 2, 4, 8)
+    ways: int = 3
+    width: int = 32
+    averaged_width: int = 32
+    data_devices: int = 1  # that share a batch
+
+
 SIZES = {
-    "": LAPTOP,
-    "smoke": LAPTOP
-    | dict(
+    "": Size(),
+    "smoke": Size(
         name="parity_transformer-smoke",
         dimension=6,
         degree=2,
@@ -90,8 +110,7 @@ SIZES = {
         width=8,
         averaged_width=8,
     ),
-    "paper": LAPTOP
-    | dict(
+    "paper": Size(
         name="parity_transformer-paper",
         dimension=100,
         degree=6,
@@ -124,160 +143,87 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
     if variant not in SIZES:
-        unknown = f"found {variant!r}"
-        raise ValueError(
-            f"expected configs/parity_transformer.py with one of {sorted(SIZES)} behind a colon; {unknown}"
-        )
-    return _experiment(**SIZES[variant])
+        found = f"found {variant!r}"
+        raise ValueError(f"expected configs/parity_transformer.py with one of {sorted(SIZES)} behind a colon; {found}")
+    return configure(experiment(SIZES[variant]))
 
 
-def _experiment(
-    *,
-    name: str,
-    dimension: int,
-    degree: int,
-    teacher_heads: int,
-    student_layers: int,  # and those of other sizes; the teacher has the two that attention is probed in
-    student_heads: int,
-    teacher_rate: float,
-    student_rates: tuple[float, ...],
-    size_rates: tuple[float, ...],
-    teacher_seeds: tuple[int, ...],
-    seeds: tuple[int, ...],
-    size_seeds: tuple[int, ...],
-    teacher_steps: int,
-    steps: int,
-    size_steps: int,
-    checkpoint_every: int,
-    progressive: int,
-    duration: int,
-    adaptive: int,
-    saturated_after: int,
-    chunk: int,
-    evaluate_every: int,
-    evaluation_batches: int,
-    max_degree: int,
-    monomial_inputs: int,
-    heads: tuple[int, ...],
-    ways: int,
-    width: int,
-    averaged_width: int,
-    data_devices: int = 1,  # that share a batch
-) -> ConfigDict:
-    optimizer = adam()
-    shared = dict(batch_size=32, optimizer=optimizer)
-    panels = {  # the three ways of counting heads of figure 10
-        "8 dimensions a head": {str(n): _gpt2(student_layers, n, head_dim=8) for n in heads},
-        f"width {width}": {str(n): _gpt2(student_layers, n, width=width) for n in heads},
-        f"averaged heads of {averaged_width}": {
-            str(n): _gpt2(student_layers, n, head_dim=averaged_width, width=averaged_width, combination="average")
-            for n in heads
-        },
-    }
-    return locked(
-        dict(
-            name=name,
-            seed=0,
-            task=dict(kind="parity", dimension=dimension, degree=degree, support="first", support_seed=0),
-            teacher=_gpt2(2, teacher_heads, head_dim=8),
-            student=_gpt2(student_layers, student_heads, head_dim=8),
-            teacher_training=dict(
-                shared,
-                seed=teacher_seeds[0],
-                extra_seeds=teacher_seeds[1:],
-                steps=teacher_steps,
-                learning_rate=teacher_rate,
-                checkpoint_every=checkpoint_every,
-                trajectory=optional(str),
-            ),
-            student_training=dict(
-                shared,
-                seeds=seeds,
-                learning_rates=student_rates,
-                budgets=(steps,),
-                shared_batches=True,
-                checkpoint_every=optional(int),
-            ),
-            strategies=_strategies(progressive, teacher_steps // progressive, duration, adaptive, saturated_after),
-            comparisons=_comparisons(),
-            ablations={},
-            probes=probes(
-                monomials=dict(max_degree=max_degree, off_support=100, num_inputs=monomial_inputs, batch_size=1024),
-                attention=dict(num_inputs=1024),
-            ),
-            sizes=dict(
-                shared,
-                panels=dict(list(panels.items())[:ways]),
-                seeds=size_seeds,
-                learning_rates=size_rates,
-                steps=size_steps,
-                shared_batches=False,
-            ),
-            evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=512),
-            loop=dict(chunk_steps=chunk, save_every=8 * chunk, writers=()),
-            placement=placement(data=data_devices),
-            remarks={},
-        )
-    )
-
-
-def _gpt2(
-    layers: int, heads: int, head_dim: int | None = None, width: int | None = None, combination: str = "concatenate"
-) -> dict:
-    return dict(
-        kind="gpt2",
-        num_layers=layers,
-        num_heads=heads,
-        head_dim=optional(int, head_dim),
-        width=optional(int, width),
-        feed_forward_multiple=4,
-        dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
-        tied_head=False,
-        heads=combination,
-        compute="float32",
-    )
-
-
-def _strategies(progressive: int, pace: int, duration: int, adaptive: int, saturated_after: int) -> dict:
-    final, equal = selection("final"), selection("equal", count=progressive)
-    strategies = dict(
-        labels=strategy("labels", "labels only", final),
-        one_shot=strategy("one_shot", "one-shot", final),
-        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0),
-        progressive=strategy("fixed_duration", f"progressive ({progressive}, {pace})", equal, duration=pace),
-        adaptive=strategy(
-            "till_saturate",
-            f"progressive, till saturate ({adaptive} checkpoints)",
-            selection("equal", count=adaptive),
-            saturation=dict(score="accuracy", window=5, min_gain=0.01, max_steps=saturated_after),
+def experiment(size: Size) -> Experiment:
+    """Returns the experiment of a size."""
+    return Experiment(
+        name=size.name,
+        task=ParityTask(size.dimension, size.degree),
+        teacher=Gpt2(2, size.teacher_heads),
+        student=Gpt2(size.student_layers, size.student_heads),
+        teacher_training=TeacherTraining(
+            seed=size.teacher_seeds[0],
+            extra_seeds=size.teacher_seeds[1:],
+            steps=size.teacher_steps,
+            batch_size=32,
+            learning_rate=size.teacher_rate,
+            checkpoint_every=size.checkpoint_every,
         ),
+        student_training=StudentTraining(size.seeds, size.student_rates, budgets=(size.steps,), batch_size=32),
+        strategies=strategies(size),
+        comparisons=COMPARISONS,
+        probes=Probes((MonomialProbe(size.max_degree, 100, size.monomial_inputs, 1024), AttentionProbe(1024))),
+        sizes=Sizes(
+            panels(size), size.size_seeds, size.size_rates, size.size_steps, batch_size=32, shared_batches=False
+        ),
+        evaluation=Evaluation(size.evaluate_every, size.evaluation_batches, batch_size=512),
+        loop=Loop(size.chunk, save_every=8 * size.chunk),
+        placement=Placement(MeshSizes(data=size.data_devices)),
     )
-    for point in ("start", "middle", "end"):
-        chosen = selection("transition", points=(point,))
-        strategies[point] = strategy("fixed_duration", f"(2, {duration}), {point}", chosen, duration=duration)
-    for temperature in TEMPERATURES:
-        label = f"progressive, temperature {temperature:g}"
-        strategies[temperature_name(temperature)] = strategy(
-            "fixed_duration", label, equal, duration=pace, temperature=temperature
-        )
-    return strategies
 
 
-def _comparisons() -> dict:
-    by_temperature = [temperature_name(temperature) for temperature in TEMPERATURES]
-    return dict(
-        strategies=comparison(
-            "The strategies", "figure 1 (middle)", "labels", "one_shot", "one_shot_soft", "progressive", "adaptive"
-        ),
-        two_shot=comparison(
-            "One intermediate checkpoint, from the transition’s start, middle or end",
-            "figure 13",
-            "labels",
-            "one_shot_soft",
-            "progressive",
-            "start",
-            "middle",
-            "end",
-        ),
-        temperatures=comparison("Temperatures of the teacher", "figure 14", "progressive", *by_temperature),
+def panels(size: Size) -> tuple[SizePanel, ...]:
+    """Returns the three ways of counting heads of figure 10."""
+
+    def models(**fields: object) -> tuple[SizedModel, ...]:
+        return tuple(SizedModel(str(n), Gpt2(size.student_layers, n, **fields)) for n in size.heads)  # pyright: ignore
+
+    width = size.averaged_width
+    ways = (
+        SizePanel("8 dimensions a head", models()),
+        SizePanel(f"width {size.width}", models(head_dim=None, width=size.width)),
+        SizePanel(f"averaged heads of {width}", models(head_dim=width, width=width, heads="average")),
     )
+    return ways[: size.ways]
+
+
+def strategies(size: Size) -> tuple[Strategy, ...]:
+    """Returns the curricula of figures 1, 13 and 14."""
+    equal, pace = Equal(size.progressive), FixedDuration(size.teacher_steps // size.progressive)
+    once = FixedDuration(size.duration)
+    saturated = UntilSaturated("accuracy", window=5, min_gain=0.01, max_steps=size.saturated_after)
+    return (
+        Strategy("labels", Labels()),
+        Strategy("one_shot"),
+        Strategy("one_shot_soft", Distillation(temperature=1.0)),
+        Strategy("progressive", schedule=pace, selection=equal),
+        Strategy("adaptive", schedule=saturated, selection=Equal(size.adaptive)),
+        *(Strategy(point, schedule=once, selection=Transition((point,))) for point in ("start", "middle", "end")),
+        *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in TEMPERATURES),
+    )
+
+
+COMPARISONS = (
+    Comparison(
+        "strategies",
+        "The strategies",
+        ("labels", "one_shot", "one_shot_soft", "progressive", "adaptive"),
+        "figure 1 (middle)",
+    ),
+    Comparison(
+        "two_shot",
+        "One intermediate checkpoint, from the transition’s start, middle or end",
+        ("labels", "one_shot_soft", "progressive", "start", "middle", "end"),
+        "figure 13",
+    ),
+    Comparison(
+        "temperatures",
+        "Temperatures of the teacher",
+        ("progressive", *map(temperature_name, TEMPERATURES)),
+        "figure 14",
+    ),
+)

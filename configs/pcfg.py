@@ -33,24 +33,38 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 (2, T) gains more there, but training from labels is unstable on some seeds.
 """
 
-from types import SimpleNamespace
+import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from pdjax.config.building import (
-    ablation,
-    adam,
-    comparison,
-    locked,
-    optional,
-    placement,
-    probes,
-    search,
-    selection,
-    strategy,
+from pdjax.configuration import configure
+from pdjax.distill.adaptive import UntilRobust, UntilSaturated
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.schedules import EqualSplit, FixedDuration, TeacherSplit
+from pdjax.distill.selection import Auto, Equal, Phase, RobustPeak, Selection, Steps
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import (
+    Ablation,
+    Comparison,
+    Experiment,
+    Loop,
+    Probes,
+    SizedModel,
+    SizePanel,
+    Sizes,
+    StudentTraining,
+    TeacherTraining,
+    Variant,
 )
-
-NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
+from pdjax.models.bert import Bert
+from pdjax.probes.agreement import AgreementProbe
+from pdjax.probes.ngrams import NgramProbe
+from pdjax.probes.nonterminals import NonterminalProbe
+from pdjax.tasks.pcfg import PcfgTask
+from pdjax.train.optimizer import Adam
+from pdjax.train.sharding import MeshSizes, Placement
+from pdjax.train.step import Evaluation
 
 REMARKS = dict(
     R4="Three seeds are at the edge of deciding this at the laptop’s size: undecided with the teacher of one machine "
@@ -64,62 +78,65 @@ KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
 PROBED = ("labels", "one_shot", "progressive", "two_shot")
 ADAPTIVE = ("one_shot", "progressive", "two_shot", "saturate", "agree", "robust")
 TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
+ADAM = Adam(clip_norm=1.0, beta2=0.95)
+EQUAL, HALF = Equal(8), TeacherSplit(0.5)
 
-LAPTOP = dict(
-    name="pcfg",
-    root=16,
-    teacher_heads=8,
-    student_heads=2,
-    layers=4,
-    teacher_batch=64,
-    student_batch=48,
-    teacher_steps=1200,
-    checkpoint_every=50,
-    budgets=(600, 800),
-    durations=(300,),
-    duration=300,
-    firsts=(300, 400, 500, 600, 800),
-    chosen_by="phase",
-    given_steps=None,  # checkpoints that are given where the training is too short to choose by
-    grid_budget=600,
-    chunk=50,
-    evaluate_every=100,
-    evaluation_batches=16,
-    student_checkpoint_every=200,
-    longest_alone=True,  # students of the longest budget alone are probed
-    ngrams=NGRAMS,
-    nonterminals=dict(num_heads=16, num_train=3200, num_test=512, batch_size=64, learning_rate=1e-2),
-    ablations=None,
-    data_devices=1,  # that share a batch
-)
-SMOKE = LAPTOP | dict(
-    name="pcfg-smoke",
-    root=13,
-    teacher_heads=2,
-    student_heads=1,
-    layers=1,
-    teacher_batch=8,
-    student_batch=8,
-    teacher_steps=32,
-    checkpoint_every=4,
-    budgets=(8, 16),
-    durations=(4,),
-    duration=4,
-    firsts=(8, 16),
-    given_steps=(8,),
-    grid_budget=8,
-    chunk=4,
-    evaluate_every=4,
-    evaluation_batches=2,
-    student_checkpoint_every=8,
-    ngrams=dict(NGRAMS, n=(2, 3), num_sentences=4, num_positions=2, batch_size=8),
-    nonterminals=dict(num_heads=2, num_train=16, num_test=8, batch_size=8, learning_rate=1e-2),
-)
-PAPER = LAPTOP | dict(
+
+@dataclasses.dataclass(frozen=True)
+class Ablations:
+    """What ``:ablations`` adds; the defaults are a laptop's."""
+
+    kappa_budgets: tuple[int, ...] = (400, 800)
+    other_budgets: tuple[int, ...] = (400, 800)
+    variant_budgets: tuple[int, ...] = (800,)
+    mask_rates: tuple[float, ...] = (0.15, 0.5)
+    # With the symbol under which their strings are of like length.
+    grammars: tuple[tuple[str, int | None], ...] = (("cfg3h", 16), ("cfg3i", 16))
+    wide_heads: int = 4
+    size_heads: tuple[int, ...] = (2, 4, 8)
+    size_steps: int = 800
+    patience: int = 400
+    crossing: NgramProbe = NgramProbe((2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What tells sizes apart; the defaults are a laptop's."""
+
+    name: str = "pcfg"
+    root: int | None = 16
+    teacher_heads: int = 8
+    student_heads: int = 2
+    layers: int = 4
+    attend_to_selected: bool = True
+    teacher_batch: int = 64
+    student_batch: int = 48
+    teacher_steps: int = 1200
+    checkpoint_every: int = 50
+    budgets: tuple[int, ...] = (600, 800)
+    durations: tuple[int, ...] = (300,)
+    duration: int = 300
+    firsts: tuple[int, ...] = (300, 400, 500, 600, 800)
+    chosen_by: Selection = Phase()
+    given: Selection | None = None  # where the training is too short to choose by
+    grid_budget: int = 600
+    chunk: int = 50
+    evaluate_every: int = 100
+    evaluation_batches: int = 16
+    student_checkpoint_every: int | None = 200
+    longest_alone: bool = True  # students of the longest budget alone are probed
+    ngrams: NgramProbe = NgramProbe((2, 3, 4, 5))
+    nonterminals: NonterminalProbe = NonterminalProbe()
+    ablations: Ablations | None = None
+    data_devices: int = 1  # that share a batch
+
+
+PAPER = Size(
     name="pcfg-paper",
     root=None,
     teacher_heads=32,
     student_heads=8,
+    attend_to_selected=False,  # the released code hides selected positions as keys
     teacher_batch=512,
     student_batch=512,
     teacher_steps=8000,
@@ -133,27 +150,36 @@ PAPER = LAPTOP | dict(
     evaluate_every=100,  # the teacher's plateau is the first 5 % of its steps, 400: 500 apart none sees it
     evaluation_batches=8,
     student_checkpoint_every=1000,
-    ngrams=dict(NGRAMS, n=(2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=14, batch_size=128),
-    nonterminals=dict(num_heads=16, num_train=51_200, num_test=1024, batch_size=256, learning_rate=1e-2),
+    ngrams=NgramProbe((2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=14, batch_size=128),
+    nonterminals=NonterminalProbe(16, num_train=51_200, num_test=1024, batch_size=256),
     data_devices=-1,
 )
-ABLATIONS = dict(
-    kappa_budgets=(400, 800),
-    other_budgets=(400, 800),
-    variant_budgets=(800,),
-    mask_rates=(0.15, 0.5),
-    grammars={"cfg3h": 16, "cfg3i": 16},  # with the symbol under which their strings are of like length
-    wide_heads=4,
-    size_heads=(2, 4, 8),
-    size_steps=800,
-    patience=400,
-    crossing=dict(n=(2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32),
-)
 SIZES = {
-    "": LAPTOP,
-    "smoke": SMOKE,
-    "short": LAPTOP
-    | dict(
+    "": Size(),
+    "smoke": Size(
+        name="pcfg-smoke",
+        root=13,
+        teacher_heads=2,
+        student_heads=1,
+        layers=1,
+        teacher_batch=8,
+        student_batch=8,
+        teacher_steps=32,
+        checkpoint_every=4,
+        budgets=(8, 16),
+        durations=(4,),
+        duration=4,
+        firsts=(8, 16),
+        given=Steps((8,)),
+        grid_budget=8,
+        chunk=4,
+        evaluate_every=4,
+        evaluation_batches=2,
+        student_checkpoint_every=8,
+        ngrams=NgramProbe((2, 3), num_sentences=4, num_positions=2, batch_size=8),
+        nonterminals=NonterminalProbe(2, num_train=16, num_test=8, batch_size=8),
+    ),
+    "short": Size(
         name="pcfg-short",
         root=13,  # strings of 8 to 27 tokens
         student_heads=4,
@@ -161,40 +187,38 @@ SIZES = {
         checkpoint_every=100,
         budgets=(1200, 2400),
         firsts=(100, 200, 400, 600, 1000, 1600),
-        chosen_by="auto",  # the loss shows no plateau
+        chosen_by=Auto(),  # the loss shows no plateau
         grid_budget=1200,
         evaluate_every=200,
         student_checkpoint_every=400,
         longest_alone=False,
     ),
     "paper": PAPER,
-    "ablations": LAPTOP
-    | dict(
+    "ablations": Size(
         name="pcfg-ablations",
-        chosen_by="auto",  # the loss of teachers on other grammars shows no plateau
+        chosen_by=Auto(),  # the loss of teachers on other grammars shows no plateau
         budgets=(400, 800),
         durations=(150, 300),
         student_checkpoint_every=None,  # the default's students are the ones that are probed
         evaluate_every=50,  # adaptive curricula decide at evaluations
         evaluation_batches=8,
-        ablations=ABLATIONS,
+        ablations=Ablations(),
     ),
-    "paper-ablations": PAPER
-    | dict(
+    "paper-ablations": dataclasses.replace(
+        PAPER,
         name="pcfg-paper-ablations",
-        chosen_by="auto",
+        chosen_by=Auto(),
         student_checkpoint_every=None,
-        ablations=ABLATIONS
-        | dict(
+        ablations=Ablations(
             kappa_budgets=(2000, 4000, 8000, 16000),
             other_budgets=(2000, 4000, 8000),
             variant_budgets=(2000, 4000, 8000),
-            grammars={"cfg3h": None, "cfg3i": None},
+            grammars=(("cfg3h", None), ("cfg3i", None)),
             wide_heads=16,
             size_heads=(8, 16, 32),
             size_steps=8000,
             patience=2000,
-            crossing=dict(n=(2, 3), num_sentences=256, num_positions=2, percentiles=(50,), batch_size=128),
+            crossing=NgramProbe((2, 3), num_sentences=256, num_positions=2, percentiles=(50,), batch_size=128),
         ),
     ),
 }
@@ -208,161 +232,135 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
-    return _experiment(SimpleNamespace(**SIZES[variant]))
+    return configure(experiment(SIZES[variant]))
 
 
-def _experiment(size: SimpleNamespace) -> ConfigDict:
-    optimizer = adam(clip_norm=1.0, beta2=0.95)
-    bert = dict(
-        kind="bert",
-        num_layers=size.layers,
-        head_dim=optional(int, 8),
-        width=optional(int),
-        feed_forward_multiple=4,
-        dropout=0.0,  # 0.1 in the released code, which left it on during evaluation too
-        attend_to_selected=not size.name.startswith("pcfg-paper"),  # the released code hides selected positions as keys
-        compute="float32",
-    )
-    main, searched = None if size.ablations is None else size.ablations["kappa_budgets"], _searched(size)
-    strategies = _strategies(size, main) | searched
-    comparisons = dict(
-        all=comparison("The strategies", "figure 1 (right)", "labels", "one_shot", "progressive", "two_shot"),
-        first_checkpoint=comparison(
-            "(2, T) by first checkpoint", "figure 4 (right)", *searched, kind="first_checkpoints"
+def experiment(size: Size) -> Experiment:
+    """Returns the experiment of a size."""
+    student = Bert(size.layers, size.student_heads, attend_to_selected=size.attend_to_selected)
+    searched, more, asked = search(size), (), ()
+    shown = ("labels", "one_shot", "progressive", "two_shot")
+    comparisons = (
+        Comparison("all", "The strategies", shown, "figure 1 (right)"),
+        Comparison(
+            "first_checkpoint",
+            "(2, T) by first checkpoint",
+            tuple(strategy.name for strategy in searched),
+            "figure 4 (right)",
+            "first_checkpoints",
         ),
     )
-    asked = {}
     if size.ablations is not None:
-        strategies |= _ablation_strategies(size)
-        comparisons |= dict(
-            kappa=comparison("How long on the intermediate checkpoints", "figure 24", *KAPPAS, kind="budgets"),
-            temperature=comparison("Temperatures of the teacher", "figure 25", *TEMPERATURES, kind="budgets"),
-            adaptive=comparison("Adaptive and fixed curricula", "no figure", *ADAPTIVE),
+        more, asked = others(size, size.ablations), ablations(size.ablations, student)
+        comparisons += (
+            Comparison("kappa", "How long on the intermediate checkpoints", KAPPAS, "figure 24", "budgets"),
+            Comparison("temperature", "Temperatures of the teacher", TEMPERATURES, "figure 25", "budgets"),
+            Comparison("adaptive", "Adaptive and fixed curricula", ADAPTIVE),
         )
-        asked = _ablations(size.ablations, bert)
-    shared = dict(batch_size=size.student_batch, shared_batches=True, optimizer=optimizer)
-    return locked(
-        dict(
-            name=size.name,
-            seed=0,
-            task=dict(
-                kind="pcfg",
-                grammar="cfg3b",
-                root=optional(int, size.root),
-                length=optional(int),
-                mask_rate=0.3,
-                select_bos=False,  # the released code may select [BOS]
-            ),
-            teacher=dict(bert, num_heads=size.teacher_heads),
-            student=dict(bert, num_heads=size.student_heads),
-            teacher_training=dict(
-                seed=0,
-                extra_seeds=(),
-                steps=size.teacher_steps,
-                batch_size=size.teacher_batch,
-                learning_rate=5e-3,
-                checkpoint_every=size.checkpoint_every,
-                trajectory=optional(str),
-                optimizer=optimizer,
-            ),
-            student_training=dict(
-                shared,
-                seeds=(0, 1, 2),
-                learning_rates=(5e-3,),
-                budgets=size.budgets,
-                checkpoint_every=optional(int, size.student_checkpoint_every),
-            ),
-            strategies=strategies,
-            comparisons=comparisons,
-            ablations=asked,
-            probes=probes(
-                ngrams=size.ngrams,
-                nonterminals=size.nonterminals,
-                agreement=dict(num_batches=2, batch_size=size.teacher_batch),
-                students=() if size.student_checkpoint_every is None else PROBED,
-                longest_alone=size.longest_alone,
-            ),
-            sizes=optional(dict, None if size.ablations is None else _sizes(size.ablations, bert, shared)),
-            evaluation=dict(
-                every=size.evaluate_every, num_batches=size.evaluation_batches, batch_size=size.teacher_batch
-            ),
-            loop=dict(chunk_steps=size.chunk, save_every=4 * size.chunk, writers=()),
-            placement=placement(data=size.data_devices),
-            remarks=REMARKS,
-        )
+    return Experiment(
+        name=size.name,
+        task=PcfgTask("cfg3b", size.root),
+        teacher=dataclasses.replace(student, num_heads=size.teacher_heads),
+        student=student,
+        teacher_training=TeacherTraining(
+            steps=size.teacher_steps,
+            batch_size=size.teacher_batch,
+            checkpoint_every=size.checkpoint_every,
+            optimizer=ADAM,
+        ),
+        student_training=StudentTraining(
+            budgets=size.budgets,
+            batch_size=size.student_batch,
+            checkpoint_every=size.student_checkpoint_every,
+            optimizer=ADAM,
+        ),
+        strategies=(*main_strategies(size), *searched, *more),
+        comparisons=comparisons,
+        ablations=asked,
+        probes=Probes(
+            (size.ngrams, size.nonterminals, AgreementProbe(2, size.teacher_batch)),
+            students=() if size.student_checkpoint_every is None else PROBED,
+            longest_alone=size.longest_alone,
+        ),
+        sizes=None if size.ablations is None else sizes(size, size.ablations, student),
+        evaluation=Evaluation(size.evaluate_every, size.evaluation_batches, size.teacher_batch),
+        loop=Loop(size.chunk, save_every=4 * size.chunk),
+        placement=Placement(MeshSizes(data=size.data_devices)),
+        remarks=REMARKS,
     )
 
 
-def _strategies(size: SimpleNamespace, budgets: tuple[int, ...] | None) -> dict[str, dict]:
+def main_strategies(size: Size) -> tuple[Strategy, ...]:
     """Returns the strategies of figure 1."""
-    equal = selection("equal", count=8)
-    return dict(
-        labels=strategy("labels", "labels only", selection("final")),
-        one_shot=strategy("one_shot", "one-shot", selection("final")),
-        progressive=strategy("teacher_split", "progressive (8-shot, T0/2)", equal, kappa=0.5, budgets=budgets),
-        two_shot=strategy(
-            "fixed_duration",
-            f"progressive (2, {size.duration})",
-            _chosen(size, size.chosen_by),
-            duration=size.duration,
-            budgets=budgets,
-        ),
+    budgets = None if size.ablations is None else size.ablations.kappa_budgets
+    chosen = size.given or size.chosen_by
+    return (
+        Strategy("labels", Labels()),
+        Strategy("one_shot"),
+        Strategy("progressive", schedule=HALF, selection=EQUAL, budgets=budgets),
+        Strategy("two_shot", schedule=FixedDuration(size.duration), selection=chosen, budgets=budgets),
     )
 
 
-def _searched(size: SimpleNamespace) -> dict[str, dict]:
+def search(size: Size) -> tuple[Strategy, ...]:
     """Returns (2, T) with every first checkpoint and T, and with those that M_robust and the automatic choice find."""
-    fixed, also = f"(2, {size.duration})", dict(duration=size.duration, budgets=(size.grid_budget,))
-    peak, auto = _chosen(size, "robust_peak"), _chosen(size, "auto")
-    return dict(
-        robust_peak=strategy("fixed_duration", f"{fixed} from the peak of M_robust", peak, **also),
-        auto=strategy("fixed_duration", f"{fixed}, automatic", auto, **also),
-        **search(size.firsts, size.durations, size.grid_budget),
-    )
-
-
-def _chosen(size: SimpleNamespace, kind: str) -> dict:
-    return selection(kind) if size.given_steps is None else selection("steps", steps=size.given_steps)
-
-
-def _ablation_strategies(size: SimpleNamespace) -> dict[str, dict]:
-    """Returns the other curricula and temperatures, and the adaptive curricula over the checkpoints of (2, T)."""
-    ablations, final, equal = size.ablations, selection("final"), selection("equal", count=8)
-    chosen = _chosen(size, size.chosen_by)
-    longest = dict(max_steps=ablations["patience"])
-    accuracy, agreement = (dict(score=k, window=3, min_gain=0.01, **longest) for k in ("accuracy", "agreement"))
-    crossing = dict(ngrams=ablations["crossing"], **longest)
-    several, some = dict(budgets=ablations["kappa_budgets"]), dict(budgets=ablations["other_budgets"])
-    last = dict(budgets=ablations["other_budgets"][-1:])
-    return dict(
-        one_shot_soft=strategy("one_shot", "one-shot, temperature 1", final, temperature=1.0, **some),
-        progressive_soft=strategy(
-            "teacher_split", "progressive, temperature 1", equal, kappa=0.5, temperature=1.0, **some
+    budgets, fixed = (size.grid_budget,), FixedDuration(size.duration)
+    found = {"robust_peak": size.given or RobustPeak(), "auto": size.given or Auto()}
+    return (
+        *(Strategy(name, schedule=fixed, selection=chosen, budgets=budgets) for name, chosen in found.items()),
+        *(
+            Strategy(
+                f"first_{first}_{duration}",
+                schedule=FixedDuration(duration),
+                selection=Steps((first,)),
+                budgets=budgets,
+            )
+            for duration in size.durations
+            for first in size.firsts
         ),
-        kappa_1=strategy("teacher_split", "progressive (8-shot, T0)", equal, kappa=1.0, **several),
-        equal_split=strategy("equal_split", "progressive (8-shot, equal split)", equal, **several),
-        saturate=strategy("till_saturate", "till accuracy saturates", chosen, saturation=accuracy, **last),
-        agree=strategy("till_saturate", "till agreement saturates", chosen, saturation=agreement, **last),
-        robust=strategy("till_robust", "till M_robust crosses", chosen, crossing=crossing, **last),
     )
 
 
-def _ablations(ablations: dict, bert: dict) -> dict[str, dict]:
+def others(size: Size, asked: Ablations) -> tuple[Strategy, ...]:
+    """Returns the other curricula and temperatures, and the adaptive curricula over the checkpoints of (2, T)."""
+    chosen, soft = size.given or size.chosen_by, Distillation(temperature=1.0)
+    accuracy, agreement = (UntilSaturated(k, 3, 0.01, asked.patience) for k in ("accuracy", "agreement"))  # pyright: ignore
+    several, some, last = asked.kappa_budgets, asked.other_budgets, asked.other_budgets[-1:]
+    return (
+        Strategy("one_shot_soft", soft, budgets=some),
+        Strategy("progressive_soft", soft, HALF, EQUAL, some),
+        Strategy("kappa_1", schedule=TeacherSplit(1.0), selection=EQUAL, budgets=several),
+        Strategy("equal_split", schedule=EqualSplit(), selection=EQUAL, budgets=several),
+        Strategy("saturate", schedule=accuracy, selection=chosen, budgets=last),
+        Strategy("agree", schedule=agreement, selection=chosen, budgets=last),
+        Strategy("robust", schedule=UntilRobust(asked.crossing, asked.patience), selection=chosen, budgets=last),
+    )
+
+
+def ablations(asked: Ablations, student: Bert) -> tuple[Ablation, ...]:
     """Returns the ablations: other masks, students and grammars."""
-    strategies, budgets = ("one_shot", "two_shot"), ablations["variant_budgets"]
-    rates = {f"{100 * rate:g}%": dict(task=dict(mask_rate=rate)) for rate in ablations["mask_rates"]}
-    grammars = {grammar: dict(task=dict(grammar=grammar, root=root)) for grammar, root in ablations["grammars"].items()}
-    heads = ablations["wide_heads"]
-    students = {f"{heads} heads": dict(student=dict(bert, num_heads=heads))}
-    return dict(
-        mask_rate=ablation("Mask rate", "figure 26", rates, strategies, budgets, base="30%"),
-        student=ablation("Size of the student", "figures 24 and 25", students, strategies, budgets, base="smaller"),
-        grammar=ablation("Grammar", "figure 27", grammars, strategies, budgets, base="cfg3b"),
+
+    def ablation(name: str, title: str, figure: str, base: str, variants: dict[str, dict[str, Any]]) -> Ablation:
+        each = tuple(Variant(variant, changes) for variant, changes in variants.items())
+        return Ablation(name, title, each, ("one_shot", "two_shot"), asked.variant_budgets, figure, base)
+
+    rates = {f"{100 * rate:g}%": {"task": {"mask_rate": rate}} for rate in asked.mask_rates}
+    grammars = {name: {"task": {"grammar": name, "root": root}} for name, root in asked.grammars}
+    wide = dataclasses.replace(student, num_heads=asked.wide_heads)
+    return (
+        ablation("mask_rate", "Mask rate", "figure 26", "30%", rates),
+        ablation(
+            "student",
+            "Size of the student",
+            "figures 24 and 25",
+            "smaller",
+            {f"{wide.num_heads} heads": {"student": wide}},
+        ),
+        ablation("grammar", "Grammar", "figure 27", "cfg3b", grammars),
     )
 
 
-def _sizes(ablations: dict, bert: dict, shared: dict) -> dict:
+def sizes(size: Size, asked: Ablations, student: Bert) -> Sizes:
     """Returns models of several sizes trained from the labels."""
-    models = {str(heads): dict(bert, num_heads=heads) for heads in ablations["size_heads"]}
-    training = dict(seeds=(0, 1, 2), learning_rates=(5e-3,), steps=ablations["size_steps"])
-    return dict(shared, **training, panels={"heads": models})
+    models = tuple(SizedModel(str(n), dataclasses.replace(student, num_heads=n)) for n in asked.size_heads)
+    return Sizes((SizePanel("heads", models),), steps=asked.size_steps, batch_size=size.student_batch, optimizer=ADAM)

@@ -32,9 +32,36 @@ count. The learning rate of 2.5e-3 was chosen for the teacher, on seed 100: the 
 with 2.5e-3, 0.384 with 5e-3, 0.531 with 1e-2.
 """
 
+import dataclasses
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from pdjax.config.building import ablation, adam, comparison, locked, optional, placement, probes, selection, strategy
+from pdjax.configuration import configure
+from pdjax.distill.losses import Labels
+from pdjax.distill.schedules import FixedDuration, TeacherSplit
+from pdjax.distill.selection import Auto, Equal, Selection, Steps
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import (
+    Ablation,
+    Comparison,
+    Experiment,
+    Loop,
+    Probes,
+    SizedModel,
+    SizePanel,
+    Sizes,
+    StudentTraining,
+    TeacherTraining,
+    Variant,
+)
+from pdjax.models.gpt2 import Gpt2
+from pdjax.probes.agreement import AgreementProbe
+from pdjax.probes.ngrams import NgramProbe
+from pdjax.tasks.pcfg import PcfgLanguageTask
+from pdjax.train.optimizer import Adam
+from pdjax.train.sharding import MeshSizes, Placement
+from pdjax.train.step import Evaluation
 
 REMARKS = dict(
     R7="No size that was measured shows the claim. At the laptop’s size, l = 3, the gap of (2, 150) after 600 steps "
@@ -45,83 +72,96 @@ REMARKS = dict(
 )
 CHECKPOINTS = 20  # of appendix E: at i/20 of the teacher's training
 STRATEGIES = ("labels", "one_shot", "progressive", "two_shot")  # that are compared, and whose students are probed
-NGRAMS = dict(n=(2, 3, 4, 5), num_sentences=128, num_positions=4, percentiles=(25, 50, 75), batch_size=128)
+ADAM = Adam(clip_norm=1.0, beta2=0.95)
 
-LAPTOP = dict(
-    name="pcfg_gpt",
-    root=18,
-    teacher_heads=8,
-    student_heads=2,
-    layers=4,
-    teacher_batch=64,
-    student_batch=48,
-    learning_rate=2.5e-3,
-    student_rate=5e-3,
-    teacher_steps=1000,
-    seeds=(0, 1, 2),
-    budgets=(300, 600),
-    duration=150,
-    chunk=50,
-    evaluate_every=100,
-    evaluation_batches=16,
-    student_checkpoint_every=150,
-    ngrams=NGRAMS,
-    settings=dict(levels=(1, 4)),
-)
-SMOKE = LAPTOP | dict(
-    name="pcfg_gpt-smoke",
-    root=13,
-    teacher_heads=2,
-    student_heads=1,
-    layers=1,
-    teacher_batch=8,
-    student_batch=8,
-    teacher_steps=40,
-    budgets=(8, 24),
-    duration=4,
-    given_steps=(10,),  # too short a training to choose by
-    chunk=2,
-    evaluate_every=8,
-    evaluation_batches=2,
-    student_checkpoint_every=8,
-    ngrams=dict(NGRAMS, n=(2, 3), num_sentences=4, num_positions=2, batch_size=8),
-    settings=dict(levels=(1,)),
-)
-PAPER = LAPTOP | dict(
-    name="pcfg_gpt-paper",
-    root=None,
-    teacher_heads=32,
-    student_heads=8,
-    teacher_batch=512,
-    student_batch=512,
-    learning_rate=5e-3,
-    student_rate=5e-3,
-    teacher_steps=8000,
-    budgets=(2000, 4000, 8000, 16000),
-    duration=1000,
-    chunk=100,
-    evaluate_every=400,
-    evaluation_batches=8,
-    student_checkpoint_every=1000,
-    ngrams=dict(NGRAMS, n=(2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=14, batch_size=128),
-    settings=dict(levels=(1, 2, 4), grammars={"cfg3g": None, "cfg3h": None}, heads=16, size_heads=(8, 16, 32)),
-    data_devices=-1,
-)
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What tells sizes apart; the defaults are a laptop's."""
+
+    name: str = "pcfg_gpt"
+    root: int | None = 18
+    teacher_heads: int = 8
+    student_heads: int = 2
+    layers: int = 4
+    teacher_batch: int = 64
+    student_batch: int = 48
+    learning_rate: float = 2.5e-3
+    student_rate: float = 5e-3
+    teacher_steps: int = 1000
+    seeds: tuple[int, ...] = (0, 1, 2)
+    budgets: tuple[int, ...] = (300, 600)
+    duration: int = 150
+    chosen: Selection = Auto()
+    chunk: int = 50
+    evaluate_every: int = 100
+    evaluation_batches: int = 16
+    student_checkpoint_every: int | None = 150
+    ngrams: NgramProbe = NgramProbe((2, 3, 4, 5))
+    # Of the ablations: levels, grammars with the symbol under which they stand, and students' heads.
+    levels: tuple[int, ...] = (1, 4)
+    grammars: tuple[tuple[str, int | None], ...] = ()
+    heads: int | None = None
+    size_heads: tuple[int, ...] = ()
+    data_devices: int = 1  # that share a batch
+
+
 SIZES = {
-    "": LAPTOP,
-    "smoke": SMOKE,
-    "paper": PAPER,
-    "seeds": LAPTOP
-    | dict(
+    "": Size(),
+    "smoke": Size(
+        name="pcfg_gpt-smoke",
+        root=13,
+        teacher_heads=2,
+        student_heads=1,
+        layers=1,
+        teacher_batch=8,
+        student_batch=8,
+        teacher_steps=40,
+        budgets=(8, 24),
+        duration=4,
+        chosen=Steps((10,)),  # too short a training to choose by
+        chunk=2,
+        evaluate_every=8,
+        evaluation_batches=2,
+        student_checkpoint_every=8,
+        ngrams=NgramProbe((2, 3), num_sentences=4, num_positions=2, batch_size=8),
+        levels=(1,),
+    ),
+    "paper": Size(
+        name="pcfg_gpt-paper",
+        root=None,
+        teacher_heads=32,
+        student_heads=8,
+        teacher_batch=512,
+        student_batch=512,
+        learning_rate=5e-3,
+        student_rate=5e-3,
+        teacher_steps=8000,
+        budgets=(2000, 4000, 8000, 16000),
+        duration=1000,
+        chunk=100,
+        evaluate_every=400,
+        evaluation_batches=8,
+        student_checkpoint_every=1000,
+        ngrams=NgramProbe((2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=14, batch_size=128),
+        levels=(1, 2, 4),
+        grammars=(("cfg3g", None), ("cfg3h", None)),
+        heads=16,
+        size_heads=(8, 16, 32),
+        data_devices=-1,
+    ),
+    "seeds": Size(
         name="pcfg_gpt-seeds",
         seeds=(3, 4, 5, 6, 7, 8),  # that nothing was chosen by, and that no other run here has
         student_checkpoint_every=None,
-        settings={},
+        levels=(),
     ),
-    "ablations": LAPTOP
-    | dict(
+    "ablations": Size(
         name="pcfg_gpt-ablations",
-        settings=dict(levels=(1, 2, 4), grammars={"cfg3g": 18, "cfg3h": 18}, heads=4, size_heads=(2, 4, 8)),
+        levels=(1, 2, 4),
+        grammars=(("cfg3g", 18), ("cfg3h", 18)),
+        heads=4,
+        size_heads=(2, 4, 8),
     ),
 }
 
@@ -134,127 +174,82 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg_gpt.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
-    return _experiment(**SIZES[variant])
+    return configure(experiment(SIZES[variant]))
 
 
-def _experiment(
-    *,
-    name: str,
-    root: int | None,
-    teacher_heads: int,
-    student_heads: int,
-    layers: int,
-    teacher_batch: int,
-    student_batch: int,
-    learning_rate: float,
-    student_rate: float,
-    teacher_steps: int,
-    seeds: tuple[int, ...],
-    budgets: tuple[int, ...],
-    duration: int,
-    given_steps: tuple[int, ...] | None = None,
-    chunk: int,
-    evaluate_every: int,
-    evaluation_batches: int,
-    student_checkpoint_every: int | None,
-    ngrams: dict,
-    settings: dict,
-    data_devices: int = 1,  # that share a batch
-) -> ConfigDict:
-    optimizer = adam(clip_norm=1.0, beta2=0.95)
-    gpt2 = dict(
-        kind="gpt2",
-        num_layers=layers,
-        head_dim=optional(int, 8),
-        width=optional(int),
-        feed_forward_multiple=4,
-        dropout=0.0,  # as everywhere here; the released code left 0.1 on, during evaluation too
-        tied_head=False,
-        heads="concatenate",
-        compute="float32",
-    )
-    shared = dict(batch_size=student_batch, shared_batches=True, optimizer=optimizer)
-    return locked(
-        dict(
-            name=name,
-            seed=0,
-            # level: l of C^(l), the tokens that count: those that end a symbol l - 1 levels above the terminals
-            task=dict(kind="pcfg_language", grammar="cfg3f", root=optional(int, root), length=optional(int), level=3),
-            teacher=dict(gpt2, num_heads=teacher_heads),
-            student=dict(gpt2, num_heads=student_heads),
-            teacher_training=dict(
-                seed=0,
-                extra_seeds=(),
-                steps=teacher_steps,
-                batch_size=teacher_batch,
-                learning_rate=learning_rate,
-                checkpoint_every=teacher_steps // CHECKPOINTS,
-                trajectory=optional(str),
-                optimizer=optimizer,
-            ),
-            student_training=dict(
-                shared,
-                seeds=seeds,
-                learning_rates=(student_rate,),
-                budgets=budgets,
-                checkpoint_every=optional(int, student_checkpoint_every),
-            ),
-            strategies=_strategies(duration, given_steps),
-            comparisons=dict(all=comparison("The strategies", "figure 30", *STRATEGIES)),
-            ablations=_ablations(settings, gpt2, budgets),
-            probes=probes(
-                ngrams=ngrams,
-                agreement=dict(num_batches=2, batch_size=teacher_batch),
-                students=() if student_checkpoint_every is None else STRATEGIES,
-                longest_alone=True,
-            ),
-            sizes=optional(dict, _sizes(settings, gpt2, shared, teacher_steps, student_rate)),
-            evaluation=dict(every=evaluate_every, num_batches=evaluation_batches, batch_size=teacher_batch),
-            loop=dict(chunk_steps=chunk, save_every=4 * chunk, writers=()),
-            placement=placement(data=data_devices),
-            remarks=REMARKS,
-        )
+def experiment(size: Size) -> Experiment:
+    """Returns the experiment of a size."""
+    student = Gpt2(size.layers, size.student_heads)
+    return Experiment(
+        name=size.name,
+        # level: l of C^(l), the tokens that count: those that end a symbol l - 1 levels above the terminals
+        task=PcfgLanguageTask("cfg3f", size.root, level=3),
+        teacher=dataclasses.replace(student, num_heads=size.teacher_heads),
+        student=student,
+        teacher_training=TeacherTraining(
+            steps=size.teacher_steps,
+            batch_size=size.teacher_batch,
+            learning_rate=size.learning_rate,
+            checkpoint_every=size.teacher_steps // CHECKPOINTS,
+            optimizer=ADAM,
+        ),
+        student_training=StudentTraining(
+            seeds=size.seeds,
+            learning_rates=(size.student_rate,),
+            budgets=size.budgets,
+            batch_size=size.student_batch,
+            checkpoint_every=size.student_checkpoint_every,
+            optimizer=ADAM,
+        ),
+        strategies=(
+            Strategy("labels", Labels()),
+            Strategy("one_shot"),
+            Strategy("progressive", schedule=TeacherSplit(0.5), selection=Equal(CHECKPOINTS)),
+            Strategy("two_shot", schedule=FixedDuration(size.duration), selection=size.chosen),
+        ),
+        comparisons=(Comparison("all", "The strategies", STRATEGIES, "figure 30"),),
+        ablations=ablations(size, student),
+        probes=Probes(
+            (size.ngrams, AgreementProbe(2, size.teacher_batch)),
+            students=() if size.student_checkpoint_every is None else STRATEGIES,
+            longest_alone=True,
+        ),
+        sizes=sizes(size, student) if size.size_heads else None,
+        evaluation=Evaluation(size.evaluate_every, size.evaluation_batches, size.teacher_batch),
+        loop=Loop(size.chunk, save_every=4 * size.chunk),
+        placement=Placement(MeshSizes(data=size.data_devices)),
+        remarks=REMARKS,
     )
 
 
-def _strategies(duration: int, given_steps: tuple[int, ...] | None) -> dict:
-    equal = selection("equal", count=CHECKPOINTS)
-    chosen = selection("auto") if given_steps is None else selection("steps", steps=given_steps)
-    return dict(
-        labels=strategy("labels", "labels only", selection("final")),
-        one_shot=strategy("one_shot", "one-shot", selection("final")),
-        progressive=strategy("teacher_split", f"progressive ({CHECKPOINTS}-shot, T0/2)", equal, kappa=0.5),
-        two_shot=strategy("fixed_duration", f"progressive (2, {duration})", chosen, duration=duration),
-    )
-
-
-def _ablations(settings: dict, gpt2: dict, budgets: tuple[int, ...]) -> dict[str, dict]:
+def ablations(size: Size, student: Gpt2) -> tuple[Ablation, ...]:
     """Returns the ablations: other tokens and grammars, and wider students."""
-    sizes = "size_heads" in settings
-    strategies = ("one_shot", "two_shot")
-    ablations = {}
-    if "levels" in settings:
-        levels = {f"level {level}": dict(task=dict(level=level)) for level in settings["levels"]}
-        ablations["level"] = ablation(
-            "Tokens that count", "figures 28 and 30", levels, strategies, budgets, base="level 3", sizes=sizes
-        )
-    if "grammars" in settings:
-        grammars = {name: dict(task=dict(grammar=name, root=root)) for name, root in settings["grammars"].items()}
-        ablations["grammar"] = ablation("Grammar", "figure 32", grammars, strategies, budgets, base="cfg3f")
-    if "heads" in settings:
-        heads = {f"{settings['heads']} heads": dict(student=dict(gpt2, num_heads=settings["heads"]))}
-        ablations["student"] = ablation("Size of the student", "figure 31", heads, strategies, budgets, base="smaller")
-    return ablations
+
+    def ablation(name: str, title: str, figure: str, base: str, variants: dict[str, dict[str, Any]], **fields: bool):
+        each = tuple(Variant(variant, changes) for variant, changes in variants.items())
+        return Ablation(name, title, each, ("one_shot", "two_shot"), size.budgets, figure, base, **fields)
+
+    levels = {f"level {level}": {"task": {"level": level}} for level in size.levels}
+    grammars = {name: {"task": {"grammar": name, "root": root}} for name, root in size.grammars}
+    asked = []
+    if levels:
+        sized = len(size.size_heads) > 0
+        asked.append(ablation("level", "Tokens that count", "figures 28 and 30", "level 3", levels, sizes=sized))
+    if grammars:
+        asked.append(ablation("grammar", "Grammar", "figure 32", "cfg3f", grammars))
+    if size.heads is not None:
+        wide = {f"{size.heads} heads": {"student": dataclasses.replace(student, num_heads=size.heads)}}
+        asked.append(ablation("student", "Size of the student", "figure 31", "smaller", wide))
+    return tuple(asked)
 
 
-def _sizes(settings: dict, gpt2: dict, shared: dict, steps: int, learning_rate: float) -> dict | None:
+def sizes(size: Size, student: Gpt2) -> Sizes:
     """Returns models of several sizes trained from the labels."""
-    if "size_heads" not in settings:
-        return None
-    return dict(
-        shared,
-        panels={"heads": {str(heads): dict(gpt2, num_heads=heads) for heads in settings["size_heads"]}},
-        seeds=(0, 1, 2),
-        learning_rates=(learning_rate,),
-        steps=steps,
+    models = tuple(SizedModel(str(n), dataclasses.replace(student, num_heads=n)) for n in size.size_heads)
+    return Sizes(
+        (SizePanel("heads", models),),
+        learning_rates=(size.student_rate,),
+        steps=size.teacher_steps,
+        batch_size=size.student_batch,
+        optimizer=ADAM,
     )

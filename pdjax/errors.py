@@ -1,7 +1,7 @@
 """Errors that a user can act on; the command line prints them without a traceback."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: says what was expected, what was found and what to do; exit code 2."""
 
     def __init__(self, expected: str, found: str, remedy: str):
@@ -10,7 +10,7 @@ class UserError(Exception):
     def within(self, path: str) -> "UserError":
         """Returns the same error with the path that it belongs to in front."""
         error = UserError.__new__(UserError)
-        Exception.__init__(error, f"in {path}: {self}")
+        ValueError.__init__(error, f"in {path}: {self}")
         return error
 
 

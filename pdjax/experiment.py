@@ -1,83 +1,438 @@
-"""An experiment: its stages in order, each resumable and skipped when it is done."""
+"""An experiment: teachers, the students that learn from them, and what is measured and shown of both."""
 
-import logging
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pdjax.config import Config
-from pdjax.io.processes import is_first, meet
-from pdjax.io.signals import Interrupt
-from pdjax.io.workdir import open_workdir
-from pdjax.report import write_report
-from pdjax.stages.probes import probe_students, probe_teachers
-from pdjax.stages.runs import foresee_runs
-from pdjax.stages.sizes import train_sizes
-from pdjax.stages.students import train_students
-from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
-from pdjax.tasks import build_task
+from pydantic import Field
 
-logger = logging.getLogger("pdjax")
+from pdjax.distill.adaptive import AdaptiveSchedule
+from pdjax.distill.selection import Levels, Transition
+from pdjax.distill.strategy import Strategy
+from pdjax.errors import UserError, require
+from pdjax.models.base import Architecture
+from pdjax.probes.base import Probe
+from pdjax.settings import Aside, Beside, Count, Positive, Seed, determining, make, named, plain, settings
+from pdjax.tasks.base import Task
+from pdjax.train.optimizer import Adam, Optimizer
+from pdjax.train.sharding import Placement
+from pdjax.train.step import Evaluation
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+Rates = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Lengths = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
-def run_experiment(config: Config, workdir: Path, stages: Sequence[str], interrupt: Interrupt) -> None:
-    """Runs the given stages of an experiment in its working directory.
+def _check_distinct(name: str, values: Sequence[object]) -> None:
+    require(len(set(values)) == len(values), f"distinct {name}", values, "remove the repeated ones")
 
-    Raises:
-      UserError: the directory holds another experiment, or a stage lacks the one before it.
-      Interrupted: a signal asked to stop; the same command continues.
-      TrainingError: a run cannot go on.
+
+def _check_directory(name: str) -> None:
+    require("/" not in name and name not in ("", ".", ".."), "a name that can be a directory", repr(name), "rename it")
+
+
+@settings
+class TeacherTraining:
+    """How the teacher is trained and which of its states are kept."""
+
+    seed: Seed = 0
+    """of the teacher that students learn from"""
+    extra_seeds: tuple[Seed, ...] = ()
+    """further teachers trained along with it, for statements about teachers"""
+    steps: Count = 1000
+    batch_size: Count = 64
+    learning_rate: Positive = 5e-3
+    checkpoint_every: Count = 50
+    """steps between checkpoints of the trajectory"""
+    trajectory: str | None = None
+    """an existing trajectory store to use instead of training a teacher; extra_seeds then train none"""
+    optimizer: Optimizer = Adam()
+
+    def __post_init__(self):
+        _check_distinct("extra_seeds, other than seed", (self.seed, *self.extra_seeds))
+        require(
+            self.steps % self.checkpoint_every == 0,
+            f"checkpoint_every that divides steps = {self.steps}",
+            self.checkpoint_every,
+            "the last checkpoint is the final teacher",
+        )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of all teachers; students learn from the first. Of a given trajectory there is one."""
+        return (self.seed, *(self.extra_seeds if self.trajectory is None else ()))
+
+    @property
+    def checkpoints(self) -> Sequence[int]:
+        """The steps of the trajectory that this training leaves."""
+        return range(self.checkpoint_every, self.steps + 1, self.checkpoint_every)
+
+
+@settings
+class StudentTraining:
+    """How students are trained: budgets, and the replicas seeds x learning_rates of every run."""
+
+    seeds: Seeds = (0, 1, 2)
+    learning_rates: Rates = (5e-3,)
+    budgets: Lengths = (600,)
+    """training lengths in steps, of every strategy without budgets of its own"""
+    batch_size: Count = 64
+    shared_batches: bool = True
+    """all replicas see the same batches, and the teacher runs once for all of them"""
+    checkpoint_every: Count | None = None
+    """steps between checkpoints that are kept for probes; None keeps none"""
+    optimizer: Optimizer = Adam()
+
+    def __post_init__(self):
+        for name in ("seeds", "learning_rates", "budgets"):
+            _check_distinct(name, getattr(self, name))
+
+
+@settings
+class SizedModel:
+    """A model of a panel of sizes."""
+
+    name: str
+    """its label on the axis, and a directory"""
+    model: Annotated[Architecture, Beside()]
+
+    def __post_init__(self):
+        _check_directory(self.name)
+
+
+@settings
+class SizePanel:
+    """Models that a figure draws together."""
+
+    name: str
+    """a title, and a directory"""
+    models: Annotated[tuple[SizedModel, ...], Field(min_length=1), Beside()]
+    """in increasing size"""
+
+    def __post_init__(self):
+        _check_directory(self.name)
+        _check_distinct("models", tuple(named(self.models)))
+
+
+@settings
+class Sizes:
+    """Models of several sizes trained from the labels, to see which learns faster (figures 7 and 10)."""
+
+    panels: Annotated[tuple[SizePanel, ...], Field(min_length=1)]
+    seeds: Seeds = (0, 1, 2)
+    learning_rates: Rates = (5e-3,)
+    steps: Count = 600
+    batch_size: Count = 64
+    shared_batches: bool = True
+    optimizer: Optimizer = Adam()
+
+    def __post_init__(self):
+        for name in ("seeds", "learning_rates"):
+            _check_distinct(name, getattr(self, name))
+
+    def models(self) -> Iterator[tuple[str, Architecture]]:
+        """Yields every model with its directory."""
+        for panel in self.panels:
+            for sized in panel.models:
+                yield f"{panel.name}/{sized.name}", sized.model
+
+
+@settings
+class Probes:
+    """What is measured on the checkpoints of teachers, and of some students."""
+
+    measured: Annotated[tuple[Probe, ...], Beside()] = ()
+    students: tuple[str, ...] = ()
+    """strategies whose students are probed as well, at all of their checkpoints"""
+    longest_alone: bool = False
+    """whether the students of the longest budget alone are probed"""
+    seed: Seed = 0
+    """of fresh inputs, and of the sets that probes draw"""
+
+    def __post_init__(self):
+        _check_distinct("probes", tuple(probe.name for probe in self.measured))
+
+    def __getitem__(self, name: str) -> Probe | None:
+        """Returns a probe by its name; None where it is not measured."""
+        return named(self.measured).get(name)
+
+
+@settings
+class Loop:
+    """How often the loop comes back from the device, and saves."""
+
+    chunk_steps: Count = 50
+    """steps compiled into one program"""
+    save_every: Count = 400
+    """steps between saved training states, from which a run resumes"""
+    writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """besides JSONL, which is always written"""
+
+
+@settings
+class Comparison:
+    """Strategies that a figure of the report draws together."""
+
+    name: str
+    """of the figure's files"""
+    title: str
+    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
+    figure: str = "no figure"
+    """of the paper, as the caption names it: "figure 1 (right)" """
+    kind: Literal["training", "budgets", "first_checkpoints"] = "training"
+    """training: accuracy over training, one figure for each budget. budgets: the final accuracy against the budget.
+    first_checkpoints: bars of the final accuracy by the first checkpoint of (2, T) strategies, grouped by T (figure 4
+    right)"""
+
+
+@settings
+class Variant:
+    """Another task, teacher or student."""
+
+    name: str
+    """its title, and a directory"""
+    changes: Mapping[str, Any]
+    """fields of the experiment, nested as there; settings are replaced as a whole, mappings field by field"""
+
+    def __post_init__(self):
+        _check_directory(self.name)
+
+
+@settings
+class Ablation:
+    """Variants of the experiment (figures 23 to 28, 30 to 32).
+
+    Every variant is an experiment of its own, under ``ablations/<ablation>/<variant>`` in the working directory:
+    without probes but for those that its strategies select by. It has the teacher of the experiment where it changes
+    nothing that the teacher depends on.
     """
-    # What can be wrong with the input is found before anything is written.
-    for experiment in (config, *variants_of(config).values()):
-        build_task(experiment.task)
-        foresee_runs(experiment, stored_steps(experiment, workdir))
-    if is_first():
-        open_workdir(config, workdir)
-    meet("the working directory is open")
-    if "teacher" in stages:
-        train_teacher(config, workdir, interrupt)
-    if "probes" in stages:
-        probe_teachers(config, workdir, interrupt)
-    if "students" in stages:
-        train_students(config, workdir, interrupt)
-    if "student_probes" in stages:
-        probe_students(config, workdir, interrupt)
-    if "sizes" in stages:
-        train_sizes(config, workdir, interrupt)
-    if "ablations" in stages:
-        run_ablations(config, workdir, interrupt)
-    if "report" in stages and is_first():
-        logger.info("report: %s", write_report(workdir))
+
+    name: str
+    """a directory"""
+    title: str
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
+    """trained in every variant"""
+    budgets: Lengths
+    figure: str = "no figure"
+    """of the paper"""
+    base: str | None = None
+    """what the experiment itself is called beside the variants; None leaves it out"""
+    sizes: bool = False
+    """whether every variant also trains the models of ``sizes``"""
+
+    def __post_init__(self):
+        _check_directory(self.name)
+        _check_distinct("variants, and base", (*named(self.variants), self.base))
 
 
-def variants_of(config: Config) -> dict[str, Config]:
-    """Returns the variants of all ablations as experiments, by their directories."""
-    return {
-        f"{key}/{variant}": config.variant(key, variant)
-        for key, ablation in config.ablations.items()
-        for variant in ablation.variants
+@settings
+class Experiment:
+    """One experiment: a teacher, students by strategy and budget, what is measured of them, and a report."""
+
+    name: str
+    task: Task
+    teacher: Architecture
+    student: Architecture
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)]
+    seed: Seed = 0
+    """of batches that students share, and of the held-out examples"""
+    teacher_training: TeacherTraining = TeacherTraining()
+    student_training: StudentTraining = StudentTraining()
+    sizes: Sizes | None = None
+    """further models trained from the labels; None trains none"""
+    probes: Probes = Probes()
+    ablations: tuple[Ablation, ...] = ()
+    evaluation: Evaluation = Evaluation()
+    comparisons: Annotated[tuple[Comparison, ...], Aside()] = ()
+    """figures of the report"""
+    loop: Annotated[Loop, Aside()] = Loop()
+    placement: Annotated[Placement, Aside()] = Placement()
+    remarks: Annotated[Mapping[str, str], Aside()] = Field(default_factory=dict)
+    """what other sizes have shown, by the name of the claim: shown beside its verdicts"""
+
+    def __post_init__(self):
+        for name in ("strategies", "comparisons", "ablations"):
+            _check_distinct(name, tuple(part.name for part in getattr(self, name)))
+        for path, model in self.models():
+            with _within(path):
+                model.check(self.task)
+        for probe in self.probes.measured:
+            with _within(f"probes.{probe.name}"):
+                probe.check(self.task, self.teacher)
+        _check_strategies(self)
+        _check_names(self)
+        _check_lengths(self)
+        for ablation in self.ablations:
+            for variant in ablation.variants:
+                self.variant(ablation, variant)  # what it refuses, this refuses
+
+    def models(self) -> Iterator[tuple[str, Architecture]]:
+        """Yields all models with their fields."""
+        yield from (("teacher", self.teacher), ("student", self.student))
+        yield from () if self.sizes is None else self.sizes.models()
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """All training lengths of students in steps, increasing: those of all strategies, and strategies' own."""
+        strategy_budgets = {budget for strategy in self.strategies for budget in strategy.budgets or ()}
+        return tuple(sorted(strategy_budgets | set(self.student_training.budgets)))
+
+    def strategy(self, name: str) -> Strategy:
+        """Returns a strategy by its name."""
+        return named(self.strategies)[name]
+
+    def asks(self, strategy: Strategy, budget: int) -> bool:
+        """Whether students of a strategy are to be trained for so many steps."""
+        return budget in (self.student_training.budgets if strategy.budgets is None else strategy.budgets)
+
+    def probes_students_of(self, budget: int) -> bool:
+        """Whether the students of ``probes.students`` are probed when they are trained for so many steps."""
+        chosen = [self.strategy(name) for name in self.probes.students]
+        probed = [other for other in self.budgets if any(self.asks(strategy, other) for strategy in chosen)]
+        return not self.probes.longest_alone or budget == max(probed, default=None)
+
+    def variants(self) -> dict[str, "Experiment"]:
+        """Returns the variants of all ablations as experiments, by their directories."""
+        return {f"{a.name}/{v.name}": self.variant(a, v) for a in self.ablations for v in a.variants}
+
+    def variant(self, ablation: Ablation, variant: Variant) -> "Experiment":
+        """Returns a variant of an ablation as an experiment of its own.
+
+        A given trajectory is that of the experiment's own teacher: a variant with another task or teacher trains one.
+
+        Raises:
+          UserError: the variant's fields do not exist or do not fit.
+        """
+        strategies = [self.strategy(name) for name in ablation.strategies]
+        needed = {strategy.selection.measured_by for strategy in strategies}
+        training = self.teacher_training
+        if not {"task", "teacher", "teacher_training"}.isdisjoint(variant.changes):
+            training = dataclasses.replace(training, trajectory=None)
+        base = dataclasses.replace(
+            self,
+            name=f"{self.name}/{ablation.name}/{variant.name}",
+            strategies=tuple(dataclasses.replace(strategy, budgets=None) for strategy in strategies),
+            teacher_training=training,
+            student_training=dataclasses.replace(
+                self.student_training, budgets=ablation.budgets, checkpoint_every=None
+            ),
+            sizes=self.sizes if ablation.sizes else None,
+            probes=Probes(
+                tuple(probe for probe in self.probes.measured if probe.name in needed), seed=self.probes.seed
+            ),
+            comparisons=(),
+            ablations=(),
+            remarks={},
+        )
+        try:
+            return make(Experiment, _replaced(plain(base), plain(variant.changes)))
+        except UserError as error:
+            raise error.within(f"ablations.{ablation.name}.{variant.name}") from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that determines the results, in hexadecimal: an experiment may go on elsewhere."""
+        return digest_of(determining(self))
+
+
+def digest_of(value: Any) -> str:
+    """Returns the SHA-256 of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _replaced(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested plain data with some fields replaced; a mapping replaces what it names in a mapping."""
+    replaced = dict(fields)
+    for key, value in changes.items():
+        old = replaced.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping) and "class" not in value
+        replaced[key] = _replaced(old, value) if both else value  # pyright: ignore[reportArgumentType]
+    return replaced
+
+
+def _check_strategies(experiment: Experiment) -> None:
+    """Requires selections and schedules that the task, the probes and the evaluations are for."""
+    task = experiment.task
+    for strategy in experiment.strategies:
+        path, selection = f"strategies.{strategy.name}", strategy.selection
+        require(
+            not isinstance(selection, Transition) or task.predicts == "example",
+            f"a task of one class per input for {path} with the selection Transition",
+            type(task).__name__,
+            "use Phase, the drop of the loss",
+        )
+        if isinstance(selection, Levels):
+            depth = len(getattr(task, "levels", ()))
+            beyond = [level for level in selection.levels or () if not 0 <= level < depth]
+            require(not beyond, f"{path}.selection.levels from 0 to {depth - 1}", beyond, "the root is level 0")
+        require(
+            selection.measured_by is None or experiment.probes[selection.measured_by] is not None,
+            f"probes.{selection.measured_by} for {path} with the selection {type(selection).__name__}",
+            "None",
+            "what it measures on the teacher is what the strategy selects by",
+        )
+        if not strategy.is_adaptive:
+            continue
+        assert isinstance(strategy.schedule, AdaptiveSchedule)
+        with _within(path):
+            strategy.schedule.check(task, experiment.evaluation.every)
+        require(
+            experiment.placement.residency != "streamed",
+            f"placement.residency 'auto' or 'stacked' for the adaptive {path}",
+            "streamed",
+            "every replica may be at another checkpoint: they are stacked",
+        )
+
+
+def _check_names(experiment: Experiment) -> None:
+    """Requires that strategies that are named elsewhere exist, and what probes of students look at."""
+    known = list(named(experiment.strategies))
+    references = {f"comparisons.{c.name}.strategies": c.strategies for c in experiment.comparisons}
+    references |= {f"ablations.{a.name}.strategies": a.strategies for a in experiment.ablations}
+    for path, names in (references | {"probes.students": experiment.probes.students}).items():
+        unknown = [name for name in names if name not in known]
+        require(not unknown, f"{path} among {known}", unknown, "rename or remove them")
+    require(
+        not experiment.probes.students or experiment.student_training.checkpoint_every is not None,
+        "student_training.checkpoint_every with probes.students",
+        "None",
+        "set it: probes look at kept checkpoints",
+    )
+
+
+def _check_lengths(experiment: Experiment) -> None:
+    """Requires that everything happens between chunks, and that the last step is a checkpoint."""
+    chunk, kept = experiment.loop.chunk_steps, experiment.student_training.checkpoint_every
+    lengths = {
+        "loop.save_every": experiment.loop.save_every,
+        "evaluation.every": experiment.evaluation.every,
+        "teacher_training.steps": experiment.teacher_training.steps,
+        "teacher_training.checkpoint_every": experiment.teacher_training.checkpoint_every,
+        **{f"student_training.budgets[{i}]": b for i, b in enumerate(experiment.student_training.budgets)},
+        **{f"strategies.{s.name}.budgets": b for s in experiment.strategies for b in s.budgets or ()},
+        **({} if experiment.sizes is None else {"sizes.steps": experiment.sizes.steps}),
+        **({} if kept is None else {"student_training.checkpoint_every": kept}),
     }
+    for name, length in lengths.items():
+        require(
+            length % chunk == 0,
+            f"{name} to be a multiple of loop.chunk_steps = {chunk}",
+            length,
+            "the loop evaluates and saves between chunks; change one of the two",
+        )
+    for budget in experiment.budgets:
+        expected = f"student_training.checkpoint_every that divides the budget {budget}, or None"
+        require(kept is None or budget % kept == 0, expected, kept, "the last checkpoint is the final student")
 
 
-def run_ablations(config: Config, workdir: Path, interrupt: Interrupt) -> None:
-    """Runs every variant in a directory of its own; the same teacher is not trained again."""
-    for name, experiment in variants_of(config).items():
-        logger.info("ablation %s", name)
-        directory = workdir / "ablations" / name
-        if is_first():
-            open_workdir(experiment, directory)
-            if teacher_identity(experiment) == teacher_identity(config):
-                _share_teacher(workdir, directory)
-        meet(f"ablation {name} is open")
-        train_teacher(experiment, directory, interrupt)
-        probe_teachers(experiment, directory, interrupt)
-        train_students(experiment, directory, interrupt)
-        train_sizes(experiment, directory, interrupt)
-
-
-def _share_teacher(workdir: Path, directory: Path) -> None:
-    """Makes the experiment's teacher a variant's, by a link that survives when both are moved together."""
-    link = directory / "teacher"
-    if not link.is_symlink():
-        link.symlink_to(os.path.relpath(workdir / "teacher", directory), target_is_directory=True)
+@contextlib.contextmanager
+def _within(path: str) -> Iterator[None]:
+    """Says of complaints where what they are about stands."""
+    try:
+        yield
+    except UserError as error:
+        raise error.within(path) from None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from absl import flags
 
-from pdjax.config import Config, from_config_dict
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.io.command_line import asks_for_help, parse_flags, print_help
 from pdjax.io.signals import Interrupt, Interrupted
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
         if asks_for_help(argv):
             print_help(argv, _EXAMPLE, _PURPOSE, [flag.name for flag in _FLAGS])
             return 0
-        _run(from_config_dict(parse_flags(argv)), interrupt)
+        _run(argv, interrupt)
     except UserError as error:
         logger.error("error: %s", error)
         return 2
@@ -57,20 +56,21 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(config: Config, interrupt: Interrupt) -> None:
+def _run(argv: list[str], interrupt: Interrupt) -> None:
     """Runs the stages that the flags ask for."""
     jaxlib = metadata.version("jaxlib")
     # https://github.com/jax-ml/jax/issues/39103: of 32,768 terms and more, the last sum of several can be another's.
     require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
-    # Imports of jax, orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
-    from pdjax.experiment import run_experiment
+    experiment = parse_flags(argv)
+    # Imports of orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
     from pdjax.io.processes import is_first, join
+    from pdjax.stages.run import run_experiment
 
     join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
     if not is_first():
         logger.setLevel(logging.WARNING)
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / config.name
-    run_experiment(config, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / experiment.name
+    run_experiment(experiment, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
 
 
 if __name__ == "__main__":

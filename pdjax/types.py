@@ -21,7 +21,7 @@ with three axes (``x_DxBxL``), whose products XLA does not flatten.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -64,19 +64,6 @@ class StepMetrics(NamedTuple):
 
     loss: Mean
     accuracy: Mean
-
-
-class Task(Protocol):
-    """A distribution of batches, sampled on the device."""
-
-    num_classes: int
-    vocabulary: int  # different tokens of an input
-    length: int  # positions of an input: tokens of a sequence, or coordinates
-    predicts: Literal["positions", "example"]  # a class for every position, or one for the whole input
-
-    def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
-        """Draws a fresh batch; a pure function of its arguments."""
-        ...
 
 
 class Model(Protocol):

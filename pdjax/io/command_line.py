@@ -1,104 +1,155 @@
-"""Flags of the command lines: ``--config``, complaints about them, and what ``--help`` and ``--helpfull`` print."""
+"""Flags of the command lines: ``--config``, ``--strategies``, complaints about them, and what help prints."""
 
 import ast
+import difflib
+import re
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from pdjax.config.building import as_written, leaves
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
+
+if TYPE_CHECKING:  # with jax: who asks for help need not wait
+    from pdjax.experiment import Experiment
 
 ASKING = frozenset({"-h", "-help", "--help", "--helpshort", "-helpfull", "--helpfull"})
 """Arguments that ask for help, wherever they stand and whatever stands beside them."""
 
-_FULL = frozenset({"-helpfull", "--helpfull"})
+FIELDS = frozenset({"-helpfull", "--helpfull", "-print_config", "--print_config"})
+"""Arguments that ask for every field of the configuration."""
 
 _CONFIGURATIONS = """\
 A configuration file begins with what it shows, its commands, their cost and what to expect; behind a colon stands one
-of its variants, such as configs/pcfg.py:smoke. {fields}"""
+of its variants, such as configs/pcfg.py:smoke. --config=FILE --print_config lists every field of it, with its type, its
+value and what it means."""
 
 _WIDTH = 120
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, e.g. configs/pcfg.py or configs/pcfg.py:smoke.")
+_CONFIG = flags.DEFINE_string("config", None, "Experiment, e.g. configs/pcfg.py or configs/pcfg.py:smoke.")
+_STRATEGIES = flags.DEFINE_string(
+    "strategies", None, "Strategies of the configuration to keep, and copies of some: labels,two_shot,long=two_shot."
+)
+_PRINT = flags.DEFINE_bool("print_config", False, "Print every field of the configuration, and run nothing.")
+
+SHARED = ("config", "strategies", "print_config")
+"""Names of the flags that every command has."""
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
     """Whether help is wanted instead of what the flags say."""
-    return not ASKING.isdisjoint(argv[1:])
+    return not (ASKING | FIELDS).isdisjoint(argv[1:])
 
 
-def print_help(argv: list[str], example: str, purpose: str, names: Sequence[str]) -> None:
-    """Prints the help of a command with ``--config`` and flags of its own; with ``--helpfull`` the config's fields too.
+def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[str]) -> None:
+    """Prints the help of a command with flags of its own; with ``--print_config`` the configuration's fields instead.
 
     Raises:
-      UserError: the fields are wanted, and the flags beside ``--helpfull`` are not valid.
+      UserError: the fields are wanted, and the other flags are not valid.
     """
-    rest = [argument for argument in argv if argument not in ASKING]
-    config = _parse(rest) if asks_for_fields(argv) else None
-    print(help_text(example, purpose, ["config", *names], config, Path("configs")))
+    if FIELDS.isdisjoint(argv[1:]):
+        print(help_text(example, purpose, [*SHARED, *names], Path("configs")))
+        return
+    experiment = parse_flags([argument for argument in argv if argument not in ASKING | FIELDS])
+    from pdjax.configuration import leaves
+
+    for leaf in leaves(experiment):
+        print(f"--{leaf.path}={leaf.value!r}  ({leaf.kind}){': ' if leaf.documentation else ''}{leaf.documentation}")
 
 
-def parse_flags(argv: list[str]) -> ConfigDict:
-    """Parses the flags and returns the config; turns every complaint about them into a ``UserError``."""
-    config = _parse(argv)
-    if config is None:
-        raise UserError("--config", "none", "try --config=configs/pcfg.py")
-    return config
-
-
-def _parse(argv: list[str]) -> ConfigDict | None:
-    """Parses the flags and returns the config; None where there is no ``--config``."""
+def parse_flags(argv: Sequence[str]) -> "Experiment":
+    """Returns the experiment that the flags ask for; turns every complaint about them into a ``UserError``."""
+    overrides, others = _split(argv[1:])
+    _check_names(others)
     try:
-        rest = flags.FLAGS(argv)
-        hasattr(_CONFIG.value, "to_dict")  # a file that could not be loaded complains only when it is used
+        rest = flags.FLAGS([argv[0], *others])
+    except flags.Error as error:
+        raise UserError("flags that exist, with values of theirs", _essence(error), "see --help") from error
+    require(len(rest) == 1, "only flags", f"the arguments {rest[1:]}", "write --flag=value")
+    require(_CONFIG.value is not None, "--config", "none", "try --config=configs/pcfg.py")
+    from pdjax.configuration import experiment_of  # with jax: who mistyped a flag need not wait
+
+    config, values, arguments = _load(str(_CONFIG.value)), flags.FlagValues(), [argv[0], *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        values(arguments)
     # config_flags reports a bad override as any of these, depending on where it notices.
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError("flags and overrides that exist", _essence(str(error)), "see configs/ and --help") from error
-    if len(rest) > 1:
-        raise UserError("only flags", f"the arguments {rest[1:]}", "write --flag=value")
-    return _CONFIG.value
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError("overrides of fields that exist", _essence(error), "see --print_config") from error
+    return experiment_of(config)
 
 
-def _essence(message: str) -> str:
-    """Returns a complaint on one line; of a traceback in it, the error and the place it came from."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if "Traceback (most recent call last)" not in message:
-        return " ".join(lines)
-    frames = [line for line in lines if line.startswith("File ")]
-    return f"{lines[-1]} ({frames[-1]})" if frames else lines[-1]
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the overrides of the configuration, with values that follow them, and all other arguments."""
+    overrides, others = [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        chosen = overrides if re.match(r"--?config\.", argument) else others
+        chosen.append(argument)
+        if chosen is overrides and "=" not in argument:
+            following = next(waiting, None)
+            if following is not None:
+                (overrides if not following.startswith("-") else others).append(following)
+    return overrides, others
 
 
-def asks_for_fields(argv: Sequence[str]) -> bool:
-    """Whether help with every field of the configuration is wanted."""
-    return not _FULL.isdisjoint(argv[1:])
+def _load(asked: str) -> ConfigDict:
+    """Returns what the configuration in a file gives for the variant behind a colon."""
+    from pdjax.configuration import only
+    from pdjax.io.source import load
+
+    name, colon, variant = asked.partition(":")
+    try:
+        module = load(Path(name))
+        require(hasattr(module, "get_config"), f"a function get_config in {name}", "none", "write one: see configs/")
+        with only(_STRATEGIES.value):
+            return module.get_config(variant) if colon else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's file does
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(Path(name).name)
+        ]
+        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        expected = f"a configuration that can be loaded from {asked}"
+        raise UserError(expected, f"{type(error).__name__}: {_essence(error)}{where}", "correct it") from error
 
 
-def help_text(command: str, purpose: str, names: Sequence[str], config: ConfigDict | None, directory: Path) -> str:
+def _check_names(arguments: Sequence[str]) -> None:
+    """Refuses flags that no command has, before anything is loaded."""
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name and name not in flags.FLAGS and name.removeprefix("no") not in flags.FLAGS:
+            near = difflib.get_close_matches(name, list(flags.FLAGS), n=1)
+            remedy = f"write --{near[0]}, or see --help" if near else "see --help"
+            raise UserError("flags that exist", f"--{name}", remedy)
+
+
+def _essence(error: BaseException) -> str:
+    """Returns a complaint on one line."""
+    return " ".join(str(error).split())
+
+
+def help_text(command: str, purpose: str, names: Sequence[str], directory: Path) -> str:
     """Returns the help of a command.
 
     Args:
       command: how it is called, with an example of its flags.
       purpose: what it does.
       names: of its flags, in the order in which they are listed.
-      config: whose fields are listed as flags; None lists none.
       directory: of the configuration files.
     """
-    fields = (
-        "--config=FILE --helpfull lists every field of it."
-        if config is None
-        else "All fields of this one, with their values:"
-    )
-    parts = [
+    override = "  --config.FIELD=VALUE: replaces one field of the configuration"
+    parts = (
         flags.text_wrap(purpose, _WIDTH),
         f"Example: {command}",
-        "\n".join(["Flags:", *map(_flag, names), "  --config.FIELD=VALUE: replaces one field of the configuration"]),
+        "\n".join(["Flags:", *map(_flag, names), override]),
         "\n".join(["Configurations:", *configurations(directory)]),
-        _CONFIGURATIONS.format(fields=fields),
-    ]
-    if config is not None:
-        parts.append("\n".join(f"  --{path}={value}" for path, value in leaves(as_written(config), "config.")))
+        _CONFIGURATIONS,
+    )
     return "\n\n".join(parts)
 
 

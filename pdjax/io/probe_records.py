@@ -2,14 +2,13 @@
 
 One line for each model and checkpoint; a teacher is named by its ``seed``, a student by the number of its ``replica``::
 
-    probes/monomials.json      {"members": [[coordinates], ...], "groups": [...]}, see ``pdjax.probes.monomials``
     probes/monomials.jsonl     {"seed", "step", "correlations": [...]}
     probes/attention.jsonl     {"seed", "step", "positions": [...], "support"}
     probes/ngrams.jsonl        {..., "step", "distances": [measure][n][percentile]}, see ``pdjax.probes.ngrams``
     probes/nonterminals.jsonl  {..., "step", "accuracy": [level]}
     probes/agreement.jsonl     {..., "step", "top1", "divergence"} with the final teacher
     probes/measured.jsonl      of unfinished probes: what each of them has measured on each group of checkpoints so far
-    probes/result.json         its presence means that all of it is there; n, percentiles and levels
+    probes/result.json         its presence means that all of it is there; what the numbers belong to, by probe
     students/<run>/probes/     the same of a run's students, step 0 before their training
 """
 
@@ -122,7 +121,7 @@ def read_string_probes(directory: Path) -> StringProbes:
 
 def read_ngrams(directory: Path) -> NgramRecord | None:
     """Reads the dependence on n-grams; None if it was not measured (yet)."""
-    lines, listed = _read_lines(directory, "ngrams"), _listed(directory)
+    lines, listed = _read_lines(directory, "ngrams"), _listed(directory, "ngrams")
     if lines is None:
         return None
     values = _table(lines, "distances")
@@ -130,7 +129,7 @@ def read_ngrams(directory: Path) -> NgramRecord | None:
 
 
 def _read_nonterminals(directory: Path) -> NonterminalRecord | None:
-    lines, listed = _read_lines(directory, "nonterminals"), _listed(directory)
+    lines, listed = _read_lines(directory, "nonterminals"), _listed(directory, "nonterminals")
     if lines is None:
         return None
     return NonterminalRecord(np.array(lines[1]), tuple(listed["levels"]), _table(lines, "accuracy"))
@@ -149,7 +148,7 @@ def read_monomials(workdir: Path) -> MonomialRecord | None:
     if lines is None:
         return None
     seeds, steps, _ = lines
-    listed = read_json(workdir / "probes" / "monomials.json")
+    listed = _listed(workdir, "monomials")
     members = tuple(tuple(member) for member in listed["members"])
     values = _table(lines, "correlations")
     return MonomialRecord(seeds, np.array(steps), members, np.array(listed["groups"]), values)
@@ -183,6 +182,7 @@ def _table(lines: Lines, field: str) -> Float[np.ndarray, "E R *rest"]:
     return np.array([[rows[step, model][field] for model in models] for step in steps])
 
 
-def _listed(directory: Path) -> Mapping[str, Any]:
+def _listed(directory: Path, name: str) -> Mapping[str, Any]:
+    """Returns what a probe's numbers belong to."""
     path = directory / "probes" / "result.json"
-    return read_json(path) if path.exists() else {}
+    return read_json(path)["listed"].get(name, {}) if path.exists() else {}

@@ -19,7 +19,6 @@
 """
 
 import dataclasses
-import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,31 +28,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pdjax.config import LABELS_ONLY, Loss
+from pdjax.distill.losses import Loss
 from pdjax.io.processes import is_first
+from pdjax.settings import opened
+from pdjax.train.replicas import Replica
 from pdjax.types import exact_ratio
-
-
-@dataclasses.dataclass(frozen=True)
-class Replica:
-    """One member of a sweep."""
-
-    seed: int
-    learning_rate: float
-    temperature: float = LABELS_ONLY.temperature
-    label_weight: float = LABELS_ONLY.label_weight
-
-    @property
-    def loss(self) -> Loss:
-        """Temperature and label weight."""
-        return Loss(self.temperature, self.label_weight)
-
-
-def product_of_replicas(
-    seeds: Sequence[int], learning_rates: Sequence[float], losses: Sequence[Loss] = (LABELS_ONLY,)
-) -> tuple[Replica, ...]:
-    """Returns a replica for every combination, those of one loss together, in them those of one learning rate."""
-    return tuple(Replica(seed, rate, *loss) for loss, rate, seed in itertools.product(losses, learning_rates, seeds))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +116,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def read_description(directory: Path) -> RunDescription:
     """Reads what the run in a directory is."""
     value = read_json(directory / "run.json")
-    replicas = tuple(Replica(**r) for r in value["replicas"])
+    replicas = tuple(Replica(r["seed"], r["learning_rate"], opened(Loss, r["loss"])) for r in value["replicas"])
     lists = {name: tuple(value[name]) for name in ("strategies", "starts", "teacher_steps")}
     return RunDescription(**{**value, **lists, "replicas": replicas})
 

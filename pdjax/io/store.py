@@ -17,8 +17,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pdjax.config import digest_of
 from pdjax.errors import UserError
+from pdjax.experiment import digest_of
 from pdjax.io.processes import fetch, is_first, meet
 from pdjax.io.records import read_json, write_json
 from pdjax.types import Params

@@ -1,5 +1,6 @@
 """The working directory of an experiment: one configuration, and where and with what it began."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -11,14 +12,16 @@ from typing import Any
 
 import jax
 
-from pdjax.config import Config, determining, digest_of_results
 from pdjax.errors import UserError
+from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription, read_description, read_json, write_json
+from pdjax.io.source import check_kept, keep, load_kept
+from pdjax.settings import determining, make, plain
 
 PACKAGES = ("pdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
 
 
-def open_workdir(config: Config, workdir: Path) -> None:
+def open_workdir(experiment: Experiment, workdir: Path) -> None:
     """Creates a working directory, or checks that it holds this very experiment; its remarks and its order are renewed.
 
     Raises:
@@ -26,16 +29,17 @@ def open_workdir(config: Config, workdir: Path) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        recorded_config = read_json(path)
-        if digest_of_results(recorded_config) != config.digest:
+        check_kept(experiment, workdir)
+        recorded = read_experiment(workdir)
+        if recorded.digest != experiment.digest:
             raise UserError(
                 f"the configuration of {workdir}",
-                f"another one ({'; '.join(_differences(determining(recorded_config), determining(config.as_dict())))})",
+                f"another one ({'; '.join(_differences(determining(recorded), determining(experiment)))})",
                 "nothing was changed: choose another --workdir, or remove this one",
             )
-        renewed = config.as_dict() | {"placement": recorded_config["placement"]}
-        if json.dumps(recorded_config) != json.dumps(renewed):
-            write_json(path, renewed)
+        renewed = dataclasses.replace(experiment, placement=recorded.placement)
+        if json.dumps(plain(recorded)) != json.dumps(plain(renewed)):
+            write_json(path, plain(renewed))
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise UserError(
@@ -49,8 +53,24 @@ def open_workdir(config: Config, workdir: Path) -> None:
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
         "cores": os.cpu_count(),
     }
+    keep(experiment, workdir)
     write_json(workdir / "environment.json", environment)
-    write_json(path, config.as_dict())
+    write_json(path, plain(experiment))
+
+
+def read_experiment(workdir: Path) -> Experiment:
+    """Reads the experiment of a working directory.
+
+    Raises:
+      UserError: it was written by another version, in words that this one does not know.
+    """
+    load_kept(workdir)
+    try:
+        return make(Experiment, read_json(workdir / "config.json"))
+    except UserError as error:
+        raise UserError(
+            f"a configuration of this version in {workdir}", f"another one ({error})", "go on with the version of it"
+        ) from None
 
 
 def _version(package: str) -> str | None:

@@ -6,24 +6,53 @@ constant there, is part of the position embeddings here.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pdjax.config import BertConfig
 from pdjax.models.attention import HIDDEN
 from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention, at_positions, gelu
+from pdjax.models.precision import Compute
+from pdjax.models.transformer import Transformer
+from pdjax.settings import Count, Share, settings
+from pdjax.tasks.base import Task
 from pdjax.types import Inputs
 
 EPSILON = 1e-12
 
 
+@settings
+class Bert(Transformer):
+    """A BERT encoder with a masked-language-model head (section D.5)."""
+
+    reads: ClassVar[tuple[str, ...]] = ("tokens", "valid", "selected")
+
+    num_layers: Count = 4
+    num_heads: Count = 8
+    head_dim: Count | None = 8
+    """None: width / num_heads"""
+    width: Count | None = None
+    """of the residual stream; None: num_heads * head_dim"""
+    feed_forward_multiple: Count = 4
+    """the width of the feed-forward layer, in widths of the residual stream"""
+    dropout: Share = 0.0
+    """0.1 in the released code, which left it on during evaluation too"""
+    attend_to_selected: bool = True
+    """False: selected positions are invisible as keys, as in the released code"""
+    compute: Compute = "float32"
+    """the type in which it computes: see ``Compute``"""
+
+    def module(self, task: Task) -> nn.Module:
+        """Returns the encoder with a task's tokens and positions."""
+        return BertModule(self, task.vocabulary, task.num_positions)
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each followed by the residual sum and a layer norm."""
 
-    config: BertConfig
+    settings: Bert
     batch_and_length: tuple[int, int]
 
     @nn.compact
@@ -35,27 +64,27 @@ class EncoderLayer(nn.Module):
         asked: Int[Array, "B Q"] | None = None,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
         """Encodes all positions, or only the ``asked`` ones; the others are then keys and values alone."""
-        config, width = self.config, x_DxT.shape[0]
+        of, width = self.settings, x_DxT.shape[0]
         queries_DxU = x_DxT
         if asked is not None:
             queries_DxU = at_positions(x_DxT, asked, self.batch_and_length)
 
         def dropped(y_DxT: Array) -> Array:
-            return nn.Dropout(config.dropout)(y_DxT, deterministic=deterministic)
+            return nn.Dropout(of.dropout)(y_DxT, deterministic=deterministic)
 
-        attended, weights = SelfAttention(config.num_heads, config.dropout, self.batch_and_length, name="attention")(
+        attended, weights = SelfAttention(of.num_heads, of.dropout, self.batch_and_length, name="attention")(
             x_DxT, bias, deterministic, queries_DxU
         )
         x_DxU = LayerNorm(EPSILON, name="attention_norm")(queries_DxU + dropped(attended))
-        hidden_FxU = Dense(config.feed_forward_multiple * width, name="expand")(x_DxU)
+        hidden_FxU = Dense(of.feed_forward_multiple * width, name="expand")(x_DxU)
         contracted = Dense(width, name="contract")(gelu(hidden_FxU))
         return LayerNorm(EPSILON, name="output_norm")(x_DxU + dropped(contracted)), weights
 
 
-class Bert(nn.Module):
+class BertModule(nn.Module):
     """Token logits for every position of a sequence."""
 
-    config: BertConfig
+    settings: Bert
     vocabulary: int
     length: int
 
@@ -67,18 +96,18 @@ class Bert(nn.Module):
         predict, hidden as keys when ``attend_to_selected`` is off), all [B, L]. With ``asked`` positions [B, Q],
         logits and the last layer's states and weights are of these alone: [B, Q, ...].
         """
-        config, width = self.config, self.config.model_width
+        of, width = self.settings, self.settings.model_width
         batch, length = inputs["tokens"].shape
-        bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], config.attend_to_selected)
+        bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], of.attend_to_selected)
         tokens = Embedding(self.vocabulary, width, name="tokens")
         positions = Embedding(self.length, width, name="positions")
         x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
         x_DxT = LayerNorm(EPSILON, name="embedding_norm")(x_DxT)
-        x_DxT = nn.Dropout(config.dropout)(x_DxT, deterministic=deterministic)
+        x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []
-        for i in range(config.num_layers):
-            layer = EncoderLayer(config, (batch, length), name=f"layers_{i}")
-            asked = inputs.get("asked") if i == config.num_layers - 1 else None
+        for i in range(of.num_layers):
+            layer = EncoderLayer(of, (batch, length), name=f"layers_{i}")
+            asked = inputs.get("asked") if i == of.num_layers - 1 else None
             x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic, asked)
             hidden.append(x_DxT)
             attention.append(weights)

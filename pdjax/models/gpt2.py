@@ -5,26 +5,80 @@ to Hugging Face's ``GPT2LMHeadModel`` (``pdjax.models.hf``) when the heads are c
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pdjax.config import Gpt2Config
 from pdjax.errors import require
 from pdjax.models.attention import HIDDEN
+from pdjax.models.base import input_names
 from pdjax.models.layers import INITIAL_SCALE, Dense, Embedding, LayerNorm, SelfAttention, at_positions, normal_init
+from pdjax.models.precision import Compute
+from pdjax.models.transformer import Transformer
+from pdjax.settings import Count, Share, settings
+from pdjax.tasks.base import Task
 from pdjax.types import Inputs
 
 EPSILON = 1e-5
 
 
+@settings
+class Gpt2(Transformer):
+    """A GPT-2 decoder (sections C.2 and E); for a task of one class per input, the last position decides."""
+
+    reads: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    num_layers: Count = 4
+    num_heads: Count = 8
+    head_dim: Count | None = 8
+    """None: width / num_heads"""
+    width: Count | None = None
+    """of the residual stream; None: num_heads * head_dim"""
+    feed_forward_multiple: Count = 4
+    """the width of the feed-forward layer, in widths of the residual stream"""
+    dropout: Share = 0.0
+    """0.1 in the released code, which left it on during evaluation too"""
+    tied_head: bool = False
+    """the output layer is the token embedding; only where classes are tokens"""
+    heads: Literal["concatenate", "average"] = "concatenate"
+    """concatenate: width = num_heads * head_dim. average: the heads' outputs are averaged before the output projection,
+    so that any number of heads of any size fits a width (figure 10 c)"""
+    compute: Compute = "float32"
+    """the type in which it computes: see ``Compute``"""
+
+    @property
+    def averages_heads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether any number of heads of any size fits the width."""
+        return self.heads == "average"
+
+    def check(self, task: Task) -> None:
+        """Raises a ``UserError`` for tasks whose answers stand in the input, and for a head that cannot be tied."""
+        super().check(task)
+        require(
+            "selected" not in input_names(task),
+            f"a model that sees both sides of the positions that {type(task).__name__} asks for",
+            "Gpt2, which sees those before them",
+            "choose Bert",
+        )
+        require(
+            not self.tied_head or task.num_classes == task.vocabulary,
+            f"tied_head only where the classes are as many as the tokens, {task.vocabulary}",
+            f"the {task.num_classes} classes of {type(task).__name__}",
+            "set tied_head to False",
+        )
+
+    def module(self, task: Task) -> nn.Module:
+        """Returns the decoder with a task's tokens, classes and positions."""
+        return Gpt2Module(self, task.vocabulary, task.num_classes, task.num_positions, task.predicts == "example")
+
+
 class DecoderLayer(nn.Module):
     """Self-attention and feed-forward, each on a layer norm of the residual stream it adds to."""
 
-    config: Gpt2Config
+    settings: Gpt2
     batch_and_length: tuple[int, int]
     last_only: bool  # only the last position of each sequence asks and goes on; the others are keys and values
 
@@ -37,11 +91,11 @@ class DecoderLayer(nn.Module):
         asked: Int[Array, "B Q"] | None = None,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
         """Decodes all positions, the last one, or the ``asked`` ones; the others are then keys and values alone."""
-        config, width = self.config, x_DxT.shape[0]
-        residual_scale = INITIAL_SCALE * (2 * config.num_layers) ** -0.5
+        of, width = self.settings, x_DxT.shape[0]
+        residual_scale = INITIAL_SCALE * (2 * of.num_layers) ** -0.5
 
         def dropped(y_DxT: Array) -> Array:
-            return nn.Dropout(config.dropout)(y_DxT, deterministic=deterministic)
+            return nn.Dropout(of.dropout)(y_DxT, deterministic=deterministic)
 
         keys_DxT = LayerNorm(EPSILON, name="attention_norm")(x_DxT)
         queries_DxU = keys_DxT
@@ -52,25 +106,25 @@ class DecoderLayer(nn.Module):
             x_DxT, queries_DxU = (at_positions(y, asked, self.batch_and_length) for y in (x_DxT, keys_DxT))
             bias = jnp.take_along_axis(bias, asked[:, :, None], axis=1)
         attended, weights = SelfAttention(
-            config.num_heads,
-            config.dropout,
+            of.num_heads,
+            of.dropout,
             self.batch_and_length,
-            config.dimensions_per_head,
-            config.heads == "average",
+            of.dimensions_per_head,
+            of.heads == "average",
             residual_scale,
             name="attention",
         )(keys_DxT, bias, deterministic, queries_DxU)
         x_DxT = x_DxT + dropped(attended)
         y_DxT = LayerNorm(EPSILON, name="feed_forward_norm")(x_DxT)
-        hidden_FxT = Dense(config.feed_forward_multiple * width, name="expand")(y_DxT)
+        hidden_FxT = Dense(of.feed_forward_multiple * width, name="expand")(y_DxT)
         contracted = Dense(width, residual_scale, name="contract")(jax.nn.gelu(hidden_FxT, approximate=True))
         return x_DxT + dropped(contracted), weights
 
 
-class Gpt2(nn.Module):
+class Gpt2Module(nn.Module):
     """Logits for every position of a sequence, or for the last one only."""
 
-    config: Gpt2Config
+    settings: Gpt2
     vocabulary: int
     num_classes: int
     length: int
@@ -87,28 +141,22 @@ class Gpt2(nn.Module):
         [B, H, L, L]. With ``last_only`` the last layer's are [B, 1, D] and [B, H, 1, L]. With ``asked`` positions
         [B, Q], logits and the last layer's states and weights are of these alone: [B, Q, ...].
         """
-        config, width = self.config, self.config.model_width
-        require(
-            not config.tied_head or self.num_classes == self.vocabulary,
-            f"as many classes as tokens ({self.vocabulary}) with a tied head",
-            f"{self.num_classes} classes",
-            "set tied_head to False",
-        )
+        of, width = self.settings, self.settings.model_width
         batch, length = inputs["tokens"].shape
         bias = causal_bias(length, inputs.get("valid"))
         tokens = Embedding(self.vocabulary, width, name="tokens")
         positions = Embedding(self.length, width, name="positions")
         x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
-        x_DxT = nn.Dropout(config.dropout)(x_DxT, deterministic=deterministic)
+        x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []
-        for i in range(config.num_layers):
-            last = i == config.num_layers - 1
-            layer = DecoderLayer(config, (batch, length), self.last_only and last, name=f"layers_{i}")
+        for i in range(of.num_layers):
+            last = i == of.num_layers - 1
+            layer = DecoderLayer(of, (batch, length), self.last_only and last, name=f"layers_{i}")
             x_DxT, weights = layer(x_DxT, bias, deterministic, inputs.get("asked") if last else None)
             hidden.append(x_DxT)
             attention.append(weights)
         y_DxT = LayerNorm(EPSILON, name="final_norm")(x_DxT)
-        if config.tied_head:
+        if of.tied_head:
             logits_VxT = tokens.table @ y_DxT
         else:
             logits_VxT = self.param("head_kernel", normal_init, (width, self.num_classes)).T @ y_DxT

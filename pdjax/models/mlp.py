@@ -1,13 +1,34 @@
 """Multi-layer perceptron on vectors, as section C.1 trains it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
+from pydantic import Field
 
+from pdjax.models.base import LinenArchitecture
+from pdjax.models.precision import Compute
+from pdjax.settings import Count, settings
+from pdjax.tasks.base import Task
 from pdjax.types import Inputs
+
+
+@settings
+class Mlp(LinenArchitecture):
+    """Linear layers with ReLU between them, weights and biases uniform in +-1/sqrt(fan in) (section C.1)."""
+
+    reads: ClassVar[tuple[str, ...]] = ("vector",)
+
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (100,)
+    """of the hidden layers"""
+    compute: Compute = "float32"
+    """the type in which it computes: see ``Compute``"""
+
+    def module(self, task: Task) -> nn.Module:
+        """Returns the layers for a task's classes."""
+        return MlpModule(self.widths, task.num_classes)
 
 
 class Linear(nn.Module):
@@ -27,7 +48,7 @@ class Linear(nn.Module):
         return x_BxD @ kernel + bias[None]
 
 
-class Mlp(nn.Module):
+class MlpModule(nn.Module):
     """Linear layers with ReLU between them."""
 
     widths: tuple[int, ...]  # of the hidden layers

@@ -9,14 +9,20 @@ them exactly.
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 import jax
 
-from pdjax.config import Compute
-
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Compute = Literal["float32", "tf32", "bfloat16"]
+"""The type in which a model computes; its parameters are kept and updated in float32 always.
+
+``float32``: activations and products. ``tf32``: activations are float32, products have operands of 10 bits of mantissa
+on GPUs and of three bfloat16 passes on TPUs. ``bfloat16``: activations and operands are rounded to it, sums are
+float32.
+"""
 
 _NAMES_IN_JAX = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 

@@ -6,7 +6,6 @@ import sys
 
 from absl import flags
 
-from pdjax.config import from_config_dict
 from pdjax.errors import UserError
 from pdjax.io.command_line import asks_for_help, parse_flags, print_help
 
@@ -28,14 +27,14 @@ def main(argv: list[str]) -> int:
         if asks_for_help(argv):
             print_help(argv, _EXAMPLE, _PURPOSE, [_TOPOLOGY.name, _FORMAT.name])
             return 0
-        config = from_config_dict(parse_flags(argv))
+        experiment = parse_flags(argv)
         # These take seconds to import: whoever mistyped a flag need not wait for them.
         from pdjax.plan.experiment import as_json, plan_experiment
         from pdjax.plan.hardware import open_topology
         from pdjax.plan.table import as_text
 
         topology = None if _TOPOLOGY.value is None else open_topology(_TOPOLOGY.value)
-        plan = plan_experiment(config, topology)
+        plan = plan_experiment(experiment, topology)
     except UserError as error:
         logger.error("error: %s", error)
         return 2

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from pdjax.config import Config, HierarchicalTaskConfig
-from pdjax.distill.selection import measured_points
+from pdjax.distill.losses import Loss
+from pdjax.experiment import Experiment
 from pdjax.io.store import SAFETY, tree_bytes
 from pdjax.io.teacher_source import are_stacked, memory_of
 from pdjax.plan.hardware import Topology
@@ -18,6 +18,7 @@ from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
 from pdjax.stages.teacher import teacher_shape
 from pdjax.train.loop import KEPT_STATES
+from pdjax.train.replicas import families
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ExperimentPlan:
         return all(program.memory.fits for program in self.programs)
 
 
-def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan:
+def plan_experiment(experiment: Experiment, topology: Topology | None) -> ExperimentPlan:
     """Plans an experiment for a topology, or with measured steps for the devices of this machine.
 
     Raises:
@@ -68,81 +69,84 @@ def plan_experiment(config: Config, topology: Topology | None) -> ExperimentPlan
     """
     devices = jax.devices() if topology is None else topology.devices
     chip = None if topology is None else topology.chip
-    plan = functools.partial(plan_program, config, chip=chip, devices=devices)
-    runs = _runs_by_program(config)
-    checkpoints, size = most_checkpoints(config), tree_bytes(teacher_shape(config))
+    plan = functools.partial(plan_program, experiment, chip=chip, devices=devices)
+    runs = _runs_by_program(experiment)
+    checkpoints, size = most_checkpoints(experiment), tree_bytes(teacher_shape(experiment))
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
-    stacked = are_stacked(config.placement.residency, checkpoints * size, memory)
-    programs = [plan("teacher", teacher_program(config), held=1)]
+    stacked = are_stacked(experiment.placement.residency, checkpoints * size, memory)
+    programs = [plan("teacher", teacher_program(experiment), held=1)]
     held = checkpoints if stacked else None
-    for taught, replicas in runs:
-        programs.append(plan(_student_name(taught, replicas), student_program(config, taught, replicas), held=held))
-    sizes = config.sizes
+    for name, shared in runs.items():
+        programs.append(plan(name, student_program(experiment, shared[0].replicas), held=held))
+    sizes = experiment.sizes
     if sizes is not None:
-        models = [(f"size {p}/{label}", m) for p, panel in sizes.panels.items() for label, m in panel.items()]
-        programs += [plan(name, size_program(config, sizes, model), held=1) for name, model in models]
+        for name, model in sizes.models():
+            programs.append(plan(f"size {name}", size_program(experiment, sizes, model), held=1))
     how = "stacked" if stacked else "streamed"
     return ExperimentPlan(
-        config=config.name,
+        config=experiment.name,
         topology="this machine" if topology is None else topology.name,
         devices=len(devices),
         residency=f"{how} ({checkpoints} checkpoints stacked {checkpoints * size / 1e6:.0f} MB, "
         f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)",
         assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
-        stages=_stages(config, {program.name: program for program in programs}, runs, size),
-        found_later=tuple(name for name, strategy in config.strategies.items() if not strategy.selection.is_given),
-        left_out=left_out(config),
+        stages=_stages(experiment, {program.name: program for program in programs}, runs, size),
+        found_later=tuple(s.name for s in experiment.strategies if s.loss.asks_teacher and not s.selection.is_given),
+        left_out=left_out(experiment),
     )
 
 
-def left_out(config: Config) -> tuple[str, ...]:
+def left_out(experiment: Experiment) -> tuple[str, ...]:
     """Names what no plan is made of: probes, and variants of the experiment, each of which has a plan of its own."""
-    variants = [f"{key}/{variant}" for key, ablation in config.ablations.items() for variant in ablation.variants]
-    parts = (("probes", config.probes.measured), ("ablations", variants))
+    probes = [probe.name for probe in experiment.probes.measured]
+    parts = (("probes", probes), ("ablations", list(experiment.variants())))
     return tuple(f"{what} ({', '.join(names)})" for what, names in parts if names)
 
 
-def most_checkpoints(config: Config) -> int:
+def most_checkpoints(experiment: Experiment) -> int:
     """Returns how many of the teacher's checkpoints students use: at most so many, as some are found after training."""
-    stored = config.teacher_training.checkpoints
-    levels = config.task.depth if isinstance(config.task, HierarchicalTaskConfig) else 1
-    asking = (strategy.selection for strategy in config.strategies.values() if strategy.schedule != "labels")
+    stored = experiment.teacher_training.checkpoints
+    levels = len(getattr(experiment.task, "levels", ())) or 1
+    asking = (strategy.selection for strategy in experiment.strategies if strategy.loss.asks_teacher)
     later = [selection for selection in asking if not selection.is_given]
-    points = {point for selection in later for point in measured_points(selection, stored, levels)}
-    given = {step for run in foresee_runs(config, stored) for step in run.course.teacher_steps}
+    points = {point for selection in later for point in selection.points(stored, levels)}
+    given = {step for run in foresee_runs(experiment, stored) for step in run.course.teacher_steps}
     final = {stored[-1]} if later else set[int]()
     return min(len(stored), len(points) + len(given | final))
 
 
-def _runs_by_program(config: Config) -> dict[tuple[bool, int], list[SharedRun]]:
-    """Returns the runs of students by their program: whether they have a teacher, and how many replicas each trains."""
-    runs: dict[tuple[bool, int], list[SharedRun]] = {}
-    for run in foresee_runs(config, config.teacher_training.checkpoints):
-        taught = config.strategies[run.strategies[0]].schedule != "labels"
-        runs.setdefault((taught, len(run.replicas)), []).append(run)
-    return dict(sorted(runs.items(), key=lambda item: (not item[0][0], item[0][1])))
+def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
+    """Returns the runs of students by their program, those with a teacher first."""
+    runs: dict[tuple[Any, int], list[SharedRun]] = {}
+    for run in foresee_runs(experiment, experiment.teacher_training.checkpoints):
+        runs.setdefault((families(run.replicas), len(run.replicas)), []).append(run)
+    named: dict[str, list[SharedRun]] = {}
+    for ((losses, _), count), members in sorted(runs.items(), key=lambda item: (not _taught(item[0][0]), item[0][1])):
+        name = f"students {'with a teacher' if losses[0].asks_teacher else 'of labels'} x {count}"
+        others = ", ".join(type(loss).__name__ for loss in losses)
+        named[f"{name} ({others})" if name in named else name] = members
+    return named
 
 
-def _student_name(taught: bool, replicas: int) -> str:
-    return f"students {'with a teacher' if taught else 'of labels'} x {replicas}"
+def _taught(families: tuple[tuple[Loss, ...], tuple[int, ...]]) -> bool:
+    return families[0][0].asks_teacher
 
 
 def _stages(
-    config: Config, programs: Mapping[str, ProgramPlan], runs: Mapping[tuple[bool, int], Sequence[SharedRun]], size: int
+    experiment: Experiment, programs: Mapping[str, ProgramPlan], runs: Mapping[str, Sequence[SharedRun]], size: int
 ) -> tuple[StagePlan, ...]:
-    training = config.teacher_training
-    stage = functools.partial(_stage, evaluate_every=config.evaluation.every)
-    teachers = 1 + len(training.extra_seeds)
-    kept = int(SAFETY * teachers * size * len(training.checkpoints))
+    training = experiment.teacher_training
+    stage = functools.partial(_stage, evaluate_every=experiment.evaluation.every)
+    kept = int(SAFETY * len(training.seeds) * size * len(training.checkpoints))
     stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
-    for program, members in runs.items():
+    for name, members in runs.items():
         alike = [RunPlan(run.strategies, run.budget) for run in members]
-        kept = sum(kept_bytes(config, run.budget, len(run.replicas)) for run in members)
-        stages.append(stage(programs[_student_name(*program)], alike, kept=kept))
-    if config.sizes is not None:
+        kept = sum(kept_bytes(experiment, run.budget, len(run.replicas)) for run in members)
+        stages.append(stage(programs[name], alike, kept=kept))
+    if experiment.sizes is not None:
         of_sizes = (program for name, program in programs.items() if name.startswith("size "))
-        stages += [stage(program, [RunPlan((), config.sizes.steps)]) for program in of_sizes]
+        stages += [stage(program, [RunPlan((), experiment.sizes.steps)]) for program in of_sizes]
     return tuple(stages)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-from pdjax.config import Compute
 from pdjax.errors import UserError
+from pdjax.models.precision import Compute
 
 TPU_ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any will do: it keeps libtpu from looking for one

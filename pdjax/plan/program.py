@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.config import Compute, Config
 from pdjax.distill.teacher import Teacher
+from pdjax.experiment import Experiment
 from pdjax.io.store import tree_bytes
 from pdjax.io.teacher_source import memory_of
+from pdjax.models.precision import Compute
 from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
 from pdjax.stages.programs import Training, compiled
@@ -64,12 +65,12 @@ class ProgramPlan:
 
 
 def plan_program(
-    config: Config, name: str, training: Training, held: int | None, chip: Chip | None, devices: Any
+    experiment: Experiment, name: str, training: Training, held: int | None, chip: Chip | None, devices: Any
 ) -> ProgramPlan:
     """Compiles the chunk of a training for devices and says what it takes.
 
     Args:
-      config: of the experiment.
+      experiment: whose loop and models these are.
       name: of the program, for people.
       training: the program, its replicas and where they live.
       held: teacher checkpoints on the device: a number of them stacked, None for a pair of streamed ones.
@@ -79,10 +80,10 @@ def plan_program(
     Raises:
       UserError: the mesh does not fit the devices, the replicas, the batches or the models.
     """
-    sweep = compiled(config, training, devices)
+    sweep = compiled(experiment, training, devices)
     arguments = abstract_arguments(training, sweep, held)
     state, teachers = bytes_on_a_device(arguments[0]), bytes_on_a_device(arguments[2])
-    steps = config.loop.chunk_steps
+    steps = experiment.loop.chunk_steps
     products = count_products(functools.partial(train_chunk, training.program, steps), *arguments)
     plan = functools.partial(
         ProgramPlan,
@@ -109,7 +110,7 @@ def plan_program(
         seconds, evaluation = measure(sweep, arguments, steps)
         return plan(work=work, seconds=seconds, bound="measured", evaluation_seconds=evaluation)
     used = sweep.mesh.size
-    kinds: dict[str, Compute] = {"teacher": config.teacher.compute, "student": training.model.compute}
+    kinds: dict[str, Compute] = {"teacher": experiment.teacher.compute, "student": training.model.compute}
     each: list[tuple[Compute, float]] = [(kinds[part], count / steps / used) for part, count in products.items()]
     seconds, bound = roofline(each, work, chip)
     evaluated = count_products(sweep.evaluate, *_evaluated(arguments)).total() / used
@@ -162,7 +163,17 @@ def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tu
     scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     state: TrainState = _shaped(jax.eval_shape(sweep.init, seeds), sweep.state)
     teacher = None if training.program.teacher_model is None else _abstract_teacher(training, sweep, held)
-    return state, Hyperparameters(seeds, rates, rates, rates), teacher, scalar, scalar
+    return state, Hyperparameters(seeds, rates, _abstract_numbers(training, rates)), teacher, scalar, scalar
+
+
+def _abstract_numbers(training: Training, rates: Any) -> tuple[dict[str, Any], ...]:
+    """Returns the numbers of the replicas' losses as shapes: one for each replica of a loss."""
+    program = training.program
+    sizes = program.group_sizes or (training.num_replicas,)
+    alone = len(sizes) == 1
+    where = rates.sharding if alone else sharding.replicated(rates.sharding.mesh)
+    shapes = [jax.ShapeDtypeStruct((size,), jnp.float32, sharding=where) for size in sizes]
+    return tuple(dict.fromkeys(loss.numbers, shape) for loss, shape in zip(program.losses, shapes, strict=True))
 
 
 def bytes_on_a_device(tree: Any) -> int:

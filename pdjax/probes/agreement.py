@@ -1,17 +1,40 @@
 """Agreement of students with a teacher on held-out inputs: the same most likely class, and the distance of the rest."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pdjax.config import AgreementConfig
 from pdjax.distill import losses
 from pdjax.keys import named_key
 from pdjax.models.replicas import over_replicas
-from pdjax.types import Batch, Mean, Model, Params, Task, mean_of
+from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.settings import Count, settings
+from pdjax.tasks.base import Task
+from pdjax.types import Batch, Mean, Model, Params, mean_of, ratio
+
+
+@settings
+class AgreementProbe(Probe):
+    """Agreement of models with the final teacher on held-out inputs."""
+
+    name: ClassVar[str] = "agreement"
+
+    num_batches: Count = 2
+    batch_size: Count = 64
+
+    def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
+        """Returns ``top1``, the share with the same class, and ``divergence`` in nats."""
+        compare = jax.jit(functools.partial(agreement, subject.task, subject.model, subject.teacher, self))
+
+        def measure(params: Params) -> Columns:
+            means = compare(params, subject.final_teacher, jnp.int32(subject.seed))
+            return {"top1": ratio(means.same), "divergence": ratio(means.divergence)}
+
+        return measure
 
 
 class Agreement(NamedTuple):
@@ -25,7 +48,7 @@ def agreement(
     task: Task,
     model: Model,
     teacher: Model,
-    config: AgreementConfig,
+    probe: AgreementProbe,
     params: Params,
     teacher_params: Params,
     seed: Int[Array, ""],
@@ -36,7 +59,7 @@ def agreement(
       task: which held-out batches are drawn from, the same for every model.
       model: of the R students.
       teacher: their teacher.
-      config: how many batches of which size.
+      probe: how many batches of which size.
       params: of the students, stacked.
       teacher_params: of the one teacher.
       seed: of the batches.
@@ -46,14 +69,14 @@ def agreement(
         teacher_logits = teacher.apply(teacher_params, batch.inputs)[0]
         return over_replicas(lambda params: _compare(model, params, teacher_logits, batch))(params)
 
-    return _total(task, config, seed, measure, params)
+    return _total(task, probe, seed, measure, params)
 
 
 def agreement_with_own(
     task: Task,
     model: Model,
     teacher: Model,
-    config: AgreementConfig,
+    probe: AgreementProbe,
     params: Params,
     teacher_params: Params,
     seed: Int[Array, ""],
@@ -66,7 +89,7 @@ def agreement_with_own(
 
         return over_replicas(one)(params, teacher_params)
 
-    return _total(task, config, seed, measure, params)
+    return _total(task, probe, seed, measure, params)
 
 
 def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places V"], batch: Batch) -> Agreement:
@@ -78,14 +101,14 @@ def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places
 
 
 def _total(
-    task: Task, config: AgreementConfig, seed: Int[Array, ""], measure: Callable[[Batch], Agreement], params: Params
+    task: Task, probe: AgreementProbe, seed: Int[Array, ""], measure: Callable[[Batch], Agreement], params: Params
 ) -> Agreement:
     """Returns the sum over the batches of what is measured on each."""
 
     def body(total: Agreement, index: Int[Array, ""]) -> tuple[Agreement, None]:
-        batch = task.sample(named_key(seed, "agreement", index), config.batch_size)
+        batch = task.sample(named_key(seed, "agreement", index), probe.batch_size)
         return jax.tree.map(jnp.add, total, measure(batch)), None
 
     replicas = jax.tree.leaves(params)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
-    return jax.lax.scan(body, Agreement(zeros, zeros), jnp.arange(config.num_batches))[0]
+    return jax.lax.scan(body, Agreement(zeros, zeros), jnp.arange(probe.num_batches))[0]

@@ -1,14 +1,55 @@
 """Attention of a two-layer Transformer's last position to every input position (figure 11)."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pdjax.errors import require
 from pdjax.keys import named_key
+from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.types import Model, Params, Task
+from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.probes.monomials import support_of
+from pdjax.settings import Count, settings
+from pdjax.tasks.base import Task
+from pdjax.types import Model, Params
+
+
+@settings
+class AttentionProbe(Probe):
+    """Attention of a teacher's last position along two-layer paths to every coordinate (figure 11)."""
+
+    name: ClassVar[str] = "attention"
+    of_students: ClassVar[bool] = False
+
+    num_inputs: Count = 1024
+
+    def check(self, task: Task, teacher: Architecture) -> None:
+        """Requires a task with a support, and a Transformer of two layers that decides at its last position."""
+        support_of(task)
+        layers = getattr(teacher, "num_layers", None)
+        require(
+            layers == 2,
+            f"a teacher of 2 layers for probes.{self.name}",
+            f"{type(teacher).__name__} with {layers} layers",
+            "leave the probe out",
+        )
+
+    def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
+        """Returns the medians of the attention to ``positions`` [R, L] and to the ``support`` [R]."""
+        chosen = support_of(subject.task)
+        look = jax.jit(functools.partial(attention_probe, subject.task, subject.model, self.num_inputs, chosen))
+
+        def measure(params: Params) -> Columns:
+            positions, support = look(params, jnp.int32(subject.seed))
+            return {"positions": positions, "support": support}
+
+        return measure
 
 
 def path_attention(first: Float[Array, "B H L L"], second: Float[Array, "B H #L L"]) -> Float[Array, "B L"]:

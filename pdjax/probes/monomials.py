@@ -5,26 +5,87 @@ The correlation with the monomial of a set S of coordinates is ``|E[p(x)_1 * pro
 the support of a parity but not yet the parity itself correlates with the support's low-degree monomials.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pdjax.config import MonomialsConfig
+from pdjax.errors import UserError, require
 from pdjax.keys import named_key
+from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.types import Model, Params, Task
+from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.settings import Count, settings
+from pdjax.tasks.base import Task
+from pdjax.types import Model, Params
 
 OFF_SUPPORT = -1
 """The group of monomials that are not in the support; others are numbered as the feature they are subsets of."""
 
 Coordinates = tuple[int, ...]
+
+
+@settings
+class MonomialProbe(Probe):
+    """Correlations of a teacher's predictions with monomials in and off the support (figures 2, 9, 12 and 17)."""
+
+    name: ClassVar[str] = "monomials"
+    of_students: ClassVar[bool] = False
+
+    max_degree: Count = 2
+    """of the monomials; every subset of the support up to this size"""
+    off_support: Count = 100
+    """random monomials off the support, for each degree from 2 on"""
+    num_inputs: Count = 4096
+    """fresh inputs behind each expectation"""
+    batch_size: Count = 1024
+    """inputs at once, which bounds the memory"""
+
+    def __post_init__(self):
+        require(
+            self.num_inputs % self.batch_size == 0,
+            f"batch_size that divides num_inputs = {self.num_inputs}",
+            self.batch_size,
+            "every batch counts the same: change one of the two",
+        )
+
+    def check(self, task: Task, teacher: Architecture) -> None:
+        """Requires a task with a support."""
+        support_of(task)
+
+    def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
+        """Returns ``correlations`` [R, M] with the monomials of ``listing``."""
+        membership = jnp.asarray(self._chosen(subject.task, subject.seed).membership(subject.task.num_positions))
+        measure = jax.jit(functools.partial(correlations, subject.task, subject.model, self))
+        return lambda params: {"correlations": measure(membership, params, jnp.int32(subject.seed))}
+
+    def listing(self, task: Task, seed: int) -> dict[str, Any]:
+        """Returns the monomials' ``members`` and ``groups``."""
+        return self._chosen(task, seed)._asdict()
+
+    def _chosen(self, task: Task, seed: int) -> "Monomials":
+        return choose_monomials(task.levels, support_of(task), task.num_positions, self, seed)  # pyright: ignore
+
+
+def support_of(task: Task) -> Coordinates:
+    """Returns the coordinates that a task with ``features`` depends on.
+
+    Raises:
+      UserError: it has none.
+    """
+    features = getattr(task, "features", None)
+    if features is None or not hasattr(task, "levels"):
+        raise UserError(
+            "a task with features and levels, such as ParityTask", type(task).__name__, "leave probes of a support out"
+        )
+    return tuple(sorted(j for feature in features for j in feature))
 
 
 class Monomials(NamedTuple):
@@ -42,7 +103,7 @@ class Monomials(NamedTuple):
 
 
 def choose_monomials(
-    features: Sequence[Coordinates], support: Coordinates, dimension: int, config: MonomialsConfig, seed: int
+    features: Sequence[Coordinates], support: Coordinates, dimension: int, probe: MonomialProbe, seed: int
 ) -> Monomials:
     """Lists the monomials to correlate with.
 
@@ -54,13 +115,13 @@ def choose_monomials(
       features: the sets of coordinates whose subsets are in the support.
       support: all coordinates that the task depends on.
       dimension: of the input.
-      config: how many there are.
+      probe: how many there are.
       seed: of the random ones.
     """
     members: list[Coordinates] = []
     groups: list[int] = []
     for group, feature in enumerate(features):
-        for degree in range(1, min(config.max_degree, len(feature)) + 1):
+        for degree in range(1, min(probe.max_degree, len(feature)) + 1):
             subsets = list(itertools.combinations(feature, degree))
             members += subsets
             groups += [group] * len(subsets)
@@ -69,7 +130,7 @@ def choose_monomials(
     off: list[Coordinates] = [(j,) for j in outside]
     generator = np.random.default_rng(seed)
     for degree in range(2, longest + 1):
-        off += _random_sets(generator, degree, dimension, support, config.off_support)
+        off += _random_sets(generator, degree, dimension, support, probe.off_support)
     return Monomials((*members, *off), (*groups, *[OFF_SUPPORT] * len(off)))
 
 
@@ -93,7 +154,7 @@ def _random_sets(
 def correlations(
     task: Task,
     model: Model,
-    config: MonomialsConfig,
+    probe: MonomialProbe,
     membership: Float[Array, "D M"],
     params: Params,
     seed: Int[Array, ""],
@@ -105,7 +166,7 @@ def correlations(
     """
 
     def body(total: Float[Array, "R M"], index: Int[Array, ""]) -> tuple[Float[Array, "R M"], None]:
-        batch = task.sample(named_key(seed, "monomials", index), config.batch_size)
+        batch = task.sample(named_key(seed, "monomials", index), probe.batch_size)
         negatives_BxM = batch.inputs["tokens"].astype(jnp.float32) @ membership
         monomials_BxM = 1 - 2 * (negatives_BxM % 2)
 
@@ -116,5 +177,5 @@ def correlations(
 
     replicas = jax.tree.leaves(params)[0].shape[0]
     zeros = jnp.zeros((replicas, membership.shape[1]))
-    total, _ = jax.lax.scan(body, zeros, jnp.arange(config.num_inputs // config.batch_size))
-    return jnp.abs(total) / config.num_inputs
+    total, _ = jax.lax.scan(body, zeros, jnp.arange(probe.num_inputs // probe.batch_size))
+    return jnp.abs(total) / probe.num_inputs

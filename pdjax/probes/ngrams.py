@@ -19,19 +19,70 @@ terminals, and [BOS], which is none and says nothing, comes in front of every on
 tokens count in the loss.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from pydantic import Field
 
-from pdjax.config import NgramsConfig
+from pdjax.errors import UserError, require
 from pdjax.keys import named_key
+from pdjax.models.base import Architecture
 from pdjax.models.replicas import over_replicas
+from pdjax.probes.base import Columns, Probe, Subject
 from pdjax.probes.contexts import Distinct, Places, contexts, distinct, draw_places, model_inputs, num_tokens
 from pdjax.probes.lengths import at_length, padded_lengths
-from pdjax.tasks.grammar import Grammar, GrammarTask
+from pdjax.settings import Count, settings
+from pdjax.tasks.base import Task
+from pdjax.tasks.grammar import Grammar
+from pdjax.tasks.pcfg import GrammarTask
 from pdjax.types import Model, Params
 
 MEASURES = ("robust", "close")
+
+
+@settings
+class NgramProbe(Probe):
+    """Dependence of the predictions on the tokens near a position (equations 5, 6, 11 and 12, figures 4, 5 and 22)."""
+
+    name: ClassVar[str] = "ngrams"
+
+    n: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (2, 3, 4)
+    """sizes of the n-grams; 1 would be the position alone"""
+    num_sentences: Count = 128
+    num_positions: Count = 4
+    """of each sentence"""
+    percentiles: tuple[Annotated[int, Field(ge=0, le=100)], ...] = (25, 50, 75)
+    """over sentences and positions; the median, 50, is what the paper reports"""
+    batch_size: Count = 128
+    """contexts at once, of 1 + 2 for each n at every place, which bounds the memory"""
+
+    def __post_init__(self):
+        require(50 in self.percentiles, "percentiles with 50 among them", self.percentiles, "add the median")
+
+    def check(self, task: Task, teacher: Architecture) -> None:
+        """Requires strings of a grammar."""
+        strings_of(task)
+
+    def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
+        """Returns ``distances`` [R, measures, n, percentiles], the measures being M_robust and M_close."""
+        measure = jax.jit(functools.partial(ngram_percentiles, strings_of(subject.task), subject.model, self))
+        return lambda params: {"distances": measure(params, jnp.int32(subject.seed))}
+
+    def listing(self, task: Task, seed: int) -> dict[str, Any]:
+        """Returns ``n`` and ``percentiles``."""
+        return {"n": self.n, "percentiles": self.percentiles}
+
+
+def strings_of(task: Task) -> GrammarTask:
+    """Returns a task that is one of strings of a grammar; a ``UserError`` for others."""
+    if not isinstance(task, GrammarTask):
+        raise UserError("a task of strings of a grammar", type(task).__name__, "leave probes of strings out")
+    return task
+
 
 NUM_LENGTHS = 6
 """Padded lengths, each of which costs a compilation: contexts of cfg3b under 16 grow by 3.0 % on average, with 4
@@ -39,15 +90,15 @@ lengths by 5.3 %, with 8 by 1.9 %."""
 
 
 def ngram_percentiles(
-    task: GrammarTask, model: Model, config: NgramsConfig, params: Params, seed: Int[Array, ""]
+    task: GrammarTask, model: Model, probe: NgramProbe, params: Params, seed: Int[Array, ""]
 ) -> Float[Array, "R M N Q"]:
     """Returns the configured percentiles over all places of M_robust and M_close; see ``ngram_distances``."""
-    distances = ngram_distances(task, model, config, params, seed)
-    return jnp.moveaxis(jnp.percentile(distances, jnp.array(config.percentiles), axis=-1), 0, -1)
+    distances = ngram_distances(task, model, probe, params, seed)
+    return jnp.moveaxis(jnp.percentile(distances, jnp.array(probe.percentiles), axis=-1), 0, -1)
 
 
 def ngram_distances(
-    task: GrammarTask, model: Model, config: NgramsConfig, params: Params, seed: Int[Array, ""]
+    task: GrammarTask, model: Model, probe: NgramProbe, params: Params, seed: Int[Array, ""]
 ) -> Float[Array, "R M N P"]:
     """Returns M_robust and M_close of R models at once, their parameters stacked, for each n and place.
 
@@ -55,28 +106,28 @@ def ngram_distances(
       task: which strings are drawn from. With ``selected`` among its inputs the models are masked language models,
         otherwise they predict the next token.
       model: answers at ``asked`` positions alone.
-      config: how many strings and positions, and which n.
+      probe: how many strings and positions, and which n.
       params: of R models.
       seed: of the strings and positions, the same for every model.
     """
-    places, masked = ngram_places(task, config, seed)
-    rows_CxPxL = contexts(places, config.n, masked)
+    places, masked = ngram_places(task, probe, seed)
+    rows_CxPxL = contexts(places, probe.n, masked)
     num_contexts, num_places, length = rows_CxPxL.shape
     rows_QxL = rows_CxPxL.reshape(-1, length)
     different = distinct(rows_QxL, num_tokens(rows_QxL, masked))
-    lengths = padded_lengths(_context_lengths(task.grammar, masked), NUM_LENGTHS)
-    p_RxQxV = _predictions(model, params, rows_QxL, different, masked, lengths, config.batch_size)
+    lengths = padded_lengths(_context_lengths(task.rules, masked), NUM_LENGTHS)
+    p_RxQxV = _predictions(model, params, rows_QxL, different, masked, lengths, probe.batch_size)
     p_RxCxPxV = p_RxQxV[:, different.slot].reshape(-1, num_contexts, num_places, p_RxQxV.shape[-1])
     apart_RxCxP = 0.5 * jnp.sum(jnp.abs(p_RxCxPxV[:, 1:] - p_RxCxPxV[:, :1]), axis=-1)
-    return apart_RxCxP.reshape(-1, len(MEASURES), len(config.n), num_places)
+    return apart_RxCxP.reshape(-1, len(MEASURES), len(probe.n), num_places)
 
 
-def ngram_places(task: GrammarTask, config: NgramsConfig, seed: Int[Array, ""]) -> tuple[Places, bool]:
+def ngram_places(task: GrammarTask, probe: NgramProbe, seed: Int[Array, ""]) -> tuple[Places, bool]:
     """Returns the places that are measured, and whether a masked language model predicts them."""
     string_key, position_key = jax.random.split(named_key(seed, "ngrams"))
-    batch = task.sample(string_key, config.num_sentences)
+    batch = task.sample(string_key, probe.num_sentences)
     masked = "selected" in batch.inputs
-    return draw_places(position_key, batch, config.num_positions, masked), masked
+    return draw_places(position_key, batch, probe.num_positions, masked), masked
 
 
 def _predictions(

@@ -9,7 +9,9 @@ with linear f_r and an attention of positions alone, those of the string: paddin
 regression with Adam, for the states of several models at once, on the same strings.
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +19,59 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from pdjax.config import NonterminalsConfig
+from pdjax.errors import require
 from pdjax.keys import named_key
+from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
+from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.probes.ngrams import strings_of
+from pdjax.settings import Count, Positive, settings
+from pdjax.tasks.base import Task
 from pdjax.tasks.derivation import span_ends
-from pdjax.tasks.grammar import GrammarTask
+from pdjax.tasks.pcfg import GrammarTask
 from pdjax.types import Batch, Inputs, Model, Params
 
 SMALLEST_SUM = 1e-30
 """Of exponentials of scores, the largest of which is 1."""
+
+
+@settings
+class NonterminalProbe(Probe):
+    """Classifiers that tell non-terminals from hidden states (section D.3, figure 5 right)."""
+
+    name: ClassVar[str] = "nonterminals"
+
+    num_heads: Count = 16
+    """of the classifier's attention"""
+    num_train: Count = 3200
+    """strings that it is trained on"""
+    num_test: Count = 512
+    batch_size: Count = 64
+    learning_rate: Positive = 1e-2
+    """of Adam"""
+
+    def __post_init__(self):
+        for name in ("num_train", "num_test"):
+            require(
+                getattr(self, name) % self.batch_size == 0,
+                f"batch_size that divides {name} = {getattr(self, name)}",
+                self.batch_size,
+                "every batch counts the same: change one of the two",
+            )
+
+    def check(self, task: Task, teacher: Architecture) -> None:
+        """Requires strings of a grammar."""
+        strings_of(task)
+
+    def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
+        """Returns the ``accuracy`` [R, levels] on held-out strings."""
+        measure = jax.jit(functools.partial(nonterminal_accuracy, strings_of(subject.task), subject.model, self))
+        return lambda params: {"accuracy": measure(params, jnp.int32(subject.seed))}
+
+    def listing(self, task: Task, seed: int) -> dict[str, Any]:
+        """Returns the ``levels``."""
+        return {"levels": probed_levels(strings_of(task))}
 
 
 class ProbeParams(NamedTuple):
@@ -46,13 +91,13 @@ class Targets(NamedTuple):
 
 def probed_levels(task: GrammarTask) -> tuple[int, ...]:
     """Returns the depths of the non-terminals below the root (0)."""
-    return tuple(range(1, task.grammar.depth))
+    return tuple(range(1, task.rules.depth))
 
 
 def targets_of(task: GrammarTask, batch: Batch) -> Targets:
     """Returns what the probes of all levels predict, and where."""
-    levels = task.grammar.levels
-    terminal = batch.inputs["valid"] & (jnp.arange(task.length) > 0)[None]
+    levels = task.rules.levels
+    terminal = batch.inputs["valid"] & (jnp.arange(task.num_positions) > 0)[None]
     ends = span_ends(batch.extras["indices"], terminal)
     symbols, weights = [], []
     for depth in probed_levels(task):
@@ -73,8 +118,8 @@ def whole_strings(batch: Batch) -> Inputs:
 def init_probe(task: GrammarTask, num_heads: int, width: int, key: PRNGKeyArray) -> ProbeParams:
     """Draws positions of standard normals over sqrt(width), and linear functions of zero."""
     depths = probed_levels(task)
-    symbols = max(len(task.grammar.levels[depth]) for depth in depths)
-    positions = jax.random.normal(key, (len(depths), task.length, num_heads, width)) * width**-0.5
+    symbols = max(len(task.rules.levels[depth]) for depth in depths)
+    positions = jax.random.normal(key, (len(depths), task.num_positions, num_heads, width)) * width**-0.5
     return ProbeParams(
         positions, jnp.zeros((len(depths), num_heads, width, symbols)), jnp.zeros((len(depths), symbols))
     )
@@ -99,21 +144,21 @@ def predict(probe: ProbeParams, states: Float[Array, "B L D"], valid: Bool[Array
 
 @with_float32_products
 def nonterminal_accuracy(
-    task: GrammarTask, model: Model, config: NonterminalsConfig, params: Params, seed: Int[Array, ""]
+    task: GrammarTask, model: Model, probing: NonterminalProbe, params: Params, seed: Int[Array, ""]
 ) -> Float[Array, "R J"]:
     """Returns the accuracy of probes, trained here, on the last hidden states of R models, by level from the root.
 
     Args:
       task: which strings are drawn from; nothing of them is masked.
       model: whose intermediates hold ``hidden`` states.
-      config: of the probes and their training.
+      probing: of the probes and their training.
       params: of R models, stacked.
       seed: of the strings and of the probes, the same for every model.
     """
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = optax.adam(probing.learning_rate)
 
     def draw(name: str, index: Int[Array, ""]) -> Batch:
-        return task.sample(named_key(seed, name, index), config.batch_size)
+        return task.sample(named_key(seed, name, index), probing.batch_size)
 
     def states_of(params: Params, batch: Batch) -> Float[Array, "B L D"]:
         return model.apply(params, whole_strings(batch))[1]["hidden"][-1]
@@ -144,14 +189,14 @@ def nonterminal_accuracy(
 
     def fresh(params: Params) -> tuple[ProbeParams, optax.OptState]:
         width = jax.eval_shape(states_of, params, draw("nonterminals", jnp.int32(0))).shape[-1]
-        probe = init_probe(task, config.num_heads, width, named_key(seed, "nonterminal probe"))
+        probe = init_probe(task, probing.num_heads, width, named_key(seed, "nonterminal probe"))
         return probe, optimizer.init(probe)
 
     carry = over_replicas(fresh)(params)
-    (probes, _), _ = jax.lax.scan(step, carry, jnp.arange(config.num_train // config.batch_size))
+    (probes, _), _ = jax.lax.scan(step, carry, jnp.arange(probing.num_train // probing.batch_size))
     replicas, levels = jax.tree.leaves(params)[0].shape[0], len(probed_levels(task))
     zeros = (jnp.zeros((replicas, levels)), jnp.zeros(levels))
-    (right, count), _ = jax.lax.scan(test, zeros, jnp.arange(config.num_test // config.batch_size))
+    (right, count), _ = jax.lax.scan(test, zeros, jnp.arange(probing.num_test // probing.batch_size))
     return right / count[None]
 
 

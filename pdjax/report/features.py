@@ -65,7 +65,7 @@ def probed_groups(results: Results, learning_rate: float, budget: int) -> list[G
     Of strategies whose students are the same the first stands for all.
     """
     groups: list[Group] = []
-    for key in results.config.probes.students if results.config.probes_students_of(budget) else ():
+    for key in results.experiment.probes.students if results.experiment.probes_students_of(budget) else ():
         group = results.finished(key, learning_rate, budget)
         if group is not None and not any(group.is_same(other) for other in groups):
             groups.append(group)

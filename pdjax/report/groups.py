@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from pdjax.config import Loss
+from pdjax.distill.losses import Loss
 from pdjax.io.records import RunRecord
 
 

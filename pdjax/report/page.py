@@ -17,6 +17,7 @@ from pdjax.report.searches import turn_name
 from pdjax.report.summary import notes, summary
 from pdjax.report.tables import Table
 from pdjax.report.text import fraction, interval_text, seconds_text, signed
+from pdjax.settings import plain
 
 
 def render_page(
@@ -44,7 +45,7 @@ def render_page(
         sizes=size_rows(results),
         ablations=ablation_rows(results),
         tables=tables,
-        config=json.dumps(results.config.as_dict(), indent=2),
+        config=json.dumps(plain(results.experiment), indent=2),
         turn=turn_name(results),
         command=shlex.join(results.environment.get("command", [])),
         total_seconds=results.seconds + sum(variant.seconds for variant in results.ablations.values()),

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pdjax.config import Config, SizesConfig, StudentTrainingConfig, from_config_dict
 from pdjax.errors import UserError
+from pdjax.experiment import Experiment, Sizes, StudentTraining
 from pdjax.io.probe_records import read_attention, read_monomials, read_string_probes
 from pdjax.io.records import RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
+from pdjax.io.workdir import read_experiment
 from pdjax.report.results import Results
 
 
@@ -26,21 +27,21 @@ def read_results(workdir: Path) -> Results:
             str(workdir),
             "give the directory that the experiment was started with",
         )
-    config = from_config_dict(read_json(workdir / "config.json"))
-    teacher = _read_teacher(config, workdir / "teacher")
+    experiment = read_experiment(workdir)
+    teacher = _read_teacher(experiment, workdir / "teacher")
     students = tuple(read_students(workdir))
     sizes = tuple(read_sizes(workdir))
     memory = {run.description.name: _peak_memory(workdir / "students" / run.description.name) for run in students}
     memory |= {run.description.name: _peak_memory(workdir / "sizes" / run.description.name) for run in sizes}
     for run in students:
-        _check_replicas(config.student_training, run, f"students/{run.description.name}")
+        _check_replicas(experiment.student_training, run, f"students/{run.description.name}")
         _check_end(run)
     for run in sizes:
-        if config.sizes is not None:
-            _check_replicas(config.sizes, run, f"sizes/{run.description.name}")
+        if experiment.sizes is not None:
+            _check_replicas(experiment.sizes, run, f"sizes/{run.description.name}")
         _check_end(run)
     return Results(
-        config=config,
+        experiment=experiment,
         environment=_read_optional(workdir / "environment.json"),
         selection=_read_optional(workdir / "selection.json"),
         teacher=teacher,
@@ -52,27 +53,27 @@ def read_results(workdir: Path) -> Results:
         student_probes={
             run.description.name: read_string_probes(workdir / "students" / run.description.name) for run in students
         },
-        ablations=_read_ablations(config, workdir),
+        ablations=_read_ablations(experiment, workdir),
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
         shares_teacher=(workdir / "teacher").is_symlink(),
     )
 
 
-def _read_ablations(config: Config, workdir: Path) -> dict[tuple[str, str], Results]:
+def _read_ablations(experiment: Experiment, workdir: Path) -> dict[tuple[str, str], Results]:
     ablations = {}
-    for key, ablation in config.ablations.items():
+    for ablation in experiment.ablations:
         for variant in ablation.variants:
-            directory = workdir / "ablations" / key / variant
+            directory = workdir / "ablations" / ablation.name / variant.name
             if (directory / "config.json").exists():
-                ablations[key, variant] = read_results(directory)
+                ablations[ablation.name, variant.name] = read_results(directory)
     return ablations
 
 
-def _read_teacher(config: Config, directory: Path) -> RunRecord | None:
+def _read_teacher(experiment: Experiment, directory: Path) -> RunRecord | None:
     if not (directory / "run.json").exists():
         return None
     run = read_run(directory)
-    if config.teacher_training.trajectory is None:
+    if experiment.teacher_training.trajectory is None:
         return run
     # A curve copied from an existing trajectory is complete when it reaches the end; nothing ran here.
     return dataclasses.replace(run, complete=run.complete or run.description.budget in run.evaluation.steps)
@@ -87,7 +88,7 @@ def _peak_memory(directory: Path) -> int:
     return max((record.get("peak_memory_bytes", 0) for record in records), default=0)
 
 
-def _check_replicas(training: StudentTrainingConfig | SizesConfig, run: RunRecord, directory: str) -> None:
+def _check_replicas(training: StudentTraining | Sizes, run: RunRecord, directory: str) -> None:
     asked = {(seed, rate) for seed in training.seeds for rate in training.learning_rates}
     surplus = {replica for replica in run.description.replicas if (replica.seed, replica.learning_rate) not in asked}
     if surplus:

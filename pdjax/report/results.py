@@ -6,17 +6,25 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pdjax.config import LABELS_ONLY, Config, MlpConfig, ModelConfig
+from pdjax.distill.losses import Labels
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Ablation, Comparison, Experiment
 from pdjax.io.probe_records import AttentionRecord, MonomialRecord, StringProbes
 from pdjax.io.records import RunRecord
+from pdjax.models.base import Architecture
+from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.mlp import Mlp
 from pdjax.report.groups import Group, RunState, replicas_by_rate
+from pdjax.settings import named
+from pdjax.tasks.pcfg import GrammarTask
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
     """Everything the report is written from."""
 
-    config: Config
+    experiment: Experiment
     environment: Mapping[str, Any]
     selection: Mapping[str, Any]
     teacher: RunRecord | None
@@ -30,20 +38,35 @@ class Results:
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
     shares_teacher: bool  # whether the teacher is that of the experiment of which this is a variant
 
+    @functools.cached_property
+    def strategies(self) -> Mapping[str, Strategy]:
+        """The strategies by name."""
+        return named(self.experiment.strategies)
+
+    @functools.cached_property
+    def comparisons(self) -> Mapping[str, Comparison]:
+        """The comparisons by name."""
+        return named(self.experiment.comparisons)
+
+    @functools.cached_property
+    def asked_ablations(self) -> Mapping[str, Ablation]:
+        """The ablations by name, begun or not."""
+        return named(self.experiment.ablations)
+
     @property
     def learning_rates(self) -> tuple[float, ...]:
         """The students' learning rates."""
-        return self.config.student_training.learning_rates
+        return self.experiment.student_training.learning_rates
 
     @property
     def budgets(self) -> tuple[int, ...]:
         """The students' budgets in steps, in increasing order."""
-        return self.config.budgets
+        return self.experiment.budgets
 
     @functools.cached_property
     def labels(self) -> Mapping[str, str]:
         """How to name each strategy; the key is added where two strategies chose the same label."""
-        chosen = {key: strategy.label for key, strategy in self.config.strategies.items()}
+        chosen = {key: strategy.label for key, strategy in self.strategies.items()}
         values = list(chosen.values())
         return {key: label if values.count(label) == 1 else f"{label} ({key})" for key, label in chosen.items()}
 
@@ -69,9 +92,9 @@ class Results:
         """The pairs of strategy and budget that the configuration asks for, in its order."""
         return [
             (key, budget)
-            for key, strategy in self.config.strategies.items()
+            for key, strategy in self.strategies.items()
             for budget in self.budgets
-            if self.config.asks(key, budget)
+            if self.experiment.asks(strategy, budget)
         ]
 
     def asks(self, strategy: str, budget: int) -> bool:
@@ -81,9 +104,9 @@ class Results:
     @functools.cached_property
     def compared(self) -> tuple[str, ...]:
         """The strategies that comparisons draw over training, in the order of the config; without comparisons all."""
-        comparisons = self.config.comparisons.values()
+        comparisons = self.comparisons.values()
         drawn = {key for comparison in comparisons if comparison.kind == "training" for key in comparison.strategies}
-        return tuple(key for key in self.config.strategies if key in drawn or not comparisons)
+        return tuple(key for key in self.strategies if key in drawn or not comparisons)
 
     @functools.cached_property
     def prominent(self) -> tuple[str, ...]:
@@ -91,17 +114,17 @@ class Results:
 
         Those that comparisons draw over training come first, then those that others draw.
         """
-        comparisons = sorted(self.config.comparisons.values(), key=lambda comparison: comparison.kind != "training")
+        comparisons = sorted(self.comparisons.values(), key=lambda comparison: comparison.kind != "training")
         searched = {key for c in comparisons if c.kind == "first_checkpoints" for key in c.strategies}
         drawn = [key for c in comparisons if c.kind != "first_checkpoints" for key in c.strategies]
-        return tuple(dict.fromkeys([*drawn, *(key for key in self.config.strategies if key not in searched)]))
+        return tuple(dict.fromkeys([*drawn, *(key for key in self.strategies if key not in searched)]))
 
     @functools.cached_property
     def groups(self) -> Mapping[tuple[str, float, int], Group]:
         """The groups of all started runs by (strategy, learning rate, budget), in the order of the config."""
         groups = {}
         for (strategy, budget), run in self.runs.items():
-            replicas = replicas_by_rate(run, self.config.strategies[strategy].loss)
+            replicas = replicas_by_rate(run, self.strategies[strategy].loss)
             for rate in self.learning_rates:
                 if replicas.get(rate):
                     groups[strategy, rate, budget] = Group(strategy, rate, budget, run, replicas[rate])
@@ -142,8 +165,10 @@ class Results:
     def states(self) -> list[RunState]:
         """The state of the teacher, where one is trained or recorded for this, and of every run in the config."""
         states = []
-        if not self.shares_teacher and (self.teacher is not None or self.config.teacher_training.trajectory is None):
-            steps = self.config.teacher_training.steps if self.teacher is None else self.teacher.description.budget
+        if not self.shares_teacher and (
+            self.teacher is not None or self.experiment.teacher_training.trajectory is None
+        ):
+            steps = self.experiment.teacher_training.steps if self.teacher is None else self.teacher.description.budget
             states.append(RunState("teacher", steps, self.teacher, self.peak_memory_bytes.get("teacher", 0)))
         for strategy, budget in self.asked:
             run = self.runs.get((strategy, budget))
@@ -152,15 +177,15 @@ class Results:
             if all(state.name != other.name for other in states):  # strategies with the same curriculum are one run
                 states.append(state)
         for (panel, label), run in self.size_runs.items():
-            assert self.config.sizes is not None
+            assert self.experiment.sizes is not None
             name = f"{panel}/{label}"
-            states.append(RunState(name, self.config.sizes.steps, run, self.peak_memory_bytes.get(name, 0)))
+            states.append(RunState(name, self.experiment.sizes.steps, run, self.peak_memory_bytes.get(name, 0)))
         return states
 
     @functools.cached_property
     def size_runs(self) -> Mapping[tuple[str, str], RunRecord | None]:
         """The runs of all models that ``config.sizes`` asks for, by panel and label; None: not started."""
-        if self.config.sizes is None:
+        if self.experiment.sizes is None:
             return {}
         recorded = {run.description.name: run for run in self.sizes}
         panels = self.panels.items()
@@ -169,8 +194,11 @@ class Results:
     @functools.cached_property
     def panels(self) -> Mapping[str, tuple[str, ...]]:
         """The labels of the models of every panel of ``config.sizes``, in increasing size."""
-        panels = {} if self.config.sizes is None else self.config.sizes.panels
-        return {panel: tuple(sorted(models, key=lambda m: _size(models[m]))) for panel, models in panels.items()}
+        panels = () if self.experiment.sizes is None else self.experiment.sizes.panels
+        return {
+            panel.name: tuple(sized.name for sized in sorted(panel.models, key=lambda sized: _size(sized.model)))
+            for panel in panels
+        }
 
     @functools.cached_property
     def size_groups(self) -> Mapping[tuple[str, str, float], Group]:
@@ -178,7 +206,7 @@ class Results:
         groups = {}
         for (panel, label), run in self.size_runs.items():
             if run is not None and run.evaluation.steps.size:
-                for rate, replicas in replicas_by_rate(run, LABELS_ONLY).items():
+                for rate, replicas in replicas_by_rate(run, Labels()).items():
                     groups[panel, label, rate] = Group(f"{panel}/{label}", rate, run.description.budget, run, replicas)
         return groups
 
@@ -192,19 +220,18 @@ class Results:
             return None
         members = self.monomials.members
         off = {m[0] for m, group in zip(members, self.monomials.groups, strict=True) if len(m) == 1 and group < 0}
-        count = getattr(self.config.task, "dimension", None) or 1 + max(max(member) for member in members)
+        count = getattr(self.experiment.task, "dimension", None) or 1 + max(max(member) for member in members)
         return tuple(sorted(set(range(count)) - off))
 
     @property
     def has_strings(self) -> bool:
         """Whether the task is one of strings of a grammar."""
-        return self.config.task.kind in ("pcfg", "pcfg_language")
+        return isinstance(self.experiment.task, GrammarTask)
 
     @property
     def counted(self) -> str:
         """What an accuracy is a share of."""
-        names = {"pcfg": "selected positions", "pcfg_language": "counted tokens"}
-        return names.get(self.config.task.kind, "inputs")
+        return self.experiment.task.counted
 
     @property
     def seconds(self) -> float:
@@ -225,8 +252,10 @@ class Results:
         return [run.description.name for run in recorded if run.description.name not in asked]
 
 
-def _size(model: ModelConfig) -> tuple[int, ...]:
-    """Returns what models of a panel differ in, the most important first."""
-    if isinstance(model, MlpConfig):
+def _size(model: Architecture) -> tuple[int, ...]:
+    """Returns what models of a panel differ in, the most important first; others stay in the order of the panel."""
+    if isinstance(model, Mlp):
         return (len(model.widths), *model.widths)
-    return (model.num_layers, model.model_width, model.num_heads, model.head_dim or 0, model.feed_forward_multiple)
+    if isinstance(model, Bert | Gpt2):
+        return (model.num_layers, model.model_width, model.num_heads, model.head_dim or 0, model.feed_forward_multiple)
+    return ()

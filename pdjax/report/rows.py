@@ -84,7 +84,7 @@ def _curriculum_table(results: Results, budget: int, curricula: Sequence[Curricu
 
 def size_rows(results: Results) -> list[Mapping[str, Any]]:
     """Returns the finished models of other sizes."""
-    several = results.config.sizes is not None and len(results.config.sizes.learning_rates) > 1
+    several = results.experiment.sizes is not None and len(results.experiment.sizes.learning_rates) > 1
     return [
         {
             "panel": panel,
@@ -107,7 +107,7 @@ def ablation_rows(results: Results) -> list[Mapping[str, Any]]:
             "base": ablation.base,
             "variants": [_variant_row(key, variant) for variant in variants_of(results, key) if not variant.is_base],
         }
-        for key, ablation in results.config.ablations.items()
+        for key, ablation in results.asked_ablations.items()
     ]
 
 

@@ -5,7 +5,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pdjax.config import ComparisonConfig, Loss
+from pdjax.distill.losses import Loss
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Auto, Steps
+from pdjax.experiment import Comparison
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
@@ -16,13 +19,18 @@ class Series(NamedTuple):
     duration: int  # T, student steps
     loss: Loss
 
+    @property
+    def order(self) -> tuple[float | str, ...]:
+        """What series are sorted by: T, then the loss and its numbers."""
+        return (self.duration, type(self.loss).__name__, *map(str, self.loss.numbers.values()))
+
 
 @dataclasses.dataclass(frozen=True)
 class Search:
     """Students of (2, T) strategies that differ in the first checkpoint and in T, with one budget and learning rate."""
 
     key: str  # of the comparison
-    comparison: ComparisonConfig
+    comparison: Comparison
     learning_rate: float
     budget: int  # steps
     groups: Mapping[tuple[int, Series], Group | None]  # by first checkpoint (teacher step), increasing; None: not done
@@ -36,7 +44,7 @@ class Search:
     @property
     def series(self) -> tuple[Series, ...]:
         """All series, in increasing order of T."""
-        return tuple(sorted({series for _, series in self.groups}))
+        return tuple(sorted({series for _, series in self.groups}, key=lambda series: series.order))
 
     @functools.cached_property
     def best(self) -> Mapping[int, Group | None]:
@@ -68,13 +76,13 @@ class Search:
 def searches(results: Results) -> list[Search]:
     """Returns the searches that the configuration asks for and whose checkpoints are chosen."""
     all_searches = []
-    for key, comparison in results.config.comparisons.items():
+    for key, comparison in results.comparisons.items():
         members = _members(results, comparison) if comparison.kind == "first_checkpoints" else {}
-        given = {key: cell for key, cell in members.items() if _kind(results, key) == "steps"}
+        given = {key: cell for key, cell in members.items() if isinstance(results.strategies[key].selection, Steps)}
         for rate in results.learning_rates:
             for budget in results.budgets:
                 groups: dict[tuple[int, Series], Group | None] = {}
-                for strategy, cell in sorted(members.items(), key=lambda item: item[1]):
+                for strategy, cell in sorted(members.items(), key=lambda item: (item[1][0], item[1][1].order)):
                     if results.asks(strategy, budget) and groups.get(cell) is None:
                         groups[cell] = results.finished(strategy, rate, budget)
                 grid = tuple(sorted({first for k, (first, _) in given.items() if results.asks(k, budget)}))
@@ -90,20 +98,17 @@ def chosen_steps(results: Results, strategy: str) -> Sequence[int]:
 
 def automatic_strategies(results: Results) -> list[str]:
     """Returns the strategies with one checkpoint, and the final one, that the automatic selection chose."""
-    return [k for k in results.config.strategies if _kind(results, k) == "auto" and len(chosen_steps(results, k)) == 2]
+    chosen = [key for key, strategy in results.strategies.items() if isinstance(strategy.selection, Auto)]
+    return [key for key in chosen if len(chosen_steps(results, key)) == 2]
 
 
-def _kind(results: Results, key: str) -> str:
-    return results.config.strategies[key].selection.kind
-
-
-def _members(results: Results, comparison: ComparisonConfig) -> dict[str, tuple[int, Series]]:
+def _members(results: Results, comparison: Comparison) -> dict[str, tuple[int, Series]]:
     """Returns checkpoint and series of a comparison's strategies that have one intermediate checkpoint for T steps."""
     members = {}
     for key in comparison.strategies:
-        strategy, steps = results.config.strategies[key], chosen_steps(results, key)
-        if strategy.schedule == "fixed_duration" and strategy.duration is not None and len(steps) == 2:
-            members[key] = steps[0], Series(strategy.duration, strategy.loss)
+        strategy, steps = results.strategies[key], chosen_steps(results, key)
+        if strategy.loss.asks_teacher and isinstance(strategy.schedule, FixedDuration) and len(steps) == 2:
+            members[key] = steps[0], Series(strategy.schedule.duration, strategy.loss)
     return members
 
 

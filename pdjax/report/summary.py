@@ -28,11 +28,13 @@ def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
         sentences.append(f"Of {cases}, claim {statement.name} {listed}.")
     if results.unfinished:
         sentences.append(f"{len(results.unfinished)} of {len(results.states)} runs are not finished.")
-    variants = [(key, variant) for key, ablation in results.config.ablations.items() for variant in ablation.variants]
+    variants = [
+        (key, variant.name) for key, ablation in results.asked_ablations.items() for variant in ablation.variants
+    ]
     if variants:
         begun = [results.ablations[pair] for pair in variants if pair in results.ablations]
         complete = sum(not experiment.unfinished for experiment in begun)
-        count = len(results.config.ablations)
+        count = len(results.asked_ablations)
         ablations = "the ablation" if count == 1 else f"the {count} ablations"
         sentences.append(f"Of the {len(variants)} variants of {ablations}, {complete} are complete.")
     return " ".join(sentences)
@@ -73,9 +75,9 @@ def _best_sentence(results: Results, finished: Sequence[Group], asked: int) -> s
 def notes(results: Results, claims: Sequence[ClaimResult]) -> list[str]:
     """Returns what a reader must know about missing or surplus records, and remarks on what is not claimed here."""
     claimed = {claim.statement.name for claim in claims}
-    remarks = {name: text for name, text in results.config.remarks.items() if name not in claimed}
+    remarks = {name: text for name, text in results.experiment.remarks.items() if name not in claimed}
     sentences = [f"Remark on {name}, of which this report has no verdict: {text}" for name, text in remarks.items()]
-    trajectory = results.config.teacher_training.trajectory
+    trajectory = results.experiment.teacher_training.trajectory
     if results.teacher is None and trajectory is not None:
         sentences.append(
             f"The teacher is the existing trajectory {trajectory}; its training curve is not recorded here."

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pdjax.config import AblationConfig
-from pdjax.config.building import leaves
+from pdjax.experiment import Ablation
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
+from pdjax.settings import plain
 
 
 class Variant(NamedTuple):
@@ -26,7 +26,7 @@ class Variant(NamedTuple):
     @property
     def replaced(self) -> str:
         """The replaced fields in one line."""
-        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in leaves(self.fields, ""))
+        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in _leaves(self.fields, ""))
 
 
 def variants_of(results: Results, ablation: str) -> list[Variant]:
@@ -34,14 +34,12 @@ def variants_of(results: Results, ablation: str) -> list[Variant]:
 
     It stands at its place where its name has a number too (30% between 15% and 50%), otherwise first.
     """
-    config = results.config.ablations[ablation]
-    variants = [
-        Variant(name, fields, results.ablations.get((ablation, name))) for name, fields in config.variants.items()
-    ]
+    asked = results.asked_ablations[ablation]
+    variants = [Variant(v.name, plain(v.changes), results.ablations.get((ablation, v.name))) for v in asked.variants]
     variants.sort(key=lambda variant: _natural(variant.name))
-    if config.base is not None:
-        variants.insert(0, Variant(config.base, {}, results))
-        if re.search(r"\d", config.base):
+    if asked.base is not None:
+        variants.insert(0, Variant(asked.base, {}, results))
+        if re.search(r"\d", asked.base):
             variants.sort(key=lambda variant: _natural(variant.name))
     return variants
 
@@ -57,9 +55,9 @@ def group_in(results: Results, variant: Variant, strategy: str, learning_rate: f
 
 def strategies_by_kind(results: Results, keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Returns the progressive and the one-shot strategies among some."""
-    strategies = results.config.strategies
+    strategies = results.strategies
     progressive = [key for key in keys if strategies[key].is_progressive]
-    return progressive, [key for key in keys if strategies[key].schedule == "one_shot"]
+    return progressive, [key for key in keys if strategies[key].is_one_shot]
 
 
 def relative_gap(results: Results, groups: Mapping[str, Group | None], strategy: str) -> float | None:
@@ -76,10 +74,10 @@ def relative_gap(results: Results, groups: Mapping[str, Group | None], strategy:
     return float(students.final_accuracy.mean()) / best - 1
 
 
-def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:
+def varies_alone(ablation: Ablation, section: str, field: str) -> bool:
     """Whether the variants of an ablation differ in one field of a section alone."""
     rests = []
-    for fields in ablation.variants.values():
+    for fields in (variant.changes for variant in ablation.variants):
         part = fields.get(section, {})
         if field not in part:
             return False
@@ -87,9 +85,19 @@ def varies_alone(ablation: AblationConfig, section: str, field: str) -> bool:
     return all(rest == rests[0] for rest in rests)
 
 
-def changes_nothing_else(ablation: AblationConfig, section: str, field: str) -> bool:
+def changes_nothing_else(ablation: Ablation, section: str, field: str) -> bool:
     """Whether its variants differ from the experiment itself in one field of a section alone."""
-    return all(set(fields) == {section} and set(fields[section]) == {field} for fields in ablation.variants.values())
+    changes = [variant.changes for variant in ablation.variants]
+    return all(set(fields) == {section} and set(fields[section]) == {field} for fields in changes)
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yields every value of nested mappings, and before it its keys with dots between."""
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _natural(name: str) -> list[tuple[str, float]]:

@@ -3,49 +3,45 @@
 Of students the untrained ones too, as step 0: what a probe finds in them is not what training gave.
 """
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
+from pdjax.experiment import Experiment, digest_of
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import CheckpointStore
-from pdjax.stages.probing import (
-    MOST_AT_ONCE,
-    Probe,
-    finish,
-    is_measured,
-    listing,
-    measure_checkpoints,
-    parity_probes,
-    string_probes,
-)
-from pdjax.stages.programs import teacher_seeds
+from pdjax.models.base import Architecture
+from pdjax.probes.base import Probe, Subject
+from pdjax.settings import plain
+from pdjax.stages.probing import MOST_AT_ONCE, Measure, finish, is_measured, measure_checkpoints, prepared
 from pdjax.stages.runs import plan_runs
 from pdjax.stages.students import open_checkpoints, run_directory, students_shape, untrained_students
 from pdjax.stages.teacher import open_trajectory, teacher_shape
 from pdjax.types import Params
 
 
-def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+def probe_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
     """Evaluates the configured probes on all checkpoints of all teachers, unless that is done.
 
     Raises:
       UserError: there is no finished teacher, or the directory holds probes of another one.
     """
-    directory, like = workdir / "probes", teacher_shape(config)
-    if not config.probes.measured:
+    directory, like = workdir / "probes", teacher_shape(experiment)
+    if not experiment.probes.measured:
         return
-    stores = [_teacher(config, workdir, seed) for seed in teacher_seeds(config)]
+    seeds = experiment.teacher_training.seeds
+    stores = [_teacher(experiment, workdir, seed) for seed in seeds]
     try:
         steps = stores[0].steps()
         digests = [[store.digest(step) for step in steps] for store in stores]
-        identity = digest_of({"probes": _settings(config), "teachers": digests})
+        identity = digest_of({"probes": _settings(experiment), "teachers": digests})
         if is_measured(directory, identity):
             return
 
@@ -53,49 +49,50 @@ def probe_teachers(config: Config, workdir: Path, interrupt: Interrupt) -> None:
             trees = [store.restore(step, like) for store in stores]
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
-        strings = string_probes(config, config.teacher, stores[0].restore(steps[-1], like))
-        probes = strings or parity_probes(config, directory)
-        names = [{"seed": seed} for seed in teacher_seeds(config)]
-        at_once = MOST_AT_ONCE if strings else len(names)  # wide MLPs: a checkpoint of every teacher is enough
+        subject = _subject(experiment, experiment.teacher, stores[0].restore(steps[-1], like))
+        probes = prepared(experiment.probes.measured, subject)
+        names = [{"seed": seed} for seed in seeds]
+        # Models of vectors may be wide: a checkpoint of every teacher is enough.
+        at_once = MOST_AT_ONCE if experiment.task.predicts == "positions" else len(names)
         with closing(Progress("probes", len(steps), unit="checkpoint")) as progress:
             measure_checkpoints(directory, identity, probes, steps, load, names, at_once, interrupt, progress)
     finally:
         for store in stores:
             store.close()
-    finish(directory, identity, listing(config))
+    finish(directory, identity, _listing(experiment, experiment.probes.measured))
 
 
-def probe_students(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+def probe_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
     """Evaluates the probes on the students that ``probes.students`` names: untrained, and at their kept checkpoints.
 
     Raises:
       UserError: a student is not finished, or a directory holds probes of others.
     """
-    asked = set(config.probes.students)
-    if not asked or not config.probes.measured:
+    asked = set(experiment.probes.students)
+    if not asked or not _of_students(experiment):
         return
-    trajectory = _teacher(config, workdir, config.teacher_training.seed)
+    trajectory = _teacher(experiment, workdir, experiment.teacher_training.seed)
     try:
-        runs = [run for _, run in plan_runs(config, workdir, trajectory) if asked & set(run.strategies)]
-        runs = [run for run in runs if config.probes_students_of(run.budget)]
+        runs = [run for _, run in plan_runs(experiment, workdir, trajectory) if asked & set(run.strategies)]
+        runs = [run for run in runs if experiment.probes_students_of(run.budget)]
         final = trajectory.steps()[-1]
-        teacher, digest = trajectory.restore(final, teacher_shape(config)), trajectory.digest(final)
+        teacher, digest = trajectory.restore(final, teacher_shape(experiment)), trajectory.digest(final)
     finally:
         trajectory.close()
-    every = config.student_training.checkpoint_every
-    assert every is not None  # the config requires it
-    probes = string_probes(config, config.student, teacher)
+    every = experiment.student_training.checkpoint_every
+    assert every is not None  # the experiment requires it
+    probes = prepared(_of_students(experiment), _subject(experiment, experiment.student, teacher))
     checkpoints = sum(1 + run.budget // every for run in runs)
     with closing(Progress("student probes", checkpoints, unit="checkpoint")) as progress:
         for run in runs:
-            _probe_run(config, workdir, run, probes, digest, interrupt, progress)
+            _probe_run(experiment, workdir, run, probes, digest, interrupt, progress)
 
 
 def _probe_run(
-    config: Config,
+    experiment: Experiment,
     workdir: Path,
     run: RunDescription,
-    probes: dict[str, Probe],
+    probes: dict[str, Measure],
     teacher: str,  # digest of the one that students are compared with
     interrupt: Interrupt,
     progress: Progress,
@@ -107,28 +104,48 @@ def _probe_run(
         kept = store.steps()
         steps = (0, *kept)
         students = [store.digest(step) for step in kept]
-        identity = digest_of({"probes": _settings(config), "students": students, "steps": steps, "teacher": teacher})
+        identity = digest_of(
+            {"probes": _settings(experiment), "students": students, "steps": steps, "teacher": teacher}
+        )
         if is_measured(directory, identity):
             progress.skip(len(steps))
             return
-        like = students_shape(config, len(run.replicas))
+        like = students_shape(experiment, len(run.replicas))
         names = [{"replica": replica} for replica in range(len(run.replicas))]
 
         def load(step: int) -> Params:
-            return store.restore(step, like) if step else untrained_students(config, run)
+            return store.restore(step, like) if step else untrained_students(experiment, run)
 
         measure_checkpoints(directory, identity, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
     finally:
         store.close()
-    finish(directory, identity, listing(config))
+    finish(directory, identity, _listing(experiment, _of_students(experiment)))
 
 
-def _teacher(config: Config, workdir: Path, seed: int) -> CheckpointStore:
+def _teacher(experiment: Experiment, workdir: Path, seed: int) -> CheckpointStore:
     if not (workdir / "teacher" / "result.json").exists():
         raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
-    return open_trajectory(config, workdir, seed)
+    return open_trajectory(experiment, workdir, seed)
 
 
-def _settings(config: Config) -> dict[str, object]:
+def _settings(experiment: Experiment) -> dict[str, object]:
     """Returns what the numbers depend on: the probes, whichever students they are evaluated on."""
-    return {key: value for key, value in config.as_dict()["probes"].items() if key not in ("students", "longest_alone")}
+    fields = plain(experiment.probes)
+    return {key: value for key, value in fields.items() if key not in ("students", "longest_alone")}
+
+
+def _of_students(experiment: Experiment) -> list[Probe]:
+    """Returns the probes of students."""
+    return [probe for probe in experiment.probes.measured if probe.of_students]
+
+
+def _subject(experiment: Experiment, measured: Architecture, final_teacher: Params) -> Subject:
+    """Returns what probes look at: models of an architecture, beside the final teacher."""
+    task = experiment.task
+    model, teacher = measured.build(task), experiment.teacher.build(task)
+    return Subject(task, model, teacher, final_teacher, experiment.probes.seed)
+
+
+def _listing(experiment: Experiment, probes: Sequence[Probe]) -> dict[str, Any]:
+    """Returns what the recorded numbers belong to, by probe."""
+    return {probe.name: probe.listing(experiment.task, experiment.probes.seed) for probe in probes}

@@ -1,6 +1,5 @@
 """The configured probes of an experiment, compiled, and how they are run over many checkpoints."""
 
-import functools
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,30 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
 
-from pdjax.config import Config, ModelConfig
 from pdjax.errors import UserError
 from pdjax.io.processes import agree, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import read_json, read_jsonl, write_json, write_lines
 from pdjax.io.signals import Interrupt, Interrupted
-from pdjax.models import build_model
-from pdjax.probes.agreement import agreement
-from pdjax.probes.attention import attention_probe
-from pdjax.probes.monomials import choose_monomials, correlations
-from pdjax.probes.ngrams import ngram_percentiles
-from pdjax.probes.nonterminals import nonterminal_accuracy, probed_levels
-from pdjax.tasks import build_task
-from pdjax.tasks.parity import ParityTask
-from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
-from pdjax.types import Params, ratio
-
-Probe = Callable[[Params], list[dict[str, Any]]]
-"""From the stacked parameters of several models to what is recorded of each."""
-
-STRINGS = (PcfgTask, PcfgLanguageTask)
+from pdjax.probes.base import Probe, Subject, rows
+from pdjax.types import Params
 
 MOST_AT_ONCE = 8
 """Models of a few megabytes that are measured together."""
@@ -41,77 +24,24 @@ KEPT = "measured.jsonl"
 """The file of what is measured so far; it goes when all of it is."""
 
 
-def string_probes(config: Config, model: ModelConfig, teacher: Params) -> dict[str, Probe]:
-    """Returns the configured probes of models of strings by name; empty for other tasks.
-
-    Args:
-      config: of the experiment.
-      model: what is measured.
-      teacher: the final one, for the agreement with it.
-    """
-    task, configured, seed = build_task(config.task), config.probes, jnp.int32(config.probes.seed)
-    probes: dict[str, Probe] = {}
-    if not isinstance(task, STRINGS):
-        return probes
-    measured, teaching = build_model(model, task), build_model(config.teacher, task)
-    if configured.ngrams is not None:
-        distances = jax.jit(functools.partial(ngram_percentiles, task, measured, configured.ngrams))
-        probes["ngrams"] = lambda params: [{"distances": row} for row in _rows(distances(params, seed))]
-    if configured.nonterminals is not None:
-        read = jax.jit(functools.partial(nonterminal_accuracy, task, measured, configured.nonterminals))
-        probes["nonterminals"] = lambda params: [{"accuracy": row} for row in _rows(read(params, seed))]
-    if configured.agreement is not None:
-        compare = jax.jit(functools.partial(agreement, task, measured, teaching, configured.agreement))
-
-        def agreed(params: Params) -> list[dict[str, Any]]:
-            means = compare(params, teacher, seed)
-            pairs = zip(_rows(ratio(means.same)), _rows(ratio(means.divergence)), strict=True)
-            return [{"top1": top1, "divergence": divergence} for top1, divergence in pairs]
-
-        probes["agreement"] = agreed
-    return probes
+Measure = Callable[[Params], list[dict[str, Any]]]
+"""From the stacked parameters of several models to what is recorded of each."""
 
 
-def parity_probes(config: Config, directory: Path) -> dict[str, Probe]:
-    """Returns the configured probes of teachers of parities by name, having listed the monomials; empty for others."""
-    task, probes = build_task(config.task), dict[str, Probe]()
-    if not isinstance(task, ParityTask):
-        return probes
-    model, seed = build_model(config.teacher, task), jnp.int32(config.probes.seed)
-    support = tuple(sorted(j for feature in task.features for j in feature))
-    monomials, attention = config.probes.monomials, config.probes.attention
-    if monomials is not None:
-        chosen = choose_monomials(task.levels, support, task.length, monomials, config.probes.seed)
-        write_json(directory / "monomials.json", chosen._asdict())
-        measure = jax.jit(functools.partial(correlations, task, model, monomials))
-        membership = jnp.asarray(chosen.membership(task.length))
-        probes["monomials"] = lambda params: [{"correlations": r} for r in _rows(measure(membership, params, seed))]
-    if attention is not None:
-        look = jax.jit(functools.partial(attention_probe, task, model, attention.num_inputs, support))
+def prepared(probes: Sequence[Probe], subject: Subject) -> dict[str, Measure]:
+    """Returns what measures models, by the names of the probes."""
 
-        def attend(params: Params) -> list[dict[str, Any]]:
-            positions, total = (_rows(part) for part in look(params, seed))
-            return [{"positions": p, "support": t} for p, t in zip(positions, total, strict=True)]
+    def measure(probe: Probe) -> Measure:
+        look = probe.prepare(subject)
+        return lambda params: rows(look(params))
 
-        probes["attention"] = attend
-    return probes
-
-
-def listing(config: Config) -> dict[str, Any]:
-    """Returns what the recorded numbers of models of strings belong to: n, percentiles and levels."""
-    task, ngrams = build_task(config.task), config.probes.ngrams
-    listed: dict[str, Any] = {}
-    if ngrams is not None:
-        listed |= {"n": ngrams.n, "percentiles": ngrams.percentiles}
-    if config.probes.nonterminals is not None and isinstance(task, STRINGS):
-        listed |= {"levels": probed_levels(task)}
-    return listed
+    return {probe.name: measure(probe) for probe in probes}
 
 
 def measure_checkpoints(
     directory: Path,
     identity: str,
-    probes: Mapping[str, Probe],
+    probes: Mapping[str, Measure],
     steps: Sequence[int],
     load: Callable[[int], Params],
     names: Sequence[Mapping[str, int]],
@@ -222,8 +152,8 @@ def is_measured(directory: Path, identity: str) -> bool:
 
 
 def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
-    """Says what was measured, and that it is complete."""
-    write_json(directory / "result.json", {"identity": identity, **listed})
+    """Says what was measured, and that it is complete; ``listed`` says by probe what its numbers belong to."""
+    write_json(directory / "result.json", {"identity": identity, "listed": listed})
     if is_first():
         (directory / KEPT).unlink()
     meet(f"the probes in {directory} are done")
@@ -232,7 +162,3 @@ def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
 def _group_size(count: int, most: int) -> int:
     """Returns the largest size, at most ``most``, of groups of one shape that measure at most one checkpoint twice."""
     return max(size for size in range(1, most + 1) if -count % size <= 1)
-
-
-def _rows(values: Float[Array, "R *rest"] | Int[Array, "R *rest"]) -> list[Any]:
-    return np.asarray(values).tolist()

@@ -4,74 +4,70 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pdjax.config import LABELS_ONLY, Config, Loss, ModelConfig, PlacementConfig, SizesConfig
-from pdjax.io.records import Replica, product_of_replicas
-from pdjax.models import build_model
-from pdjax.tasks import build_task
-from pdjax.train.replicas import Sweep, build_sweep
+from pdjax.distill.losses import Loss
+from pdjax.experiment import Experiment, Sizes
+from pdjax.models.base import Architecture
+from pdjax.train.replicas import Replica, Sweep, build_sweep, families, product_of_replicas
+from pdjax.train.sharding import Placement
 from pdjax.train.state import Program
+from pdjax.train.step import LABELS
 
 
 class Training(NamedTuple):
     """A program, with the model it trains, how many replicas of it, and where they live."""
 
     program: Program
-    model: ModelConfig
+    model: Architecture
     num_replicas: int
-    placement: PlacementConfig
+    placement: Placement
 
 
-def teacher_seeds(config: Config) -> tuple[int, ...]:
-    """Returns the seeds of all teachers; students learn from the first."""
-    return (config.teacher_training.seed, *config.teacher_training.extra_seeds)
+def student_replicas(experiment: Experiment, losses: Sequence[Loss] = (LABELS,)) -> tuple[Replica, ...]:
+    """Returns the replicas of a student run with these losses."""
+    training = experiment.student_training
+    return product_of_replicas(training.seeds, training.learning_rates, losses)
 
 
-def student_replicas(config: Config, losses: Sequence[Loss] = (LABELS_ONLY,)) -> tuple[Replica, ...]:
-    """Returns the replicas of a student run with so many losses, each a temperature and a label weight."""
-    return product_of_replicas(config.student_training.seeds, config.student_training.learning_rates, losses)
-
-
-def teacher_program(config: Config) -> Training:
+def teacher_program(experiment: Experiment) -> Training:
     """Returns the program that trains all teachers at once."""
-    task, training = build_task(config.task), config.teacher_training
+    task, training = experiment.task, experiment.teacher_training
     program = Program(
         task=task,
-        model=build_model(config.teacher, task),
+        model=experiment.teacher.build(task),
         teacher_model=None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=False,  # teachers of several seeds are independent of each other
         data_name="teacher batches",
     )
-    placement = dataclasses.replace(config.placement, student=config.placement.teacher)  # it is what learns here
-    return Training(program, config.teacher, len(teacher_seeds(config)), placement)
+    # It is what learns here.
+    placement = dataclasses.replace(experiment.placement, student=experiment.placement.teacher)
+    return Training(program, experiment.teacher, len(training.seeds), placement)
 
 
-def student_program(config: Config, taught: bool, num_replicas: int | None = None) -> Training:
-    """Returns the program of strategies with a teacher (``taught``), or of those without.
-
-    ``num_replicas`` is that of the run; None is a run of one strategy.
-    """
-    task, training = build_task(config.task), config.student_training
+def student_program(experiment: Experiment, replicas: Sequence[Replica]) -> Training:
+    """Returns the program of a run's students."""
+    task, training = experiment.task, experiment.student_training
+    losses, sizes = families(replicas)
     program = Program(
         task=task,
-        model=build_model(config.student, task),
-        teacher_model=build_model(config.teacher, task) if taught else None,
+        model=experiment.student.build(task),
+        teacher_model=experiment.teacher.build(task) if losses[0].asks_teacher else None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=training.shared_batches,
         data_name="student batches",
+        losses=losses,
+        group_sizes=sizes if len(losses) > 1 else (),
     )
-    count = len(student_replicas(config)) if num_replicas is None else num_replicas
-    return Training(program, config.student, count, config.placement)
+    return Training(program, experiment.student, len(replicas), experiment.placement)
 
 
-def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Training:
+def size_program(experiment: Experiment, sizes: Sizes, model: Architecture) -> Training:
     """Returns the program that trains a model of another size."""
-    task = build_task(config.task)
     program = Program(
-        task=task,
-        model=build_model(model, task),
+        task=experiment.task,
+        model=model.build(experiment.task),
         teacher_model=None,
         optimizer=sizes.optimizer,
         batch_size=sizes.batch_size,
@@ -79,10 +75,10 @@ def size_program(config: Config, sizes: SizesConfig, model: ModelConfig) -> Trai
         data_name="size batches",
     )
     count = len(product_of_replicas(sizes.seeds, sizes.learning_rates))
-    return Training(program, model, count, config.placement)
+    return Training(program, model, count, experiment.placement)
 
 
-def compiled(config: Config, training: Training, devices: Sequence[Any] | None = None) -> Sweep:
+def compiled(experiment: Experiment, training: Training, devices: Sequence[Any] | None = None) -> Sweep:
     """Returns a program's functions, for all devices of this machine or for others to compile for."""
-    program, chunk = training.program, config.loop.chunk_steps
-    return build_sweep(program, chunk, training.num_replicas, config.evaluation, training.placement, devices)
+    program, chunk = training.program, experiment.loop.chunk_steps
+    return build_sweep(program, chunk, training.num_replicas, experiment.evaluation, training.placement, devices)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pdjax.config import Config, StrategyConfig, digest_of
-from pdjax.distill import curriculum as curricula
-from pdjax.distill.curriculum import Curriculum
+from pdjax.distill.losses import Loss
 from pdjax.distill.phases import Phases
-from pdjax.distill.selection import select
-from pdjax.io.records import Replica, RunDescription
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Experiment, digest_of
+from pdjax.io.records import RunDescription
 from pdjax.io.store import CheckpointStore
+from pdjax.settings import determining, plain
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
+from pdjax.train.replicas import Replica
 
 
 class Course(NamedTuple):
@@ -34,40 +35,37 @@ class SharedRun(NamedTuple):
     replicas: tuple[Replica, ...]  # a block for each of their different losses
 
 
-def asked_runs(config: Config) -> list[tuple[int, tuple[str, StrategyConfig]]]:
-    """Returns the pairs of budget and strategy that the configuration asks for, by budget."""
-    pairs = itertools.product(config.budgets, config.strategies.items())
-    return [(budget, item) for budget, item in pairs if config.asks(item[0], budget)]
+def asked_runs(experiment: Experiment) -> list[tuple[int, Strategy]]:
+    """Returns the pairs of budget and strategy that the experiment asks for, by budget."""
+    pairs = itertools.product(experiment.budgets, experiment.strategies)
+    return [(budget, strategy) for budget, strategy in pairs if experiment.asks(strategy, budget)]
 
 
-def foresee_runs(config: Config, stored: Sequence[int]) -> list[SharedRun]:
+def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRun]:
     """Groups the strategies into runs as far as that can be known before the teacher is trained, which may take days.
 
     Where the teacher's training decides about checkpoints, strategies are one run if they find them in the same way.
     Some may turn out to have the curriculum of others: runs and replicas are then fewer than these, never more.
 
     Args:
-      config: of the experiment.
+      experiment: whose runs.
       stored: the teacher steps that the trajectory holds, or will hold.
 
     Raises:
       UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
     """
 
-    def course_of(name: str, budget: int) -> Course:
-        strategy = config.strategies[name]
-        if strategy.selection.is_given:
-            steps = select(strategy.selection, stored, Phases()).teacher_steps
-            return _course(strategy, steps, stored, budget)
-        settings = (strategy.schedule, strategy.selection, strategy.duration, strategy.kappa)
-        return Course((), (), (*settings, strategy.saturation, strategy.crossing))
+    def course_of(strategy: Strategy, budget: int) -> Course:
+        if strategy.selection.is_given or not strategy.loss.asks_teacher:
+            return _course(strategy, strategy.selection.select(stored, Phases()).teacher_steps, stored, budget)
+        return Course((), (), (strategy.schedule, strategy.selection))
 
-    return _shared_runs(config, course_of)
+    return _shared_runs(experiment, course_of)
 
 
 def plan_runs(
-    config: Config, workdir: Path, trajectory: CheckpointStore
-) -> list[tuple[StrategyConfig, RunDescription]]:
+    experiment: Experiment, workdir: Path, trajectory: CheckpointStore
+) -> list[tuple[Strategy, RunDescription]]:
     """Chooses the checkpoints (writing ``selection.json``) and describes all runs, in their order.
 
     The first strategy of a run by the alphabet names it, wherever the configuration writes it.
@@ -76,13 +74,14 @@ def plan_runs(
       UserError: a curriculum asks for a checkpoint that is not stored, or does not fit the student's length.
     """
     available = trajectory.steps()
-    selections = select_checkpoints(config, workdir, available)
+    chosen = select_checkpoints(experiment, workdir, available)
 
-    def course_of(name: str, budget: int) -> Course:
-        return _course(config.strategies[name], selections[name].teacher_steps, available, budget)
+    def course_of(strategy: Strategy, budget: int) -> Course:
+        steps = chosen[strategy.name].teacher_steps if strategy.name in chosen else ()
+        return _course(strategy, steps, available, budget)
 
     runs = []
-    for shared in _shared_runs(config, course_of):
+    for shared in _shared_runs(experiment, course_of):
         description = RunDescription(
             role="student",
             name=f"{shared.strategies[0]}-{shared.budget}",
@@ -93,65 +92,45 @@ def plan_runs(
             teacher_steps=shared.course.teacher_steps,
             identity="",
         )
-        strategy = config.strategies[shared.strategies[0]]
-        identity = _identity(config, strategy, description, trajectory)
+        strategy = experiment.strategy(shared.strategies[0])
+        identity = _identity(experiment, shared, description, trajectory)
         runs.append((strategy, dataclasses.replace(description, identity=identity)))
     return runs
 
 
-def _shared_runs(config: Config, course_of: Callable[[str, int], Course]) -> list[SharedRun]:
+def _shared_runs(experiment: Experiment, course_of: Callable[[Strategy, int], Course]) -> list[SharedRun]:
     """Makes strategies of the same budget and course one run, each with its own loss."""
-    members: dict[tuple[int, Course], list[str]] = {}
-    for budget, (name, _) in asked_runs(config):
-        members.setdefault((budget, course_of(name, budget)), []).append(name)
+    members: dict[tuple[int, Course, Loss | None], list[str]] = {}
+    for budget, strategy in asked_runs(experiment):
+        # What a loss trains along with the student has its own shapes: such students are no members of one sweep.
+        alone = strategy.loss.family if strategy.loss.has_params else None
+        members.setdefault((budget, course_of(strategy, budget), alone), []).append(strategy.name)
     shared = []
-    for (budget, course), unordered in members.items():
+    for (budget, course, _), unordered in members.items():
         names = sorted(unordered)
-        losses = tuple(dict.fromkeys(config.strategies[name].loss for name in names))
-        shared.append(SharedRun(budget, course, tuple(names), student_replicas(config, losses)))
+        losses = tuple(dict.fromkeys(experiment.strategy(name).loss for name in names))
+        shared.append(SharedRun(budget, course, tuple(names), student_replicas(experiment, losses)))
     return shared
 
 
-def _course(strategy: StrategyConfig, steps: Sequence[int], available: Sequence[int], budget: int) -> Course:
+def _course(strategy: Strategy, steps: Sequence[int], available: Sequence[int], budget: int) -> Course:
     """Returns what students of a strategy learn from, whose selection found some of the available teacher steps."""
-    table = build_curriculum(strategy, steps, available[-1], budget)
-    if table is None:
-        return Course((), (), None)
+    if not strategy.loss.asks_teacher:
+        return Course((), (), strategy.loss.family)
+    table = strategy.schedule.curriculum(steps, available[-1], budget)
     table.check_available(available)
     if strategy.is_adaptive:
-        return Course(table.starts, tuple(steps), (strategy.schedule, strategy.saturation, strategy.crossing))
+        return Course(table.starts, tuple(steps), strategy.schedule)
     return Course(table.starts, table.teacher_steps, None)
 
 
-def build_curriculum(
-    strategy: StrategyConfig, teacher_steps: Sequence[int], teacher_length: int, budget: int
-) -> Curriculum | None:
-    """Returns the table of a strategy for a student of ``budget`` steps; None for labels only."""
-    match strategy.schedule:
-        case "labels":
-            return None
-        case "one_shot":
-            return curricula.one_shot(teacher_length)
-        case "fixed_duration":
-            assert strategy.duration is not None  # the config requires it
-            return curricula.fixed_duration(teacher_steps, strategy.duration)
-        case "equal_split":
-            return curricula.equal_split(teacher_steps, budget)
-        case "teacher_split":
-            assert strategy.kappa is not None  # the config requires it
-            return curricula.teacher_split(teacher_steps, teacher_length, strategy.kappa, budget)
-        case "till_saturate" | "till_robust":
-            return Curriculum((0,), (teacher_steps[0],))  # its first row; the others follow from the evaluations
-
-
 def _identity(
-    config: Config, strategy: StrategyConfig, description: RunDescription, trajectory: CheckpointStore
+    experiment: Experiment, shared: SharedRun, description: RunDescription, trajectory: CheckpointStore
 ) -> str:
     """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
-    fields = config.as_dict()
-    settings = {key: fields[key] for key in ("seed", "task", "student", "evaluation")}
+    fields = determining(experiment)
+    parts = {key: fields[key] for key in ("seed", "task", "student", "evaluation")}
     training = {k: v for k, v in fields["student_training"].items() if k != "budgets"}
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
-    rules = {key: dataclasses.asdict(strategy)[key] for key in ("saturation", "crossing")}
-    run = dataclasses.asdict(description)
-    return digest_of({**settings, "training": training, "teachers": teachers, "run": run, **rules})
+    rule = {"schedule": plain(shared.course.rule), "run": plain(description)}
+    return digest_of({**parts, "training": training, "teachers": teachers, **rule})

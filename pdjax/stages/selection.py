@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pdjax.config import Config
 from pdjax.distill.phases import (
     Phases,
     RobustPeak,
@@ -17,21 +16,25 @@ from pdjax.distill.phases import (
     find_spikes,
     find_transition,
 )
-from pdjax.distill.selection import Selection, select
+from pdjax.distill.selection import Chosen
+from pdjax.experiment import Experiment
 from pdjax.io.probe_records import read_monomials, read_ngrams
 from pdjax.io.records import read_run, write_json
-from pdjax.tasks import build_task
 
 
-def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) -> dict[str, Selection]:
+def select_checkpoints(experiment: Experiment, workdir: Path, available: Sequence[int]) -> dict[str, Chosen]:
     """Finds the phases, the transition and the spikes of the teacher's training, and each strategy's checkpoints.
 
     Raises:
       UserError: the training did not show what a selection needs, or a checkpoint is not stored.
     """
-    transitions = _find_transitions(config, workdir, available)
+    transitions = _find_transitions(experiment, workdir, available)
     phases = recorded_phases(workdir, transitions[0])
-    selections = {name: select(s.selection, available, phases) for name, s in config.strategies.items()}
+    chosen = {
+        strategy.name: strategy.selection.select(available, phases)
+        for strategy in experiment.strategies
+        if strategy.loss.asks_teacher
+    }
     spikes = phases.spikes
     record = {
         "phases": None if phases.loss is None else dataclasses.asdict(phases.loss),
@@ -40,13 +43,11 @@ def select_checkpoints(config: Config, workdir: Path, available: Sequence[int]) 
         "spikes": None if spikes is None else [dataclasses.asdict(spike) for spike in spikes],
         "robust_peak": None if phases.robust_peak is None else dataclasses.asdict(phases.robust_peak),
         "strategies": {
-            name: {"teacher_steps": list(selections[name].teacher_steps), "reason": selections[name].reason}
-            for name, strategy in config.strategies.items()
-            if strategy.schedule != "labels"
+            name: {"teacher_steps": list(one.teacher_steps), "reason": one.reason} for name, one in chosen.items()
         },
     }
     write_json(workdir / "selection.json", record)
-    return selections
+    return chosen
 
 
 def recorded_phases(workdir: Path, transition: Transition | None) -> Phases:
@@ -56,13 +57,13 @@ def recorded_phases(workdir: Path, transition: Transition | None) -> Phases:
     return Phases(loss, transition, _find_spikes(workdir), _find_robust_peak(workdir))
 
 
-def _find_transitions(config: Config, workdir: Path, available: Sequence[int]) -> list[Transition | None]:
+def _find_transitions(experiment: Experiment, workdir: Path, available: Sequence[int]) -> list[Transition | None]:
     """Finds the rise of every teacher's accuracy, from checkpoint to checkpoint.
 
     Evaluations between checkpoints do not count: a checkpoint that is merely near one of them need not have risen.
     """
     curves = read_run(workdir / "teacher").evaluation
-    task = build_task(config.task)
+    task = experiment.task
     if task.predicts == "positions":  # guessing is not right equally often, and the loss has phases instead
         return [None] * curves.accuracy.shape[1]
     stored = np.isin(curves.steps, available)

@@ -4,40 +4,40 @@ import logging
 from contextlib import closing
 from pathlib import Path
 
-from pdjax.config import Config, ModelConfig, SizesConfig, digest_of
+from pdjax.experiment import Experiment, Sizes, digest_of
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, product_of_replicas
+from pdjax.io.records import RunDescription
 from pdjax.io.signals import Interrupt
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
+from pdjax.models.base import Architecture
+from pdjax.settings import determining, plain
 from pdjax.stages.programs import compiled, size_program
 from pdjax.train.loop import Job, train
-from pdjax.train.replicas import place_hyperparameters
+from pdjax.train.replicas import place_hyperparameters, product_of_replicas
 
 logger = logging.getLogger("pdjax")
 
 
-def train_sizes(config: Config, workdir: Path, interrupt: Interrupt) -> None:
-    """Trains every model of ``config.sizes`` with all its seeds and learning rates, skipping those that are done."""
-    sizes = config.sizes
+def train_sizes(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
+    """Trains every model of the sizes with all their seeds and learning rates, skipping those that are done."""
+    sizes = experiment.sizes
     if sizes is None:
         return
-    steps = sizes.steps * sum(len(models) for models in sizes.panels.values())
-    with closing(Progress("sizes", steps)) as progress:
-        for panel, models in sizes.panels.items():
-            for label, model in models.items():
-                directory = workdir / "sizes" / panel / label
-                description = _describe(config, sizes, f"{panel}/{label}", model)
-                if is_done(directory, description):
-                    progress.skip(sizes.steps)
-                else:
-                    train(_job(config, sizes, description, model), directory, config.loop, interrupt, progress)
+    models = list(sizes.models())
+    with closing(Progress("sizes", sizes.steps * len(models))) as progress:
+        for name, model in models:
+            directory, description = workdir / "sizes" / name, _describe(experiment, sizes, name, model)
+            if is_done(directory, description):
+                progress.skip(sizes.steps)
+            else:
+                train(_job(experiment, sizes, description, model), directory, experiment.loop, interrupt, progress)
 
 
-def _describe(config: Config, sizes: SizesConfig, name: str, model: ModelConfig) -> RunDescription:
-    fields = config.as_dict()
+def _describe(experiment: Experiment, sizes: Sizes, name: str, model: Architecture) -> RunDescription:
+    fields = determining(experiment)
     training = {key: value for key, value in fields["sizes"].items() if key != "panels"}
-    settings = {key: fields[key] for key in ("seed", "task", "evaluation")}
+    parts = {key: fields[key] for key in ("seed", "task", "evaluation")}
     return RunDescription(
         role="size",
         name=name,
@@ -46,24 +46,18 @@ def _describe(config: Config, sizes: SizesConfig, name: str, model: ModelConfig)
         replicas=product_of_replicas(sizes.seeds, sizes.learning_rates),
         starts=(),
         teacher_steps=(),
-        identity=digest_of({**settings, "training": training, "model": model.__dict__}),
+        identity=digest_of({**parts, "training": training, "model": plain(model)}),
     )
 
 
-def _job(config: Config, sizes: SizesConfig, description: RunDescription, model: ModelConfig) -> Job:
-    replicas, sweep = description.replicas, compiled(config, size_program(config, sizes, model))
+def _job(experiment: Experiment, sizes: Sizes, description: RunDescription, model: Architecture) -> Job:
+    sweep = compiled(experiment, size_program(experiment, sizes, model))
     return Job(
         description=description,
         sweep=sweep,
-        hyperparameters=place_hyperparameters(
-            sweep.mesh,
-            seeds=[replica.seed for replica in replicas],
-            learning_rates=[replica.learning_rate for replica in replicas],
-            temperatures=[replica.temperature for replica in replicas],
-            label_weights=[replica.label_weight for replica in replicas],
-        ),
+        hyperparameters=place_hyperparameters(sweep.mesh, description.replicas),
         open_source=lambda: Stacked(sweep, None),
-        data_seed=config.seed,
-        evaluation_seed=config.seed,
-        evaluate_every=config.evaluation.every,
+        data_seed=experiment.seed,
+        evaluation_seed=experiment.seed,
+        evaluate_every=experiment.evaluation.every,
     )

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from pdjax.config import Config
 from pdjax.distill.curriculum import padded
 from pdjax.distill.teacher import Teacher
+from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription
 from pdjax.io.store import CheckpointStore, stack, tree_bytes
 from pdjax.io.teacher_source import Stacked, Streamed, TeacherSource, are_stacked, memory_of
@@ -22,7 +22,7 @@ logger = logging.getLogger("pdjax")
 
 
 def plan_sources(
-    config: Config, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
+    experiment: Experiment, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
 ) -> Callable[[RunDescription, Sweep], TeacherSource]:
     """Returns how each of several runs gets its checkpoints, as ``placement.residency`` asks.
 
@@ -30,12 +30,12 @@ def plan_sources(
     of different strategies then share one compiled program. Streamed, adaptive curricula still stack their own,
     since every replica may be at another checkpoint.
     """
-    like = teacher_shape(config)
+    like = teacher_shape(experiment)
     taught = [d for d in descriptions if d.starts]
     used = tuple(sorted({step for d in taught for step in d.teacher_steps}))
     rows = max((len(d.teacher_steps) for d in taught), default=0)
     memory = min(memory_of(device) for device in jax.local_devices())
-    stacked = are_stacked(config.placement.residency, len(used) * tree_bytes(like), memory)
+    stacked = are_stacked(experiment.placement.residency, len(used) * tree_bytes(like), memory)
     if taught:
         logger.info(
             "students: %d checkpoints of %.1f MB, %s", len(used), tree_bytes(like) / 1e6,

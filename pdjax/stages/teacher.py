@@ -10,30 +10,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdjax.config import Config, digest_of
 from pdjax.errors import UserError
+from pdjax.experiment import Experiment, digest_of
 from pdjax.io.processes import is_first, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import Replica, RunDescription, read_json
+from pdjax.io.records import RunDescription, read_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
-from pdjax.models import build_model, num_parameters
-from pdjax.stages.programs import compiled, teacher_program, teacher_seeds
-from pdjax.tasks import build_task
+from pdjax.models.base import num_parameters
+from pdjax.settings import determining
+from pdjax.stages.programs import compiled, teacher_program
 from pdjax.train.loop import KEPT_STATES, ByReplica, Job, train
-from pdjax.train.replicas import Sweep, place_hyperparameters
+from pdjax.train.replicas import Sweep, place_hyperparameters, product_of_replicas
 from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
 
 
-def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
+def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
     """Trains the teacher and keeps its trajectory, unless that is done or a trajectory is given."""
-    directory, training = workdir / "teacher", config.teacher_training
+    directory, training = workdir / "teacher", experiment.teacher_training
     if training.trajectory is not None:
-        store = open_trajectory(config, workdir)
+        store = open_trajectory(experiment, workdir)
         logger.info("teacher: %d checkpoints of %s", len(store.steps()), training.trajectory)
         _copy_curves(Path(training.trajectory).parent, directory)
         store.close()
@@ -43,66 +43,63 @@ def train_teacher(config: Config, workdir: Path, interrupt: Interrupt) -> None:
         name="teacher",
         strategies=(),
         budget=training.steps,
-        replicas=tuple(Replica(seed, training.learning_rate) for seed in teacher_seeds(config)),
+        replicas=product_of_replicas(training.seeds, (training.learning_rate,)),
         starts=(),
         teacher_steps=(),
-        identity=teacher_identity(config),
+        identity=teacher_identity(experiment),
     )
     if is_done(directory, description):
         return
-    seeds, sweep = teacher_seeds(config), compiled(config, teacher_program(config))
-    _announce_disk(config, workdir, sweep)
-    trajectories = [open_trajectory(config, workdir, seed) for seed in seeds]
+    sweep = compiled(experiment, teacher_program(experiment))
+    _announce_disk(experiment, workdir, sweep)
+    trajectories = [open_trajectory(experiment, workdir, seed) for seed in training.seeds]
 
     def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
         for replica, trajectory in enumerate(trajectories):
             replica_params = jax.tree.map(lambda leaf, r=replica: leaf[r], params)
             trajectory.save(step, replica_params, {name: float(values[replica]) for name, values in means.items()})
 
-    count = len(seeds)
     job = Job(
         description=description,
         sweep=sweep,
-        hyperparameters=place_hyperparameters(
-            sweep.mesh, seeds, [training.learning_rate] * count, [0.0] * count, [1.0] * count
-        ),
+        hyperparameters=place_hyperparameters(sweep.mesh, description.replicas),
         open_source=lambda: Stacked(sweep, None),
         data_seed=training.seed,
-        evaluation_seed=config.seed,
-        evaluate_every=config.evaluation.every,
+        evaluation_seed=experiment.seed,
+        evaluate_every=experiment.evaluation.every,
         keep_every=training.checkpoint_every,
         keep=keep,
     )
     try:
         with closing(Progress("teacher", training.steps)) as progress:
-            train(job, directory, config.loop, interrupt, progress)
+            train(job, directory, experiment.loop, interrupt, progress)
     finally:
         for trajectory in trajectories:
             trajectory.close()
 
 
-def teacher_identity(config: Config) -> str:
+def teacher_identity(experiment: Experiment) -> str:
     """Digest of all that determines the teachers' results."""
-    fields = config.as_dict()
+    fields = determining(experiment)
     parts = {key: fields[key] for key in ("seed", "evaluation", "task", "teacher", "teacher_training")}
     return digest_of(parts)
 
 
-def trajectory_identity(config: Config, seed: int) -> dict[str, Any]:
+def trajectory_identity(experiment: Experiment, seed: int) -> dict[str, Any]:
     """What the trajectory store of one teacher says about itself."""
-    fields = config.as_dict()
+    fields = determining(experiment)
     training = {key: value for key, value in fields["teacher_training"].items() if key != "extra_seeds"}
     return {"task": fields["task"], "model": fields["teacher"], "training": training | {"seed": seed}}
 
 
-def open_trajectory(config: Config, workdir: Path, seed: int | None = None) -> CheckpointStore:
+def open_trajectory(experiment: Experiment, workdir: Path, seed: int | None = None) -> CheckpointStore:
     """Opens a teacher's trajectory: the experiment's own, or the given one of the same task and model.
 
-    ``seed`` is one of ``teacher_seeds``; None means the teacher that students learn from.
+    ``seed`` is one of ``teacher_training.seeds``; None means the teacher that students learn from.
     """
-    given, first = config.teacher_training.trajectory, config.teacher_training.seed
+    given, first = experiment.teacher_training.trajectory, experiment.teacher_training.seed
     seed = first if seed is None else seed
-    identity = trajectory_identity(config, seed)
+    identity = trajectory_identity(experiment, seed)
     if given is None:
         name = "trajectory" if seed == first else f"trajectory-seed{seed}"
         return CheckpointStore(workdir / "teacher" / name, identity)
@@ -117,22 +114,21 @@ def open_trajectory(config: Config, workdir: Path, seed: int | None = None) -> C
     return CheckpointStore(directory, identity | {"training": read_json(directory / "store.json").get("training")})
 
 
-def teacher_shape(config: Config) -> Params:
+def teacher_shape(experiment: Experiment) -> Params:
     """Returns a teacher's parameters as shapes."""
-    task = build_task(config.task)
-    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(build_model(config.teacher, task).init, jax.random.key(0), inputs)
+    inputs = jax.eval_shape(lambda: experiment.task.sample(jax.random.key(0), 1)).inputs
+    return jax.eval_shape(experiment.teacher.build(experiment.task).init, jax.random.key(0), inputs)
 
 
-def stored_steps(config: Config, workdir: Path) -> Sequence[int]:
+def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:
     """Returns the teacher steps that the trajectory will hold, or those that a given one holds.
 
     Raises:
       UserError: a given trajectory is missing, empty, or of another task or model.
     """
-    if config.teacher_training.trajectory is None:
-        return config.teacher_training.checkpoints
-    store = open_trajectory(config, workdir)
+    if experiment.teacher_training.trajectory is None:
+        return experiment.teacher_training.checkpoints
+    store = open_trajectory(experiment, workdir)
     steps = store.steps()
     store.close()
     if not steps:
@@ -158,13 +154,13 @@ def _copy_curves(source: Path, directory: Path) -> None:
     meet("the given teacher's curves are copied")
 
 
-def _announce_disk(config: Config, workdir: Path, sweep: Sweep) -> None:
+def _announce_disk(experiment: Experiment, workdir: Path, sweep: Sweep) -> None:
     """Says how much disk the trajectory and training states take, and refuses when it is not there."""
-    state = jax.eval_shape(sweep.init, jnp.zeros(len(teacher_seeds(config)), jnp.int32))
-    checkpoints = len(config.teacher_training.checkpoints)
+    state = jax.eval_shape(sweep.init, jnp.zeros(len(experiment.teacher_training.seeds), jnp.int32))
+    checkpoints = len(experiment.teacher_training.checkpoints)
     trajectory = int(SAFETY * checkpoints * tree_bytes(state.params))
     states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
-    count = len(teacher_seeds(config))
+    count = len(experiment.teacher_training.seeds)
     several = f" in {count} of them" if count > 1 else ""
     logger.info(
         "teacher: %d parameters%s; the trajectory of %d checkpoints takes %.1f MB on disk, training states %.1f MB",

@@ -11,10 +11,8 @@ import functools
 import importlib.resources
 import json
 from collections.abc import Mapping
-from typing import Protocol
 
 from pdjax.errors import UserError
-from pdjax.types import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +68,6 @@ class Grammar:
         return [most(self.root, depth) for depth in range(self.depth + 1)]
 
 
-class GrammarTask(Task, Protocol):
-    """A task on strings of a grammar.
-
-    The ``extras`` of its batches hold the strings' ``tokens``, and their ``ancestors`` and ``indices`` (see
-    ``pdjax.tasks.pcfg``).
-    """
-
-    grammar: Grammar
-
-
 def load_grammar(name: str, root: int | None = None) -> Grammar:
     """Loads one of the package's grammars, or the part of it under a symbol.
 
@@ -90,7 +78,7 @@ def load_grammar(name: str, root: int | None = None) -> Grammar:
     data = json.loads(text)
     grammars = {**data["grammars"], **data["variants"]}
     if name not in grammars:
-        raise UserError(f"task.grammar among {sorted(grammars)}", repr(name), "choose one of them")
+        raise UserError(f"grammar among {sorted(grammars)}", repr(name), "choose one of them")
     source = grammars[name]
     rules = {int(s): tuple(tuple(rule) for rule in sides) for s, sides in source["rules"].items()}
     levels = tuple(tuple(level) for level in [*source["levels"], source["terminals"]])

@@ -3,14 +3,17 @@
 Masked prediction (section 4.1) for an encoder, and prediction of the next token (appendix E) for a decoder.
 """
 
-from typing import Literal, NamedTuple
+import functools
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from pydantic import Field
 
-from pdjax.config import PcfgLanguageTaskConfig, PcfgTaskConfig
 from pdjax.errors import UserError, require
+from pdjax.settings import Count, settings
+from pdjax.tasks.base import Task
 from pdjax.tasks.derivation import sample_derivations, span_ends
 from pdjax.tasks.grammar import Grammar, load_grammar
 from pdjax.tasks.masking import mask_tokens
@@ -67,36 +70,82 @@ def length_for(grammar: Grammar, length: int | None) -> int:
     if length < longest:
         share = sum(p for terminals, p in grammar.length_distribution().items() if terminals + 1 > length)
         raise UserError(
-            f"task.length of at least {longest}, [BOS] and the longest string of {grammar.name}",
+            f"length of at least {longest}, [BOS] and the longest string of {grammar.name}",
             f"{length}, which would cut {share:.2g} of all strings",
             "raise it, leave it at None, or choose a root with shorter strings",
         )
     return length
 
 
-class PcfgTask:
-    """Batches of masked strings.
+class GrammarTask(Task):
+    """A task on strings of a grammar.
 
-    A sequence is [BOS] and the string's terminals, padded to ``length``. ``inputs`` holds ``tokens``,
-    ``valid`` (no padding) and ``selected``, all [B, L]; ``targets`` are the original tokens, ``weights`` is 1
-    at selected positions. ``extras`` holds ``tokens`` before masking, and ``ancestors`` and ``indices``
-    ([B, L, depth + 1], see ``Derivations``) with a row of zeros for [BOS].
+    A sequence is [BOS] and the string's terminals, padded to ``num_positions``. The ``extras`` of batches hold the
+    strings' ``tokens`` (before masking), and their ``ancestors`` and ``indices`` ([B, L, depth + 1], see
+    ``Derivations``) with a row of zeros for [BOS].
     """
 
-    predicts: Literal["positions", "example"] = "positions"
+    predicts: ClassVar[Literal["positions", "example"]] = "positions"
 
-    def __init__(self, config: PcfgTaskConfig):
-        self.config = config
-        self.grammar = load_grammar(config.grammar, config.root)
-        self.num_classes = self.vocabulary = VOCABULARY
-        self.length = length_for(self.grammar, config.length)
+    grammar: str
+    root: int | None
+    length: int | None
+
+    @functools.cached_property
+    def rules(self) -> Grammar:
+        """The grammar, or its part under ``root``."""
+        return load_grammar(self.grammar, self.root)
+
+    @property
+    def num_classes(self) -> int:
+        """The tokens."""
+        return VOCABULARY
+
+    @property
+    def vocabulary(self) -> int:
+        """Terminals and special tokens."""
+        return VOCABULARY
+
+    @property
+    def num_positions(self) -> int:
+        """The positions of a sequence: those asked for, or [BOS] and the longest string."""
+        return self._positions
+
+    @functools.cached_property
+    def _positions(self) -> int:
+        return length_for(self.rules, self.length)
+
+    def __post_init__(self):
+        self.num_positions  # noqa: B018 (an unknown grammar or a length that cuts strings is refused at once)
+
+
+@settings
+class PcfgTask(GrammarTask):
+    """Masked prediction on strings of a probabilistic context-free grammar (definition 4.1).
+
+    ``inputs`` of batches hold ``tokens``, ``valid`` (no padding) and ``selected``, all [B, L]; ``targets`` are the
+    original tokens, ``weights`` is 1 at selected positions.
+    """
+
+    counted: ClassVar[str] = "selected positions"
+
+    grammar: str = "cfg3b"
+    """its name"""
+    root: int | None = None
+    """a symbol of the grammar; None is the grammar's own root"""
+    length: Count | None = None
+    """positions, [BOS] included; None is the longest string that can occur"""
+    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """the probability that a position is selected"""
+    select_bos: bool = False
+    """the released code may select [BOS]; the paper's definition has no such token"""
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws strings and masks them."""
         tree_key, mask_key = jax.random.split(key)
-        strings = sample_strings(self.grammar, self.length, tree_key, batch_size)
-        selectable = strings.valid if self.config.select_bos else strings.terminal
-        masked = mask_tokens(mask_key, strings.tokens, selectable, self.config.mask_rate, MASK, NUM_TERMINALS)
+        strings = sample_strings(self.rules, self.num_positions, tree_key, batch_size)
+        selectable = strings.valid if self.select_bos else strings.terminal
+        masked = mask_tokens(mask_key, strings.tokens, selectable, self.mask_rate, MASK, NUM_TERMINALS)
         return Batch(
             inputs={"tokens": masked.tokens, "valid": strings.valid, "selected": masked.selected},
             targets=strings.tokens,
@@ -105,35 +154,41 @@ class PcfgTask:
         )
 
 
-class PcfgLanguageTask:
-    """Batches of strings whose next tokens are predicted (appendix E).
+@settings
+class PcfgLanguageTask(GrammarTask):
+    """Prediction of the next token on strings of a probabilistic context-free grammar (appendix E).
 
-    A sequence is [BOS] and the string's terminals, padded to ``length``. ``inputs`` holds ``tokens`` and ``valid``
-    (no padding), both [B, L]; ``targets`` are the tokens one position later, [PAD] behind the last one. ``weights``
-    is 1 where that token counts: a terminal of C^(level), the rightmost ones under the symbols ``level - 1`` above
-    the terminals, hence all of them at level 1. Nothing follows the string's end: there is no end token. ``extras``
-    are those of ``PcfgTask``.
+    ``inputs`` of batches hold ``tokens`` and ``valid`` (no padding), both [B, L]; ``targets`` are the tokens one
+    position later, [PAD] behind the last one. ``weights`` is 1 where that token counts. Nothing follows the string's
+    end: there is no end token.
     """
 
-    predicts: Literal["positions", "example"] = "positions"
+    counted: ClassVar[str] = "counted tokens"
 
-    def __init__(self, config: PcfgLanguageTaskConfig):
-        self.config = config
-        self.grammar = load_grammar(config.grammar, config.root)
-        self.num_classes = self.vocabulary = VOCABULARY
-        self.length = length_for(self.grammar, config.length)
+    grammar: str = "cfg3b"
+    """its name"""
+    root: int | None = None
+    """a symbol of the grammar; None is the grammar's own root"""
+    length: Count | None = None
+    """positions, [BOS] included; None is the longest string that can occur"""
+    level: Count = 1
+    """l of C^(l), the tokens that count, from the bottom: 1 takes every token, 2 those that end a symbol just above the
+    terminals, 3 those that end a symbol above these, and so on"""
+
+    def __post_init__(self):
+        super().__post_init__()
         # The root is no level to predict at: its only boundary is the string's end.
         require(
-            config.level <= self.grammar.depth,
-            f"task.level from 1 to {self.grammar.depth}, the depth of {config.grammar} below {self.grammar.root}",
-            config.level,
+            self.level <= self.rules.depth,
+            f"level from 1 to {self.rules.depth}, the depth of {self.grammar} below {self.rules.root}",
+            self.level,
             "lower it, or choose a root farther from the terminals",
         )
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws strings."""
-        strings = sample_strings(self.grammar, self.length, key, batch_size)
-        depth = self.grammar.depth - (self.config.level - 1)
+        strings = sample_strings(self.rules, self.num_positions, key, batch_size)
+        depth = self.rules.depth - (self.level - 1)
         counted = span_ends(strings.indices, strings.terminal)[..., depth]
         following = ((0, 0), (0, 1))
         return Batch(

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pdjax.models.mlp import Mlp
-from pdjax.train import optimizer
+from pdjax.distill.losses import Loss, Outputs
+from pdjax.models.mlp import MlpModule
+from pdjax.train.optimizer import Sgd
 from pdjax.train.state import Hyperparameters, Program, TrainState
-from pdjax.train.step import batch_loss
+from pdjax.train.step import batch_metrics, numbers_at
 from pdjax.types import Batch, StepMetrics, ratio
 
 NARROW = 4096
@@ -32,7 +33,9 @@ def applies(program: Program) -> bool:
     rule, widths = program.optimizer, _hidden_widths(program)
     if getattr(program.model, "compute", "float32") != "float32":  # sums of rounded steps are no rounded sums
         return False
-    return rule.kind == "sgd" and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
+    if program.has_loss_params or any(loss.reads_intermediates for loss in program.losses):
+        return False
+    return isinstance(rule, Sgd) and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
 
 
 def block_steps(program: Program) -> int:
@@ -43,7 +46,7 @@ def block_steps(program: Program) -> int:
 def _hidden_widths(program: Program) -> tuple[int, ...]:
     """Returns the widths of an MLP's hidden layers, and none for another model."""
     module = getattr(program.model, "module", None)
-    return module.widths if isinstance(module, Mlp) else ()
+    return module.widths if isinstance(module, MlpModule) else ()
 
 
 class _Carry(NamedTuple):
@@ -56,6 +59,7 @@ class _Carry(NamedTuple):
 
 def train_block(
     program: Program,
+    loss: Loss,
     state: TrainState,
     batches: Batch,
     teacher_logits: Float[Array, "N 1 V"] | None,
@@ -69,19 +73,21 @@ def train_block(
     hidden, output = state.params["hidden_0"], state.params["output"]
     x_NxD = batches.inputs["vector"][:, 0]
     steps = state.step + jnp.arange(len(x_NxD))
-    rates = replica.learning_rate * jax.vmap(lambda t: optimizer.schedule(program.optimizer, t, num_steps))(steps)
+    rates = replica.learning_rate * jax.vmap(lambda t: program.optimizer.factor(t, num_steps))(steps)
     before_NxW = x_NxD @ hidden["kernel"] + hidden["bias"][None]
     overlap_NxN = jnp.tril(x_NxD @ x_NxD.T + 1, -1) * rates[None]
 
     def one_step(carry: _Carry, t: Int[Array, ""]) -> tuple[_Carry, StepMetrics]:
         batch = jax.tree.map(lambda leaf: leaf[t], batches)
         step_logits = None if teacher_logits is None else teacher_logits[t]
+        numbers = numbers_at(replica.numbers[0], state.step + t)
         z_W = before_NxW[t] - overlap_NxN[t] @ carry.deltas
         h_W = jnp.maximum(z_W, 0)
         logits_C = carry.kernel @ h_W + carry.bias
 
         def objective(logits_C: Float[Array, "V"]) -> tuple[Float[Array, ""], StepMetrics]:
-            metrics = batch_loss(logits_C[None], step_logits, batch, replica.temperature, replica.label_weight)
+            teacher = None if step_logits is None else Outputs(step_logits, {})
+            metrics = batch_metrics(loss, Outputs(logits_C[None], {}), teacher, batch, numbers)
             return ratio(metrics.loss), metrics
 
         gradient_C, metrics = jax.grad(objective, has_aux=True)(logits_C)

@@ -4,7 +4,9 @@ A chunk trains all replicas at once. Its steps run one by one, or for an MLP und
 (``pdjax.train.blocked``), which give the same results up to rounding and pass over the weights less often.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from pdjax.distill.losses import Loss, Outputs
 from pdjax.distill.teacher import Teacher
 from pdjax.keys import named_key
 from pdjax.models.precision import with_float32_products
@@ -62,6 +65,31 @@ def train_chunk(
     return state, metrics
 
 
+def _by_loss(program: Program, one: Callable[[Loss], Callable[..., Any]], hyperparameters: Hyperparameters) -> Any:
+    """Returns a function of all replicas that runs each of them with its loss.
+
+    Args:
+      program: of the run.
+      one: returns, for a loss, the function of one replica: of its hyperparameters and of what else there is.
+      hyperparameters: of all replicas.
+    """
+    if len(program.losses) == 1:
+        return functools.partial(over_replicas(one(program.losses[0])), hyperparameters)
+
+    def together(*arguments: Any) -> Any:
+        parts, first = [], 0
+        for loss, size, numbers in zip(program.losses, program.group_sizes, hyperparameters.numbers, strict=True):
+            seeds, rates, *others = jax.tree.map(
+                lambda leaf, a=first, b=first + size: leaf[a:b],
+                (hyperparameters.seed, hyperparameters.learning_rate, *arguments),
+            )
+            parts.append(over_replicas(one(loss))(Hyperparameters(seeds, rates, (numbers,)), *others))
+            first += size
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+    return together
+
+
 def _advance(
     program: Program,
     state: TrainState,
@@ -74,20 +102,24 @@ def _advance(
     shared = _sample(program, data_seed, state.step) if program.shared_batches else None
     fixed = teacher if teacher is not None and not teacher.adaptive else None
     checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
-    shared_logits = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
+    shared_outputs = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
 
-    def one(
-        params: Params, opt_state: optax.OptState, replica: Hyperparameters, starts: Int[Array, "S"] | None
-    ) -> tuple[TrainState, StepMetrics]:
-        batch = _sample(program, replica.seed, state.step) if shared is None else shared
-        logits = shared_logits
-        if logits is None and teacher is not None:
-            mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
-            logits = _teach(program, mine, batch)
-        return train_step(program, TrainState(state.step, params, opt_state), batch, logits, replica, num_steps)
+    def one(loss: Loss) -> Callable[..., tuple[TrainState, StepMetrics]]:
+        def advance(
+            replica: Hyperparameters, params: Params, opt_state: optax.OptState, starts: Int[Array, "S"] | None
+        ) -> tuple[TrainState, StepMetrics]:
+            batch = _sample(program, replica.seed, state.step) if shared is None else shared
+            outputs = shared_outputs
+            if outputs is None and teacher is not None:
+                mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
+                outputs = _teach(program, mine, batch)
+            before = TrainState(state.step, params, opt_state)
+            return train_step(program, loss, before, batch, outputs, replica, num_steps)
+
+        return advance
 
     rows = teacher.starts if teacher is not None and teacher.adaptive else None
-    after, metrics = over_replicas(one)(state.params, state.opt_state, hyperparameters, rows)
+    after, metrics = _by_loss(program, one, hyperparameters)(state.params, state.opt_state, rows)
     return TrainState(state.step + 1, after.params, after.opt_state), metrics
 
 
@@ -113,20 +145,24 @@ def _advance_block(
         logits = _teach_block(program, teacher, shared, separate, state.step, size)
     replica_logits = logits if teacher is not None and (teacher.adaptive or shared is None) else None
 
-    def one(
-        params: Params,
-        opt_state: optax.OptState,
-        replica: Hyperparameters,
-        batches: Batch | None,
-        block_logits: Logits | None,
-    ) -> tuple[TrainState, StepMetrics]:
-        mine = shared if batches is None else batches
-        block_logits = logits if block_logits is None else block_logits
-        assert mine is not None
-        start = TrainState(state.step, params, opt_state)
-        return blocked.train_block(program, start, mine, block_logits, replica, num_steps)
+    def one(loss: Loss) -> Callable[..., tuple[TrainState, StepMetrics]]:
+        def advance(
+            replica: Hyperparameters,
+            params: Params,
+            opt_state: optax.OptState,
+            batches: Batch | None,
+            block_logits: Logits | None,
+        ) -> tuple[TrainState, StepMetrics]:
+            mine = shared if batches is None else batches
+            block_logits = logits if block_logits is None else block_logits
+            assert mine is not None
+            start = TrainState(state.step, params, opt_state)
+            return blocked.train_block(program, loss, start, mine, block_logits, replica, num_steps)
 
-    after, metrics = over_replicas(one)(state.params, state.opt_state, hyperparameters, separate, replica_logits)
+        return advance
+
+    of_all = _by_loss(program, one, hyperparameters)
+    after, metrics = of_all(state.params, state.opt_state, separate, replica_logits)
     return TrainState(state.step + size, after.params, after.opt_state), jax.tree.map(jnp.transpose, metrics)
 
 
@@ -166,7 +202,7 @@ def _teach_block(
 def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: int) -> Logits:
     """Returns a teacher's logits for batches that have further leading axes, in one call."""
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[leading + 1 :]), batches.inputs)
-    logits = _teach(program, checkpoint, batches._replace(inputs=flat))
+    logits = _teach(program, checkpoint, batches._replace(inputs=flat)).logits
     return logits.reshape(*batches.targets.shape, logits.shape[-1])
 
 
@@ -174,7 +210,8 @@ def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Bat
     return program.sample(named_key(seed, program.data_name, step), program.batch_size)
 
 
-def _teach(program: Program, checkpoint: Params, batch: Batch) -> Logits:
+def _teach(program: Program, checkpoint: Params, batch: Batch) -> Outputs:
     assert program.teacher_model is not None  # checkpoints come with their model
     with jax.named_scope(TEACHER):
-        return program.teacher_model.apply(checkpoint, batch.inputs)[0]
+        logits, intermediates = program.teacher_model.apply(checkpoint, batch.inputs)
+    return Outputs(logits, intermediates if any(loss.reads_intermediates for loss in program.losses) else {})

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pdjax.config import LoopConfig
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import TrainingError
+from pdjax.experiment import Loop
 from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_measured, read_run, write_json
@@ -23,6 +23,7 @@ from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import CheckpointStore
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.writer import Writer, open_writer
+from pdjax.settings import plain
 from pdjax.train import sharding
 from pdjax.train.replicas import Sweep
 from pdjax.train.state import Hyperparameters, TrainState
@@ -67,7 +68,7 @@ class Job:
     adapt: Adapt | None = None  # None: the curriculum is fixed
 
 
-def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, progress: Progress) -> None:
+def train(job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress: Progress) -> None:
     """Runs a job in its directory to the end, continuing from the last saved state if there is one.
 
     Raises:
@@ -77,7 +78,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     """
     description, budget = job.description, job.description.budget
     store = CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES)
-    write_json(directory / "run.json", dataclasses.asdict(description))
+    write_json(directory / "run.json", plain(description))
     done = store.latest_step()
     writer = open_writer(directory, done, loop.writers, description)
     meet("records are those of the state")
@@ -87,7 +88,7 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
     try:
         state = _first_state(job, store, done)
         if done is None:
-            history.add(0, _evaluate(job, state, 0, store, writer, progress), state.params)
+            history.add(0, _evaluate(job, state, 0, store, writer, progress), job.sweep.of_model(state.params))
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
             state = _run_chunk(job, state, source.teacher(before, step), step, loop.chunk_steps, store, writer)
@@ -95,9 +96,9 @@ def train(job: Job, directory: Path, loop: LoopConfig, interrupt: Interrupt, pro
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
                 means = _evaluate(job, state, step, store, writer, progress)
-                history.add(step, means, state.params)
+                history.add(step, means, job.sweep.of_model(state.params))
                 if kept and job.keep is not None:
-                    job.keep(step, state.params, means)
+                    job.keep(step, job.sweep.of_model(state.params), means)
             stopping = agree(interrupt.signal_number or 0) or None
             if stopping is not None or step == budget or step % loop.save_every == 0:
                 _save(state, step, store, writer)

@@ -1,33 +1,79 @@
-"""The optimizer: an optax direction, and a schedule that scales it.
+"""Optimizers: an optax direction, and a schedule that scales it.
 
 The learning rate and the number of steps stay outside the optax state so that they can be arrays: replicas
 of one compiled program differ in learning rate, and runs of different lengths share the program.
 """
 
+import abc
+from typing import Literal
+
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from pdjax.config import OptimizerConfig
+from pdjax.settings import Choice, Positive, Share, settings
 
 
-def direction(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Returns the transformation from gradients to an update direction, without the learning rate."""
-    clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
-    if config.kind == "sgd":
-        return optax.chain(*clip, optax.identity())
-    return optax.chain(*clip, optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
+class Optimizer(Choice, abc.ABC):
+    """How gradients become updates, and how their size changes over a training (section D.6)."""
+
+    schedule: Literal["constant", "cosine"]
+    warmup_fraction: float
+    clip_norm: float | None
+
+    @abc.abstractmethod
+    def rule(self) -> optax.GradientTransformation:
+        """Returns the transformation from gradients, clipped already, to an update direction."""
+
+    def direction(self) -> optax.GradientTransformation:
+        """Returns the transformation from gradients to an update direction, without the learning rate."""
+        clip = [] if self.clip_norm is None else [optax.clip_by_global_norm(self.clip_norm)]
+        return optax.chain(*clip, self.rule())
+
+    def factor(self, step: Int[Array, ""], num_steps: Int[Array, ""] | int) -> Float[Array, ""]:
+        """Returns the factor on the peak learning rate at a 0-based step.
+
+        ``cosine`` rises linearly from 0 over ``warmup_fraction * num_steps`` steps, then follows
+        ``(1 + cos(pi * progress)) / 2`` down to 0 at ``num_steps``; ``constant`` keeps 1 after the warm-up.
+        """
+        warmup = jnp.round(self.warmup_fraction * num_steps)
+        rising = step / jnp.maximum(warmup, 1)
+        if self.schedule == "constant":
+            return jnp.where(step < warmup, rising, 1.0)
+        progress = (step - warmup) / jnp.maximum(num_steps - warmup, 1)
+        return jnp.where(step < warmup, rising, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
 
 
-def schedule(config: OptimizerConfig, step: Int[Array, ""], num_steps: Int[Array, ""] | int) -> Float[Array, ""]:
-    """Returns the factor on the peak learning rate at a 0-based step.
+@settings
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015), by default with 6 % warm-up and half a cosine to 0."""
 
-    ``cosine`` rises linearly from 0 over ``warmup_fraction * num_steps`` steps, then follows
-    ``(1 + cos(pi * progress)) / 2`` down to 0 at ``num_steps``; ``constant`` keeps 1 after the warm-up.
-    """
-    warmup = jnp.round(config.warmup_fraction * num_steps)
-    rising = step / jnp.maximum(warmup, 1)
-    if config.schedule == "constant":
-        return jnp.where(step < warmup, rising, 1.0)
-    progress = (step - warmup) / jnp.maximum(num_steps - warmup, 1)
-    return jnp.where(step < warmup, rising, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """cosine: linear warm-up, then half a cosine to 0"""
+    warmup_fraction: Share = 0.06
+    """of all steps"""
+    clip_norm: Positive | None = None
+    """on the norm of the whole gradient; None does not clip"""
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: Positive = 1e-8
+
+    def rule(self) -> optax.GradientTransformation:
+        """Returns optax's."""
+        return optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+
+
+@settings
+class Sgd(Optimizer):
+    """Plain gradient descent."""
+
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: linear warm-up, then half a cosine to 0"""
+    warmup_fraction: Share = 0.0
+    """of all steps"""
+    clip_norm: Positive | None = None
+    """on the norm of the whole gradient; None does not clip"""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Returns the gradient itself."""
+        return optax.identity()

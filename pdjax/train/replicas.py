@@ -1,6 +1,8 @@
 """Compiled functions for all replicas of a run at once, placed on the mesh."""
 
+import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from pdjax.config import EvaluationConfig, PlacementConfig
-from pdjax.config.placement import REPLICAS_ONLY
+from pdjax.distill.losses import Labels, Loss, Ramp
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import require
 from pdjax.train import sharding
 from pdjax.train.chunk import Chunk, train_chunk
+from pdjax.train.sharding import REPLICAS_ONLY, Placement
 from pdjax.train.state import Hyperparameters, Program, TrainState, init_state
-from pdjax.train.step import evaluate
+from pdjax.train.step import LABELS, Evaluation, evaluate
 from pdjax.types import Params, StepMetrics
 
 
@@ -35,14 +37,15 @@ class Sweep(NamedTuple):
     mesh: Mesh
     state: TrainState  # shardings of a training state
     split_teacher: bool
+    of_model: Callable[[Params], Params]  # the model's part of a state's parameters
 
 
 def build_sweep(
     program: Program,
     chunk_steps: int,
     num_replicas: int,
-    evaluation: EvaluationConfig,
-    placement: PlacementConfig = REPLICAS_ONLY,
+    evaluation: Evaluation,
+    placement: Placement = REPLICAS_ONLY,
     devices: Sequence[Any] | None = None,
 ) -> Sweep:
     """Compiles (on first use) the functions of a sweep; a teacher's values may change without recompilation.
@@ -70,12 +73,12 @@ def _compiled(
     program: Program,
     chunk_steps: int,
     num_replicas: int,
-    evaluation: EvaluationConfig,
-    placement: PlacementConfig,
+    evaluation: Evaluation,
+    placement: Placement,
     mesh: Mesh,
 ) -> Sweep:
     init, evaluate_all, state = _compiled_without_teacher(
-        program._replace(teacher_model=None), num_replicas, evaluation, placement.student == "sharded", mesh
+        _without_teacher(program), num_replicas, evaluation, placement.student == "sharded", mesh
     )
     metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
     return Sweep(
@@ -87,12 +90,20 @@ def _compiled(
         mesh=mesh,
         state=state,
         split_teacher=placement.teacher == "sharded",
+        of_model=program.of_model,
     )
+
+
+def _without_teacher(program: Program) -> Program:
+    """Returns a program whose states and evaluations are those of the same students without a teacher, if they are."""
+    if program.has_loss_params:
+        return program
+    return program._replace(teacher_model=None, losses=(Labels(),), group_sizes=())
 
 
 @functools.lru_cache(maxsize=32)
 def _compiled_without_teacher(
-    program: Program, num_replicas: int, evaluation: EvaluationConfig, split: bool, mesh: Mesh
+    program: Program, num_replicas: int, evaluation: Evaluation, split: bool, mesh: Mesh
 ) -> tuple[Callable[[Int[Array, "R"]], TrainState], Callable[[Params, ArrayLike], StepMetrics], TrainState]:
     """Returns ``init``, ``evaluate`` and ``state`` of a sweep, which students with and without a teacher share."""
     init = functools.partial(init_state, program)
@@ -103,16 +114,50 @@ def _compiled_without_teacher(
     return jax.jit(init, out_shardings=state), jax.jit(evaluator, out_shardings=sharding.by_replica(mesh)), state
 
 
-def place_hyperparameters(
-    mesh: Mesh,
-    seeds: Sequence[int],
-    learning_rates: Sequence[float],
-    temperatures: Sequence[float],
-    label_weights: Sequence[float],
-) -> Hyperparameters:
+@dataclasses.dataclass(frozen=True)
+class Replica:
+    """One member of a sweep."""
+
+    seed: int
+    learning_rate: float
+    loss: Loss = LABELS
+
+
+def product_of_replicas(
+    seeds: Sequence[int], learning_rates: Sequence[float], losses: Sequence[Loss] = (LABELS,)
+) -> tuple[Replica, ...]:
+    """Returns a replica for every combination: those of one family of losses together, of one loss, of one rate."""
+    known = list(dict.fromkeys(loss.family for loss in losses))
+    ordered = sorted(losses, key=lambda loss: known.index(loss.family))
+    return tuple(Replica(seed, rate, loss) for loss, rate, seed in itertools.product(ordered, learning_rates, seeds))
+
+
+def families(replicas: Sequence[Replica]) -> tuple[tuple[Loss, ...], tuple[int, ...]]:
+    """Returns the losses of replicas without their numbers, and how many replicas have each; these stand together."""
+    counts = [(loss, len(list(members))) for loss, members in itertools.groupby(r.loss.family for r in replicas)]
+    return tuple(loss for loss, _ in counts), tuple(count for _, count in counts)
+
+
+def place_hyperparameters(mesh: Mesh, replicas: Sequence[Replica]) -> Hyperparameters:
     """Returns what the replicas differ in as arrays on the mesh."""
-    reals = [np.array(values, np.float32) for values in (learning_rates, temperatures, label_weights)]
-    return Hyperparameters(*sharding.put([np.array(seeds, np.int32), *reals], sharding.by_replica(mesh)))
+    numbers = []
+    for _, members in itertools.groupby(replicas, key=lambda replica: replica.loss.family):
+        of_each = [replica.loss.numbers for replica in members]
+        numbers.append({name: _stacked([each[name] for each in of_each]) for name in of_each[0]})
+    seeds = np.array([replica.seed for replica in replicas], np.int32)
+    rates = np.array([replica.learning_rate for replica in replicas], np.float32)
+    where = sharding.by_replica(mesh) if len(numbers) == 1 else sharding.replicated(mesh)
+    placed = [{name: sharding.put(values, where) for name, values in group.items()} for group in numbers]
+    seeds, rates = sharding.put((seeds, rates), sharding.by_replica(mesh))
+    return Hyperparameters(seeds, rates, tuple(placed))
+
+
+def _stacked(values: Sequence[float | Ramp]) -> Float[np.ndarray, "R *ramp"]:
+    """Returns numbers as an array, all of them with the four parts of a ramp if any of them is one."""
+    if not any(isinstance(value, Ramp) for value in values):
+        return np.array(values, np.float32)
+    ramps = [value if isinstance(value, Ramp) else Ramp(value, value) for value in values]
+    return np.array([(ramp.first, ramp.last, ramp.begin, ramp.end) for ramp in ramps], np.float32)
 
 
 def place_checkpoints(sweep: Sweep, checkpoints: Params, stacked: bool) -> Params:

@@ -8,15 +8,17 @@ parallelism), where it is large enough to matter. XLA inserts the communication.
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pdjax.config import MeshConfig
-from pdjax.config.placement import REST
 from pdjax.errors import require
+from pdjax.settings import settings
+
+REST = -1
+"""The size of a mesh axis that takes what the others leave."""
 
 REPLICA, DATA, MODEL = AXES = ("replica", "data", "model")
 
@@ -40,7 +42,48 @@ SMALL = 2**12
 """Up to so many scalars a parameter is not worth gathering: every device keeps it."""
 
 
-def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
+@settings
+class MeshSizes:
+    """How many devices lie along each axis of the mesh; their product is the number of devices.
+
+    An axis of -1 takes what the others leave: ``replica`` as many as divide the replicas of a run evenly, ``data`` as
+    many as divide the batch, ``model`` all. Of several such axes the earlier takes more, unless that idles devices.
+    """
+
+    replica: int = REST
+    """members of a sweep, which never talk to each other"""
+    data: int = 1
+    """examples of a batch"""
+    model: int = 1
+    """heads and hidden units of a sharded model"""
+
+    def __post_init__(self):
+        for name in AXES:
+            size = getattr(self, name)
+            require(size >= 1 or size == REST, f"mesh.{name} of at least 1, or -1 for what is left", size, "change it")
+
+
+@settings
+class Placement:
+    """Where models and teacher checkpoints live. It changes no result beyond rounding."""
+
+    mesh: MeshSizes = MeshSizes()
+    """by default replicas are spread over all devices that divide them, and models are whole"""
+    teacher: Literal["replicated", "sharded"] = "replicated"
+    """replicated: every device of a replica's holds it whole. sharded: heads and hidden units are split over the mesh's
+    model axis, and parameters and optimizer state over its data axis, gathered when they are used"""
+    student: Literal["replicated", "sharded"] = "replicated"
+    """likewise"""
+    residency: Literal["auto", "stacked", "streamed"] = "auto"
+    """stacked: all checkpoints of a curriculum on the device. streamed: the one in use and the next, read from the
+    store in the background. auto: stacked where it fits"""
+
+
+REPLICAS_ONLY = Placement()
+"""Replicas over all devices that divide them, models whole."""
+
+
+def build_mesh(config: MeshSizes, num_replicas: int, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns the mesh of a run, over all devices or the given ones; an axis of -1 takes what the others leave.
 
     With 6 replicas on 4 devices and ``replica`` -1, 3 devices hold 2 replicas each, and one is idle. Were ``data`` -1
@@ -74,7 +117,7 @@ def build_mesh(config: MeshConfig, num_replicas: int, batch_size: int, devices: 
     return Mesh(np.array(devices[:used]).reshape(*sizes.values()), AXES)
 
 
-def _sizes(config: MeshConfig, devices: int, num_replicas: int, batch_size: int) -> tuple[int, int, int]:
+def _sizes(config: MeshSizes, devices: int, num_replicas: int, batch_size: int) -> tuple[int, int, int]:
     """Returns the sizes that use most devices, and of these the one with most along the earlier axes."""
 
     def options(size: int, limit: int, total: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What training has and changes: the fixed parts of a run, what its replicas differ in, and its state."""
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,10 +10,11 @@ import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pdjax.config import OptimizerConfig
+from pdjax.distill.losses import Labels, Loss, Outputs
 from pdjax.keys import named_key
-from pdjax.train import optimizer
-from pdjax.types import Batch, Model, Params, Task
+from pdjax.tasks.base import Task
+from pdjax.train.optimizer import Optimizer
+from pdjax.types import Batch, Inputs, Model, Params
 
 
 class TrainState(NamedTuple):
@@ -31,8 +33,8 @@ class Hyperparameters(NamedTuple):
 
     seed: Int[Array, "R"]
     learning_rate: Float[Array, "R"]
-    temperature: Float[Array, "R"]
-    label_weight: Float[Array, "R"]
+    # Of each loss of the program, its numbers by name, [R] or, where some are ramps, [R, 4]; R counts its replicas.
+    numbers: tuple[Mapping[str, Float[Array, "R *ramp"]], ...] = ({},)
 
 
 class Program(NamedTuple):
@@ -41,11 +43,24 @@ class Program(NamedTuple):
     task: Task
     model: Model  # what is trained: a student, a teacher, a model of another size
     teacher_model: Model | None  # None: labels only
-    optimizer: OptimizerConfig
+    optimizer: Optimizer
     batch_size: int
     shared_batches: bool
     data_name: str  # names the stream of batches, with a seed and the step
+    # Without their numbers. Where there are several, the replicas of each stand together, so many as ``group_sizes``
+    # says: which loss a replica has is fixed in the program, and nobody computes the others'.
+    losses: tuple[Loss, ...] = (Labels(),)
+    group_sizes: tuple[int, ...] = ()
     batch_sharding: NamedSharding | None = None  # of what batches are sampled; None leaves it to the compiler
+
+    @property
+    def has_loss_params(self) -> bool:
+        """Whether the loss has parameters too; the state's are then those of the ``model`` and of the ``loss``."""
+        return any(loss.has_params for loss in self.losses)
+
+    def of_model(self, params: Params) -> Params:
+        """Returns the model's part of the state's parameters."""
+        return params["model"] if self.has_loss_params else params
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws a fresh batch, spread over the devices that share it."""
@@ -62,5 +77,18 @@ def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
     inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), program.batch_size)).inputs
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
     params = jax.vmap(lambda seed: program.model.init(named_key(seed, "init"), blank))(seeds)
-    opt_state = jax.vmap(optimizer.direction(program.optimizer).init)(params)
+    if program.has_loss_params:
+        params = {"model": params, "loss": _loss_params(program, seeds, blank)}
+    opt_state = jax.vmap(program.optimizer.direction().init)(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
+def _loss_params(program: Program, seeds: Int[Array, "R"], inputs: Inputs) -> Params:
+    """Returns the parameters of the one loss of a program, one set for each seed."""
+    (loss,) = program.losses
+
+    def said(model: Model) -> Outputs:
+        return jax.eval_shape(lambda: Outputs(*model.apply(model.init(jax.random.key(0), inputs), inputs)))
+
+    student, teacher = said(program.model), None if program.teacher_model is None else said(program.teacher_model)
+    return jax.vmap(lambda seed: loss.init(named_key(seed, "loss"), student, teacher))(seeds)

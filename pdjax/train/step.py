@@ -4,58 +4,87 @@ Labels only, one-shot, progressive: every strategy is this step with other data.
 *teacher*: its checkpoints with a curriculum over them, or None for a student of the labels.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pdjax.distill import losses
+from pdjax.distill.losses import Labels, Loss, Numbers, Outputs
 from pdjax.keys import named_key
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.train import optimizer
+from pdjax.settings import Count, settings
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.types import Batch, Mean, Params, StepMetrics, mean_of, ratio
 
 
-def batch_loss(
-    logits: Float[Array, "*places V"],
-    teacher_logits: Float[Array, "*places V"] | None,
-    batch: Batch,
-    temperature: Float[Array, ""],
-    label_weight: Float[Array, ""],
+@settings
+class Evaluation:
+    """Held-out evaluation: the same fresh examples for every model of the experiment."""
+
+    every: Count = 100
+    """steps between evaluations; the last step is always evaluated"""
+    num_batches: Count = 8
+    batch_size: Count = 64
+
+
+LABELS = Labels()
+
+
+def batch_metrics(
+    loss: Loss, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Numbers, loss_params: Params = None
 ) -> StepMetrics:
-    """Returns the loss over the places that count (equations 1 to 4), and the top-1 accuracy there."""
-    if teacher_logits is None:
-        values = losses.cross_entropy(logits, batch.targets)
-    else:
-        values = losses.mixed(logits, teacher_logits, batch.targets, temperature, label_weight)
-    correct = (jnp.argmax(logits, axis=-1) == batch.targets).astype(jnp.float32)
+    """Returns the loss over the places that count, and the top-1 accuracy there."""
+    values = loss.values(student, teacher, batch, numbers, loss_params)
+    correct = (jnp.argmax(student.logits, axis=-1) == batch.targets).astype(jnp.float32)
     return StepMetrics(mean_of(values, batch.weights), mean_of(correct, batch.weights))
+
+
+def numbers_at(numbers: Mapping[str, Float[Array, "*ramp"]], step: Int[Array, ""]) -> Numbers:
+    """Returns the numbers of a replica's loss at a student step: those that are ramps have four parts."""
+
+    def at(first: Array, last: Array, begin: Array, end: Array) -> Float[Array, ""]:
+        return first + (last - first) * jnp.clip((step - begin) / (end - begin), 0, 1)
+
+    return {name: at(*value) if value.ndim else value for name, value in numbers.items()}
 
 
 def train_step(
     program: Program,
+    loss: Loss,
     state: TrainState,
     batch: Batch,
-    teacher_logits: Float[Array, "*places V"] | None,
+    teacher: Outputs | None,
     replica: Hyperparameters,
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """One step of one replica: gradient of the mean loss, optimizer update.
 
-    ``num_steps`` is the length of the whole run, for the learning-rate schedule. The metrics are those of
-    the parameters before the update.
+    Args:
+      program: of the run.
+      loss: of this replica; ``replica.numbers`` are its alone.
+      state: before the step.
+      batch: of this step.
+      teacher: what the teacher of the moment says to it.
+      replica: its hyperparameters.
+      num_steps: the length of the whole run, for the learning-rate schedule.
+
+    Returns:
+      The state after the step, and metrics of the parameters before it.
     """
     dropout_key = named_key(replica.seed, "dropout", state.step)
+    numbers = numbers_at(replica.numbers[0], state.step)
 
     def objective(params: Params) -> tuple[Float[Array, ""], StepMetrics]:
-        logits, _ = program.model.apply(params, batch.inputs, dropout_key)
-        metrics = batch_loss(logits, teacher_logits, batch, replica.temperature, replica.label_weight)
+        student = Outputs(*program.model.apply(program.of_model(params), batch.inputs, dropout_key))
+        loss_params = params["loss"] if program.has_loss_params else None
+        metrics = batch_metrics(loss, student, teacher, batch, numbers, loss_params)
         return ratio(metrics.loss), metrics
 
     gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
-    updates, opt_state = optimizer.direction(program.optimizer).update(gradients, state.opt_state, state.params)
-    rate = replica.learning_rate * optimizer.schedule(program.optimizer, state.step, num_steps)
+    updates, opt_state = program.optimizer.direction().update(gradients, state.opt_state, state.params)
+    rate = replica.learning_rate * program.optimizer.factor(state.step, num_steps)
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics
 
@@ -63,16 +92,16 @@ def train_step(
 @with_float32_products
 def evaluate(program: Program, num_batches: int, batch_size: int, params: Params, seed: Int[Array, ""]) -> StepMetrics:
     """Returns cross-entropy and accuracy of all replicas on held-out batches, the same for every model."""
+    models = program.of_model(params)
 
     def body(total: StepMetrics, index: Int[Array, ""]) -> tuple[StepMetrics, None]:
         batch = program.sample(named_key(seed, "evaluation", index), batch_size)
 
         def one(params: Params) -> StepMetrics:
-            zero = jnp.zeros(())
-            return batch_loss(program.model.apply(params, batch.inputs)[0], None, batch, zero, zero)
+            return batch_metrics(LABELS, Outputs(*program.model.apply(params, batch.inputs)), None, batch, {})
 
-        return jax.tree.map(jnp.add, total, over_replicas(one)(params)), None
+        return jax.tree.map(jnp.add, total, over_replicas(one)(models)), None
 
-    replicas = jax.tree.leaves(params)[0].shape[0]
+    replicas = jax.tree.leaves(models)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
     return jax.lax.scan(body, StepMetrics(zeros, zeros), jnp.arange(num_batches))[0]

@@ -2,7 +2,7 @@
 
 import itertools
 
-from pdjax.config import AblationConfig, ComparisonConfig
+from pdjax.experiment import Ablation, Comparison
 from pdjax.report.claims.acceleration import margin_over
 from pdjax.report.claims.statement import ClaimResult, Statement, decide, margin
 from pdjax.report.results import Results
@@ -26,17 +26,17 @@ def progressive_wins_in_other_variants(results: Results) -> list[ClaimResult]:
     if not results.has_strings:
         return []
     cases = []
-    for key, ablation in results.config.ablations.items():
+    for key, ablation in results.asked_ablations.items():
         for variant in variants_of(results, key):
             if not variant.is_base:
                 cases += _cases_of_variant(results, ablation, variant)
-    for comparison in results.config.comparisons.values():
+    for comparison in results.comparisons.values():
         if comparison.kind == "budgets":
             cases += _cases_by_budget(results, comparison)
     return cases
 
 
-def _cases_of_variant(results: Results, ablation: AblationConfig, variant: Variant) -> list[ClaimResult]:
+def _cases_of_variant(results: Results, ablation: Ablation, variant: Variant) -> list[ClaimResult]:
     progressive, one_shot = strategies_by_kind(results, ablation.strategies)
     cases = []
     for key, rate, budget in itertools.product(progressive, results.learning_rates, sorted(ablation.budgets)):
@@ -49,7 +49,7 @@ def _cases_of_variant(results: Results, ablation: AblationConfig, variant: Varia
     return cases
 
 
-def _cases_by_budget(results: Results, comparison: ComparisonConfig) -> list[ClaimResult]:
+def _cases_by_budget(results: Results, comparison: Comparison) -> list[ClaimResult]:
     progressive, one_shot = strategies_by_kind(results, comparison.strategies)
     cases = []
     for alike, rate, budget in results.cases(progressive):

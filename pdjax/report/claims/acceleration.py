@@ -21,15 +21,15 @@ F1 = Statement(
 
 def progressive_beats_baselines(results: Results) -> list[ClaimResult]:
     """Claim F1 (figure 1): for every progressive strategy that is drawn over training, learning rate and budget."""
-    progressive = [key for key in results.compared if results.config.strategies[key].is_progressive]
+    progressive = [key for key in results.compared if results.strategies[key].is_progressive]
     if not progressive:
-        where = "comparisons over training" if results.config.comparisons else "configuration"
+        where = "comparisons over training" if results.comparisons else "configuration"
         return [ClaimResult(F1, "all", (), "not tested", f"no progressive strategy in the {where}")]
     return [_case(results, *case) for case in results.cases(progressive)]
 
 
 def _case(results: Results, alike: list[str], rate: float, budget: int) -> ClaimResult:
-    strategies = results.config.strategies
+    strategies = results.strategies
     baselines = [k for k, s in strategies.items() if not s.is_progressive and results.asks(k, budget)]
     measurements = tuple(margin_over(results, alike[0], baseline, rate, budget) for baseline in baselines)
     verdict, note = decide(measurements, _missing_kinds(results, baselines))
@@ -46,7 +46,7 @@ def margin_over(results: Results, key: str, baseline: str, rate: float, budget: 
 
 def _missing_kinds(results: Results, baselines: list[str]) -> str:
     """Says which of the two kinds of baseline there is none of; the claim is about both."""
-    kinds = {"labels": "strategy trained from labels", "one_shot": "one-shot strategy"}
-    schedules = {results.config.strategies[key].schedule for key in baselines}
-    missing = [text for schedule, text in kinds.items() if schedule not in schedules]
+    kinds = {False: "strategy trained from labels", True: "one-shot strategy"}
+    taught = {results.strategies[key].loss.asks_teacher for key in baselines}
+    missing = [text for asks, text in kinds.items() if asks not in taught]
     return f"no {' and no '.join(missing)} in the configuration" if missing else ""

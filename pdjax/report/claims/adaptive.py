@@ -18,7 +18,7 @@ ADAPTIVE = Statement(
 
 def adapting_beats_fixed_schedules(results: Results) -> list[ClaimResult]:
     """Our claim: for every adaptive strategy, learning rate and budget, if a comparison has fixed ones beside it."""
-    adaptive = [key for key, strategy in results.config.strategies.items() if strategy.is_adaptive]
+    adaptive = [key for key, strategy in results.strategies.items() if strategy.is_adaptive]
     cases = []
     for alike, rate, budget in results.cases(adaptive):
         rivals = [rival for rival in _drawn_with(results, alike[0]) if results.asks(rival, budget)]
@@ -31,7 +31,7 @@ def adapting_beats_fixed_schedules(results: Results) -> list[ClaimResult]:
 
 def _drawn_with(results: Results, key: str) -> list[str]:
     """Returns the fixed progressive strategies of the comparisons that a strategy is drawn in."""
-    drawn = [c.strategies for c in results.config.comparisons.values() if key in c.strategies]
+    drawn = [c.strategies for c in results.comparisons.values() if key in c.strategies]
     together = {other for strategies in drawn for other in strategies}
-    strategies = results.config.strategies
+    strategies = results.strategies
     return [k for k, s in strategies.items() if k in together and s.is_progressive and not s.is_adaptive]

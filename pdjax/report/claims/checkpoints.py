@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Transition
 from pdjax.report.claims.statement import ClaimResult, Statement, decide, margin, measured
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
+from pdjax.tasks.parity import HierarchicalTask
 
 R2 = Statement(
     name="R2",
@@ -36,14 +39,14 @@ TOLERANCE = 0.02
 def one_checkpoint_of_the_transition(results: Results) -> list[ClaimResult]:
     """Claim R2 (figures 2, 8, 9 and 13): for every learning rate and budget."""
     by_point = {
-        strategy.selection.points[0]: key
-        for key, strategy in results.config.strategies.items()
-        if strategy.selection.kind == "transition" and strategy.selection.points and len(strategy.selection.points) == 1
+        strategy.selection.at[0]: key
+        for key, strategy in results.strategies.items()
+        if isinstance(strategy.selection, Transition) and len(strategy.selection.at) == 1
     }
     if not {"start", "middle", "end"} <= set(by_point):
         return []
     others = {"the start": by_point["start"], "the end": by_point["end"]}
-    others |= {results.labels[k]: k for k, s in results.config.strategies.items() if s.schedule == "one_shot"}
+    others |= {results.labels[k]: k for k, s in results.strategies.items() if s.is_one_shot}
     cases = []
     for rate in results.learning_rates:
         for budget in results.budgets:
@@ -62,7 +65,7 @@ def one_checkpoint_of_the_transition(results: Results) -> list[ClaimResult]:
 
 def two_checkpoints_of_a_hierarchy(results: Results) -> list[ClaimResult]:
     """Claim H (figures 15 and 17 to 19): for every learning rate and budget."""
-    if results.config.task.kind != "hierarchical" or results.teacher_accuracy is None:
+    if not isinstance(results.experiment.task, HierarchicalTask) or results.teacher_accuracy is None:
         return []
     cases = []
     for rate in results.learning_rates:
@@ -81,8 +84,8 @@ def _by_count(results: Results, rate: float, budget: int, intermediate: int) -> 
     """Returns the groups of fixed durations with that many intermediate checkpoints; None if one is not finished."""
     keys = [
         key
-        for key, strategy in results.config.strategies.items()
-        if strategy.schedule == "fixed_duration"
+        for key, strategy in results.strategies.items()
+        if isinstance(strategy.schedule, FixedDuration)
         and len(results.selection.get("strategies", {}).get(key, {}).get("teacher_steps", ())) == intermediate + 1
     ]
     groups = [results.finished(key, rate, budget) for key in keys]

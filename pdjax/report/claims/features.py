@@ -29,21 +29,21 @@ NAMES: dict[Measure, str] = {
 
 def progressive_students_have_better_features(results: Results) -> list[ClaimResult]:
     """Claim R5 (figure 5): for every probed progressive strategy, learning rate and budget, and every measure."""
-    strategies, probed = results.config.strategies, results.config.probes.students
+    strategies, probed = results.strategies, results.experiment.probes.students
     progressive = [key for key in probed if strategies[key].is_progressive]
     cases = []
     for alike, rate, budget in results.cases(progressive):
         rivals = [k for k in probed if not strategies[k].is_progressive and results.asks(k, budget)]
-        if rivals and results.config.probes_students_of(budget):
+        if rivals and results.experiment.probes_students_of(budget):
             cases += [_case(results, measure, alike, rivals, rate, budget) for measure in _measures(results)]
     return cases
 
 
 def _measures(results: Results) -> list[Measure]:
     """Returns what is probed."""
-    probes = results.config.probes
-    grams: list[Measure] = ["close", "robust"] if probes.ngrams is not None else []
-    return [*grams, "nonterminals"] if probes.nonterminals is not None else grams
+    probes = results.experiment.probes
+    grams: list[Measure] = ["close", "robust"] if probes["ngrams"] is not None else []
+    return [*grams, "nonterminals"] if probes["nonterminals"] is not None else grams
 
 
 def _case(

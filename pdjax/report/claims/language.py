@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from pdjax.config import AblationConfig
+from pdjax.experiment import Ablation
 from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
 from pdjax.report.results import Results
 from pdjax.report.variants import Variant, changes_nothing_else, group_in, strategies_by_kind, variants_of, varies_alone
+from pdjax.tasks.pcfg import PcfgLanguageTask
 
 R7 = Statement(
     name="R7",
@@ -58,13 +59,13 @@ class _Contest:
 
 def next_tokens_show_a_shrinking_gap(results: Results) -> list[ClaimResult]:
     """Claim R7 (figures 30 and 31): at each l by budget, and between the l of an ablation."""
-    if results.config.task.kind != "pcfg_language":
+    if not isinstance(results.experiment.task, PcfgLanguageTask):
         return []
     base = Variant("", {}, results)
     cases = []
     for contest in _contests(results, results.compared):
         cases += _cases_at_one_level(contest, base, results.budgets)
-    for key, ablation in results.config.ablations.items():
+    for key, ablation in results.asked_ablations.items():
         if varies_alone(ablation, "task", "level"):
             cases += _cases_of_ablation(results, key, ablation, base)
     return cases
@@ -75,7 +76,7 @@ def _contests(results: Results, keys: tuple[str, ...]) -> list[_Contest]:
     return [_Contest(results, key, one_shot, rate) for key in progressive for rate in results.learning_rates]
 
 
-def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, base: Variant) -> list[ClaimResult]:
+def _cases_of_ablation(results: Results, key: str, ablation: Ablation, base: Variant) -> list[ClaimResult]:
     variants = [variant for variant in variants_of(results, key) if not variant.is_base]
     budgets, contests = tuple(sorted(ablation.budgets)), _contests(results, ablation.strategies)
     cases = [case for s in variants for contest in contests for case in _cases_at_one_level(contest, s, budgets)]
@@ -91,7 +92,7 @@ def _cases_of_ablation(results: Results, key: str, ablation: AblationConfig, bas
 
 def _level(results: Results, variant: Variant) -> int:
     """Returns the l of a variant."""
-    return variant.fields.get("task", {}).get("level", getattr(results.config.task, "level", 0))
+    return variant.fields.get("task", {}).get("level", getattr(results.experiment.task, "level", 0))
 
 
 def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int, ...]) -> list[ClaimResult]:

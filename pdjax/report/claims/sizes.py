@@ -24,7 +24,7 @@ def larger_models_learn_faster(results: Results) -> list[ClaimResult]:
     """Claim R6 (figures 7, 10, 23 and 28): for every panel of sizes, of ablations with sizes in every variant."""
     cases = _cases(results, "")
     for (key, variant), experiment in results.ablations.items():
-        cases += _cases(experiment, f"{results.config.ablations[key].title}: {variant}, ")
+        cases += _cases(experiment, f"{results.asked_ablations[key].title}: {variant}, ")
     return cases
 
 

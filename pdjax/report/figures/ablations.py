@@ -33,7 +33,7 @@ _LETTERS = 84  # of the names of all variants beside each other
 def ablation_figures(results: Results) -> list[ReportFigure]:
     """Draws every ablation of which anything is finished, for every learning rate."""
     figures = []
-    for key, ablation in results.config.ablations.items():
+    for key, ablation in results.asked_ablations.items():
         for rate, suffix, title_suffix in by_rate(results):
             groups = [group for budget in ablation.budgets for group in _groups(results, key, rate, budget)]
             if groups:
@@ -48,7 +48,7 @@ def ablation_figures(results: Results) -> list[ReportFigure]:
 
 
 def _caption(results: Results, key: str, groups: Sequence[Group]) -> str:
-    ablation = results.config.ablations[key]
+    ablation = results.asked_ablations[key]
     progressive, one_shot = strategies_by_kind(results, ablation.strategies)
     several = "the better of the one-shot strategies (by its mean)" if len(one_shot) > 1 else "one-shot distillation"
     gaps = (
@@ -66,14 +66,14 @@ def _caption(results: Results, key: str, groups: Sequence[Group]) -> str:
 
 def _groups(results: Results, key: str, rate: float, budget: int) -> list[Group]:
     """Returns all finished groups of an ablation with a budget."""
-    keys, variants = results.config.ablations[key].strategies, variants_of(results, key)
+    keys, variants = results.asked_ablations[key].strategies, variants_of(results, key)
     groups = [group_in(results, variant, strategy, rate, budget) for variant in variants for strategy in keys]
     return [group for group in groups if group is not None]
 
 
 def draw_ablation(results: Results, key: str, rate: float) -> Figure:
     """Draws for each budget a panel of bars, grouped by variant, a bar for each strategy."""
-    ablation = results.config.ablations[key]
+    ablation = results.asked_ablations[key]
     budgets = [budget for budget in sorted(ablation.budgets) if _groups(results, key, rate, budget)]
     figure, panels = grid(len(budgets), columns=1, height=2.7)
     for axes, budget in zip(panels, budgets, strict=True):
@@ -89,7 +89,7 @@ def draw_ablation(results: Results, key: str, rate: float) -> Figure:
 
 
 def _draw_panel(results: Results, axes: Axes, key: str, rate: float, budget: int) -> None:
-    strategies = results.config.ablations[key].strategies
+    strategies = results.asked_ablations[key].strategies
     names, bars = [], []
     for variant in variants_of(results, key):
         groups = {strategy: group_in(results, variant, strategy, rate, budget) for strategy in strategies}
@@ -112,7 +112,7 @@ def _bar(results: Results, groups: dict[str, Group | None], strategy: str) -> Ba
 
 def size_panels(results: Results, key: str) -> list[SizePanel]:
     """Returns the evaluated panels of sizes of an ablation's variants; none where it trains no sizes."""
-    if not results.config.ablations[key].sizes:
+    if not results.asked_ablations[key].sizes:
         return []
     panels = []
     for variant in variants_of(results, key):

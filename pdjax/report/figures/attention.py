@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pdjax.config import MlpConfig
 from pdjax.report import style
 from pdjax.report.figures.drawing import (
     SMALL,
@@ -71,8 +70,7 @@ def draw_attention(results: Results) -> Figure:
 
 def total_attention(results: Results) -> int:
     """Returns the attention to all positions together: each layer's attention sums to the number of its heads."""
-    teacher = results.config.teacher
-    return 1 if isinstance(teacher, MlpConfig) else teacher.num_heads**2
+    return getattr(results.experiment.teacher, "num_heads", 1) ** 2
 
 
 def _draw_positions(results: Results, axes: Axes, teacher: int) -> list[Artist]:

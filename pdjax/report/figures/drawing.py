@@ -47,12 +47,12 @@ def drawn(name: str, title: str, caption: str, draw: Callable[..., Figure], *arg
 def looks(results: Results) -> Mapping[str, style.StrategyStyle]:
     """Returns every strategy's look, the same in all figures; those drawn together differ in colour if they can."""
     kinds = ("training", "budgets", "first_checkpoints")  # the bars of the last have colours of their own
-    comparisons = sorted(results.config.comparisons.values(), key=lambda comparison: kinds.index(comparison.kind))
+    comparisons = sorted(results.comparisons.values(), key=lambda comparison: kinds.index(comparison.kind))
     chosen: dict[str, style.StrategyStyle] = {}
     free = [style.strategy_style(index) for index in range(style.NUM_STYLES + len(results.labels))]
     together = [comparison.strategies for comparison in comparisons]
-    together += [ablation.strategies for ablation in results.config.ablations.values()]
-    for members in (*together, results.config.probes.students, tuple(results.labels)):
+    together += [ablation.strategies for ablation in results.asked_ablations.values()]
+    for members in (*together, results.experiment.probes.students, tuple(results.labels)):
         taken = {chosen[key].color for key in members if key in chosen}
         for key in members:
             if key not in chosen:
@@ -131,7 +131,7 @@ def shade_phases(results: Results, panels: Sequence[Axes], position_of: Callable
       position_of: where a step lies on the x axis, if that is not one of steps.
     """
     phases, teacher = results.selection["phases"], results.teacher
-    last = results.config.teacher_training.steps
+    last = results.experiment.teacher_training.steps
     if teacher is not None:
         last = max(teacher.description.budget, *teacher.evaluation.steps.tolist())
     edges = [position_of(step) for step in (0, phases["start"], phases["end"], last)]

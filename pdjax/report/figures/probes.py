@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pdjax.distill.selection import Transition
 from pdjax.io.probe_records import MonomialRecord
 from pdjax.report import style
 from pdjax.report.figures.drawing import (
@@ -195,11 +196,10 @@ def _draw_band(axes: Axes, record: MonomialRecord, teacher: int, chosen: np.ndar
 def _points(results: Results) -> Mapping[str, tuple[int, str]]:
     """Returns the checkpoint and the strategy of each point of the transition that a strategy learns from alone."""
     by_point: dict[str, tuple[int, str]] = {}
-    for key, strategy in results.config.strategies.items():
+    for key, strategy in results.strategies.items():
         chosen = results.selection.get("strategies", {}).get(key, {}).get("teacher_steps", ())
-        points = strategy.selection.points or ()
-        if strategy.selection.kind == "transition" and len(points) == 1 and chosen:
-            by_point.setdefault(points[0], (chosen[0], key))
+        if isinstance(strategy.selection, Transition) and len(strategy.selection.at) == 1 and chosen:
+            by_point.setdefault(strategy.selection.at[0], (chosen[0], key))
     return {point: by_point[point] for point in ("start", "middle", "end") if point in by_point}
 
 

@@ -89,12 +89,12 @@ def draw_search(results: Results, search: Search) -> Figure:
 
 def _series_text(search: Search, series: Series) -> str:
     several = len({other.loss for other in search.series}) > 1
-    return f"T = {series.duration:,}" + (f", temperature {series.loss[0]:g}" if several else "")
+    return f"T = {series.duration:,}" + (f", {series.loss.label or 'as in the paper'}" if several else "")
 
 
 def _baselines(results: Results, search: Search) -> list[Group]:
     """Returns the finished groups without an intermediate checkpoint, those that comparisons over training draw."""
-    keys = [key for key in results.compared or results.labels if not results.config.strategies[key].is_progressive]
+    keys = [key for key in results.compared or results.labels if not results.strategies[key].is_progressive]
     groups = [results.finished(key, search.learning_rate, search.budget) for key in keys]
     return [group for group in groups if group is not None]
 
@@ -111,7 +111,7 @@ def _label_checkpoints(results: Results, search: Search, axes: Axes) -> None:
         texts[index] += "".join(f"\n▲ {mark}" for mark in marks.get(first, []))
     axes.set_xticks(range(len(firsts)), texts)
     if _has_phases(results):
-        last = max(results.config.teacher_training.steps, firsts[-1] + 1)
+        last = max(results.experiment.teacher_training.steps, firsts[-1] + 1)
         known, positions = [0, *firsts, last], [-0.5, *range(len(firsts)), len(firsts) - 0.5]
         shade_phases(results, [axes], lambda step: float(np.interp(step, known, positions)))
 

@@ -49,7 +49,9 @@ def size_figures(results: Results) -> list[ReportFigure]:
 
 def size_caption(panels: Sequence[SizePanel], figure: str) -> str:
     """Returns the caption of a figure of sizes; ``figure`` is that of the paper."""
-    several = any(p.results.config.sizes is not None and len(p.results.config.sizes.learning_rates) > 1 for p in panels)
+    several = any(
+        p.results.experiment.sizes is not None and len(p.results.experiment.sizes.learning_rates) > 1 for p in panels
+    )
     rates = (
         "Each size is drawn with the learning rate (lr) of its highest mean final accuracy; ties are broken by the "
         "mean accuracy over training. "
@@ -104,10 +106,10 @@ def draw_size_panels(panels: Sequence[SizePanel]) -> Figure:
 
 def _draw_panel(axes: Axes, panel: SizePanel) -> None:
     results = panel.results
-    assert results.config.sizes is not None
+    assert results.experiment.sizes is not None
     texts = _texts(panel)
     colors = style.sequential_colors(len(results.panels[panel.panel]))
-    lowest, highest, first = 1.0, 0.0, results.config.sizes.steps
+    lowest, highest, first = 1.0, 0.0, results.experiment.sizes.steps
     for label, color in zip(results.panels[panel.panel], colors, strict=True):
         run = results.size_runs[panel.panel, label]
         if run is None or not run.evaluation.steps.size:
@@ -122,7 +124,7 @@ def _draw_panel(axes: Axes, panel: SizePanel) -> None:
         lowest, highest = min(lowest, float(np.nanmin(accuracy))), max(highest, float(np.nanmax(accuracy)))
         first = int(steps[steps > 0].min(initial=first))
     axes.set_ylim(bottom=max(lowest - 0.03, 0), top=highest + 0.03)
-    last = results.config.sizes.steps
+    last = results.experiment.sizes.steps
     set_step_axis(axes, "training steps", ticks=5, size=10)
     axes.set_xlim(-0.02 * last, 1.02 * last)
     if results.has_strings:
@@ -141,16 +143,16 @@ def _mostly_learned(mean: Float[np.ndarray, "E"]) -> int:
 def _texts(panel: SizePanel) -> dict[str, str]:
     """Returns how the legend names the evaluated sizes of a panel."""
     results = panel.results
-    assert results.config.sizes is not None
+    assert results.experiment.sizes is not None
     texts = {}
     for label in results.panels[panel.panel]:
         run = results.size_runs[panel.panel, label]
         if run is not None and run.evaluation.steps.size:
             replicas = best_replicas(run)
             rate = run.description.replicas[replicas[0]].learning_rate
-            text = f"{label}, lr {rate:g}" if len(results.config.sizes.learning_rates) > 1 else label
+            text = f"{label}, lr {rate:g}" if len(results.experiment.sizes.learning_rates) > 1 else label
             if results.has_strings and run.complete:
                 step = run.evaluation.steps[_mostly_learned(run.evaluation.accuracy[:, replicas].mean(axis=1))]
-                text += f" ({MOST:.0%} at {step_text(int(step), results.config.sizes.steps)})"
+                text += f" ({MOST:.0%} at {step_text(int(step), results.experiment.sizes.steps)})"
             texts[label] = text if run.complete else f"{text} (unfinished)"
     return texts

@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pdjax.probes.ngrams import NgramProbe
+from pdjax.probes.nonterminals import NonterminalProbe
 from pdjax.report import style
 from pdjax.report.features import Feature, Measure, teacher_feature
 from pdjax.report.figures.drawing import ReportFigure, add_legend, drawn, set_step_axis, shade_phases, step_text
 from pdjax.report.results import Results
 from pdjax.report.searches import turn_name
+from pdjax.tasks.pcfg import PcfgLanguageTask
 
 _PEAK = {"color": "#D55E00", "linestyle": "--", "linewidth": 1.3}
 _SYMBOLS: dict[Measure, str] = {"robust": "M_robust", "close": "M_close"}
@@ -20,11 +23,13 @@ _SYMBOLS: dict[Measure, str] = {"robust": "M_robust", "close": "M_close"}
 
 def string_figures(results: Results) -> list[ReportFigure]:
     """Draws what was measured on the teacher of strings that students learn from."""
-    figures, language = [], results.config.task.kind == "pcfg_language"
-    probes = results.config.probes
+    figures, language = [], isinstance(results.experiment.task, PcfgLanguageTask)
+    ngrams, nonterminals = (results.experiment.probes[name] for name in ("ngrams", "nonterminals"))
+    assert ngrams is None or isinstance(ngrams, NgramProbe)
+    assert nonterminals is None or isinstance(nonterminals, NonterminalProbe)
     if teacher_feature(results, "robust") is not None:
-        number = "" if probes.ngrams is None else _num_places(probes.ngrams.num_sentences, probes.ngrams.num_positions)
-        several = probes.ngrams is not None and len(probes.ngrams.percentiles) > 1
+        number = "" if ngrams is None else _num_places(ngrams.num_sentences, ngrams.num_positions)
+        several = ngrams is not None and len(ngrams.percentiles) > 1
         others = "; other percentiles are in the table ngrams" if several else ""
         peak = f"Dashed: the {turn_name(results)} of M_robust, averaged over n. " if turn_name(results) else ""
         figure = "figure 29 (b, c)" if language else "figures 4 (middle) and 22 (left)"
@@ -37,7 +42,7 @@ def string_figures(results: Results) -> list[ReportFigure]:
         )
         figures.append(drawn("ngrams", "Dependence of the teacher on n-grams", caption, draw_ngrams, results))
     if teacher_feature(results, "nonterminals") is not None:
-        tested = "" if probes.nonterminals is None else f" on {probes.nonterminals.num_test:,} strings"
+        tested = "" if nonterminals is None else f" on {nonterminals.num_test:,} strings"
         caption = (
             "Held-out accuracy of probes that tell the non-terminals of each level from the hidden states of one "
             f"teacher{tested}: a line for each level of the grammar, from the root's children (light) to those next to "

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from pdjax.config import ComparisonConfig
+from pdjax.experiment import Comparison
 from pdjax.report import style
 from pdjax.report.figures.drawing import (
     POINT,
@@ -27,6 +27,8 @@ from pdjax.report.figures.drawing import (
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import half_width, mean_interval
+from pdjax.tasks.parity import HierarchicalTask, ParityTask
+from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 
 
 def student_figures(results: Results) -> list[ReportFigure]:
@@ -55,17 +57,17 @@ def student_figures(results: Results) -> list[ReportFigure]:
     return figures
 
 
-def _comparisons(results: Results) -> Mapping[str, ComparisonConfig]:
+def _comparisons(results: Results) -> Mapping[str, Comparison]:
     """Returns the configured comparisons; without any, one of all strategies."""
-    figures = {"pcfg": "figure 1", "pcfg_language": "figure 30", "parity": "figure 1", "hierarchical": "figure 18"}
-    figure = figures.get(results.config.task.kind, "")
-    everything = ComparisonConfig("training", "All strategies", figure, tuple(results.config.strategies))
-    return results.config.comparisons or {"all": everything}
+    tasks = {PcfgTask: "figure 1", PcfgLanguageTask: "figure 30", ParityTask: "figure 1", HierarchicalTask: "figure 18"}
+    figure = tasks.get(type(results.experiment.task), "")  # tasks of others are none of the paper's
+    everything = Comparison("all", "All strategies", tuple(results.strategies), figure)
+    return results.comparisons or {"all": everything}
 
 
-def _budget_caption(results: Results, comparison: ComparisonConfig | None) -> str:
+def _budget_caption(results: Results, comparison: Comparison | None) -> str:
     """Returns the caption of a comparison by budget, or of the overview of what is drawn over training."""
-    figure = {"pcfg": "figure 1 (right)", "pcfg_language": "figure 30"}.get(results.config.task.kind)
+    figure = {PcfgTask: "figure 1 (right)", PcfgLanguageTask: "figure 30"}.get(type(results.experiment.task))
     figure = figure if comparison is None else comparison.figure
     left_out = " Unfinished runs are left out." if results.unfinished else ""
     return (
@@ -75,7 +77,7 @@ def _budget_caption(results: Results, comparison: ComparisonConfig | None) -> st
     )
 
 
-def _training_caption(groups: Sequence[Group], comparison: ComparisonConfig) -> str:
+def _training_caption(groups: Sequence[Group], comparison: Comparison) -> str:
     switches, adaptive = any(_switches(group) for group in groups), any(len(_switches(group)) > 1 for group in groups)
     ticks = (
         "Vertical ticks at the bottom, in the strategy's colour, mark the steps at which the student moves on to the "

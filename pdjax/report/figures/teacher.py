@@ -25,6 +25,8 @@ from pdjax.report.figures.drawing import (
     shown,
 )
 from pdjax.report.results import Results
+from pdjax.tasks.parity import HierarchicalTask, ParityTask
+from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 
 _LEGEND_WIDTH = 80  # letters
 _CROWDED = 40  # checkpoints whose triangles would touch
@@ -47,14 +49,14 @@ def _caption(results: Results) -> str:
         spans = "No phases are recorded. "
     chosen = any(strategy["teacher_steps"] for strategy in results.selection.get("strategies", {}).values())
     triangles = "Triangles mark the checkpoints that each strategy learns from. " if chosen else ""
-    others = results.config.teacher_training.extra_seeds
+    others = results.experiment.teacher_training.extra_seeds
     lines = f"Thin grey lines are the {len(others)} other teachers, of further seeds. " if others else ""
     figure = {
-        "pcfg": "figure 4 (left)",
-        "pcfg_language": "figure 29 (left)",
-        "parity": "figure 2 (left)",
-        "hierarchical": "figure 18 (left)",
-    }.get(results.config.task.kind)  # tasks of others are none of the paper's
+        PcfgTask: "figure 4 (left)",
+        PcfgLanguageTask: "figure 29 (left)",
+        ParityTask: "figure 2 (left)",
+        HierarchicalTask: "figure 18 (left)",
+    }.get(type(results.experiment.task))  # tasks of others are none of the paper's
     said = f"Held-out loss and accuracy of the teacher against its training steps. {spans}{triangles}{lines}"
     return f"{said.rstrip()}{of_the_paper(figure)}"
 

@@ -57,12 +57,12 @@ _MODEL = ("who", "strategy", "budget", "learning_rate", "seed")
 
 def _models(results: Results) -> Iterator[_Model]:
     """Yields all teachers of strings, and the finished students of the probed strategies."""
-    seeds = (results.config.teacher_training.seed, *results.config.teacher_training.extra_seeds)
+    seeds = results.experiment.teacher_training.seeds
     for replica, seed in enumerate(seeds):
         yield _Model(("teacher", None, None, None, seed), results.teacher_probes, replica)
     for (strategy, rate, budget), group in results.groups.items():
         probes = results.student_probes.get(group.run.description.name)
-        if strategy in results.config.probes.students and probes is not None:
+        if strategy in results.experiment.probes.students and probes is not None:
             for replica, seed in zip(group.replicas, group.seeds, strict=True):
                 yield _Model(("student", strategy, budget, rate, seed), probes, replica)
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+from pdjax.distill.losses import Labels, Loss, Ramp
 from pdjax.report.claims import ClaimResult
 from pdjax.report.curricula import curricula_of
 from pdjax.report.results import Results
@@ -16,9 +17,9 @@ def students_table(results: Results) -> Table:
 
     Unfinished runs have a row that says so and no values. ``run`` is the run's directory, ``run_seconds`` its
     wall-clock time: it trains the students of all seeds, learning rates and losses with one curriculum together. Two
-    strategies with the same run, temperature and label weight have the same students.
+    strategies with the same run and the same loss have the same students.
     """
-    seeds = results.config.student_training.seeds
+    seeds = results.experiment.student_training.seeds
     columns = ("strategy", "label", "temperature", "label_weight", "learning_rate", "budget", "run", "state", "seeds")
     columns += ("accuracy_mean", "accuracy_low", "accuracy_high", "loss_mean", "run_seconds")
     columns += tuple(f"accuracy_seed_{seed}" for seed in seeds)
@@ -31,7 +32,15 @@ def students_table(results: Results) -> Table:
         run, state = (
             (None, "not started") if group is None else (group.run.description.name, states[group.run.description.name])
         )
-        head = (strategy, results.labels[strategy], *results.config.strategies[strategy].loss, rate, budget, run, state)
+        head = (
+            strategy,
+            results.labels[strategy],
+            *_numbers(results.strategies[strategy].loss),
+            rate,
+            budget,
+            run,
+            state,
+        )
         if group is None or not group.run.complete:
             rows.append((*head, *[None] * (len(columns) - len(head))))
             continue
@@ -40,6 +49,15 @@ def students_table(results: Results) -> Table:
         numbers = (accuracy.size, accuracy.mean, accuracy.low, accuracy.high, loss.mean, group.run.seconds)
         rows.append((*head, *numbers, *(by_seed.get(seed) for seed in seeds)))
     return Table("students", columns, rows)
+
+
+def _numbers(loss: Loss) -> tuple[Cell, Cell]:
+    """Returns the temperature and the label weight of a loss, as far as it has such; labels alone weigh 1."""
+    if isinstance(loss, Labels):
+        return 0.0, 1.0
+    values = [loss.numbers.get(name) for name in ("temperature", "label_weight")]
+    temperature, weight = (f"{v.first:g} to {v.last:g}" if isinstance(v, Ramp) else v for v in values)
+    return temperature, weight
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> Table:
@@ -85,7 +103,7 @@ def sizes_table(results: Results) -> Table:
     columns = ("panel", "label", "learning_rate", "state", "seeds", "accuracy_mean", "accuracy_low", "accuracy_high")
     columns += ("accuracy_over_training",)
     states = {state.name: state.text for state in results.states}
-    rates = () if results.config.sizes is None else results.config.sizes.learning_rates
+    rates = () if results.experiment.sizes is None else results.experiment.sizes.learning_rates
     rows: list[tuple[Cell, ...]] = []
     for (panel, label), rate in itertools.product(results.size_runs, rates):
         head = (panel, label, rate, states[f"{panel}/{label}"])
@@ -105,13 +123,13 @@ def ablations_table(results: Results) -> Table:
     ``relative_gap`` is that of the mean of a progressive strategy over the best mean of one-shot strategies, as a share
     of it. What is not finished has no values.
     """
-    configs = [experiment.config for experiment in (results, *results.ablations.values())]
-    seeds = sorted({seed for config in configs for seed in config.student_training.seeds})
+    all_results = (results, *results.ablations.values())
+    seeds = sorted({seed for one in all_results for seed in one.experiment.student_training.seeds})
     columns = ("ablation", "variant", "replaced", "strategy", "label", "learning_rate", "budget", "seeds")
     columns += ("accuracy_mean", "accuracy_low", "accuracy_high", "relative_gap")
     columns += tuple(f"accuracy_seed_{seed}" for seed in seeds)
     rows: list[tuple[Cell, ...]] = []
-    for key, ablation in results.config.ablations.items():
+    for key, ablation in results.asked_ablations.items():
         combinations = itertools.product(variants_of(results, key), results.learning_rates, sorted(ablation.budgets))
         for variant, rate, budget in combinations:
             groups = {strategy: group_in(results, variant, strategy, rate, budget) for strategy in ablation.strategies}

@@ -1,0 +1,271 @@
+"""Configurations: experiments in plain Python, and the ConfigDict of their fields that flags act on.
+
+A configuration file ends with ``return configure(experiment)``. The ConfigDict holds the same fields under the names of
+``--config.FIELD=VALUE``, each in a place of its own; ``experiment_of`` makes the experiment again along the typed one,
+which also gives the order. What has a name, such as a strategy, stands under it; which class a choice is stands under
+``kind``, or under the field's own name where the choice's fields stand beside it::
+
+    --config.student.num_heads=2                  --config.strategies.two_shot.duration=500
+    --config.student_training.optimizer.kind=Sgd  --config.strategies.two_shot.schedule="TeacherSplit(kappa=0.5)"
+"""
+
+import ast
+import contextlib
+import contextvars
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+from ml_collections import ConfigDict, config_dict
+
+from pdjax.errors import UserError
+from pdjax.experiment import Experiment
+from pdjax.settings import Beside, Choice, are_named, class_name, find_class, is_settings, make, named
+
+NAME = "name"
+"""The field by which settings stand in a ConfigDict, if they have one and are several."""
+
+KIND = "kind"
+"""The key of a choice's class; ``class`` is no name in an override."""
+
+_asked: contextvars.ContextVar[str | None] = contextvars.ContextVar("strategies", default=None)
+
+
+class Configuration(ConfigDict):
+    """The fields of an experiment, with the typed experiment that they were made of."""
+
+    def __init__(self, experiment: Experiment):
+        super().__init__(_tree(experiment))
+        object.__setattr__(self, "experiment", experiment)
+
+
+@contextlib.contextmanager
+def only(strategies: str | None) -> Iterator[None]:
+    """Makes ``configure`` keep some strategies, or copy them: see ``with_strategies``."""
+    token = _asked.set(strategies)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def configure(experiment: Experiment) -> ConfigDict:
+    """Returns the locked ConfigDict of an experiment: what a configuration's ``get_config`` returns."""
+    asked = _asked.get()
+    return Configuration(experiment if asked is None else with_strategies(experiment, asked)).lock()
+
+
+def with_strategies(experiment: Experiment, text: str) -> Experiment:
+    """Returns an experiment with some of its strategies: ``labels,two_shot`` keeps two, ``long=two_shot`` copies one.
+
+    Comparisons, ablations and probes keep what they have of them; those that are left with none go.
+
+    Raises:
+      UserError: a strategy is not there, or none is asked for.
+    """
+    known, chosen = named(experiment.strategies), []
+    for part in filter(None, text.split(",")):
+        name, _, source = part.partition("=")
+        if (source or name) not in known:
+            raise UserError(
+                f"strategies among {', '.join(known)}", repr(source or name), "write --strategies=labels,new=labels"
+            )
+        chosen.append(dataclasses.replace(known[source or name], name=name))
+    if not chosen:
+        raise UserError("at least one strategy in --strategies", repr(text), "name some")
+    kept = {strategy.name for strategy in chosen}
+
+    def of_kept(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        some = (
+            dataclasses.replace(p, strategies=tuple(s for s in p.strategies if s in kept))
+            for p in parts
+            if kept & {*p.strategies}
+        )
+        return tuple(some)
+
+    return dataclasses.replace(
+        experiment,
+        strategies=tuple(chosen),
+        comparisons=of_kept(experiment.comparisons),
+        ablations=of_kept(experiment.ablations),
+        probes=dataclasses.replace(
+            experiment.probes, students=tuple(s for s in experiment.probes.students if s in kept)
+        ),
+    )
+
+
+def experiment_of(config: ConfigDict) -> Experiment:
+    """Makes the experiment of a ConfigDict, as flags may have changed it.
+
+    Raises:
+      UserError: a value, or a combination of them, is wrong.
+    """
+    if not isinstance(config, Configuration):
+        raise UserError(
+            "a configuration that ends with configure(experiment)", type(config).__name__, "see configs/ for some"
+        )
+    return _again(config.experiment, config, "config")  # pyright: ignore
+
+
+class Leaf(NamedTuple):
+    """A field of a configuration that a flag can set."""
+
+    path: str
+    kind: str
+    value: Any
+    documentation: str
+
+
+def leaves(experiment: Experiment) -> Iterator[Leaf]:
+    """Yields all fields that flags can set, in the order in which they are written."""
+    yield from _leaves(experiment, "config")
+
+
+def _fields(value: Any) -> Iterator[tuple[str, Any, set[type], Any]]:
+    """Yields name, value, marks and pydantic's description of the fields of settings."""
+    for name, field in type(value).__pydantic_fields__.items():
+        yield name, getattr(value, name), {type(mark) for mark in field.metadata}, field
+
+
+def _short(value: Choice, base: Any) -> str:
+    """Returns the name of a choice's class as a flag may write it: alone, where it is of the base's own folder."""
+    full = class_name(type(value))
+    home = ".".join(base.__module__.split(".")[:2])
+    return full.removeprefix(f"{home}:")
+
+
+def _base(field: Any) -> Any:
+    """Returns the type of a field without None."""
+    arguments = [part for part in typing.get_args(field.annotation) if part is not type(None)]
+    union = typing.get_origin(field.annotation) in (typing.Union, types.UnionType)
+    kind = arguments[0] if union and arguments else field.annotation
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+
+
+def _tree(value: Any, field: Any = None) -> Any:
+    """Returns what a ConfigDict holds of a value: nested dicts, scalars, tuples of scalars, and typed None."""
+    if is_settings(value):
+        tag = {KIND: _short(value, _base(field))} if isinstance(value, Choice) and field is not None else {}
+        return tag | _parts(value)
+    if are_named(value):
+        return {getattr(part, NAME): _tree_of_named(part) for part in value}
+    if isinstance(value, Mapping):
+        return {key: _tree(part) for key, part in value.items()}
+    if value is None and field is not None:
+        base = _base(field)
+        kind = typing.get_origin(base) or base
+        return config_dict.placeholder(kind if kind in (int, float, str, bool, tuple) else dict)
+    return value
+
+
+def _tree_of_named(part: Any) -> dict[str, Any]:
+    tag = {KIND: class_name(type(part))} if isinstance(part, Choice) else {}
+    return tag | {key: value for key, value in _parts(part).items() if key != NAME}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    for name, part, marks, field in _fields(value):
+        if Beside not in marks:
+            new = {name: _tree(part, field)}
+        elif isinstance(part, tuple):
+            new = {getattr(one, NAME): _tree_of_named(one) for one in part}
+        else:
+            new = {name: _short(part, _base(field))} | _parts(part)
+        if twice := sorted(set(parts) & set(new)):
+            raise UserError(
+                f"fields of {type(value).__name__} with names of their own beside each other", str(twice), "rename them"
+            )
+        parts |= new
+    return parts
+
+
+def _again(original: Any, tree: Any, path: str) -> Any:
+    """Returns settings made along the original of what a ConfigDict holds now."""
+    fields = {}
+    for name, part, marks, field in _fields(original):
+        where = f"{path}.{name}"
+        if name == NAME and NAME not in tree:
+            fields[name] = part
+        elif Beside in marks and isinstance(part, tuple):
+            fields[name] = tuple(
+                _choice(one, tree[one.name], tree[one.name].get(KIND), f"{path}.{one.name}") for one in part
+            )
+        elif Beside in marks:
+            fields[name] = _choice(part, tree, tree[name], where, _base(field))
+        elif are_named(part):
+            fields[name] = tuple(_choice(one, tree[name][one.name], None, f"{where}.{one.name}") for one in part)
+        elif is_settings(part):
+            fields[name] = _choice(part, tree[name], tree[name].get(KIND), where, _base(field))
+        else:
+            fields[name] = _plain(tree[name])
+    return make(type(original), fields, path)
+
+
+def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = None) -> Any:
+    """Returns settings of the class that is asked for, with the fields that it shares with the original."""
+    if asked is None or asked in (class_name(type(original)), None if base is None else _short(original, base)):
+        return _again(original, tree, path)
+    try:
+        call = ast.parse(asked, mode="eval").body
+        name, given = (
+            (asked, {})
+            if not isinstance(call, ast.Call)
+            else (
+                asked[: asked.index("(")],
+                {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords},
+            )
+        )
+    except (SyntaxError, ValueError):
+        name, given = asked, {}
+    cls = find_class(name, base or type(original).__mro__[1])
+    shared = set(cls.__pydantic_fields__) & set(type(original).__pydantic_fields__) & set(tree)
+    return make(cls, {key: _plain(tree[key]) for key in shared} | given, path)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a ConfigDict as nested dicts in the order in which it was written; its own methods sort the keys."""
+    if not isinstance(value, ConfigDict):
+        return value
+    return {key: _plain(value[key]) for key in vars(value)["_fields"]}
+
+
+def _leaves(value: Any, path: str) -> Iterator[Leaf]:
+    for name, part, marks, field in _fields(value):
+        documentation = " ".join((field.description or "").split())
+        if Beside in marks and isinstance(part, tuple):
+            for one in part:
+                yield from _leaves(one, f"{path}.{one.name}")
+        elif are_named(part):
+            for one in part:
+                yield from _leaves(one, f"{path}.{name}.{getattr(one, NAME)}")
+        elif is_settings(part):
+            inner = path if Beside in marks else f"{path}.{name}"
+            if isinstance(part, Choice):
+                tag = f"{path}.{name}" if Beside in marks else f"{path}.{name}.{KIND}"
+                summary = (type(part).__doc__ or "").partition("\n")[0]
+                yield Leaf(tag, f"a {_base(field).__name__}", _short(part, _base(field)), documentation or summary)
+            yield from _leaves(part, inner)
+        elif not isinstance(part, Mapping):
+            yield Leaf(f"{path}.{name}", _kind(field.annotation), part, documentation)
+
+
+def _kind(annotation: Any) -> str:
+    """Returns a type as a reader writes it."""
+    if typing.get_origin(annotation) is Annotated:
+        return _kind(typing.get_args(annotation)[0])
+    if annotation is types.NoneType:
+        return "None"
+    arguments = typing.get_args(annotation)
+    match typing.get_origin(annotation):
+        case typing.Literal:
+            return " | ".join(map(repr, arguments))
+        case typing.Union | types.UnionType:
+            return " | ".join(map(_kind, arguments))
+        case None:
+            return getattr(annotation, "__name__", str(annotation))
+        case origin:
+            inner = ", ".join("..." if a is Ellipsis else _kind(a) for a in arguments)
+            return f"{origin.__name__}[{inner}]"

@@ -1,0 +1,98 @@
+"""What a model is: settings that build, for a task, pure functions around parameters which live outside."""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pdjax.errors import require
+from pdjax.models.precision import Compute, products_in
+from pdjax.settings import Choice
+from pdjax.tasks.base import Task
+from pdjax.types import Inputs, Model, Params
+
+
+class Architecture(Choice, abc.ABC):
+    """Settings of a model. Equal ones, for equal tasks, share compiled programs."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The inputs that a task has to have."""
+
+    compute: Compute = "float32"
+
+    @abc.abstractmethod
+    def build(self, task: Task) -> Model:
+        """Builds the model for a task's tokens, classes and positions."""
+
+    def check(self, task: Task) -> None:
+        """Raises a ``UserError`` where the model is not for a task: where it lacks what the model reads."""
+        missing = sorted(set(self.reads) - set(input_names(task)))
+        require(
+            not missing,
+            f"a model for the inputs {sorted(input_names(task))} of {type(task).__name__}",
+            f"{type(self).__name__}, which reads {missing} too",
+            "choose another model or task",
+        )
+
+
+class LinenArchitecture(Architecture):
+    """An architecture whose model is a Linen module, called with ``inputs`` and ``deterministic``."""
+
+    @abc.abstractmethod
+    def module(self, task: Task) -> nn.Module:
+        """Returns the module for a task; it may hold the settings as a field."""
+
+    def build(self, task: Task) -> "LinenModel":
+        """Returns the module as two pure functions."""
+        return LinenModel(self.module(task), self.compute)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinenModel:
+    """A Linen module seen as two pure functions.
+
+    Parameters are float32. With ``compute`` bfloat16 they and the activations are rounded to it on the way through
+    the module; sums in layer norms and attention, and the logits, stay in float32. With tf32 only the operands of
+    products are rounded.
+    """
+
+    module: nn.Module
+    compute: Compute = "float32"
+
+    def init(self, key: PRNGKeyArray, inputs: Inputs) -> Params:
+        """Draws initial parameters for inputs of these shapes."""
+        return self.module.init(key, inputs)["params"]
+
+    def apply(
+        self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
+        """Returns logits and intermediates; dropout is off without a key."""
+        params, inputs = _rounded((params, inputs), "bfloat16" if self.compute == "bfloat16" else "float32")
+        options: dict[str, Any] = {}
+        if dropout_key is not None:
+            options = {"deterministic": False, "rngs": {"dropout": dropout_key}}
+        with products_in(self.compute):
+            logits, intermediates = self.module.apply({"params": params}, inputs, **options)
+        return logits.astype(jnp.float32), intermediates
+
+
+def _rounded(tree: Any, kind: str) -> Any:
+    """Returns a tree whose floating-point arrays are of another type."""
+    return jax.tree.map(lambda leaf: leaf.astype(kind) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+@functools.cache  # it traces, which takes a second for long strings, and every model of an experiment asks
+def input_names(task: Task) -> tuple[str, ...]:
+    """Returns the names of a task's inputs."""
+    return tuple(jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs)
+
+
+def num_parameters(params: Params) -> int:
+    """Returns the number of scalars in a pytree of arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,256 @@
+"""Settings: frozen dataclasses that hold a choice, check it, and say what is wrong with it in one line.
+
+Whatever one can choose is one class with its fields, their documentation and defaults, and what it does. A field that
+is *open*, such as a task, takes an instance of any subclass of its type, a stranger's too. As plain data such an
+instance is a mapping with ``class``, the name that it is found by::
+
+    {"class": "pdjax.tasks:ParityTask", "dimension": 50, "degree": 5}
+
+Classes of this package are named by their folder, whatever file of it they are in: moving one changes no identity.
+"""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+import pydantic
+import pydantic.dataclasses
+from pydantic import Field
+from pydantic_core import core_schema
+
+from pdjax.errors import UserError
+
+T = TypeVar("T")
+
+PACKAGE = "pdjax"
+
+CONFIG = pydantic.ConfigDict(
+    strict=True, extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
+)
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # they live on devices as 32-bit integers
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class Beside:
+    """Marks a field whose own fields stand beside it in overrides: ``strategies.x.duration`` of x's schedule."""
+
+
+class Aside:
+    """Marks a field that determines no result: where arrays live, what is drawn, what is said of it."""
+
+
+SOURCE = "__pdjax_source__"
+"""The attribute of a user's module with the SHA-256 of its files."""
+
+CLASS = "class"
+"""The key of a mapping that names the class whose fields it holds."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass whose fields are checked when it is made: names, types, limits."""
+    if "__get_pydantic_core_schema__" not in vars(cls):
+        cls.__get_pydantic_core_schema__ = classmethod(_schema)  # pyright: ignore
+    return pydantic.dataclasses.dataclass(cls, frozen=True, config=CONFIG)  # pyright: ignore
+
+
+def _schema(cls: type, source: Any, handler: Any) -> core_schema.CoreSchema:
+    """Returns how pydantic checks a field of settings: an instance, or a mapping of what makes one."""
+
+    def made(value: Any) -> Any:
+        return make(cls, _without_class(value)) if isinstance(value, Mapping) else value
+
+    return core_schema.no_info_before_validator_function(made, handler(source))
+
+
+def _without_class(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != CLASS}
+
+
+class Choice:
+    """A base whose subclasses may be anybody's; a field of its type takes an instance of any of them."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Returns how pydantic checks a field of this type, which is open: see ``opened``."""
+        return core_schema.no_info_plain_validator_function(functools.partial(opened, cls))
+
+
+def opened(base: type[T], value: Any) -> T:
+    """Returns an instance of a subclass of ``base``: the value itself, or one made of a mapping with its class."""
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get(CLASS), str):
+        expected = f"an instance of {base.__name__}, or a mapping with {CLASS!r} and its fields"
+        raise UserError(expected, repr(value), f"name a subclass of {base.__name__}")
+    return make(find_class(value[CLASS], base), _without_class(value))
+
+
+def make(cls: type[T], fields: Mapping[str, Any], path: str = "") -> T:
+    """Makes settings of their fields as plain data, in which lists are tuples.
+
+    Raises:
+      UserError: a name, a type, a value or a combination is wrong: the first of them, with its path.
+    """
+    try:
+        return cls(**{name: _tuples(value) for name, value in fields.items()})
+    except pydantic.ValidationError as error:
+        raise complaint(error, path) from None
+
+
+def plain(value: Any) -> Any:
+    """Returns settings as nested dicts, lists and scalars, as JSON holds them: all fields of whatever class it is."""
+    if is_settings(value):
+        tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
+        return tag | {name: plain(getattr(value, name)) for name in _field_names(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def determining(value: Any) -> Any:
+    """Returns settings as plain data without what determines no result, and with the content of users' files.
+
+    Some fields determine none, nor does the order of what has a name.
+    """
+    if are_named(value):
+        return {part.name: determining(part) for part in value}
+    if not is_settings(value):
+        return [determining(part) for part in value] if isinstance(value, tuple) else plain(value)
+    tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
+    source = getattr(sys.modules[type(value).__module__], SOURCE, None)
+    if tag and source is not None:
+        tag |= {"source": source}
+    return tag | {name: determining(getattr(value, name)) for name, marks in marked(type(value)) if Aside not in marks}
+
+
+def is_settings(value: Any) -> bool:
+    """Whether a value is an instance of a settings class."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def are_named(value: Any) -> bool:
+    """Whether a value is a tuple of settings with a ``name``, at least one."""
+    return isinstance(value, tuple) and len(value) > 0 and all(is_settings(p) and hasattr(p, "name") for p in value)
+
+
+def choices(value: Any) -> Iterator[type]:
+    """Yields the classes of all choices that settings hold, with repetitions."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        for part in value:
+            yield from choices(part)
+    elif is_settings(value):
+        if isinstance(value, Choice):
+            yield type(value)
+        for name in _field_names(value):
+            yield from choices(getattr(value, name))
+
+
+def _field_names(value: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(value)]
+
+
+def marked(cls: type) -> Iterator[tuple[str, set[type]]]:
+    """Yields the names of the fields of a settings class, with the kinds of their marks."""
+    for name, field in cls.__pydantic_fields__.items():  # pyright: ignore
+        yield name, {type(mark) for mark in field.metadata}
+
+
+def named(parts: Sequence[T]) -> dict[str, T]:
+    """Returns settings by their ``name``."""
+    return {part.name: part for part in parts}  # pyright: ignore
+
+
+def class_name(cls: type) -> str:
+    """Returns the name that a class is found by: ``package.folder:Class`` for this package's, else ``module:Class``."""
+    module = cls.__module__
+    if module.startswith(f"{PACKAGE}."):
+        module = ".".join(module.split(".")[:2])
+    return f"{module}:{cls.__qualname__}"
+
+
+def find_class(name: str, base: type[T]) -> type[T]:
+    """Returns the subclass of ``base`` of a name; of one without a module, among those of the base's own folder.
+
+    Raises:
+      UserError: there is no such class, or it is no subclass.
+    """
+    module, _, attribute = name.rpartition(":")
+    alone = not module  # as a flag may write it: ``fixed_duration`` too
+    module = module or ".".join(base.__module__.split(".")[:2])
+    for source in _modules(module, name):
+        for known, cls in vars(source).items():
+            right = known == attribute or (alone and _folded(known) == _folded(attribute))
+            if right and isinstance(cls, type) and issubclass(cls, base) and dataclasses.is_dataclass(cls):
+                return cls
+    known = sorted({class_name(cls) for cls in subclasses(base)})
+    raise UserError(f"a subclass of {base.__name__}", repr(name), f"choose one of {', '.join(known)}, or your own")
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def subclasses(base: type[T]) -> Iterator[type[T]]:
+    """Yields the settings among the subclasses of a base that have been imported."""
+    for cls in base.__subclasses__():
+        if dataclasses.is_dataclass(cls):
+            yield cls
+        yield from subclasses(cls)
+
+
+def _modules(name: str, asked: str) -> Iterator[types.ModuleType]:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "a class in a module that can be imported", f"{asked!r} ({error})", "correct its name"
+        ) from None
+    yield module
+    for inner in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        yield importlib.import_module(f"{name}.{inner.name}")
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(part) for key, part in value.items()}
+    return tuple(_tuples(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+def complaint(error: pydantic.ValidationError, path: str) -> UserError:
+    """Returns the first of pydantic's complaints in our words, with the path of the field."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in (path, *first["loc"]) if part != "")
+    context, value = first.get("ctx", {}), first["input"]
+    inner = context.get("error")
+    if isinstance(inner, UserError):
+        return inner.within(where) if where else inner
+    limits = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    bounds = [f"{words} {context[name]}" for name, words in limits.items() if name in context]
+    match first["type"]:
+        case "unexpected_keyword_argument":
+            return UserError(f"no field {where}", repr(value), "remove or rename it")
+        case "missing" | "missing_argument":
+            return UserError(f"{where}", "nothing", "add it")
+        case "literal_error":
+            return UserError(f"{where} among {context['expected']}", repr(value), "choose one")
+        case "too_short":
+            return UserError(f"at least {context['min_length']} in {where}", repr(value), "add one")
+        case "finite_number":
+            return UserError(f"{where} to be finite", repr(value), "change it")
+        case kind if kind.endswith("_type"):
+            expected = kind.removesuffix("_type")
+            return UserError(f"{where} of type {expected}", f"{value!r} ({type(value).__name__})", "change it")
+    expected = " and ".join(bounds) or first["msg"]
+    return UserError(f"{where} of {expected}" if bounds else f"{where}: {expected}", repr(value), "change it")

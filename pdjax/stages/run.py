@@ -1,0 +1,72 @@
+"""An experiment's stages in order."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pdjax.experiment import Experiment
+from pdjax.io.processes import is_first, meet
+from pdjax.io.signals import Interrupt
+from pdjax.io.workdir import open_workdir
+from pdjax.report import write_report
+from pdjax.stages.probes import probe_students, probe_teachers
+from pdjax.stages.runs import foresee_runs
+from pdjax.stages.sizes import train_sizes
+from pdjax.stages.students import train_students
+from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
+
+logger = logging.getLogger("pdjax")
+
+
+def run_experiment(experiment: Experiment, workdir: Path, stages: Sequence[str], interrupt: Interrupt) -> None:
+    """Runs the given stages of an experiment in its working directory.
+
+    Raises:
+      UserError: the directory holds another experiment, or a stage lacks the one before it.
+      Interrupted: a signal asked to stop; the same command continues.
+      TrainingError: a run cannot go on.
+    """
+    # What can be wrong with the input is found before anything is written.
+    for one in (experiment, *experiment.variants().values()):
+        foresee_runs(one, stored_steps(one, workdir))
+    if is_first():
+        open_workdir(experiment, workdir)
+    meet("the working directory is open")
+    if "teacher" in stages:
+        train_teacher(experiment, workdir, interrupt)
+    if "probes" in stages:
+        probe_teachers(experiment, workdir, interrupt)
+    if "students" in stages:
+        train_students(experiment, workdir, interrupt)
+    if "student_probes" in stages:
+        probe_students(experiment, workdir, interrupt)
+    if "sizes" in stages:
+        train_sizes(experiment, workdir, interrupt)
+    if "ablations" in stages:
+        run_ablations(experiment, workdir, interrupt)
+    if "report" in stages and is_first():
+        logger.info("report: %s", write_report(workdir))
+
+
+def run_ablations(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
+    """Runs every variant in a directory of its own; the same teacher is not trained again."""
+    for name, variant in experiment.variants().items():
+        logger.info("ablation %s", name)
+        directory = workdir / "ablations" / name
+        if is_first():
+            open_workdir(variant, directory)
+            if teacher_identity(variant) == teacher_identity(experiment):
+                _share_teacher(workdir, directory)
+        meet(f"ablation {name} is open")
+        train_teacher(variant, directory, interrupt)
+        probe_teachers(variant, directory, interrupt)
+        train_students(variant, directory, interrupt)
+        train_sizes(variant, directory, interrupt)
+
+
+def _share_teacher(workdir: Path, directory: Path) -> None:
+    """Makes the experiment's teacher a variant's, by a link that survives when both are moved together."""
+    link = directory / "teacher"
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(workdir / "teacher", directory), target_is_directory=True)
