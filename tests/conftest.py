@@ -43,10 +43,11 @@ import pytest
 from absl import flags
 
 from pdjax import main
+from pdjax.configuration import experiment_of
+from pdjax.distill.losses import Distillation
 from pdjax.io.signals import Interrupt
-from pdjax.models import LinenModel
-from pdjax.tasks import build_task
-from pdjax.tasks.parity import ParityTask
+from pdjax.models.base import LinenModel
+from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.replicas import _compiled, _compiled_without_teacher
 from pdjax.train.state import Program
@@ -69,7 +70,7 @@ def _as_one_program(method, static):
     return call
 
 
-for kind in (LinenModel, ParityTask, PcfgLanguageTask, PcfgTask):
+for kind in (LinenModel, HierarchicalTask, ParityTask, PcfgLanguageTask, PcfgTask):
     for name, static in {"init": (0,), "apply": (0,), "sample": (0, 2)}.items():
         if hasattr(kind, name):
             setattr(kind, name, _as_one_program(getattr(kind, name), static))
@@ -86,6 +87,7 @@ def _load_config_file(name: str):
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for the names of their annotations
     spec.loader.exec_module(module)
     return module
 
@@ -115,15 +117,21 @@ def load_config_file():
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    """The smoke configuration of PCFG, with strings of at most 10 tokens and models of one layer."""
-    from pdjax.config import from_config_dict
+def experiment():
+    """Returns the experiment of a file of configs/ and a variant."""
 
-    config = _load_config_file("pcfg").get_config("smoke")
-    with config.unlocked():
-        config.task.root = 10
-        config.teacher.num_layers = config.student.num_layers = 1
-    return from_config_dict(config)
+    @functools.cache
+    def load(name, variant=""):
+        return experiment_of(_load_config_file(name).get_config(variant))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny(experiment):
+    """The smoke configuration of PCFG, with strings of at most 10 tokens and models of one layer."""
+    smoke = experiment("pcfg", "smoke")
+    return dataclasses.replace(smoke, task=dataclasses.replace(smoke.task, root=10))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +160,9 @@ class Bigrams:
 @pytest.fixture(scope="session")
 def program(tiny):
     """A student and a teacher of masked strings that compile in no time, where only what is around them matters."""
-    task = build_task(tiny.task)
-    student, teacher = (Bigrams(task.vocabulary, width) for width in (8, 4096))
-    return Program(task, student, teacher, tiny.student_training.optimizer, 4, True, "data")
+    student, teacher = (Bigrams(tiny.task.vocabulary, width) for width in (8, 4096))
+    optimizer = tiny.student_training.optimizer
+    return Program(tiny.task, student, teacher, optimizer, 4, True, "data", losses=(Distillation(),))
 
 
 @pytest.fixture(scope="session")

@@ -123,13 +123,10 @@ def _experiment(directory: Path) -> Lines:
     yield from _probes(directory / "probes", None)
     if (directory / "selection.json").exists():
         yield from _selection(directory)
-    for name, ablation in config["ablations"].items():
-        # They were called settings: directories from before are read too.
-        for variant in ablation.get("variants", ablation.get("settings")):
-            inner = directory / "ablations" / name / variant
-            if (inner / "config.json").exists():
-                prefix = _word(f"ablation={name}/{variant}")
-                yield from ((f"{prefix} {key}", value) for key, value in _experiment(inner))
+    for inner in sorted((directory / "ablations").glob("*/*")):
+        if (inner / "config.json").exists():
+            prefix = _word(f"ablation={inner.parent.name}/{inner.name}")
+            yield from ((f"{prefix} {key}", value) for key, value in _experiment(inner))
 
 
 def _environment(recorded: Mapping[str, Any]) -> Lines:
@@ -149,9 +146,11 @@ def _runs(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
 
 def _names(description: Mapping[str, Any], replica: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Returns what a replica is known by: for each strategy that it belongs to, or once where there are none."""
-    role, losses = description["role"], {name: _loss(s) for name, s in config["strategies"].items()}
-    loss = {"temperature": replica["temperature"], "label_weight": replica["label_weight"]}
-    settings = " ".join(f"{name}={_number(value)}" for name, value in sorted(replica.items()))
+    role, strategies = description["role"], config["strategies"]
+    by_name = strategies.items() if isinstance(strategies, Mapping) else ((s["name"], s) for s in strategies)
+    losses, loss = {name: _loss(strategy) for name, strategy in by_name}, _loss(replica)
+    parts = {"seed": replica["seed"], "learning_rate": replica["learning_rate"], **loss}
+    settings = " ".join(f"{name}={_number(value)}" for name, value in sorted(parts.items()))
     if role == "student":
         heads = [f"student strategy={name}" for name in description["strategies"] if losses[name] == loss]
     else:
@@ -159,10 +158,15 @@ def _names(description: Mapping[str, Any], replica: Mapping[str, Any], config: M
     return [f"{head} budget={description['budget']} {settings}" for head in heads]
 
 
-def _loss(strategy: Mapping[str, Any]) -> dict[str, float]:
-    """Returns a strategy's loss as its replicas have it: without a teacher there is no temperature."""
-    weight = strategy["label_weight"]
-    return {"temperature": 0.0 if weight == 1 else strategy["temperature"], "label_weight": weight}
+def _loss(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the loss of a strategy or a replica; that of the labels has no temperature."""
+    loss = owner.get("loss", owner)  # numbers of their own, before losses were classes
+    if loss.get("class") == "pdjax.distill:Labels" or loss.get("label_weight") == 1:
+        return {"temperature": 0.0, "label_weight": 1.0}
+    numbers = {name: value for name, value in loss.items() if name not in ("class", "name")}
+    if "loss" in owner:
+        return numbers if loss["class"] == "pdjax.distill:Distillation" else {**numbers, "loss": loss["class"]}
+    return {name: loss[name] for name in ("temperature", "label_weight")}
 
 
 def _run(run: Run) -> Lines:
@@ -229,8 +233,12 @@ def _probes(directory: Path, run: Run | None) -> Lines:
                     yield from run.lines(who, key, _floats(value))
     for path in sorted(directory.glob("*.json")):
         listed = {name: value for name, value in _json(path).items() if name != "identity"}
-        for name, value in listed.items():
-            key = f"probe {path.stem} {name}"
+        by_file = listed.pop("listed", {})
+        flat = {(path.stem, name): value for name, value in listed.items()}
+        for probe, values in by_file.items():  # monomials had a file of their own
+            flat |= {("monomials" if probe == "monomials" else path.stem, name): v for name, v in values.items()}
+        for (stem, name), value in flat.items():
+            key = f"probe {stem} {name}"
             owners = [("teacher",)] if run is None else run.replicas
             yield from ((f"{owner} {key}", _compact(value)) for owner in itertools.chain(*owners))
 
@@ -274,7 +282,7 @@ def _floats(value: Any) -> str:
 
 def _number(value: float) -> float:
     """Returns an integer for a float that is one: whether it was written as ``1`` or ``1.0`` means nothing."""
-    return int(value) if value == int(value) else value
+    return int(value) if isinstance(value, float) and value == int(value) else value
 
 
 def _shape(value: Any) -> str:

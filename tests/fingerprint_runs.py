@@ -42,11 +42,7 @@ def _flags(config: str, **values: Any) -> list[str]:
 
 def _given(**steps: int) -> dict[str, Any]:
     """Returns the fields by which strategies are given their first checkpoint."""
-    return {
-        f"strategies__{name}__selection__{field}": value
-        for name, step in steps.items()
-        for field, value in (("kind", "steps"), ("steps", (step,)))
-    }
+    return {f"strategies__{name}__selection__kind": f"Steps(steps=({step},))" for name, step in steps.items()}
 
 
 def _each(names: Iterable[str], field: str, value: Any) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def _parity_transformer() -> list[str]:
         evaluation__every=10,
         loop__chunk_steps=5,
         loop__save_every=40,
-        strategies__adaptive__saturation__max_steps=60,
+        strategies__adaptive__max_steps=60,
         **_given(**points),
         **_each(points, "duration", 20),
         **_each(temperatures, "duration", 5),

@@ -12,13 +12,14 @@ import orbax.checkpoint as ocp
 import pytest
 
 from pdjax import main
-from pdjax.experiment import variants_of
+from pdjax.configuration import experiment_of
+from pdjax.io.command_line import parse_flags
 from pdjax.stages.runs import foresee_runs
 from pdjax.stages.teacher import stored_steps
 
 # Three strategies with the same curriculum: one run of six students holds all of them.
 ALIKE = {"one_shot": 0.0, "progressive": 0.5, "two_shot": 1.0}
-SAME = ("schedule=fixed_duration", "selection.kind=steps", "selection.steps=(80,)", "duration=40")
+SAME = ("schedule=FixedDuration(duration=40)", "selection.kind=Steps(steps=(80,))")
 FLAGS = (
     "--config=tests/minimal.py",
     "--config.student_training.seeds=(0, 1)",
@@ -139,7 +140,10 @@ def test_curricula_of_adaptive_runs_and_variants_of_ablations_are_read(fingerpri
     shutil.copytree(finished / "students" / "labels-160", inner / "students" / "labels-160")
     shutil.copy(finished / "config.json", inner)
     (inner / "teacher").symlink_to("../../../teacher")
-    rewrite(copy / "config.json", lambda value: value | {"ablations": {"student": {"variants": {"2 heads": {}}}}})
+    rewrite(
+        copy / "config.json",
+        lambda value: value | {"ablations": [{"name": "student", "variants": [{"name": "2 heads"}]}]},
+    )
     before, after = fingerprint.read(finished), fingerprint.read(copy)
     adapted = "student strategy=two_shot budget=160 label_weight=0 learning_rate=0.02 seed=1 temperature=1"
     assert after[f"{adapted} curriculum starts"] == "[0,12]"
@@ -209,9 +213,10 @@ def test_a_directory_of_outputs_has_the_lines_of_all(fingerprint, sides, tmp_pat
 def test_all_runs_of_a_comparison_are_sound_configurations(runs, call, monkeypatch, tmp_path):
     sound = []
 
-    def check(config, _):
-        for experiment in (config, *variants_of(config).values()):
-            foresee_runs(experiment, stored_steps(experiment, tmp_path))
+    def check(argv, _):
+        config = experiment_of(parse_flags(argv))
+        for one in (config, *config.variants().values()):
+            foresee_runs(one, stored_steps(one, tmp_path))
         sound.append(config)
 
     monkeypatch.setattr(main, "_run", check)

@@ -105,6 +105,7 @@ def test_given_trajectory_replaces_the_teacher_stage(call, undisturbed, tmp_path
 
 
 BAD_INPUT = {
+    "unknown flag": (["--workdirr=runs/first"], ["--workdirr", "--workdir"]),
     "unknown key": (["--config.student.nun_heads=4"], ["nun_heads"]),
     "wrong type": (["--config.student.num_heads=many"], ["num_heads"]),
     "heads do not divide the width": (
@@ -115,6 +116,11 @@ BAD_INPUT = {
         ["--config.strategies.two_shot.selection.steps=(16, 8)"],
         ["increasing", "(16, 8)", "sort"],
     ),
+    "no such class": (
+        ["--config.student_training.optimizer.kind=Adagrad"],
+        ["config.student_training.optimizer", "'Adagrad'", "pdjax.train:Adam"],
+    ),
+    "no such strategy": (["--strategies=labels,progresive"], ["'progresive'", "progressive"]),
     "checkpoint that will not be stored": (
         ["--config.strategies.two_shot.selection.steps=(6,)"],
         ["no checkpoint for [6]", "checkpoint_every"],
@@ -123,7 +129,7 @@ BAD_INPUT = {
         ["--config.teacher_training.trajectory=runs/nowhere"],
         ["no store.json in runs/nowhere", "teacher/trajectory"],
     ),
-    "seed of more than 31 bits": (["--config.seed=99999999999"], ["99999999999", "2**31"]),
+    "seed of more than 31 bits": (["--config.seed=99999999999"], ["config.seed", "99999999999", str(2**31)]),
     "no such variant": (["--config=configs/pcfg.py:huge"], ["huge", "smoke"]),
     "no such file": (["--config=configs/nothing.py"], ["configs/nothing.py"]),
     "no such grammar": (["--config.task.grammar=cfg9"], ["cfg9", "cfg3b"]),
@@ -139,7 +145,7 @@ def test_bad_input_is_one_clear_message(call, tmp_path, name):
 
 
 def test_bad_input_of_a_process_is_the_same_message_before_anything_slow_is_imported(root, tmp_path):
-    arguments, words = BAD_INPUT["unknown key"]
+    arguments, words = BAD_INPUT["unknown flag"]
     script = "import sys; from pdjax import main; code = main.main(sys.argv); print(*sys.modules); sys.exit(code)"
     command = [sys.executable, "-c", script, *STRINGS, f"--workdir={tmp_path / 'run'}", *arguments]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
@@ -163,9 +169,9 @@ def test_a_jaxlib_that_sums_wrongly_is_refused(call, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("asking", ["--help", "-h", "--helpfull"])
+@pytest.mark.parametrize("asking", ["--help", "-h"])
 def test_help_lists_flags_and_configurations_whatever_stands_beside_it(call, capsys, asking):
-    code, log = call(asking, "--workdirr=elsewhere") if asking != "--helpfull" else call(asking)
+    code, log = call(asking, "--workdirr=elsewhere")
     text = capsys.readouterr().out
     assert (code, log) == (0, "")
     for words in (
@@ -180,13 +186,23 @@ def test_help_lists_flags_and_configurations_whatever_stands_beside_it(call, cap
     assert "--topology" not in text  # a flag of the plan
 
 
-def test_full_help_lists_every_field_of_the_configuration_with_its_overrides(call, capsys):
-    code, _ = call(*STRINGS, "--config.student.num_heads=4", "--helpfull")
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert code == 0
-    for line in ("--config.student.num_heads=4", "--config.student_training.budgets=(8, 16)", "--config.sizes=None"):
+@pytest.mark.parametrize("asking", ["--print_config", "--helpfull"])
+def test_every_field_of_the_configuration_is_printed_with_its_overrides_type_and_meaning(call, capsys, asking):
+    overrides = ("--config.student.num_heads=4", "--config.strategies.two_shot.duration=3")
+    code, log = call(*STRINGS, *overrides, "--strategies=labels,two_shot", asking)
+    lines = capsys.readouterr().out.splitlines()
+    assert (code, log) == (0, "")
+    for line in (
+        "--config.student.num_heads=4  (int)",
+        "--config.student_training.budgets=(8, 16)  (tuple[int, ...]): "
+        "training lengths in steps, of every strategy without budgets of its own",
+        "--config.strategies.two_shot.duration=3  (int): T, student steps on each checkpoint",
+        "--config.strategies.two_shot.schedule='FixedDuration'  (a Schedule): when it moves on to the next checkpoint",
+    ):
         assert line in lines
-    code, log = call("--config=configs/pcfg.py:huge", "--helpfull")
+    assert all(line.startswith("--config.") for line in lines)
+    assert not any("strategies.one_shot" in line for line in lines)
+    code, log = call("--config=configs/pcfg.py:huge", asking)
     assert_one_message(code, log, BAD_INPUT["no such variant"][1])
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from pdjax.config import from_config_dict
-from pdjax.stages.runs import foresee_runs
+from pdjax.stages.runs import asked_runs, foresee_runs
 
 NAMES = ["parity_mlp", "parity_transformer", "hierarchical", "pcfg", "pcfg_gpt"]
 
@@ -21,17 +20,17 @@ def names_of_runs(workdir):
 
 def asked(config):
     """Returns the strategies that a configuration asks for, with their budgets."""
-    return {(key, budget) for key in config.strategies for budget in config.budgets if config.asks(key, budget)}
+    return {(strategy.name, budget) for budget, strategy in asked_runs(config)}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_smoke_runs_every_stage_to_the_report(load_config_file, finish, tmp_path, name):
+def test_smoke_runs_every_stage_to_the_report(experiment, finish, tmp_path, name):
     workdir = tmp_path / "run"
     code, log = finish(f"--config=configs/{name}.py:smoke", f"--workdir={workdir}", cpu_devices=1)
     assert code == 0, log
     assert "Traceback" not in log
     assert "MB on disk" in log
-    config = from_config_dict(load_config_file(name).get_config("smoke"))
+    config = experiment(name, "smoke")
     runs = names_of_runs(workdir)
     assert set().union(*runs.values()) == asked(config)
     foreseen = foresee_runs(config, config.teacher_training.checkpoints)
@@ -41,22 +40,22 @@ def test_smoke_runs_every_stage_to_the_report(load_config_file, finish, tmp_path
     for stage in ("teacher", "probes"):
         assert (workdir / stage / "result.json").exists()
     if config.sizes is not None:
-        expected = {f"{panel}/{label}" for panel, models in config.sizes.panels.items() for label in models}
+        expected = {path for path, _ in config.sizes.models()}
         assert {str(p.parent.relative_to(workdir / "sizes")) for p in workdir.glob("sizes/*/*/result.json")} == expected
     for run, members in runs.items():
-        if any(config.strategies[key].is_adaptive for key, _ in members):
+        if any(config.strategy(key).is_adaptive for key, _ in members):
             assert (workdir / "students" / run / "curriculum.json").exists()
         probed = [key for key, budget in members if config.probes_students_of(budget) and key in config.probes.students]
         assert (workdir / "students" / run / "probes" / "result.json").exists() == bool(probed)
     for seed in config.teacher_training.extra_seeds:
         assert (workdir / "teacher" / f"trajectory-seed{seed}" / "store.json").exists()
     page = (workdir / "report" / "index.html").read_text()
-    for part in (*config.comparisons.values(), *config.ablations.values()):
+    for part in (*config.comparisons, *config.ablations):
         assert part.title in page
-    for key, ablation in config.ablations.items():
+    for ablation in config.ablations:
         for variant in ablation.variants:
-            there = workdir / "ablations" / key / variant
-            assert set().union(*names_of_runs(there).values()) == asked(config.variant(key, variant))
+            there = workdir / "ablations" / ablation.name / variant.name
+            assert set().union(*names_of_runs(there).values()) == asked(config.variant(ablation, variant))
             # A variant of the student alone has the teacher of the experiment.
-            assert (there / "teacher").is_symlink() == (set(ablation.variants[variant]) == {"student"})
+            assert (there / "teacher").is_symlink() == (set(variant.changes) == {"student"})
             assert (there / "teacher" / "result.json").exists()

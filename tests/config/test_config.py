@@ -7,9 +7,9 @@ import re
 
 import ml_collections
 import pytest
-
 from pdjax.config import Config, from_config_dict
 from pdjax.config.building import placement
+
 from pdjax.errors import UserError
 
 BERT = {

@@ -7,9 +7,9 @@ from typing import Literal
 
 import ml_collections
 import pytest
-
 from pdjax.config import ComparisonConfig, SaturationConfig, SelectionConfig, StrategyConfig, building
 from pdjax.config.conversion import build
+
 from pdjax.errors import UserError, require
 
 

@@ -2,7 +2,13 @@
 
 import pytest
 
+from pdjax.distill.losses import Labels
+from pdjax.distill.schedules import FixedDuration
+from pdjax.models.gpt2 import Gpt2
+from pdjax.settings import named, plain
 from pdjax.stages.runs import foresee_runs
+from pdjax.tasks.parity import HierarchicalTask, ParityTask
+from pdjax.train.optimizer import Adam, Sgd
 
 VARIANTS = {
     "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
@@ -60,35 +66,33 @@ def test_paper_has_the_papers_mlps_and_their_training(experiment, name):
     assert teaching.checkpoint_every == 100_000
     assert len(training.seeds) == 3
     for optimizer in (teaching.optimizer, training.optimizer):
-        assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("sgd", "constant", 0.0)
-        assert optimizer.clip_norm is None
-    assert paper.strategies["progressive"].selection.count == 200
-    assert paper.strategies["progressive"].duration == 100_000
+        assert optimizer == Sgd(schedule="constant", warmup_fraction=0.0, clip_norm=None)
+    assert paper.strategy("progressive").selection.count == 200
+    assert paper.strategy("progressive").schedule.duration == 100_000
     assert_evaluates_and_distils_like_the_paper(paper)
 
 
 def assert_evaluates_and_distils_like_the_paper(paper):
     assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
-    assert paper.probes.monomials.num_inputs >= 100_000
-    assert paper.probes.monomials.off_support == 100
-    temperatures = {s.temperature for s in paper.strategies.values()}
+    assert paper.probes["monomials"].num_inputs >= 100_000
+    assert paper.probes["monomials"].off_support == 100
+    temperatures = {s.loss.temperature for s in paper.strategies if s.loss != Labels()}
     assert temperatures == {1e-4, 1.0, 1e-1, 1e-2, 0.0}
-    assert paper.strategies["progressive"].temperature == paper.strategies["one_shot"].temperature == 1e-4
+    assert {paper.strategy(name).loss.temperature for name in ("progressive", "one_shot")} == {1e-4}
 
 
 def test_paper_has_the_papers_parity(experiment):
     for name in ("parity_mlp", "parity_transformer"):
         paper = experiment(name, "paper")
-        assert (paper.task.kind, paper.task.dimension, paper.task.degree, paper.task.support) == (
-            "parity", 100, 6, "first",
-        )  # fmt: skip
-        assert paper.probes.monomials.max_degree == 5
+        assert paper.task == ParityTask(100, 6, support="first")
+        assert paper.probes["monomials"].max_degree == 5
 
 
 def test_paper_has_the_papers_hierarchy(experiment):
     """Section C.3: 8 classes, 7 features of 5 coordinates."""
     task = experiment("hierarchical", "paper").task
-    assert (task.kind, task.depth, task.degree) == ("hierarchical", 3, 5)
+    assert isinstance(task, HierarchicalTask)
+    assert (task.depth, task.degree) == (3, 5)
 
 
 def test_paper_has_the_papers_transformers_and_their_training(experiment):
@@ -97,9 +101,8 @@ def test_paper_has_the_papers_transformers_and_their_training(experiment):
     assert (paper.teacher.num_heads, paper.student.num_heads) == (32, 4)
     assert (paper.teacher.model_width, paper.student.model_width) == (256, 32)
     for model in (paper.teacher, paper.student):
-        assert (model.kind, model.num_layers, model.dimensions_per_head, model.feed_forward_multiple) == (
-            "gpt2", 2, 8, 4,
-        )  # fmt: skip
+        assert isinstance(model, Gpt2)
+        assert (model.num_layers, model.dimensions_per_head, model.feed_forward_multiple) == (2, 8, 4)
         assert model.heads == "concatenate"
         assert not model.tied_head
         assert model.dropout == 0.0
@@ -108,21 +111,23 @@ def test_paper_has_the_papers_transformers_and_their_training(experiment):
     assert teaching.batch_size == training.batch_size == 32
     assert (teaching.learning_rate, training.learning_rates) == (3e-4, (1e-4,))
     for optimizer in (teaching.optimizer, training.optimizer):
-        assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("adam", "cosine", 0.06)
+        assert isinstance(optimizer, Adam)
+        assert (optimizer.schedule, optimizer.warmup_fraction) == ("cosine", 0.06)
         assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.999)
-    assert paper.probes.attention.num_inputs == 1024
-    assert paper.strategies["progressive"].selection.count == 25
+    assert paper.probes["attention"].num_inputs == 1024
+    assert paper.strategy("progressive").selection.count == 25
     assert_evaluates_and_distils_like_the_paper(paper)
 
 
 def test_the_transformers_panels_vary_the_heads_in_the_papers_three_ways(experiment):
     """Figure 10: 8 dimensions a head, one hidden width, averaged heads as wide as the model."""
-    panels = experiment("parity_transformer", "paper").sizes.panels
+    panels = {panel.name: named(panel.models) for panel in experiment("parity_transformer", "paper").sizes.panels}
     assert set(panels) == {"8 dimensions a head", "width 256", "averaged heads of 256"}
     for models in panels.values():
-        assert {label: model.num_heads for label, model in models.items()} == {"4": 4, "8": 8, "16": 16, "32": 32}
+        assert {label: sized.model.num_heads for label, sized in models.items()} == {"4": 4, "8": 8, "16": 16, "32": 32}
     narrow, fixed, averaged = (
-        panels[name].values() for name in ("8 dimensions a head", "width 256", "averaged heads of 256")
+        [sized.model for sized in panels[name].values()]
+        for name in ("8 dimensions a head", "width 256", "averaged heads of 256")
     )
     assert {model.dimensions_per_head for model in narrow} == {8}
     assert {model.model_width for model in narrow} == {32, 64, 128, 256}
@@ -134,8 +139,8 @@ def test_the_transformers_panels_vary_the_heads_in_the_papers_three_ways(experim
 def test_the_mlps_panel_reaches_from_the_student_to_the_teacher(experiment):
     """Figure 7 (left)."""
     paper = experiment("parity_mlp", "paper")
-    (models,) = paper.sizes.panels.values()
-    widths = {int(label): model.widths for label, model in models.items()}
+    (panel,) = paper.sizes.panels
+    widths = {int(sized.name): sized.model.widths for sized in panel.models}
     assert all(model == (width,) for width, model in widths.items())
     assert (min(widths), max(widths)) == (100, 50_000)
     assert experiment("hierarchical", "paper").sizes is None
@@ -163,14 +168,17 @@ def test_slow_and_fast_change_every_learning_rate_and_slow_the_lengths(experimen
     for part in ("student_training", "sizes"):
         rates = [getattr(config, part).learning_rates for config in (default, other)]
         assert rates[1] == tuple(rate * r for r in rates[0])
-    durations = [[s.duration for s in config.strategies.values() if s.duration] for config in (default, other)]
+    durations = [
+        [s.schedule.duration for s in config.strategies if isinstance(s.schedule, FixedDuration)]
+        for config in (default, other)
+    ]
     assert durations[1] == [length * d for d in durations[0]]
     longer = {"strategies", "evaluation", "loop"} if length > 1 else set()
     assert differences(default, other) == {"name", "teacher_training", "student_training", "sizes"} | longer
 
 
 def differences(one, other):
-    one, other = one.as_dict(), other.as_dict()
+    one, other = plain(one), plain(other)
     return {key for key in one if one[key] != other[key]}
 
 

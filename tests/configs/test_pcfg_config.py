@@ -1,5 +1,9 @@
 import pytest
 
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.selection import Auto, Final
+from pdjax.train.optimizer import Adam
+
 VARIANTS = ("", "smoke", "short", "paper", "ablations", "paper-ablations")
 
 
@@ -26,19 +30,17 @@ def test_paper_has_the_papers_sizes(experiment):
     assert paper.task.mask_rate == 0.3
     assert not paper.teacher.attend_to_selected
     optimizer = paper.teacher_training.optimizer
-    assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("adam", "cosine", 0.06)
-    assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon, optimizer.clip_norm) == (0.9, 0.95, 1e-8, 1.0)
+    assert optimizer == Adam("cosine", 0.06, clip_norm=1.0, beta1=0.9, beta2=0.95, epsilon=1e-8)
     assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
-    assert all(s.temperature == 1e-4 for s in paper.strategies.values() if s.schedule != "labels")
+    assert {s.loss for s in paper.strategies} == {Labels(), Distillation(temperature=1e-4, label_weight=0.0)}
 
 
 @pytest.mark.parametrize("variant", ["ablations", "paper-ablations"])
 def test_variants_need_no_plateau_of_a_teacher_of_their_own(experiment, variant):
     """Teachers on other grammars may show none, and a run of hours would end there."""
-    config = experiment("pcfg", variant)
-    variants = [config.variant(key, name) for key, ablation in config.ablations.items() for name in ablation.variants]
+    variants = experiment("pcfg", variant).variants().values()
     assert len(variants) == 5
-    assert {s.selection.kind for other in variants for s in other.strategies.values()} == {"final", "auto"}
+    assert {s.selection for other in variants for s in other.strategies} == {Final(), Auto()}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

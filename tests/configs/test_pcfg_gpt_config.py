@@ -1,5 +1,12 @@
 import pytest
 
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.schedules import TeacherSplit
+from pdjax.distill.selection import Equal
+from pdjax.models.gpt2 import Gpt2
+from pdjax.tasks.pcfg import PcfgLanguageTask
+from pdjax.train.optimizer import Adam
+
 VARIANTS = ("", "smoke", "paper", "seeds", "ablations")
 
 
@@ -16,34 +23,30 @@ def test_foreseen_runs_are_those_that_there_are(check_foreseen_runs, variant):
 def test_paper_has_the_papers_sizes(experiment):
     """Appendix E, and section D.6 where it is silent."""
     paper = experiment("pcfg_gpt", "paper")
-    assert (paper.task.kind, paper.task.grammar, paper.task.root, paper.task.level) == (
-        "pcfg_language", "cfg3f", None, 3,
-    )  # fmt: skip
+    assert isinstance(paper.task, PcfgLanguageTask)
+    assert (paper.task.grammar, paper.task.root, paper.task.level) == ("cfg3f", None, 3)
     assert (paper.teacher.num_heads, paper.student.num_heads) == (32, 8)
     assert (paper.teacher.model_width, paper.student.model_width) == (256, 64)
     for model in (paper.teacher, paper.student):
-        assert (model.kind, model.num_layers, model.dimensions_per_head, model.feed_forward_multiple) == (
-            "gpt2", 4, 8, 4,
-        )  # fmt: skip
+        assert isinstance(model, Gpt2)
+        assert (model.num_layers, model.dimensions_per_head, model.feed_forward_multiple) == (4, 8, 4)
         assert model.heads == "concatenate"
         assert model.dropout == 0.0
     teaching, training = paper.teacher_training, paper.student_training
     assert (teaching.steps, training.budgets) == (8000, (2000, 4000, 8000, 16000))
     assert teaching.batch_size == training.batch_size == 512
     for optimizer in (teaching.optimizer, training.optimizer):
-        assert (optimizer.kind, optimizer.schedule, optimizer.warmup_fraction) == ("adam", "cosine", 0.06)
-        assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon, optimizer.clip_norm) == (0.9, 0.95, 1e-8, 1.0)
+        assert optimizer == Adam("cosine", 0.06, clip_norm=1.0, beta1=0.9, beta2=0.95, epsilon=1e-8)
     assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
-    assert all(s.temperature == 1e-4 for s in paper.strategies.values() if s.schedule != "labels")
+    assert {s.loss for s in paper.strategies} == {Labels(), Distillation(temperature=1e-4, label_weight=0.0)}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_checkpoints_lie_at_twentieths_and_share_half_of_the_teachers_length(experiment, variant):
     config = experiment("pcfg_gpt", variant)
-    progressive = config.strategies["progressive"]
+    progressive = config.strategy("progressive")
     assert config.teacher_training.checkpoint_every == config.teacher_training.steps / 20
-    assert (progressive.selection.kind, progressive.selection.count) == ("equal", 20)
-    assert (progressive.schedule, progressive.kappa) == ("teacher_split", 0.5)
+    assert (progressive.selection, progressive.schedule) == (Equal(20), TeacherSplit(0.5))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

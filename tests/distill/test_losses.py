@@ -1,5 +1,7 @@
 """Losses against float64 references, and the teacher's distribution at every temperature down to 0."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,16 +10,38 @@ import scipy.special
 import scipy.stats
 
 from pdjax.distill import losses
+from pdjax.distill.losses import Distillation, JensenShannon, Outputs, Ramp, ReverseKL, TopK
+from pdjax.train import sharding
+from pdjax.train.replicas import Replica, place_hyperparameters
+from pdjax.train.step import numbers_at
+from pdjax.types import Batch
 
 TEMPERATURES = (1.0, 0.1, 1e-4, 1e-20, 0.0)
 
 # Compiled once for each shape, with the temperature as an argument as in training.
 soften = jax.jit(losses.soften)
 distillation = jax.jit(losses.distillation)
-mixed = jax.jit(losses.mixed)
 distillation_gradient = jax.jit(jax.grad(lambda *arguments: losses.distillation(*arguments).sum(), argnums=(0, 1)))
 cross_entropy_gradient = jax.jit(jax.grad(lambda logits, p: -jnp.sum(p * jax.nn.log_softmax(logits))))
-mixed_gradient = jax.jit(jax.grad(lambda *arguments: losses.mixed(*arguments).sum(), argnums=(0, 1)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def values(loss, student, teacher, targets, numbers):
+    """The loss at every place, its numbers arguments as in training."""
+    batch = Batch({}, targets, jnp.ones(targets.shape), {})
+    return loss.values(Outputs(student, {}), Outputs(teacher, {}), batch, numbers, None)
+
+
+def mixed(student, teacher, targets, temperature, weight):
+    return values(Distillation(), student, teacher, targets, {"temperature": temperature, "label_weight": weight})
+
+
+values_gradient = jax.jit(jax.grad(lambda *arguments: values(*arguments).sum(), argnums=(1, 2)), static_argnums=0)
+
+
+def mixed_gradient(student, teacher, targets, temperature, weight):
+    numbers = {"temperature": temperature, "label_weight": weight}
+    return values_gradient(Distillation(), student, teacher, targets, numbers)
 
 
 def random_logits(seed, *shape, scale=3.0):
@@ -219,7 +243,7 @@ def test_mixed(temperature):
 def test_mixing_weights_as_an_array_of_replicas():
     student, teacher = jnp.zeros((1, 3)), jnp.log(jnp.array([[2.0, 1.0, 1.0]]))
     weights = jnp.array([0.0, 0.5, 1.0])
-    mix = jax.vmap(losses.mixed, in_axes=(None, None, None, None, 0))
+    mix = jax.vmap(mixed, in_axes=(None, None, None, None, 0))
     loss = mix(student, teacher, jnp.array([2]), 1.0, weights)
     kl = np.log(3) - 1.5 * np.log(2)
     np.testing.assert_allclose(loss[:, 0], [kl, (kl + np.log(3)) / 2, np.log(3)], rtol=1e-6)
@@ -231,3 +255,137 @@ def test_the_sum_of_each_replica_is_its_own():
     summed = jax.jit(jax.vmap(lambda student: losses.distillation(student, teacher, 1.0).sum()))(students)
     alone = [kl_in_float64(student, teacher, 1.0).sum() for student in students]
     np.testing.assert_allclose(summed, alone, rtol=1e-5)
+
+
+# Other divergences
+
+
+def divergence(loss, student, teacher):
+    """The loss with its own numbers, none of them ramps, from the teacher alone."""
+    numbers = {name: jnp.float32(value) for name, value in loss.numbers.items()}
+    targets = jnp.zeros(student.shape[:-1], jnp.int32)
+    return values(loss.family, jnp.asarray(student), jnp.asarray(teacher), targets, numbers)
+
+
+def in_float64(student, teacher, temperature):
+    """The student's and the teacher's distribution."""
+    return scipy.special.softmax(np.asarray(student, np.float64), axis=-1), soften_in_float64(teacher, temperature)
+
+
+@pytest.mark.parametrize("temperature", [2.0, 1.0, 0.1])
+def test_reverse_kl_against_float64(temperature):
+    student, teacher = random_logits(22, 50, 7), random_logits(23, 50, 7)
+    q, p = in_float64(student, teacher, temperature)
+    wanted = scipy.special.rel_entr(q, p).sum(axis=-1)
+    np.testing.assert_allclose(divergence(ReverseKL(temperature), student, teacher), wanted, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 1e-20, 0.0])
+@pytest.mark.parametrize("beta", [0.5, 0.1, 0.9])
+def test_jensen_shannon_against_float64(beta, temperature):
+    student, teacher = random_logits(24, 50, 7), random_logits(25, 50, 7)
+    q, p = in_float64(student, teacher, temperature)
+    m = beta * p + (1 - beta) * q
+    wanted = beta * scipy.special.rel_entr(p, m).sum(axis=-1) + (1 - beta) * scipy.special.rel_entr(q, m).sum(axis=-1)
+    loss = JensenShannon(beta, temperature)
+    np.testing.assert_allclose(divergence(loss, student, teacher), wanted, rtol=2e-5, atol=2e-6)
+
+
+ENDS = [(1e-4, Distillation(1.0), ReverseKL(1.0)), (1 - 1e-4, ReverseKL(1.0), Distillation(1.0))]
+
+
+@pytest.mark.parametrize(("beta", "end", "other"), ENDS)
+def test_jensen_shannon_goes_to_the_two_divergences_at_its_ends(beta, end, other):
+    """Divided by the smaller of beta and 1 - beta; what is left is of their order."""
+    student, teacher = random_logits(26, 50, 7, scale=1.0), random_logits(27, 50, 7, scale=1.0)
+    wanted, opposite = (divergence(loss, student, teacher) for loss in (end, other))
+    scaled = divergence(JensenShannon(beta, 1.0), student, teacher) / min(beta, 1 - beta)
+    np.testing.assert_allclose(scaled, wanted, atol=5e-3)
+    assert np.abs(wanted - opposite).max() > 0.1
+
+
+def top_k_in_float64(student, teacher, temperature, k):
+    """KL over k classes and the rest as one, place by place; of equal logits the first come first."""
+    q, p = in_float64(student, teacher, temperature)
+    wanted = []
+    for logits, *rows in zip(teacher, p, q, strict=True):
+        order = np.argsort(-logits, kind="stable")
+        few = [np.append(row[order[:k]], row[order[k:]].sum()) for row in rows]
+        wanted.append(scipy.special.rel_entr(*few).sum())
+    return wanted
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 1e-20, 0.0])
+@pytest.mark.parametrize("k", [1, 2, 4, 6])
+def test_top_k_against_float64(k, temperature):
+    student, teacher = random_logits(28, 50, 7), np.round(random_logits(29, 50, 7))  # with many ties
+    wanted = top_k_in_float64(student, teacher, temperature, k)
+    np.testing.assert_allclose(divergence(TopK(k, temperature), student, teacher), wanted, rtol=2e-5, atol=2e-6)
+
+
+def test_of_ties_top_k_takes_the_first():
+    """Teacher (1/8, 3/8, 1/8, 3/8): k = 3 keeps the first class and not the third."""
+    teacher, student = np.log(np.array([[1.0, 3.0, 1.0, 3.0]])), np.log(np.array([[4.0, 1.0, 2.0, 1.0]]))
+    wanted = 1 / 8 * np.log(1 / 4) + 2 * 3 / 8 * np.log(3) + 1 / 8 * np.log(1 / 2)
+    np.testing.assert_allclose(divergence(TopK(3, 1.0), student, teacher), [wanted], rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1e-20, 0.0])
+def test_top_k_of_all_classes_is_distillation(temperature):
+    student, teacher = random_logits(30, 50, 7), np.round(random_logits(31, 50, 7))
+    wanted = divergence(Distillation(temperature), student, teacher)
+    for k in (7, 8, 100):
+        np.testing.assert_allclose(divergence(TopK(k, temperature), student, teacher), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+@pytest.mark.parametrize(
+    "loss",
+    [JensenShannon(0.5, 0.0), JensenShannon(0.1, 1.0), TopK(2, 0.0), TopK(7, 0.0), TopK(3, 1.0), ReverseKL(1.0)],
+    ids=repr,
+)
+def test_values_and_gradients_of_other_divergences_are_finite(loss, scale):
+    """A gradient shifts no logits as a whole, and moves nothing in the teacher."""
+    student, teacher = random_logits(32, 50, 7, scale=scale), random_logits(33, 50, 7, scale=scale)
+    teacher[:10, 0] = teacher[:10, 1:].max(axis=-1)
+    assert np.isfinite(divergence(loss, student, teacher)).all()
+    numbers = {name: jnp.float32(value) for name, value in loss.numbers.items()}
+    targets = jnp.zeros(50, jnp.int32)
+    gradient, into_teacher = values_gradient(loss.family, jnp.asarray(student), jnp.asarray(teacher), targets, numbers)
+    assert np.isfinite(gradient).all()
+    assert scale > 100 or np.abs(gradient).max() > 1e-3  # at 1e4 both are sure of a class everywhere
+    np.testing.assert_allclose(np.sum(gradient, axis=-1), 0, atol=1e-5 * max(1, np.abs(gradient).max()))
+    np.testing.assert_array_equal(into_teacher, np.zeros((50, 7)))
+
+
+# Their numbers
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Distillation(-1.0), r"temperature of at least 0; found \(-1.0,\)"),
+        (lambda: Distillation(float("nan")), "a finite number, or a Ramp"),
+        (lambda: Distillation(1.0, 1.0), "label_weight below 1"),
+        (lambda: TopK(2, 1.0, Ramp(0.0, 1.5)), r"label_weight of from 0 to 1; found \(0.0, 1.5\)"),
+        (lambda: ReverseKL(0.0), r"temperature above 0; found \(0.0,\)"),
+        (lambda: ReverseKL(Ramp(1.0, 0.0)), r"temperature above 0; found \(1.0, 0.0\)"),
+        (lambda: JensenShannon(0.0), "beta between 0 and 1"),
+        (lambda: JensenShannon(1.0), "beta between 0 and 1"),
+        (lambda: Ramp(1.0, 0.0, begin=5, end=5), "an end behind begin = 5; found 5"),
+    ],
+)
+def test_numbers_that_make_no_loss(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(("step", "temperature"), [(0, 2.0), (10, 2.0), (15, 1.75), (20, 1.5), (30, 1.0), (31, 1.0)])
+def test_a_ramp_beside_a_number(step, temperature):
+    """As they lie on the mesh: replicas of one program, the first with a ramp from step 10 to step 30."""
+    members = [Replica(0, 1e-3, Distillation(Ramp(2.0, 1.0, 10, 30), 0.25)), Replica(1, 1e-3, Distillation(0.5, 0.75))]
+    mesh = sharding.build_mesh(sharding.MeshSizes(), 2, 1)
+    (numbers,) = place_hyperparameters(mesh, members).numbers
+    at = jax.vmap(numbers_at, in_axes=(0, None))(numbers, jnp.int32(step))
+    np.testing.assert_allclose(at["temperature"], [temperature, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(at["label_weight"], [0.25, 0.75], rtol=1e-6)

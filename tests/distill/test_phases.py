@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from pdjax.config import SelectionConfig
 from pdjax.distill.phases import Phases, find_loss_phases, find_robust_peak, find_spikes, find_transition
-from pdjax.distill.selection import select
+from pdjax.distill.selection import Phase
 
 STEPS = np.arange(0, 1601, 50)
 
@@ -35,9 +34,9 @@ PAPER = {
 
 @pytest.mark.parametrize("variant", ["paper", "paper-ablations"])
 @pytest.mark.parametrize("shape", PAPER)
-def test_the_papers_phases_are_found_at_the_evaluations_of_its_configuration(load_config_file, variant, shape):
-    config = load_config_file("pcfg").get_config(variant)
-    training, every = config.teacher_training, config.evaluation.every
+def test_the_papers_phases_are_found_at_the_evaluations_of_its_configuration(experiment, variant, shape):
+    of_paper = experiment("pcfg", variant)
+    training, every = of_paper.teacher_training, of_paper.evaluation.every
     steps = np.arange(0, training.steps + 1, every)
     noise = np.random.default_rng(0).normal(0, 0.002, steps.shape)
     loss = np.interp(steps, *zip(*PAPER[shape], strict=True)) + noise
@@ -45,9 +44,8 @@ def test_the_papers_phases_are_found_at_the_evaluations_of_its_configuration(loa
     assert phases is not None
     assert 300 <= phases.start <= 500
     assert 1000 <= phases.end <= 2200
-    chosen = SelectionConfig("phase", None, None, None, None)
     stored = range(training.checkpoint_every, training.steps + 1, training.checkpoint_every)
-    assert select(chosen, stored, Phases(phases)).teacher_steps == (1000, 8000)
+    assert Phase().select(stored, Phases(phases)).teacher_steps == (1000, 8000)
     assert find_loss_phases(steps[:: 500 // every], loss[:: 500 // every]) is None
 
 

@@ -6,8 +6,10 @@ import os
 import numpy as np
 import pytest
 
+from pdjax.distill.losses import Distillation
 from pdjax.io import records
-from pdjax.io.records import Replica, RunDescription
+from pdjax.io.records import RunDescription
+from pdjax.train.replicas import Replica
 
 DESCRIPTION = {
     "role": "student",
@@ -15,8 +17,12 @@ DESCRIPTION = {
     "strategies": ["progressive", "soft"],
     "budget": 40,
     "replicas": [
-        {"seed": 0, "learning_rate": 0.01, "temperature": 0.0, "label_weight": 0.0},
-        {"seed": 0, "learning_rate": 0.01, "temperature": 2.0, "label_weight": 0.0},
+        {
+            "seed": 0,
+            "learning_rate": 0.01,
+            "loss": {"class": "pdjax.distill:Distillation", "temperature": temperature, "label_weight": 0.0},
+        }
+        for temperature in (0.0, 2.0)
     ],
     "starts": [0, 20],
     "teacher_steps": [100, 800],
@@ -47,7 +53,7 @@ def test_read_run_describes_it(directory):
         name="progressive_40",
         strategies=("progressive", "soft"),
         budget=40,
-        replicas=(Replica(0, 0.01, 0.0, 0.0), Replica(0, 0.01, 2.0, 0.0)),
+        replicas=(Replica(0, 0.01, Distillation(0.0)), Replica(0, 0.01, Distillation(2.0))),
         starts=(0, 20),
         teacher_steps=(100, 800),
         identity="5e1f",
@@ -82,14 +88,6 @@ def test_the_curriculum_of_an_adaptive_run_is_what_each_replica_has_reached(dire
     run = records.read_run(directory)
     assert run.starts == ((0, 20, 30), (0,))
     assert run.description.starts == (0,)
-
-
-def test_replicas_of_one_learning_rate_stand_together():
-    replicas = records.product_of_replicas((3, 1), (0.1, 0.2))
-    assert replicas == (Replica(3, 0.1), Replica(1, 0.1), Replica(3, 0.2), Replica(1, 0.2))
-    soft, hard = (1.0, 0.0), (0.0, 0.0)
-    replicas = records.product_of_replicas((3,), (0.1, 0.2), (soft, hard))
-    assert replicas == tuple(Replica(3, rate, *loss) for loss in (soft, hard) for rate in (0.1, 0.2))
 
 
 def test_a_run_is_complete_once_it_has_a_result(directory):

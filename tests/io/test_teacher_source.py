@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import EvaluationConfig
+from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import UserError
 from pdjax.io.teacher_source import Stacked, Streamed
-from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters, place_teacher
 from pdjax.train.state import init_state
+from pdjax.train.step import Evaluation
 
 STARTS, TEACHER_STEPS, ROWS = (0, 3, 8, 12, 17), (10, 20, 30, 40, 50), 7
 CHUNK, CHUNKS = 4, 6
@@ -26,7 +27,7 @@ def checkpoints(program):
 
 @pytest.fixture(scope="module")
 def sweep(program):
-    return build_sweep(program, CHUNK, 2, EvaluationConfig(CHUNK, 1, 4))
+    return build_sweep(program, CHUNK, 2, Evaluation(CHUNK, 1, 4))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def streamed(sweep, checkpoints):
 
 def train(sweep, source):
     """Returns the losses of six chunks and the student at their end."""
-    members = place_hyperparameters(sweep.mesh, [0, 1], [5e-3] * 2, [1e-2] * 2, [0.0] * 2)
+    members = place_hyperparameters(sweep.mesh, [Replica(seed, 5e-3, Distillation(1e-2)) for seed in (0, 1)])
     state, losses = sweep.init(members.seed), []
     for begin in range(0, CHUNK * CHUNKS, CHUNK):
         teacher = source.teacher(begin, begin + CHUNK)

@@ -20,13 +20,15 @@ def test_remarks_are_renewed_and_nothing_else_is(tiny, tmp_path):
 
 
 def test_the_order_of_strategies_is_renewed(tiny, tmp_path):
-    names = list(tiny.strategies)
-    open_workdir(
-        dataclasses.replace(tiny, strategies={name: tiny.strategies[name] for name in sorted(names)}), tmp_path
-    )
-    assert list(read_json(tmp_path / "config.json")["strategies"]) == sorted(names) != names
+    def written():
+        return [strategy["name"] for strategy in read_json(tmp_path / "config.json")["strategies"]]
+
+    names = [strategy.name for strategy in tiny.strategies]
+    by_name = tuple(sorted(tiny.strategies, key=lambda strategy: strategy.name))
+    open_workdir(dataclasses.replace(tiny, strategies=by_name), tmp_path)
+    assert written() == sorted(names) != names
     open_workdir(tiny, tmp_path)
-    assert list(read_json(tmp_path / "config.json")["strategies"]) == names
+    assert written() == names
 
 
 def test_a_source_tree_that_is_not_installed_has_no_version(tiny, tmp_path, monkeypatch):

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from pdjax.io.records import Replica, RunDescription
+from pdjax.io.records import RunDescription
 from pdjax.io.writer import MetricsWriter, build_sinks
+from pdjax.train.replicas import Replica
 from pdjax.types import Mean, StepMetrics
 
 

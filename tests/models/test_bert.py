@@ -7,16 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import BertConfig
 from pdjax.distill import losses
 from pdjax.errors import UserError
-from pdjax.models import LinenModel, num_parameters
-from pdjax.models.bert import Bert, EncoderLayer, key_bias
+from pdjax.models.base import LinenModel, num_parameters
+from pdjax.models.bert import Bert, BertModule, EncoderLayer, key_bias
 from pdjax.models.hf import bert_from_hf, bert_to_hf
 from pdjax.models.layers import SelfAttention
 
 VOCABULARY, LAYERS, HEADS, WIDTH, MULTIPLE = 7, 2, 4, 32, 2
-GOLDEN = BertConfig("bert", LAYERS, HEADS, None, WIDTH, MULTIPLE, 0.0, True)
+GOLDEN = Bert(LAYERS, HEADS, None, WIDTH, MULTIPLE)
 VARIANTS = {"on": GOLDEN, "off": dataclasses.replace(GOLDEN, attend_to_selected=False)}
 TYPES = "bert.embeddings.token_type_embeddings.weight"
 
@@ -45,7 +44,7 @@ def inputs(golden):
 
 
 def model(config=GOLDEN, length=20):
-    return LinenModel(Bert(config, VOCABULARY, length))
+    return LinenModel(BertModule(config, VOCABULARY, length))
 
 
 def logits_of(config, params, inputs):
@@ -130,7 +129,7 @@ def test_missing_weight_is_named(golden):
 
 
 def test_initial_parameters(inputs):
-    params = model(BertConfig("bert", 2, 8, 8, None, 4, 0.0, True)).init(jax.random.key(0), inputs)
+    params = model(Bert(2, 8, 8, None, 4)).init(jax.random.key(0), inputs)
     matrices = 0
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         name = path[-1].key
@@ -156,9 +155,9 @@ def test_seeds_and_weights_differ(inputs):
 @pytest.mark.parametrize(
     ("config", "width"),
     [
-        (BertConfig("bert", 1, 2, 8, None, 4, 0.0, True), 16),
-        (BertConfig("bert", 3, 4, None, 32, 2, 0.0, True), 32),
-        (BertConfig("bert", 2, 1, 24, 24, 1, 0.0, False), 24),
+        (Bert(1, 2, 8, None, 4), 16),
+        (Bert(3, 4, None, 32, 2), 32),
+        (Bert(2, 1, 24, 24, 1, attend_to_selected=False), 24),
     ],
 )
 def test_shapes_and_number_of_parameters(config, width, inputs):

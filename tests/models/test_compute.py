@@ -7,26 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import BertConfig, Gpt2Config, MlpConfig, OptimizerConfig, ParityTaskConfig
-from pdjax.models import build_model
-from pdjax.tasks import build_task
-from pdjax.train.replicas import build_sweep, place_hyperparameters
+from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.mlp import Mlp
+from pdjax.tasks.parity import ParityTask
+from pdjax.train.optimizer import Adam
+from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters
 from pdjax.train.state import Program
 
-PARITY = ParityTaskConfig("parity", 8, 2, "first", 0)
+PARITY = ParityTask(8, 2)
 MODELS = {
-    "bert": BertConfig("bert", 1, 2, 8, None, 4, 0.0, True),
-    "gpt2": Gpt2Config("gpt2", 1, 2, 8, None, 4, 0.0, False, "concatenate"),
-    "mlp": MlpConfig("mlp", (64, 32)),
+    "bert": Bert(1, 2, 8, None, 4),
+    "gpt2": Gpt2(1, 2, 8, None, 4),
+    "mlp": Mlp((64, 32)),
 }
 
 
 @pytest.fixture(params=MODELS)
 def case(request, tiny):
     """A task, and a model for it with float32 and with bfloat16 activations."""
-    task = build_task(tiny.task if request.param == "bert" else PARITY)
+    task = tiny.task if request.param == "bert" else PARITY
     config = MODELS[request.param]
-    return task, *(build_model(dataclasses.replace(config, compute=kind), task) for kind in ("float32", "bfloat16"))
+    return task, *(dataclasses.replace(config, compute=kind).build(task) for kind in ("float32", "bfloat16"))
 
 
 def test_logits_are_rounded_and_parameters_are_not(case):
@@ -44,11 +46,9 @@ def test_logits_are_rounded_and_parameters_are_not(case):
 
 def test_training_updates_float32_parameters(case, tiny):
     task, _, rounded = case
-    program = Program(
-        task, rounded, None, OptimizerConfig("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8), 16, True, "d"
-    )
+    program = Program(task, rounded, None, Adam("constant", 0.0), 16, True, "d")
     sweep = build_sweep(program, 20, 2, tiny.evaluation)
-    members = place_hyperparameters(sweep.mesh, [0, 1], [1e-3] * 2, [0.0] * 2, [1.0] * 2)
+    members = place_hyperparameters(sweep.mesh, (Replica(0, 1e-3), Replica(1, 1e-3)))
     begun = sweep.init(members.seed)
     before = jax.tree.map(np.asarray, begun.params)  # the chunk reuses the memory of the state
     state, metrics = sweep.chunk(begun, members, None, np.int32(0), np.int32(20))

@@ -3,19 +3,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import MlpConfig, ParityTaskConfig
-from pdjax.models import build_model, num_parameters
-from pdjax.tasks import build_task
+from pdjax.models.base import num_parameters
+from pdjax.models.mlp import Mlp
+from pdjax.tasks.parity import ParityTask
 
 
 @pytest.fixture(scope="module")
 def task():
-    return build_task(ParityTaskConfig("parity", 100, 6, "first", 0))
+    return ParityTask(100, 6)
 
 
 @pytest.mark.parametrize("widths", [(40,), (40, 30)])
 def test_logits_are_the_textbook_composition(task, widths):
-    model = build_model(MlpConfig("mlp", widths), task)
+    model = Mlp(widths).build(task)
     inputs = task.sample(jax.random.key(1), 5).inputs
     params = model.init(jax.random.key(0), inputs)
     logits, intermediates = model.apply(params, inputs)
@@ -31,9 +31,7 @@ def test_logits_are_the_textbook_composition(task, widths):
 
 def test_initial_values_are_uniform_within_one_over_the_root_of_the_fan_in(task):
     """Section C.1: weights and biases U(+-1/sqrt(fan in))."""
-    params = build_model(MlpConfig("mlp", (400,)), task).init(
-        jax.random.key(0), task.sample(jax.random.key(0), 1).inputs
-    )
+    params = Mlp((400,)).build(task).init(jax.random.key(0), task.sample(jax.random.key(0), 1).inputs)
     assert num_parameters(params) == 100 * 400 + 400 + 400 * 2 + 2
     for leaf, fan_in in ((params["hidden_0"]["kernel"], 100), (params["output"]["kernel"], 400)):
         bound = fan_in**-0.5

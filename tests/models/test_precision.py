@@ -1,5 +1,6 @@
 """Every product of every program says how exact it is, forward and backward: nothing is left to the hardware."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,25 +8,28 @@ import jax.numpy as jnp
 import pytest
 from jax.lax import Precision
 
-from pdjax.config import BertConfig, Gpt2Config, MlpConfig, MonomialsConfig, NonterminalsConfig, OptimizerConfig
-from pdjax.config import ParityTaskConfig as Parity
+from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.teacher import Teacher
-from pdjax.models import LinenModel, build_model
+from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.mlp import Mlp
 from pdjax.probes.attention import attention_probe
-from pdjax.probes.monomials import correlations
-from pdjax.probes.nonterminals import nonterminal_accuracy
-from pdjax.tasks import build_task
+from pdjax.probes.monomials import MonomialProbe, correlations
+from pdjax.probes.nonterminals import NonterminalProbe, nonterminal_accuracy
+from pdjax.tasks.parity import ParityTask
 from pdjax.train.chunk import train_chunk
+from pdjax.train.optimizer import Adam, Sgd
 from pdjax.train.state import Hyperparameters, Program, init_state
 from pdjax.train.step import evaluate
 
 MEANT = {"float32": Precision.HIGHEST, "tf32": Precision.HIGH, "bfloat16": Precision.DEFAULT}
 MODELS = {
-    "bert": BertConfig("bert", 1, 2, 4, None, 2, 0.1, True),
-    "gpt2": Gpt2Config("gpt2", 2, 2, 4, None, 2, 0.0, False, "concatenate"),
-    "mlp": MlpConfig("mlp", (8,)),
+    "bert": Bert(1, 2, 4, None, 2, 0.1),
+    "gpt2": Gpt2(2, 2, 4, None, 2),
+    "mlp": Mlp((8,)),
 }
-PARITY = Parity("parity", 8, 2, "first", 0)
+PARITY = ParityTask(8, 2)
+ADAM = Adam("constant", 0.0)
 
 
 def precisions(function, *arguments):
@@ -43,8 +47,7 @@ def precisions(function, *arguments):
 
 
 def model(name, compute, task):
-    built = build_model(MODELS[name], task)
-    return LinenModel(built.module, compute)
+    return dataclasses.replace(MODELS[name], compute=compute).build(task)
 
 
 def shapes(program, replicas):
@@ -53,24 +56,25 @@ def shapes(program, replicas):
 
 @pytest.fixture(params=MODELS)
 def case(request, tiny):
-    return request.param, build_task(tiny.task if request.param == "bert" else PARITY)
+    return request.param, tiny.task if request.param == "bert" else PARITY
 
 
 @pytest.mark.parametrize(("teacher", "student"), [("float32", "float32"), ("bfloat16", "tf32")])
 def test_products_of_training(case, teacher, student):
     """In the second case a gradient that forgets what its value was computed in would be float32."""
     name, task = case
-    adam = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.999, 1e-8)
-    optimizer = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8) if name == "mlp" else adam
+    optimizer = Sgd() if name == "mlp" else Adam("constant", 0.0, 1.0)
     batch_size = 1 if name == "mlp" else 2  # in blocks, where it can be
-    program = Program(task, model(name, student, task), model(name, teacher, task), optimizer, batch_size, True, "data")
-    teaching = program._replace(model=program.teacher_model, teacher_model=None)
+    models = (model(name, compute, task) for compute in (student, teacher))
+    program = Program(task, *models, optimizer, batch_size, True, "data", losses=(Distillation(),))
+    teaching = program._replace(model=program.teacher_model, teacher_model=None, losses=(Labels(),))
     checkpoints = Teacher(shapes(teaching, 2).params, jnp.array([0, 1]), jnp.arange(2))
-    members = Hyperparameters(jnp.arange(2), *[jnp.ones(2)] * 3)
+    members = Hyperparameters(jnp.arange(2), jnp.ones(2))
+    taught = members._replace(numbers=({"temperature": jnp.ones(2), "label_weight": jnp.ones(2)},))
     pairs = precisions(
         functools.partial(train_chunk, program, 2),
         shapes(program, 2),
-        members,
+        taught,
         checkpoints,
         jnp.int32(0),
         jnp.int32(9),
@@ -84,29 +88,26 @@ def test_products_of_training(case, teacher, student):
 
 def test_products_of_evaluation(case):
     name, task = case
-    program = Program(task, model(name, "float32", task), None, OptimizerConfig(*ADAM), 2, True, "data")
+    program = Program(task, model(name, "float32", task), None, ADAM, 2, True, "data")
     pairs = precisions(functools.partial(evaluate, program, 1, 2), shapes(program, 2).params, jnp.int32(0))
     assert pairs
     assert set(pairs) == {(Precision.HIGHEST,) * 2}
 
 
-ADAM = ("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8)
-
-
 def test_products_of_probes_but_not_of_the_models_they_look_at(tiny):
-    strings, bits = build_task(tiny.task), build_task(PARITY)
+    strings, bits = tiny.task, PARITY
     bert, gpt2 = model("bert", "bfloat16", strings), model("gpt2", "bfloat16", bits)
     seed = jnp.int32(0)
-    training = functools.partial(Program, teacher_model=None, optimizer=OptimizerConfig(*ADAM), batch_size=2)
+    training = functools.partial(Program, teacher_model=None, optimizer=ADAM, batch_size=2)
     of_bert = shapes(training(strings, bert, shared_batches=True, data_name="data"), 2).params
     of_gpt2 = shapes(training(bits, gpt2, shared_batches=True, data_name="data"), 2).params
     membership = jnp.ones((8, 3))
     by_probe = {
         "nonterminals": precisions(
-            functools.partial(nonterminal_accuracy, strings, bert, NonterminalsConfig(2, 4, 4, 2, 1e-2)), of_bert, seed
+            functools.partial(nonterminal_accuracy, strings, bert, NonterminalProbe(2, 4, 4, 2, 1e-2)), of_bert, seed
         ),
         "monomials": precisions(
-            functools.partial(correlations, bits, gpt2, MonomialsConfig(1, 1, 4, 2)), membership, of_gpt2, seed
+            functools.partial(correlations, bits, gpt2, MonomialProbe(1, 1, 4, 2)), membership, of_gpt2, seed
         ),
         "attention": precisions(functools.partial(attention_probe, bits, gpt2, 2, (0, 1)), of_gpt2, seed),
     }

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import Gpt2Config
 from pdjax.distill import losses
-from pdjax.models import LinenModel
-from pdjax.models.gpt2 import Gpt2
+from pdjax.models.base import LinenModel
+from pdjax.models.gpt2 import Gpt2, Gpt2Module
 from pdjax.models.hf import gpt2_from_hf, gpt2_to_hf
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
@@ -79,8 +78,8 @@ def test_logits_and_gradients(variant, last_only):
     if last_only:
         expected, counted, targets = expected[:, -1], counted[:, -1], targets[:, -1]
 
-    config = Gpt2Config("gpt2", LAYERS, HEADS, None, WIDTH, MULTIPLE, 0.0, tied_head, "concatenate")
-    model = LinenModel(Gpt2(config, vocabulary, classes, LENGTH, last_only))
+    config = Gpt2(LAYERS, HEADS, None, WIDTH, MULTIPLE, tied_head=tied_head)
+    model = LinenModel(Gpt2Module(config, vocabulary, classes, LENGTH, last_only))
     inputs = {"tokens": jnp.asarray(tokens), "valid": jnp.asarray(valid)}
 
     def loss(params):

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import BertConfig, OptimizerConfig
 from pdjax.distill import losses
-from pdjax.models import LinenModel
-from pdjax.models.bert import Bert
+from pdjax.distill.losses import Distillation, Outputs
+from pdjax.models.base import LinenModel
+from pdjax.models.bert import Bert, BertModule
 from pdjax.models.hf import bert_from_hf, bert_to_hf
-from pdjax.train import optimizer
+from pdjax.train.optimizer import Adam
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import train_step
 from pdjax.types import Batch
@@ -44,8 +44,8 @@ def maker(root):
 
 
 def our_model(layers, heads, width, multiple, attend_to_selected=True):
-    config = BertConfig("bert", layers, heads, None, width, multiple, 0.0, attend_to_selected)
-    return LinenModel(Bert(config, VOCABULARY, LENGTH))
+    of = Bert(layers, heads, None, width, multiple, attend_to_selected=attend_to_selected)
+    return LinenModel(BertModule(of, VOCABULARY, LENGTH))
 
 
 def our_inputs(batch):
@@ -119,16 +119,18 @@ def test_training_step_by_step(maker):
     assert max(norms) > 1  # clipping did something
     assert max(expected) - min(expected) > 0.1
 
-    config = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
-    program = Program(None, our_model(*student_shape), our_model(*shape), config, 8, False, "train")  # type: ignore
-    replica = Hyperparameters(jnp.array(0), jnp.array(rate), jnp.array(temperature), jnp.array(0.0))
+    rule, loss = Adam("constant", 0.0, 1.0, 0.9, 0.95), Distillation(temperature)
+    models = our_model(*student_shape), our_model(*shape)
+    program = Program(None, *models, rule, 8, False, "train", losses=(loss.family,))  # type: ignore
+    numbers = {"temperature": jnp.array(temperature), "label_weight": jnp.array(0.0)}
+    replica = Hyperparameters(jnp.array(0), jnp.array(rate), (numbers,))
 
     @jax.jit
     def step(state, batch):
-        logits = our_model(*shape).apply(teacher_params, batch.inputs)[0]
-        return train_step(program, state, batch, logits, replica, jnp.array(steps))
+        outputs = Outputs(*our_model(*shape).apply(teacher_params, batch.inputs))
+        return train_step(program, loss, state, batch, outputs, replica, jnp.array(steps))
 
-    state = TrainState(jnp.array(0), student_params, optimizer.direction(config).init(student_params))
+    state = TrainState(jnp.array(0), student_params, rule.direction().init(student_params))
     ours = []
     for batch in batches:
         weights = jnp.asarray(batch["selected"], jnp.float32)
@@ -149,7 +151,7 @@ def test_golden_file_is_up_to_date(maker):
 
 
 def test_golden_shape_is_the_tests_shape(maker):
-    config = BertConfig("bert", 2, 4, None, 32, 2, 0.0, True)  # as in tests/models/test_bert.py
-    shape = (config.num_layers, config.num_heads, config.model_width, config.feed_forward_multiple)
+    golden = Bert(2, 4, None, 32, 2)  # as in tests/models/test_bert.py
+    shape = (golden.num_layers, golden.num_heads, golden.model_width, golden.feed_forward_multiple)
     assert shape == tuple(maker.SHAPE[key] for key in ("num_layers", "num_heads", "width", "multiple"))
-    assert dataclasses.replace(config, attend_to_selected=False).attend_to_selected is maker.VARIANTS["off"]
+    assert dataclasses.replace(golden, attend_to_selected=False).attend_to_selected is maker.VARIANTS["off"]

@@ -11,20 +11,27 @@ import jax
 import numpy as np
 import pytest
 
-from pdjax.config import MeshConfig, PlacementConfig, SelectionConfig, StrategyConfig, from_config_dict
+from pdjax.distill.losses import Distillation
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal, Levels, Multiples, Phase, Steps, Transition
+from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
+from pdjax.experiment import Loop, Probes
 from pdjax.io.records import read_run, read_students
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import SAFETY
+from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import left_out, most_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
 from pdjax.plan.table import as_text
-from pdjax.stages.programs import compiled, student_program
+from pdjax.stages.programs import compiled, student_program, student_replicas
 from pdjax.stages.students import open_checkpoints, students_shape, train_students
 from pdjax.stages.teacher import open_trajectory, teacher_shape, train_teacher
+from pdjax.tasks.parity import ParityTask
 from pdjax.train.loop import KEPT_STATES
+from pdjax.train.sharding import MeshSizes, Placement
 
 PAPER = [
     ("pcfg", "paper"),
@@ -39,15 +46,19 @@ aot = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def smoke(load_config_file):
+def smoke(experiment):
     """With one size and two runs for the temperatures, as every program is compiled."""
-    config = load_config_file("parity_mlp").get_config("smoke")
-    with config.unlocked():
-        del config.sizes.panels.width["100"]
-        for name in config.comparisons.temperatures.strategies[1:]:
-            del config.strategies[name]
-        del config.comparisons.temperatures
-    return from_config_dict(config)
+    smoke = experiment("parity_mlp", "smoke")
+    *others, temperatures = smoke.comparisons
+    assert temperatures.name == "temperatures"
+    (panel,) = smoke.sizes.panels
+    panel = dataclasses.replace(panel, models=panel.models[:1])
+    return dataclasses.replace(
+        smoke,
+        strategies=tuple(s for s in smoke.strategies if s.name not in temperatures.strategies[1:]),
+        comparisons=tuple(others),
+        sizes=dataclasses.replace(smoke.sizes, panels=(panel,)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +67,16 @@ def measured(smoke):
     return plan_experiment(smoke, None)
 
 
-def placed(config, mesh, split):
-    placement = PlacementConfig(MeshConfig(*mesh), split, split, "stacked")
-    return dataclasses.replace(config, placement=placement)
+def taught_program(experiment):
+    """Returns the training of students by distillation."""
+    return student_program(experiment, student_replicas(experiment, [Distillation()]))
 
 
 @pytest.mark.parametrize(("mesh", "split"), [((2, 1, 4), "sharded"), ((2, 1, 4), "replicated"), ((2, 1, 1), "sharded")])
 def test_bytes_on_a_device_are_those_of_placed_arrays(smoke, mesh, split):
-    config = placed(smoke, mesh, split)
-    training, devices = student_program(config, taught=True), jax.devices()[: np.prod(mesh)]
-    sweep = compiled(config, training, devices)
+    placed = dataclasses.replace(smoke, placement=Placement(MeshSizes(*mesh), split, split, "stacked"))
+    training, devices = taught_program(placed), jax.devices()[: np.prod(mesh)]
+    sweep = compiled(placed, training, devices)
     state, _, teacher, _, _ = abstract_arguments(training, sweep, held=3)
     real = sweep.init(jax.device_put(np.arange(2, dtype=np.int32), state.step.sharding))
     shards = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(real)]
@@ -80,30 +91,28 @@ def test_given_checkpoints_are_counted_and_found_ones_added(smoke):
     assert most_checkpoints(smoke) == 8 + 3
 
 
-STRATEGY = StrategyConfig(
-    "fixed_duration", "", SelectionConfig("final", None, None, None, None), 500, None, None, None, 0.0, 0.0, None
-)
-
-
 @pytest.mark.parametrize(
     ("selections", "expected"),
     [
-        ({}, 0),
-        ({"given": ("multiples", None, (2048,), None, None)}, 4),  # 2048, 4096, 6144 and the final 8192
-        ({"given": ("multiples", 3, (2048,), None, None)}, 3),
-        ({"found": ("multiples", 3, None, None, None)}, 3),
-        ({"found": ("multiples", None, None, None, None)}, 16),  # all that are stored, should the first be the phase's
-        ({"found": ("multiples", 3, None, None, None), "phase": ("phase", None, None, None, None)}, 3),  # one first
-        ({"found": ("multiples", 3, None, None, None), "given": ("multiples", None, (2048,), None, None)}, 6),
-        ({"a": ("transition", None, None, ("start", "end"), None), "b": ("transition", None, None, ("end",), None)}, 3),
-        ({"all": ("levels", None, None, None, None), "root": ("levels", None, None, None, (0,))}, 2),
-        ({"steps": ("steps", None, (512, 1024), None, None), "phase": ("phase", None, None, None, None)}, 4),
+        ((), 0),
+        ((Multiples(2048),), 4),  # 2048, 4096, 6144 and the final 8192
+        ((Multiples(2048, count=3),), 3),
+        ((Multiples(count=3),), 3),
+        ((Multiples(),), 16),  # all that are stored, should the first be the phase's
+        ((Multiples(count=3), Phase()), 3),  # one first
+        ((Multiples(count=3), Multiples(2048)), 6),
+        ((Transition(("start", "end")), Transition(("end",))), 3),
+        ((Levels(), Levels((0,))), 2),
+        ((Steps((512, 1024)), Phase()), 4),
     ],
 )
 def test_checkpoints_of_several_selections_are_counted_once(smoke, selections, expected):
-    chosen = {name: dataclasses.replace(STRATEGY, selection=SelectionConfig(*s)) for name, s in selections.items()}
-    config = dataclasses.replace(smoke, strategies=chosen or {"labels": smoke.strategies["labels"]}, comparisons={})
-    assert most_checkpoints(config) == expected
+    chosen = tuple(
+        Strategy(f"s{number}", schedule=FixedDuration(500), selection=selection)
+        for number, selection in enumerate(selections)
+    )
+    changed = dataclasses.replace(smoke, strategies=chosen or (smoke.strategy("labels"),), comparisons=())
+    assert most_checkpoints(changed) == expected
 
 
 def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
@@ -138,32 +147,39 @@ def test_runs_of_a_plan_are_those_of_its_programs(smoke, measured):
 
 
 @pytest.fixture(scope="module")
-def trained(load_config_file, tmp_path_factory):
+def trained(experiment, tmp_path_factory):
     """A minimal experiment that is given all its checkpoints, what it leaves, and its plan."""
-    config = load_config_file("parity_mlp").get_config("smoke")
-    kept = ("labels", "one_shot", "one_shot_soft", "progressive", "temperature_1", "middle", "adaptive")
-    with config.unlocked():
-        config.task.dimension, config.teacher.widths = 6, (12,)
-        config.teacher_training.batch_size = config.student_training.batch_size = 2  # no blocks, slow to compile
-        config.teacher_training.steps, config.teacher_training.checkpoint_every = 80, 20
-        config.loop.chunk_steps, config.loop.save_every, config.evaluation.every = 10, 40, 20
-        config.student_training.budgets, config.sizes = (40, 80), None
-        config.student_training.checkpoint_every = 20
-        config.strategies = {name: config.strategies[name] for name in kept}
-        for name in ("progressive", "temperature_1", "adaptive"):
-            config.strategies[name].selection.count = 4
-        for name in ("progressive", "temperature_1", "middle"):
-            config.strategies[name].duration = 15
-        config.strategies.adaptive.saturation.max_steps = 200
-        config.strategies.middle.selection.kind = "multiples"  # of 20: the same four as equally spaced
-        config.strategies.middle.selection.steps = (20,)
-        config.strategies.middle.budgets = (80,)
-        config.comparisons, config.probes.monomials = {}, None
-    config = from_config_dict(config)
+    smoke = experiment("parity_mlp", "smoke")
+    pace, equal = FixedDuration(15), Equal(4)
+    adaptive = dataclasses.replace(smoke.strategy("adaptive").schedule, max_steps=200)
+    small = dataclasses.replace(
+        smoke,
+        task=ParityTask(6, 2),
+        teacher=Mlp((12,)),
+        # Batches of 2: no blocks, which are slow to compile.
+        teacher_training=dataclasses.replace(smoke.teacher_training, batch_size=2, steps=80, checkpoint_every=20),
+        student_training=dataclasses.replace(
+            smoke.student_training, batch_size=2, budgets=(40, 80), checkpoint_every=20
+        ),
+        strategies=(
+            smoke.strategy("labels"),
+            smoke.strategy("one_shot"),
+            smoke.strategy("one_shot_soft"),
+            Strategy("progressive", schedule=pace, selection=equal),
+            Strategy("temperature_1", Distillation(1.0), pace, equal),
+            Strategy("middle", schedule=pace, selection=Multiples(20), budgets=(80,)),  # the same as equally spaced
+            Strategy("adaptive", schedule=adaptive, selection=equal),
+        ),
+        comparisons=(),
+        probes=Probes(),
+        sizes=None,
+        evaluation=dataclasses.replace(smoke.evaluation, every=20),
+        loop=Loop(10, save_every=40),
+    )
     workdir = tmp_path_factory.mktemp("trained")
-    train_teacher(config, workdir, Interrupt())
-    train_students(config, workdir, Interrupt())
-    return config, workdir, plan_experiment(config, None)
+    train_teacher(small, workdir, Interrupt())
+    train_students(small, workdir, Interrupt())
+    return small, workdir, plan_experiment(small, None)
 
 
 def test_a_plan_counts_the_runs_that_an_experiment_leaves(trained):
@@ -178,12 +194,12 @@ def test_a_plan_counts_the_runs_that_an_experiment_leaves(trained):
 
 def test_the_disk_of_a_plan_holds_the_kept_checkpoints_of_teachers_and_students(trained):
     """Beside the training states: all arrays that are there, with what their files take besides."""
-    config, workdir, plan = trained
+    small, workdir, plan = trained
     kept = dict.fromkeys(("teacher", "students"), 0)
     for seed in (0, 1):
-        kept["teacher"] += bytes_in(open_trajectory(config, workdir, seed), teacher_shape(config))
+        kept["teacher"] += bytes_in(open_trajectory(small, workdir, seed), teacher_shape(small))
     for run in (record.description for record in read_students(workdir)):
-        kept["students"] += bytes_in(open_checkpoints(workdir, run), students_shape(config, len(run.replicas)))
+        kept["students"] += bytes_in(open_checkpoints(workdir, run), students_shape(small, len(run.replicas)))
     for part, nbytes in kept.items():
         stages = [stage for stage in plan.stages if stage.name.startswith(part)]
         saved = {program.name: program.saved for program in plan.programs}
@@ -214,8 +230,8 @@ def bytes_in(store, like):
         ),
     ],
 )
-def test_what_is_left_out_is_probes_and_ablations(load_config_file, name, variant, expected):
-    assert left_out(from_config_dict(load_config_file(name).get_config(variant))) == expected
+def test_what_is_left_out_is_probes_and_ablations(experiment, name, variant, expected):
+    assert left_out(experiment(name, variant)) == expected
 
 
 def test_what_does_not_fit_is_said_with_what_to_change(smoke):
@@ -273,11 +289,11 @@ def test_unknown_topologies_say_what_there_is(name):
 
 
 @pytest.mark.parametrize(("name", "variant"), PAPER)
-def test_chunks_of_the_papers_size_lower_for_every_platform(load_config_file, name, variant):
+def test_chunks_of_the_papers_size_lower_for_every_platform(experiment, name, variant):
     """Only lowered, for one device: nothing of this size is compiled or run."""
-    config = from_config_dict(load_config_file(name).get_config(variant))
-    training = student_program(config, taught=True)  # in which the teacher runs as well
-    sweep = compiled(config, training, jax.devices()[:1])
+    paper = experiment(name, variant)
+    training = taught_program(paper)  # in which the teacher runs as well
+    sweep = compiled(paper, training, jax.devices()[:1])
     arguments = abstract_arguments(training, sweep, held=2)
     exported = jax.export.export(sweep.chunk, platforms=("cpu", "cuda", "tpu"))(*arguments)
     assert exported.platforms == ("cpu", "cuda", "tpu")

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pdjax.config import PcfgTaskConfig
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.types import Batch
 
@@ -14,9 +13,9 @@ class NextToken:
 
     def __init__(self, task):
         self.task = task
-        self.grammar, self.length, self.vocabulary, self.num_classes, self.predicts = (
-            task.grammar,
-            task.length,
+        self.rules, self.num_positions, self.vocabulary, self.num_classes, self.predicts = (
+            task.rules,
+            task.num_positions,
             task.vocabulary,
             task.num_classes,
             task.predicts,
@@ -33,7 +32,7 @@ class NextToken:
 @pytest.fixture(scope="session")
 def task():
     """Strings of 8 to 18 terminals, behind [BOS]."""
-    return PcfgTask(PcfgTaskConfig("pcfg", "cfg3b", 13, None, 0.3, False))
+    return PcfgTask("cfg3b", 13)
 
 
 @pytest.fixture(scope="session")

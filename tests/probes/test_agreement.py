@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import AgreementConfig, ParityTaskConfig
 from pdjax.errors import UserError
 from pdjax.keys import named_key
-from pdjax.probes.agreement import agreement, agreement_with_own
+from pdjax.probes.agreement import AgreementProbe, agreement, agreement_with_own
+from pdjax.settings import make
 from pdjax.tasks.parity import ParityTask
 from pdjax.types import ratio
 
-CONFIG = AgreementConfig(num_batches=3, batch_size=16)
+CONFIG = AgreementProbe(num_batches=3, batch_size=16)
 
 
 class ByToken:
@@ -95,7 +95,7 @@ def test_a_model_agrees_with_itself_entirely(task):
 
 def test_divergence_by_hand_and_from_the_teacher():
     """Teacher (3/4, 1/4), students (1/2, 1/2) and (1/4, 3/4): KL = 3/4 log(3/2) + 1/4 log(1/2), and log(3) / 2."""
-    parity = ParityTask(ParityTaskConfig("parity", 4, 2, "first", 0))
+    parity = ParityTask(4, 2)
     teacher = jnp.log(jnp.array([[0.75, 0.25]] * 2))
     students = jnp.log(jnp.array([[[0.5, 0.5]] * 2, [[0.25, 0.75]] * 2]))
     agreements = measure(parity, ByFirst(), students, teacher)
@@ -107,5 +107,5 @@ def test_divergence_by_hand_and_from_the_teacher():
 
 @pytest.mark.parametrize("name", ["num_batches", "batch_size"])
 def test_bad_configurations(name):
-    with pytest.raises(UserError, match=f"agreement.{name} of at least 1"):
-        AgreementConfig(**{"num_batches": 1, "batch_size": 1, name: 0})
+    with pytest.raises(UserError, match=f"expected {name} of at least 1; found 0"):
+        make(AgreementProbe, {"num_batches": 1, "batch_size": 1, name: 0})

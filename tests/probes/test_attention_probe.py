@@ -3,9 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.config import ParityTaskConfig
 from pdjax.probes.attention import attention_probe, path_attention
-from pdjax.tasks import build_task
+from pdjax.tasks.parity import ParityTask
 
 
 def test_attention_along_a_path_is_the_product_of_its_two_weights():
@@ -39,7 +38,7 @@ class Scaled:
 
 
 def test_medians_over_inputs_for_each_model_and_the_supports_total():
-    task = build_task(ParityTaskConfig("parity", 4, 2, "first", 0))
+    task = ParityTask(4, 2)
     positions, support = attention_probe(task, Scaled(), 9, (0, 1), jnp.array([1.0, 0.5]), jnp.int32(0))
     np.testing.assert_allclose(positions, [[0.25] * 4, [0.125] * 4])  # two thirds of the inputs have this weight
     np.testing.assert_allclose(support, [0.5, 0.25])

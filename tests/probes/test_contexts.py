@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import PcfgLanguageTaskConfig
 from pdjax.probes.contexts import ASKED, Places, contexts, distinct, draw_places, model_inputs, num_tokens
 from pdjax.probes.lengths import at_length, padded_lengths
 from pdjax.tasks.pcfg import BOS, MASK, PAD, PcfgLanguageTask
@@ -81,7 +80,7 @@ def test_contexts_follow_the_definitions(places, masked):
 def test_places_are_terminals_and_every_terminal_is_as_likely(task):
     places = draw_places(jax.random.key(3), task.sample(jax.random.key(2), 200), 50, True)
     tokens, valid, position = map(np.asarray, places)
-    assert tokens.shape == valid.shape == (10_000, task.length)
+    assert tokens.shape == valid.shape == (10_000, task.num_positions)
     length = valid.sum(1) - 1
     assert (position >= 1).all()
     assert (position <= length).all()
@@ -93,7 +92,7 @@ def test_places_are_terminals_and_every_terminal_is_as_likely(task):
 
 
 def test_places_of_next_token_models_are_those_that_count():
-    task = PcfgLanguageTask(PcfgLanguageTaskConfig("pcfg_language", "cfg3f", 13, None, 2))
+    task = PcfgLanguageTask("cfg3f", 13, None, 2)
     batch = task.sample(jax.random.key(0), 20)
     position = np.asarray(draw_places(jax.random.key(1), batch, 200, False).position).reshape(20, 200)
     for drawn, weights in zip(position, np.asarray(batch.weights), strict=True):

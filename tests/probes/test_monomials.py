@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import MonomialsConfig, ParityTaskConfig
-from pdjax.probes.monomials import OFF_SUPPORT, choose_monomials, correlations
-from pdjax.tasks import build_task
+from pdjax.models.mlp import Mlp
+from pdjax.probes.monomials import OFF_SUPPORT, MonomialProbe, choose_monomials, correlations
+from pdjax.tasks.parity import ParityTask
 
 DIMENSION, SUPPORT = 8, (0, 1, 2)
-CONFIG = MonomialsConfig(max_degree=3, off_support=20, num_inputs=4096, batch_size=1024)
+CONFIG = MonomialProbe(max_degree=3, off_support=20, num_inputs=4096, batch_size=1024)
 
 
 class AllInputs:
@@ -24,7 +24,7 @@ class AllInputs:
 
     def sample(self, key, batch_size):
         tokens = jnp.asarray(np.tile(self.inputs, (batch_size // len(self.inputs), 1)))
-        task = build_task(ParityTaskConfig("parity", DIMENSION, 3, "first", 0))
+        task = ParityTask(DIMENSION, 3)
         return task.sample(key, 1)._replace(inputs={"tokens": tokens, "vector": (1 - 2 * tokens).astype(jnp.float32)})
 
 
@@ -77,7 +77,7 @@ def test_several_models_at_once_are_measured_each_for_itself(monomials):
 
 
 def test_a_constant_predictor_correlates_with_nothing_beyond_the_noise_of_the_sample(monomials):
-    task = build_task(ParityTaskConfig("parity", DIMENSION, 3, "first", 0))
+    task = ParityTask(DIMENSION, 3)
     membership = jnp.asarray(monomials.membership(DIMENSION))
     model = Predictor(lambda x: 0.9 + 0 * x[:, 0])
     coefficients = np.asarray(correlations(task, model, CONFIG, membership, jnp.ones(1), jnp.int32(3)))
@@ -111,11 +111,8 @@ def test_each_feature_is_a_group_of_its_own():
 
 def test_coordinates_outside_the_support_are_interchangeable():
     """A model whose rows for them are permuted correlates with the permuted monomials: the same numbers, moved."""
-    from pdjax.config import MlpConfig
-    from pdjax.models import build_model
-
-    task = build_task(ParityTaskConfig("parity", DIMENSION, 3, "first", 0))
-    model = build_model(MlpConfig("mlp", (16,)), task)
+    task = ParityTask(DIMENSION, 3)
+    model = Mlp((16,)).build(task)
     params = model.init(jax.random.key(0), AllInputs().sample(jax.random.key(0), 256).inputs)
     order = np.array([0, 1, 2, 5, 3, 7, 4, 6])
     moved = jax.tree.map(lambda leaf: leaf, params)

@@ -2,23 +2,24 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import BertConfig, Gpt2Config, NgramsConfig
 from pdjax.errors import UserError
-from pdjax.models import LinenModel
+from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
-from pdjax.models.gpt2 import Gpt2
+from pdjax.models.gpt2 import Gpt2, Gpt2Module
 from pdjax.probes import ngrams
-from pdjax.probes.ngrams import ngram_distances, ngram_percentiles, ngram_places
+from pdjax.probes.ngrams import NgramProbe, ngram_distances, ngram_percentiles, ngram_places
+from pdjax.settings import make
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 
 GRAMS = (2, 3, 4, 5, 6, 7)
-CONFIG = NgramsConfig(n=GRAMS, num_sentences=20, num_positions=4, percentiles=(50,), batch_size=64)
+CONFIG = NgramProbe(n=GRAMS, num_sentences=20, num_positions=4, percentiles=(50,), batch_size=64)
 TABLE = np.random.default_rng(0).normal(size=(VOCABULARY + 1, VOCABULARY))  # logits for what is seen; last: nothing
 NOTHING = VOCABULARY
 
@@ -190,8 +191,8 @@ def test_percentiles_over_places(task):
 
 # Transformers, one place at a time
 
-BERT = BertConfig("bert", 2, 2, 4, None, 2, 0.0, True)
-GPT2 = Gpt2Config("gpt2", 2, 2, 4, None, 2, 0.0, False, "concatenate")
+BERT = Bert(2, 2, 4, None, 2)
+GPT2 = Gpt2(2, 2, 4, None, 2)
 FEW = dataclasses.replace(CONFIG, n=(2, 3, 6), num_sentences=6, num_positions=3, batch_size=16)
 
 
@@ -225,7 +226,7 @@ def probability_of(model, params):
 @pytest.mark.parametrize("attend_to_selected", [True, False])
 def test_bert_one_place_at_a_time(task, randomly, attend_to_selected):
     config = dataclasses.replace(BERT, attend_to_selected=attend_to_selected)
-    model = LinenModel(Bert(config, task.vocabulary, task.length))
+    model = config.build(task)
     params = randomly(model, task.sample(jax.random.key(0), 1).inputs)
 
     def inputs_for(tokens, valid, hidden):
@@ -240,7 +241,7 @@ def test_bert_one_place_at_a_time(task, randomly, attend_to_selected):
 
 def test_gpt2_one_place_at_a_time(next_token, randomly):
     """Everything behind the place is shown here, which a causal model does not see."""
-    model = LinenModel(Gpt2(GPT2, next_token.vocabulary, next_token.num_classes, next_token.length, False))
+    model = LinenModel(Gpt2Module(GPT2, next_token.vocabulary, next_token.num_classes, next_token.num_positions, False))
     params = randomly(model, next_token.sample(jax.random.key(0), 1).inputs)
 
     def inputs_for(tokens, valid, hidden):
@@ -259,17 +260,17 @@ def test_gpt2_one_place_at_a_time(next_token, randomly):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n": ()}, "ngrams.n of at least 2"),
-        ({"n": (3, 1)}, "ngrams.n of at least 2"),
+        ({"n": ()}, "expected at least 1 in n; found ()"),
+        ({"n": (3, 1)}, "expected n.1 of at least 2; found 1"),
         ({"num_sentences": 0}, "num_sentences of at least 1"),
         ({"num_positions": 0}, "num_positions of at least 1"),
         ({"batch_size": 0}, "batch_size of at least 1"),
         ({"percentiles": ()}, "50 among them"),
         ({"percentiles": (25, 75)}, "50 among them"),
-        ({"percentiles": (50, 101)}, "between 0 and 100"),
-        ({"percentiles": (-1, 50)}, "between 0 and 100"),
+        ({"percentiles": (50, 101)}, "percentiles.1 of at most 100; found 101"),
+        ({"percentiles": (-1, 50)}, "percentiles.0 of at least 0; found -1"),
     ],
 )
 def test_bad_configurations(changes, message):
-    with pytest.raises(UserError, match=message):
-        dataclasses.replace(CONFIG, **changes)
+    with pytest.raises(UserError, match=re.escape(message)):
+        make(NgramProbe, vars(CONFIG) | changes)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import BertConfig, Gpt2Config, NonterminalsConfig, PcfgTaskConfig
 from pdjax.errors import UserError
 from pdjax.keys import named_key
-from pdjax.models import LinenModel
+from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
-from pdjax.models.gpt2 import Gpt2
+from pdjax.models.gpt2 import Gpt2, Gpt2Module
 from pdjax.probes.nonterminals import (
+    NonterminalProbe,
     ProbeParams,
     init_probe,
     nonterminal_accuracy,
@@ -23,23 +23,24 @@ from pdjax.probes.nonterminals import (
     targets_of,
     whole_strings,
 )
+from pdjax.settings import make
 from pdjax.tasks.pcfg import PcfgTask
 
-CONFIG = NonterminalsConfig(num_heads=4, num_train=32 * 60, num_test=128, batch_size=32, learning_rate=0.03)
+CONFIG = NonterminalProbe(num_heads=4, num_train=32 * 60, num_test=128, batch_size=32, learning_rate=0.03)
 SHORT = dataclasses.replace(CONFIG, num_train=32 * 3)
 
 
 @pytest.fixture(scope="module")
 def uneven():
     """Strings with a symbol at each level that is more frequent than the others: 11, and 7."""
-    return PcfgTask(PcfgTaskConfig("pcfg", "cfg3h", 13, None, 0.3, False))
+    return PcfgTask("cfg3h", 13)
 
 
 class Labelled:
     """Strings whose tokens are the ancestors of their positions: 13 ** (depth - 1) times the symbol, summed."""
 
     def __init__(self, task):
-        self.task, self.grammar, self.length = task, task.grammar, task.length
+        self.task, self.rules, self.num_positions = task, task.rules, task.num_positions
 
     def sample(self, key, batch_size):
         batch = self.task.sample(key, batch_size)
@@ -127,8 +128,8 @@ def test_weights_stay_finite_where_padding_outweighs_a_string(task):
     """Scores of 4000 at the last position, of a string that ends before it."""
     probe = init_probe(task, 1, 4, jax.random.key(0))
     probe = probe._replace(positions=probe.positions.at[:, 0].set(1.0).at[:, -1].set(1e3))
-    valid = jnp.arange(task.length)[None] < 5
-    assert jnp.isfinite(predict(probe, jnp.ones((1, task.length, 4)), valid)).all()
+    valid = jnp.arange(task.num_positions)[None] < 5
+    assert jnp.isfinite(predict(probe, jnp.ones((1, task.num_positions, 4)), valid)).all()
 
 
 def test_targets_are_the_symbols_at_the_ends_of_their_spans(task):
@@ -143,7 +144,7 @@ def test_targets_are_the_symbols_at_the_ends_of_their_spans(task):
             string = np.flatnonzero(valid[b])[1:]
             ends = [i for i in string if i == string[-1] or indices[b, i, depth] != indices[b, i + 1, depth]]
             assert np.flatnonzero(targets.weight[j, b]).tolist() == ends
-            symbols = [sorted(task.grammar.levels[depth])[targets.symbol[j, b, i]] for i in ends]
+            symbols = [sorted(task.rules.levels[depth])[targets.symbol[j, b, i]] for i in ends]
             assert symbols == ancestors[b, ends, depth].tolist()
 
 
@@ -159,10 +160,10 @@ def test_whole_strings_show_every_token(task, next_token):
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_transformers_of_both_kinds(task, next_token, randomly, kind):
     if kind == "bert":
-        model = LinenModel(Bert(BertConfig("bert", 1, 2, 4, None, 2, 0.0, False), task.vocabulary, task.length))
+        model = Bert(1, 2, 4, None, 2, attend_to_selected=False).build(task)
     else:
-        task, config = next_token, Gpt2Config("gpt2", 1, 2, 4, None, 2, 0.0, False, "concatenate")
-        model = LinenModel(Gpt2(config, task.vocabulary, task.num_classes, task.length, False))
+        task, config = next_token, Gpt2(1, 2, 4, None, 2)
+        model = LinenModel(Gpt2Module(config, task.vocabulary, task.num_classes, task.num_positions, False))
     params = randomly(model, task.sample(jax.random.key(0), 1).inputs)
     accuracies = accuracy(task, model, jax.tree.map(lambda leaf: leaf[None], params))
     assert accuracies.shape == (1, 2)
@@ -177,9 +178,9 @@ def test_transformers_of_both_kinds(task, next_token, randomly, kind):
         ({"num_train": 33}, "batch_size that divides num_train = 33"),
         ({"num_test": 33}, "batch_size that divides num_test = 33"),
         ({"batch_size": 0}, "batch_size of at least 1"),
-        ({"learning_rate": 0.0}, "a positive nonterminals.learning_rate"),
+        ({"learning_rate": 0.0}, "learning_rate of more than 0"),
     ],
 )
 def test_bad_configurations(changes, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(CONFIG, **changes)
+        make(NonterminalProbe, vars(CONFIG) | changes)

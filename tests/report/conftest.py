@@ -3,7 +3,7 @@
 Tests reach all of this through fixtures: which ``conftest`` an import finds depends on the other test directories.
 """
 
-import copy
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,121 +11,64 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pdjax.config import from_config_dict
-from pdjax.config.building import placement
+from pdjax.distill.losses import Distillation, Labels, Loss
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal, Steps
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import (
+    Ablation,
+    Comparison,
+    Experiment,
+    Loop,
+    SizedModel,
+    SizePanel,
+    Sizes,
+    StudentTraining,
+    TeacherTraining,
+    Variant,
+)
+from pdjax.models.base import Architecture
+from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.mlp import Mlp
+from pdjax.probes.agreement import AgreementProbe
+from pdjax.probes.ngrams import NgramProbe
+from pdjax.probes.nonterminals import NonterminalProbe
 from pdjax.report import style, write_report
+from pdjax.settings import named, plain
+from pdjax.tasks.base import Task
+from pdjax.tasks.parity import ParityTask
+from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
+from pdjax.train.step import Evaluation
 
-_OPTIMIZER = {
-    "kind": "adam",
-    "schedule": "constant",
-    "warmup_fraction": 0.0,
-    "clip_norm": 1.0,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "epsilon": 1e-8,
-}
-_BERT = {
-    "kind": "bert",
-    "num_layers": 1,
-    "num_heads": 2,
-    "head_dim": 4,
-    "width": None,
-    "feed_forward_multiple": 4,
-    "dropout": 0.0,
-    "attend_to_selected": True,
-    "compute": "float32",
-}
+BASE = Experiment(
+    name="synthetic",
+    task=PcfgTask(),
+    teacher=Bert(1, 2, 4),
+    student=Bert(1, 2, 4),
+    teacher_training=TeacherTraining(steps=400, batch_size=8, learning_rate=1e-3, checkpoint_every=100),
+    student_training=StudentTraining(seeds=(0, 1, 2), learning_rates=(1e-3,), budgets=(100, 200), batch_size=8),
+    strategies=(
+        Strategy("labels", Labels()),
+        Strategy("one_shot"),
+        Strategy("two", schedule=FixedDuration(50), selection=Equal(2)),
+    ),
+    comparisons=(Comparison("all", "All", ("labels", "one_shot", "two"), "figure 1"),),
+    evaluation=Evaluation(50, num_batches=1, batch_size=8),
+    loop=Loop(50, save_every=50),
+)
 
+PARITY = ParityTask(6, 2)
 
-def strategy(schedule: str, label: str, **changes: Any) -> dict[str, Any]:
-    """Returns a strategy's configuration."""
-    return {
-        "schedule": schedule,
-        "label": label,
-        "selection": {"kind": "final", "count": None, "steps": None, "points": None, "levels": None},
-        "duration": 100 if schedule == "fixed_duration" else None,
-        "kappa": None,
-        "saturation": None,
-        "crossing": None,
-        "temperature": 1.0,
-        "label_weight": 1.0 if schedule == "labels" else 0.0,
-        "budgets": None,
-        **changes,
-    }
-
-
-BASE = {
-    "name": "synthetic",
-    "seed": 0,
-    "task": {
-        "kind": "pcfg",
-        "grammar": "cfg3b",
-        "root": None,
-        "length": None,
-        "mask_rate": 0.3,
-        "select_bos": False,
-    },
-    "teacher": _BERT,
-    "student": _BERT,
-    "teacher_training": {
-        "seed": 0,
-        "extra_seeds": [],
-        "steps": 400,
-        "batch_size": 8,
-        "learning_rate": 1e-3,
-        "checkpoint_every": 100,
-        "trajectory": None,
-        "optimizer": _OPTIMIZER,
-    },
-    "student_training": {
-        "seeds": [0, 1, 2],
-        "learning_rates": [1e-3],
-        "budgets": [100, 200],
-        "batch_size": 8,
-        "shared_batches": True,
-        "checkpoint_every": None,
-        "optimizer": _OPTIMIZER,
-    },
-    "strategies": {
-        "labels": strategy("labels", "labels"),
-        "one_shot": strategy("one_shot", "one-shot"),
-        "two": strategy("fixed_duration", "(2, T)"),
-    },
-    "comparisons": {
-        "all": {
-            "kind": "training",
-            "title": "All",
-            "figure": "figure 1",
-            "strategies": ["labels", "one_shot", "two"],
-        }
-    },
-    "ablations": {},
-    "probes": {
-        "seed": 0,
-        "monomials": None,
-        "attention": None,
-        "ngrams": None,
-        "nonterminals": None,
-        "agreement": None,
-        "students": [],
-        "longest_alone": False,
-    },
-    "sizes": None,
-    "evaluation": {"every": 50, "num_batches": 1, "batch_size": 8},
-    "loop": {"chunk_steps": 50, "save_every": 50, "writers": []},
-    "placement": placement(),
-    "remarks": {},
-}
-
-Replicas = Sequence[tuple[float, ...]]
-"""Seed and learning rate, and temperature and label weight where they are not those of the run's first strategy."""
+Replicas = Sequence[tuple[Any, ...]]
+"""Seed and learning rate, and the loss where it is not that of the run's first strategy."""
 
 ByStep = Mapping[int, Sequence[Any]]
 """What was measured on every model, by step."""
 
 
 class Workdir:
-    """Writes the recorded files of an experiment; ``config`` can be changed before ``start``."""
+    """Writes the recorded files of an ``experiment``, which can be changed before ``start``."""
 
     TEACHER: ClassVar = {100: (2.0, 0.3), 200: (1.5, 0.4), 300: (1.1, 0.6), 400: (1.0, 0.7)}
     """Held-out loss and accuracy of the teacher by step."""
@@ -138,23 +81,41 @@ class Workdir:
         ("one_shot", 200): (0.52, 0.58, 0.55),
         ("two", 200): (0.51, 0.60, 0.56),
     }
-    """Final accuracies of three seeds: (2, T) is ahead at 100 steps and not clearly at 200."""
+    """Final accuracies of three seeds: progressive is ahead at 100 steps and not clearly at 200."""
 
     TABLES: ClassVar = {"labels": (), "one_shot": ((0, 400),), "two": ((0, 200), (50, 400))}
     """Student step and checkpoint of every row of the strategies' curricula."""
 
-    strategy = staticmethod(strategy)
-
     def __init__(self, path: Path):
         self.path = path
-        self.config: dict[str, Any] = copy.deepcopy(BASE)
+        self.experiment = BASE
+
+    def change(self, **changes: Any) -> None:
+        """Replaces fields of the experiment, or with a mapping the named fields of the settings that are there."""
+        for name, value in changes.items():
+            there = getattr(self.experiment, name)
+            if isinstance(value, dict) and dataclasses.is_dataclass(there):
+                changes[name] = dataclasses.replace(there, **value)
+        self.experiment = dataclasses.replace(self.experiment, **changes)
+
+    def add(self, *strategies: Strategy) -> None:
+        """Adds strategies, or replaces those of the same names."""
+        self.change(strategies=tuple((named(self.experiment.strategies) | named(strategies)).values()))
+
+    def draw(self, *strategies: str) -> None:
+        """Makes the comparison one of these strategies."""
+        self.change(comparisons=(Comparison("all", "All", strategies, "figure 1"),))
 
     def start(self) -> None:
         """Writes what is recorded before any training."""
-        self.write("config.json", self.config)
+        self.configure()
         environment = {"command": ["pdjax", "--config", "a b.py"], "date": "2025-01-02T03:04:05+00:00"}
         environment |= {"versions": {"jax": "0.7.1", "python": "3.11"}, "device": "cpu", "cores": 2}
         self.write("environment.json", environment)
+
+    def configure(self) -> None:
+        """Writes the experiment's configuration alone."""
+        self.write("config.json", plain(self.experiment))
 
     def select(self, strategies: Mapping[str, Sequence[int]], **evidence: Any) -> None:
         """Writes phases, other ``evidence`` (transition, spikes), and the chosen checkpoints."""
@@ -166,10 +127,10 @@ class Workdir:
     def teacher(self, curve: Mapping[int, tuple[float, float]] | None = None, complete: bool = True) -> None:
         """Writes the teacher's run; the teacher of the n-th extra seed is 0.01 n less accurate."""
         curve = self.TEACHER if curve is None else curve
-        training = self.config["teacher_training"]
-        seeds = [training["seed"], *training["extra_seeds"]]
+        training = self.experiment.teacher_training
+        seeds = training.seeds
         records = [(s, r, loss, a - 0.01 * r) for s, (loss, a) in curve.items() for r in range(len(seeds))]
-        description = {"role": "teacher", "name": "teacher", "strategies": [], "budget": training["steps"]}
+        description = {"role": "teacher", "name": "teacher", "strategies": [], "budget": training.steps}
         self.run("teacher", description, [(seed, 1e-3) for seed in seeds], records, complete)
 
     def student(
@@ -203,9 +164,9 @@ class Workdir:
           budget: in steps.
           finals: the final accuracy of every seed, by the first strategy of each loss.
         """
-        losses = [[self.config["strategies"][key][f] for f in ("temperature", "label_weight")] for key in finals]
+        losses = [self.experiment.strategy(key).loss for key in finals]
         seeds = range(len(next(iter(finals.values()))))
-        replicas = [(seed, 1e-3, *loss) for loss in losses for seed in seeds]
+        replicas = [(seed, 1e-3, loss) for loss in losses for seed in seeds]
         finals_in_order = [accuracy for final in finals.values() for accuracy in final]
         records = [(budget, replica, 2 - a, a) for replica, a in enumerate(finals_in_order)]
         description = {"role": "student", "name": f"{keys[0]}-{budget}", "strategies": list(keys), "budget": budget}
@@ -215,7 +176,8 @@ class Workdir:
     def size(self, name: str, curves: Mapping[int, Sequence[float]], replicas: Replicas, complete: bool = True) -> None:
         """Writes the run of a model of another size, named <panel>/<label>."""
         records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
-        description = {"role": "size", "name": name, "strategies": [], "budget": self.config["sizes"]["steps"]}
+        assert self.experiment.sizes is not None
+        description = {"role": "size", "name": name, "strategies": [], "budget": self.experiment.sizes.steps}
         self.run(f"sizes/{name}", description, replicas, records, complete)
 
     def measure(
@@ -231,14 +193,16 @@ class Workdir:
         non-terminals an accuracy for each of the levels 1, 2, ...; agreement the pair of share and divergence.
         """
         directory, key = ("probes", "seed") if run is None else (f"students/{run}/probes", "replica")
-        training = self.config["teacher_training"]
-        names = [training["seed"], *training["extra_seeds"]] if run is None else list(range(99))
-        listed: dict[str, Any] = {"identity": "0"}
+        names = self.experiment.teacher_training.seeds if run is None else range(99)
+        listed: dict[str, Any] = {}
         if ngrams is not None:
-            listed |= {name: self.config["probes"]["ngrams"][name] for name in ("n", "percentiles")}
+            probe = self.experiment.probes["ngrams"]
+            assert isinstance(probe, NgramProbe)
+            listed["ngrams"] = {"n": probe.n, "percentiles": probe.percentiles}
         if nonterminals is not None:
-            listed["levels"] = [1 + index for index, _ in enumerate(next(iter(nonterminals.values()))[0])]
-        self.write(f"{directory}/result.json", listed)
+            levels = [1 + index for index, _ in enumerate(next(iter(nonterminals.values()))[0])]
+            listed["nonterminals"] = {"levels": levels}
+        self.write(f"{directory}/result.json", {"identity": "0", "listed": listed})
         for name, table in {"ngrams": ngrams, "nonterminals": nonterminals, "agreement": agreement}.items():
             rows = [
                 (step, model, value) for step, by_model in (table or {}).items() for model, value in enumerate(by_model)
@@ -250,68 +214,72 @@ class Workdir:
 
     def strings(self, n: Sequence[int] = (2, 4), students: Sequence[str] = ()) -> None:
         """Asks for all probes of strings, and for medians of M_robust and M_close."""
-        ngrams = {"n": list(n), "num_sentences": 8, "num_positions": 2, "percentiles": [50], "batch_size": 8}
-        nonterminals = {"num_heads": 2, "num_train": 16, "num_test": 16, "batch_size": 8, "learning_rate": 0.01}
-        probes = {"ngrams": ngrams, "nonterminals": nonterminals, "students": list(students)}
-        self.config["probes"] |= {**probes, "agreement": {"num_batches": 1, "batch_size": 8}}
-        self.config["student_training"]["checkpoint_every"] = 50 if students else None
+        ngrams = NgramProbe(tuple(n), num_sentences=8, num_positions=2, percentiles=(50,), batch_size=8)
+        nonterminals = NonterminalProbe(num_heads=2, num_train=16, num_test=16, batch_size=8)
+        self.change(
+            student_training={"checkpoint_every": 50 if students else None},
+            probes={"measured": (ngrams, nonterminals, AgreementProbe(1, 8)), "students": tuple(students)},
+        )
 
-    def search(self, firsts: Sequence[int], durations: Sequence[int], **also: dict[str, Any]) -> None:
+    def search(self, firsts: Sequence[int], durations: Sequence[int], *also: Strategy) -> None:
         """Asks for (2, T) strategies with every first checkpoint and T, named c<first>_<T>, and others besides."""
-        chosen = {"kind": "steps", "count": None, "points": None, "levels": None}
-        grid = {
-            f"c{first}_{t}": strategy(
-                "fixed_duration", f"{first}, {t}", duration=t, selection={**chosen, "steps": [first]}, temperature=0.0
-            )
+        grid = [
+            Strategy(f"c{first}_{t}", Distillation(0.0), FixedDuration(t), Steps((first,)))
             for first in firsts
             for t in durations
-        }
-        self.config["strategies"] |= {**grid, **also}
-        search = {"kind": "first_checkpoints", "title": "First checkpoints", "figure": "figure 4 (right)"}
-        self.config["comparisons"]["search"] = {**search, "strategies": [*grid, *also]}
+        ]
+        self.add(*grid, *also)
+        names = tuple(strategy.name for strategy in (*grid, *also))
+        search = Comparison("search", "First checkpoints", names, "figure 4 (right)", kind="first_checkpoints")
+        self.change(comparisons=(*self.experiment.comparisons, search))
 
     def ablation(self, key: str, variants: Mapping[str, Any], budgets: Sequence[int], **fields: Any) -> None:
         """Asks for an ablation, by default of all strategies and without a name for the experiment itself."""
-        base = {"title": key.title(), "figure": "figure 26", "base": None, "sizes": False}
-        strategies = list(self.config["strategies"])
-        asked = {**base, "strategies": strategies, **fields, "variants": dict(variants), "budgets": list(budgets)}
-        self.config["ablations"][key] = asked
+        asked = tuple(Variant(name, changes) for name, changes in variants.items())
+        strategies = tuple(strategy.name for strategy in self.experiment.strategies)
+        defaults = {"strategies": strategies, "figure": "figure 26"}
+        ablation = Ablation(key, key.title(), asked, budgets=tuple(budgets), **(defaults | fields))
+        self.change(ablations=(*self.experiment.ablations, ablation))
 
     def variant(self, key: str, name: str) -> "Workdir":
         """Begins a variant of an ablation, and returns its working directory."""
         workdir = Workdir(self.path / "ablations" / key / name)
-        workdir.config = from_config_dict(self.config).variant(key, name).as_dict()
+        workdir.experiment = self.experiment.variants()[f"{key}/{name}"]
         workdir.start()
         return workdir
 
     def probe(self, name: str, records: Sequence[Mapping[str, Any]], **listed: Any) -> None:
         """Writes what a probe measured, and what it lists besides (the monomials)."""
-        if listed:
-            self.write(f"probes/{name}.json", listed)
-        self.write("probes/result.json", {"identity": "0"})
+        path = self.path / "probes" / "result.json"
+        others = json.loads(path.read_text())["listed"] if path.exists() else {}
+        self.write("probes/result.json", {"identity": "0", "listed": {**others, name: listed}})
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (self.path / "probes" / f"{name}.jsonl").write_text(lines)
 
-    def parity(self, **task: Any) -> None:
-        """Makes the task a parity of 6 coordinates, the teacher a GPT-2 with 2 heads and the student one with 1."""
-        base = {"kind": "parity", "dimension": 6, "degree": 2, "support": "first", "support_seed": 0}
-        model = {"kind": "gpt2", "num_layers": 2, "head_dim": 8, "width": None, "feed_forward_multiple": 4}
-        model |= {"dropout": 0.0, "tied_head": False, "heads": "concatenate", "compute": "float32"}
-        self.config |= {"task": {**base, **task}}
-        self.config |= {"teacher": {**model, "num_heads": 2}, "student": {**model, "num_heads": 1}}
+    def parity(self, task: Task = PARITY) -> None:
+        """Makes the task one of parities, the teacher a GPT-2 with 2 heads and the student one with 1."""
+        self.change(task=task, teacher=Gpt2(2, 2, 8), student=Gpt2(2, 1, 8))
 
-    def language(self) -> None:
+    def language(self, level: int = 3) -> None:
         """Makes the task the prediction of next tokens on a grammar, and the models GPT-2s."""
-        self.parity()
-        self.config["task"] = {"kind": "pcfg_language", "grammar": "cfg3f", "root": None, "length": None, "level": 3}
+        self.parity(PcfgLanguageTask("cfg3f", level=level))
 
-    def sizes(self, labels: Sequence[str], learning_rates: Sequence[float]) -> None:
-        """Asks for MLPs of the widths that the labels say, 100 steps each, in a task for them."""
+    def sizes(self, models: Mapping[str, Mapping[str, Architecture]], **fields: Any) -> None:
+        """Asks for panels of models of other sizes, of two seeds and by default 100 steps."""
+        panels = tuple(
+            SizePanel(panel, tuple(SizedModel(label, model) for label, model in sized.items()))
+            for panel, sized in models.items()
+        )
+        defaults = {"seeds": (0, 1), "learning_rates": (1e-3,), "steps": 100, "batch_size": 8}
+        self.change(sizes=Sizes(panels, **(defaults | fields)))
+
+    def widths(
+        self, labels: Sequence[str], learning_rates: Sequence[float], panels: Sequence[str] = ("width",)
+    ) -> None:
+        """Asks for MLPs of the widths that the labels say, in every panel, in a task for them."""
         self.parity()
-        models = {label: {"kind": "mlp", "widths": [int(label)], "compute": "float32"} for label in labels}
-        training = {"batch_size": 8, "shared_batches": True, "optimizer": _OPTIMIZER}
-        grid = {"seeds": [0, 1], "learning_rates": list(learning_rates), "steps": 100}
-        self.config["sizes"] = {"panels": {"width": models}, **grid, **training}
+        models = {label: Mlp((int(label),)) for label in labels}
+        self.sizes(dict.fromkeys(panels, models), learning_rates=tuple(learning_rates))
 
     def run(
         self,
@@ -323,14 +291,12 @@ class Workdir:
     ) -> None:
         """Writes the files of one run."""
         description = {"starts": [], "teacher_steps": [], "identity": "0", **description}
-        keys = [key for key in description["strategies"] if key in self.config["strategies"]]
-        chosen = self.config["strategies"][keys[0]] if keys else {"schedule": "labels"}
-        taught = chosen["schedule"] != "labels"
-        loss = {name: chosen[name] for name in ("temperature", "label_weight")} if taught else {}
-        names = ("temperature", "label_weight")
+        known = named(self.experiment.strategies)
+        keys = [key for key in description["strategies"] if key in known]
+        usual: Loss = known[keys[0]].loss if keys else Labels()
         description["replicas"] = [
-            {"seed": seed, "learning_rate": rate, **loss, **dict(zip(names, values, strict=False))}
-            for seed, rate, *values in replicas
+            {"seed": seed, "learning_rate": rate, "loss": plain(loss[0] if loss else usual)}
+            for seed, rate, *loss in replicas
         ]
         self.write(f"{directory}/run.json", description)
         lines = [
@@ -362,7 +328,7 @@ def _measured(name: str, value: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def workdir(tmp_path: Path) -> Workdir:
-    """An empty working directory for the configuration ``BASE``."""
+    """An empty working directory for the experiment ``BASE``."""
     return Workdir(tmp_path / "work")
 
 

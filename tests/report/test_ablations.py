@@ -1,11 +1,15 @@
 """Variants of the experiment: their figure, claim A, table and page."""
 
 import csv
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pdjax.distill.losses import Distillation
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Comparison
 from pdjax.report import write_report
 from pdjax.report.claims import ClaimResult, evaluate_claims
 from pdjax.report.figures import all_figures, draw_ablation
@@ -17,7 +21,7 @@ VARIANTS = {"15 %": {"task": {"mask_rate": 0.15}}, "5 %": {"task": {"mask_rate":
 
 def ablated(workdir: Any, **fields: Any) -> None:
     """Writes an ablation of mask rates at 100 steps; in the variant 15 % one-shot wins, 5 % is not begun."""
-    workdir.ablation("mask", VARIANTS, [100], strategies=["one_shot", "two"], **{"base": "30 %", **fields})
+    workdir.ablation("mask", VARIANTS, [100], **{"strategies": ("one_shot", "two"), "base": "30 %", **fields})
     workdir.start()
     variant = workdir.variant("mask", "15 %")
     variant.teacher({400: (1.0, 0.8)})
@@ -56,14 +60,12 @@ def test_bars_are_grouped_by_variant_with_relative_gaps(finished: Any):
     texts = [text.get_text() for text in axes.texts if text.get_text()]
     assert texts == ["−9.8%", "+23.8%"]  # 0.55 / 0.61 and 0.52 / 0.42
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["one-shot", "(2, T)"]
+    assert [text.get_text() for text in legend.get_texts()] == ["one-shot", "progressive (2, 50)"]
 
 
 def test_the_gap_is_to_the_better_one_shot_strategy(finished: Any):
-    finished.config["strategies"]["soft"] = finished.strategy("one_shot", "soft", temperature=2.0)
-    ablated(finished, base=None)
-    finished.config["ablations"]["mask"]["strategies"] = ["one_shot", "soft", "two"]
-    finished.start()
+    finished.add(Strategy("soft", Distillation(2.0)))
+    ablated(finished, base=None, strategies=("one_shot", "soft", "two"))
     variant = finished.variant("mask", "15 %")
     variant.student("soft", 100, {100: (0.44, 0.44, 0.44)})
     texts = [text.get_text() for text in draw_ablation(read_results(finished.path), "mask", 1e-3).axes[0].texts]
@@ -73,7 +75,7 @@ def test_the_gap_is_to_the_better_one_shot_strategy(finished: Any):
 def test_claim_a_has_a_case_for_each_other_variant(finished: Any):
     ablated(finished)
     cases = {claim.case: claim for claim in claims_a(finished)}
-    assert list(cases) == ["Mask: 5 %, (2, T), 100 steps", "Mask: 15 %, (2, T), 100 steps"]
+    assert list(cases) == ["Mask: 5 %, progressive (2, 50), 100 steps", "Mask: 15 %, progressive (2, 50), 100 steps"]
     not_begun, begun = cases.values()
     assert (not_begun.verdict, not_begun.note) == ("not tested", "unfinished")
     assert begun.verdict == "fails"
@@ -91,13 +93,16 @@ def test_claim_a_holds_and_is_undecided(finished: Any):
 
 
 def test_claim_a_covers_comparisons_by_budget(finished: Any):
-    budgets = {"kind": "budgets", "title": "Splits", "figure": "figure 24", "strategies": ["one_shot", "two"]}
-    finished.config["comparisons"]["splits"] = budgets
+    splits = Comparison("splits", "Splits", ("one_shot", "two"), "figure 24", kind="budgets")
+    finished.change(comparisons=(*finished.experiment.comparisons, splits))
     finished.start()
     results = read_results(finished.path)
     assert "budgets_splits" in [figure.name for figure in all_figures(results)]
     verdicts = {claim.case: claim.verdict for claim in claims_a(finished)}
-    assert verdicts == {"Splits: (2, T), 100 steps": "holds", "Splits: (2, T), 200 steps": "undecided"}
+    assert verdicts == {
+        "Splits: progressive (2, 50), 100 steps": "holds",
+        "Splits: progressive (2, 50), 200 steps": "undecided",
+    }
 
 
 def test_parities_have_no_claim_a(workdir: Any):
@@ -156,16 +161,8 @@ def test_a_shared_teacher_is_counted_once(finished: Any):
 
 
 def test_sizes_have_a_panel_for_each_variant(workdir: Any):
-    model = workdir.config["student"]
-    workdir.config["sizes"] = {
-        "panels": {"heads": {"1 head": {**model, "num_heads": 1}, "2 heads": model}},
-        "seeds": [0, 1],
-        "learning_rates": [1e-3],
-        "steps": 100,
-        "batch_size": 8,
-        "shared_batches": True,
-        "optimizer": workdir.config["student_training"]["optimizer"],
-    }
+    model = workdir.experiment.student
+    workdir.sizes({"heads": {"1 head": dataclasses.replace(model, num_heads=1), "2 heads": model}})
     workdir.ablation("mask", VARIANTS, [100], base="30 %", sizes=True)
     workdir.start()
     variant = workdir.variant("mask", "15 %")

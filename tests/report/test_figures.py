@@ -1,16 +1,22 @@
 """What the figures show, read back from matplotlib's objects."""
 
+import csv
 import dataclasses
 import html
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from pdjax.config import MlpConfig
+from pdjax.distill.losses import Labels, Loss, Number
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Comparison
+from pdjax.models.base import Architecture
+from pdjax.probes.base import Probe
 from pdjax.report import style
 from pdjax.report.claims import evaluate_claims
 from pdjax.report.figures import all_figures, draw_budgets, draw_teacher, draw_training, looks
@@ -18,6 +24,9 @@ from pdjax.report.figures.drawing import step_text
 from pdjax.report.page import render_page
 from pdjax.report.reading import read_results
 from pdjax.report.tables import all_tables
+from pdjax.settings import settings
+from pdjax.tasks.base import Task
+from pdjax.types import Batch
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -35,30 +44,89 @@ def test_a_figure_for_the_teacher_the_budgets_and_every_budget(finished: Any):
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class OwnTaskConfig:
+@settings
+class OwnTask(Task):
     """A task that the package does not know."""
 
-    kind: str = "own"
+    predicts: ClassVar[Literal["positions", "example"]] = "example"
+    num_classes: ClassVar[int] = 2  # pyright: ignore
+    vocabulary: ClassVar[int] = 2  # pyright: ignore
+    num_positions: ClassVar[int] = 3  # pyright: ignore
+
+    def sample(self, key: Any, batch_size: int) -> Batch:
+        """Draws nothing but zeros."""
+        places = jnp.zeros(batch_size, int)
+        return Batch({"own": places}, places, jnp.ones(batch_size), {})
 
 
-def test_a_task_of_ones_own_has_the_same_figures_and_none_of_the_papers(finished: Any):
+@settings
+class OwnModel(Architecture):
+    """A model that the package does not know."""
+
+    reads: ClassVar[tuple[str, ...]] = ("own",)
+    power: int = 1
+
+    def build(self, task: Task) -> Any:
+        """Builds none: a report needs no model."""
+        raise NotImplementedError
+
+
+@settings
+class OwnLoss(Loss):
+    """A loss that the package does not know, without a temperature."""
+
+    margin: Number = 0.5
+
+    def values(self, student: Any, teacher: Any, batch: Batch, numbers: Any, params: Any) -> Any:
+        """Returns nothing: a report needs no values."""
+        raise NotImplementedError
+
+
+@settings
+class OwnProbe(Probe):
+    """A probe that the package does not know."""
+
+    name: ClassVar[str] = "own"
+
+    def prepare(self, subject: Any) -> Any:
+        """Measures nothing: a report needs records alone."""
+        raise NotImplementedError
+
+
+def test_an_experiment_of_ones_own_parts_has_the_same_figures_and_none_of_the_papers(finished: Any):
     """And the page around them is written."""
-    known = read_results(finished.path)
-    model = MlpConfig("mlp", (8,), "float32")
-    config = dataclasses.replace(known.config, task=OwnTaskConfig(), teacher=model, student=model, comparisons={})
-    results = dataclasses.replace(known, config=config)
+    known = all_figures(read_results(finished.path))
+    assert "Corresponds to figure 4 (left)" in known[0].caption
+    finished.change(
+        task=OwnTask(), teacher=OwnModel(), student=OwnModel(), comparisons=(), probes={"measured": (OwnProbe(),)}
+    )
+    finished.sizes({"power": {"two": OwnModel(power=2), "one": OwnModel()}})
+    finished.add(dataclasses.replace(finished.experiment.strategy("two"), loss=OwnLoss()))
+    finished.ablation("margin", {"power 3": {"student": {"power": 3}}}, [100], strategies=("one_shot", "two"))
+    finished.start()
+    for budget in (100, 200):
+        finished.student("two", budget, {budget // 2: (0.4,) * 3, budget: finished.FINAL["two", budget]})
+    variant = finished.variant("margin", "power 3")
+    for key in ("one_shot", "two"):
+        variant.student(key, 100, {100: (0.4, 0.5, 0.6)})
+    for label in ("one", "two"):
+        finished.size(f"power/{label}", {100: (0.5, 0.6)}, [(0, 1e-3), (1, 1e-3)])
+    finished.probe("own", [{"seed": 0, "step": 100, "value": 0.5}])
+    results = read_results(finished.path)
     figures = {figure.name: figure for figure in all_figures(results)}
-    assert list(figures) == [figure.name for figure in all_figures(known)]
-    assert "Corresponds to figure 4 (left)" in all_figures(known)[0].caption
-    assert not [name for name, figure in figures.items() if "paper" in figure.caption]
+    assert list(figures) == [*(figure.name for figure in known), "sizes", "ablation_margin"]
+    assert not [figure.name for figure in known if "paper" in figures[figure.name].caption]
     claims = evaluate_claims(results)
-    page = render_page(results, claims, list(figures.values()), all_tables(results, claims))
-    assert figures["teacher"].caption in html.unescape(page)
+    tables = {table.name: table for table in all_tables(results, claims)}
+    page = html.unescape(render_page(results, claims, list(figures.values()), list(tables.values())))
+    assert figures["teacher"].caption in page
+    assert "progressive (2, 50), OwnLoss" in page
+    row = next(row for row in csv.DictReader(tables["students"].csv().splitlines()) if row["strategy"] == "two")
+    assert (row["temperature"], row["label_weight"], row["state"]) == ("", "", "complete")
 
 
 def test_several_learning_rates_have_figures_of_their_own(workdir: Any):
-    workdir.config["student_training"]["learning_rates"] = [0.001, 0.01]
+    workdir.change(student_training={"learning_rates": (0.001, 0.01)})
     workdir.start()
     workdir.student("labels", 100, {100: (0.1, 0.9)}, [(0, 0.001), (0, 0.01)])
     results = read_results(workdir.path)
@@ -82,11 +150,11 @@ def test_budget_ticks_are_the_budgets_and_points_the_means(finished: Any):
     low, high = axes.get_ylim()
     assert low < 0.42 - 4.303 * 0.02 / 3**0.5
     assert high > 0.7
-    assert legend_of(figure) == ["labels", "one-shot", "(2, T)", "teacher, final"]
+    assert legend_of(figure) == ["labels only", "one-shot", "progressive (2, 50)", "teacher, final"]
 
 
 def test_far_apart_budgets_are_on_a_logarithmic_axis(workdir: Any):
-    workdir.config["student_training"]["budgets"] = [50, 100, 400]
+    workdir.change(student_training={"budgets": (50, 100, 400)})
     workdir.start()
     workdir.student("labels", 400, {400: (0.5, 0.5, 0.5)})
     results = read_results(workdir.path)
@@ -104,7 +172,13 @@ def test_training_shows_means_switches_and_unfinished_runs(finished: Any):
     np.testing.assert_allclose(lines[-1], [accuracy for _, accuracy in finished.TEACHER.values()])
     (switches,) = [c for c in axes.collections if isinstance(c, LineCollection)]
     assert [segment[:, 0].tolist() for segment in switches.get_segments()] == [[50, 50]]
-    assert legend_of(figure) == ["labels", "one-shot", "(2, T) (unfinished)", "teacher", "next teacher checkpoint"]
+    assert legend_of(figure) == [
+        "labels only",
+        "one-shot",
+        "progressive (2, 50) (unfinished)",
+        "teacher",
+        "next teacher checkpoint",
+    ]
 
 
 def test_teacher_shows_phases_and_stacks_shared_checkpoints(finished: Any):
@@ -116,11 +190,11 @@ def test_teacher_shows_phases_and_stacks_shared_checkpoints(finished: Any):
     assert [np.asarray(mark.get_xdata()).tolist() for mark in marks] == [[400], [200], [400]]
     heights = [mark.get_transform().transform((400, 1.0))[1] for mark in (marks[0], marks[2])]
     assert heights[1] > heights[0] + 5  # dots: both strategies use the final checkpoint, one above the other
-    assert legend_of(figure) == ["one-shot", "(2, T)"]
+    assert legend_of(figure) == ["one-shot", "progressive (2, 50)"]
 
 
 def test_teacher_shows_its_transition_and_other_seeds(finished: Any):
-    finished.config["teacher_training"]["extra_seeds"] = [7]
+    finished.change(teacher_training={"extra_seeds": (7,)})
     finished.start()
     finished.teacher()
     finished.select({"two": (200, 400)}, transition={"start": 150, "middle": 200, "end": 250, "reason": "it rises"})
@@ -140,15 +214,17 @@ def test_teacher_shows_its_transition_and_other_seeds(finished: Any):
 def test_strategies_with_the_same_checkpoints_share_triangles(finished: Any):
     finished.select({"labels": (), "one_shot": (100, 400), "two": (100, 400)})
     figure = draw_teacher(read_results(finished.path))
-    assert legend_of(figure) == ["one-shot · (2, T)"]
+    assert legend_of(figure) == ["one-shot · progressive (2, 50)"]
     assert len([line for line in figure.axes[0].lines if line.get_marker() == "v"]) == 2
 
 
 def test_a_comparison_names_its_figure_and_its_strategies_in_order(finished: Any):
-    finished.config["comparisons"] = {
-        "b": {"kind": "training", "title": "Some", "figure": "figure 99", "strategies": ["two", "labels"]},
-        "c": {"kind": "training", "title": "Others", "figure": "figure 98", "strategies": ["one_shot"]},
-    }
+    finished.change(
+        comparisons=(
+            Comparison("b", "Some", ("two", "labels"), "figure 99"),
+            Comparison("c", "Others", ("one_shot",), "figure 98"),
+        )
+    )
     finished.start()
     figures = {figure.name: figure for figure in all_figures(read_results(finished.path))}
     assert set(figures) >= {"training_b_100", "training_b_200", "training_c_100", "training_c_200"}
@@ -156,7 +232,7 @@ def test_a_comparison_names_its_figure_and_its_strategies_in_order(finished: Any
     assert "figure 99 of the paper" in figures["training_b_100"].caption
     results = read_results(finished.path)
     drawn = draw_training(results, [results.groups[key, 1e-3, 100] for key in ("two", "labels")])
-    assert legend_of(drawn)[:2] == ["(2, T)", "labels"]
+    assert legend_of(drawn)[:2] == ["progressive (2, 50)", "labels only"]
 
 
 def test_figures_of_next_tokens_name_what_counts_and_their_figures(finished: Any):
@@ -172,7 +248,7 @@ def test_figures_of_next_tokens_name_what_counts_and_their_figures(finished: Any
 
 
 def test_one_budget_has_no_figure_by_budget(workdir: Any):
-    workdir.config["student_training"]["budgets"] = [100]
+    workdir.change(student_training={"budgets": (100,)})
     workdir.start()
     workdir.student("labels", 100, {100: (0.1, 0.2, 0.3)})
     assert [figure.name for figure in all_figures(read_results(workdir.path))] == ["training_all_100"]
@@ -199,11 +275,11 @@ def test_large_steps_are_short(step: float, largest: float, text: str):
 
 def test_strategies_of_a_comparison_differ_in_colour(workdir: Any):
     keys = [f"s{i}" for i in range(12)]
-    workdir.config["strategies"] = {key: workdir.strategy("one_shot", key) for key in keys}
     groups = (keys[6:], keys[:5], [keys[0], keys[7], keys[11]])
-    workdir.config["comparisons"] = {
-        f"c{i}": {"kind": "training", "title": "", "figure": "", "strategies": group} for i, group in enumerate(groups)
-    }
+    workdir.change(
+        strategies=tuple(map(Strategy, keys)),
+        comparisons=tuple(Comparison(f"c{i}", "", tuple(group)) for i, group in enumerate(groups)),
+    )
     workdir.start()
     styles = looks(read_results(workdir.path))
     assert len({(look.color, look.marker) for look in styles.values()}) == 12
@@ -217,9 +293,8 @@ def test_no_two_strategies_look_alike():
 
 
 @pytest.mark.parametrize("label", ["$x", "_hidden", "<b>&", "$\\frac{1$"])
-def test_any_label_is_shown_as_it_is(finished: Any, label: str):
-    finished.config["strategies"]["labels"]["label"] = label
-    finished.start()
+def test_any_label_is_shown_as_it_is(finished: Any, monkeypatch: pytest.MonkeyPatch, label: str):
+    monkeypatch.setattr(Labels, "label", label)
     results = read_results(finished.path)
     with style.context("test"):
         figure = draw_budgets(results, list(results.groups.values()))

@@ -15,13 +15,6 @@ Gaps = Mapping[int, float]
 """By budget."""
 
 
-def language(workdir: Any, level: int = 3) -> None:
-    """Makes the task the next token, with a loss over the tokens of C^(level)."""
-    workdir.parity()  # for its models
-    task = {"kind": "pcfg_language", "grammar": "cfg3f", "root": None, "length": None, "level": level}
-    workdir.config["task"] = task
-
-
 def write(workdir: Any, gaps: Gaps, spread: float = 0.01) -> None:
     """Writes students with these gaps; those of the seeds lie ``spread`` around them."""
     for budget, gap in gaps.items():
@@ -38,13 +31,13 @@ def cases(workdir: Any) -> dict[str, ClaimResult]:
 
 
 def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
-    language(workdir)
+    workdir.language()
     workdir.start()
     write(workdir, {100: 0.3, 200: 0.1})
     results = cases(workdir)
     assert {case: claim.verdict for case, claim in results.items()} == {
-        "l = 3, (2, T): all gaps": "holds",
-        "l = 3, (2, T): gap by budget": "holds",
+        "l = 3, progressive (2, 50): all gaps": "holds",
+        "l = 3, progressive (2, 50): gap by budget": "holds",
     }
     gaps, shrink = results.values()
     assert [m.quantity for m in gaps.measurements] == ["gap to one-shot, 100 steps", "gap to one-shot, 200 steps"]
@@ -55,27 +48,27 @@ def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
 
 
 def test_a_growing_gap_fails_and_equal_ones_are_undecided(workdir: Any):
-    language(workdir)
+    workdir.language()
     workdir.start()
     write(workdir, {100: 0.1, 200: 0.3})
-    assert cases(workdir)["l = 3, (2, T): gap by budget"].verdict == "fails"
+    assert cases(workdir)["l = 3, progressive (2, 50): gap by budget"].verdict == "fails"
     write(workdir, {100: 0.1, 200: 0.1})
-    assert cases(workdir)["l = 3, (2, T): gap by budget"].verdict == "undecided"
+    assert cases(workdir)["l = 3, progressive (2, 50): gap by budget"].verdict == "undecided"
 
 
 def test_a_lost_gap_fails(workdir: Any):
-    language(workdir)
+    workdir.language()
     workdir.start()
     write(workdir, {100: 0.1, 200: -0.1})
-    assert cases(workdir)["l = 3, (2, T): all gaps"].verdict == "fails"
+    assert cases(workdir)["l = 3, progressive (2, 50): all gaps"].verdict == "fails"
 
 
 def leveled(workdir: Any, low: float, high: float, **fields: Any) -> None:
     """Writes an ablation over l = 2 and l = 4 with these gaps at 100 steps; at l = 3 it is 0.2."""
-    language(workdir)
+    workdir.language()
     levels = {f"C^({level})": {"task": {"level": level}, **fields} for level in (4, 2)}
     base = None if fields else "C^(3)"
-    workdir.ablation("level", levels, [100], strategies=["one_shot", "two"], base=base)
+    workdir.ablation("level", levels, [100], strategies=("one_shot", "two"), base=base)
     workdir.start()
     write(workdir, {100: 0.2, 200: 0.1})
     write(workdir.variant("level", "C^(2)"), {100: low})
@@ -87,25 +80,25 @@ def test_gaps_between_levels(workdir: Any, low: float, high: float, verdict: str
     leveled(workdir, low, high)
     results = cases(workdir)
     assert list(results) == [
-        "l = 3, (2, T): all gaps",
-        "l = 3, (2, T): gap by budget",
-        "l = 2 (C^(2)), (2, T): all gaps",  # one budget: nothing to shrink
-        "l = 4 (C^(4)), (2, T): all gaps",
-        "Level, (2, T), 100 steps: gap by l",
+        "l = 3, progressive (2, 50): all gaps",
+        "l = 3, progressive (2, 50): gap by budget",
+        "l = 2 (C^(2)), progressive (2, 50): all gaps",  # one budget: nothing to shrink
+        "l = 4 (C^(4)), progressive (2, 50): all gaps",
+        "Level, progressive (2, 50), 100 steps: gap by l",
     ]
-    last = results["Level, (2, T), 100 steps: gap by l"]
+    last = results["Level, progressive (2, 50), 100 steps: gap by l"]
     assert last.verdict == verdict
     assert [m.quantity for m in last.measurements] == ["gap to one-shot, l = 4 minus l = 2"]
     assert last.measurements[0].interval == pytest.approx((high - low, high - low, high - low, 3))
 
 
 def test_the_experiment_itself_may_have_the_highest_level(workdir: Any):
-    language(workdir)
-    workdir.ablation("level", {"C^(2)": {"task": {"level": 2}}}, [100], strategies=["one_shot", "two"], base="C^(3)")
+    workdir.language()
+    workdir.ablation("level", {"C^(2)": {"task": {"level": 2}}}, [100], strategies=("one_shot", "two"), base="C^(3)")
     workdir.start()
     write(workdir, {100: 0.2, 200: 0.1})
     write(workdir.variant("level", "C^(2)"), {100: 0.05})
-    (measurement,) = cases(workdir)["Level, (2, T), 100 steps: gap by l"].measurements
+    (measurement,) = cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"].measurements
     assert measurement.quantity == "gap to one-shot, l = 3 minus l = 2"
     assert measurement.interval is not None
     assert measurement.interval.mean == pytest.approx(0.15)
@@ -113,14 +106,14 @@ def test_the_experiment_itself_may_have_the_highest_level(workdir: Any):
 
 def test_variants_with_another_student_too_are_compared_among_themselves(workdir: Any):
     leveled(workdir, 0.1, 0.3, student={"num_heads": 2})
-    (measurement,) = cases(workdir)["Level, (2, T), 100 steps: gap by l"].measurements
+    (measurement,) = cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"].measurements
     assert measurement.quantity == "gap to one-shot, l = 4 minus l = 2"
 
 
 def test_an_unfinished_level_is_not_tested(workdir: Any):
     leveled(workdir, 0.1, 0.3)
     (workdir.path / "ablations" / "level" / "C^(4)" / "students" / "two-100" / "result.json").unlink()
-    last = cases(workdir)["Level, (2, T), 100 steps: gap by l"]
+    last = cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"]
     assert (last.verdict, last.note) == ("not tested", "unfinished")
 
 
@@ -129,7 +122,7 @@ def test_other_tasks_have_no_such_claim(finished: Any):
 
 
 def test_the_teachers_figures_are_those_of_gpt2(workdir: Any):
-    language(workdir)
+    workdir.language()
     workdir.strings()
     workdir.start()
     workdir.teacher()

@@ -1,5 +1,6 @@
 """Figures of correlations, attention and sizes, read back from matplotlib's objects."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from pdjax.distill.selection import Transition
 from pdjax.report import style
 from pdjax.report.figures import (
     all_figures,
@@ -17,6 +19,7 @@ from pdjax.report.figures import (
     draw_teacher_seeds,
 )
 from pdjax.report.reading import read_results
+from pdjax.tasks.parity import HierarchicalTask
 
 STEPS = (100, 200, 300, 400)
 MEMBERS = [[0], [1], [0, 1], [2], [3], [4], [5], [0, 2], [3, 4]]
@@ -33,9 +36,8 @@ def values_at(step: int, seed: int) -> list[float]:
 def parity(workdir: Any, seeds: tuple[int, ...]) -> None:
     """Writes a parity experiment with teachers of these seeds, their transition and correlations."""
     workdir.parity()
-    workdir.config["teacher_training"] |= {"seed": seeds[0], "extra_seeds": list(seeds[1:])}
-    selection = {"kind": "transition", "count": None, "steps": None, "points": ["middle"], "levels": None}
-    workdir.config["strategies"]["two"]["selection"] = selection
+    workdir.change(teacher_training={"seed": seeds[0], "extra_seeds": seeds[1:]})
+    workdir.add(dataclasses.replace(workdir.experiment.strategy("two"), selection=Transition()))
     workdir.start()
     workdir.teacher()
     transitions = [TRANSITION, *[None for _ in seeds[2:]], *[{**TRANSITION, "end": 300} for _ in seeds[1:2]]]
@@ -110,7 +112,7 @@ def test_more_teachers_than_columns_go_on_below(workdir: Any):
 
 
 def test_levels_have_curves_and_spikes_of_their_own(workdir: Any):
-    workdir.parity(kind="hierarchical", dimension=8, depth=2)
+    workdir.parity(HierarchicalTask(8, 2, 2))
     workdir.start()
     workdir.teacher()
     spikes = [{"step": 300, "reason": "late"}, {"step": 100, "reason": "early"}]
@@ -162,7 +164,7 @@ def test_attention_is_a_share_and_coloured_by_support(workdir: Any, monomials: b
 
 
 def test_sizes_go_from_light_to_dark_with_the_best_learning_rate(workdir: Any):
-    workdir.sizes(["1000", "300"], [0.1, 0.2])
+    workdir.widths(["1000", "300"], [0.1, 0.2])
     workdir.start()
     replicas = [(0, 0.1), (1, 0.1), (0, 0.2), (1, 0.2)]
     workdir.size("width/300", {50: (0.5, 0.5, 0.6, 0.6), 100: (0.9, 0.9, 0.7, 0.8)}, replicas)
@@ -181,9 +183,8 @@ def test_sizes_go_from_light_to_dark_with_the_best_learning_rate(workdir: Any):
 
 
 def test_panels_of_sizes_are_beside_each_other_and_unfinished_runs_say_so(workdir: Any):
-    workdir.sizes(["100"], [0.1])
-    panels = workdir.config["sizes"]["panels"]
-    panels |= {"depth": panels["width"], "heads": panels["width"]}
+    panels = ("width", "depth", "heads")
+    workdir.widths(["100"], [0.1], panels)
     workdir.start()
     for panel in panels:
         workdir.size(f"{panel}/100", {50: (0.5, 0.6)}, [(0, 0.1), (1, 0.1)], complete=False)

@@ -1,5 +1,6 @@
 """The written report: complete, self-contained, reproducible, and honest about what is missing."""
 
+import dataclasses
 import html.parser
 import re
 import xml.etree.ElementTree
@@ -8,7 +9,13 @@ from typing import Any
 
 import pytest
 
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Distillation
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal
+from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
+from pdjax.experiment import Comparison
 from pdjax.report import write_report
 
 FIGURES = ("teacher", "accuracy_by_budget", "training_all_100", "training_all_200")
@@ -113,9 +120,7 @@ def test_a_new_report_replaces_the_old_one_entirely(workdir: Any):
 
 def test_a_title_with_quotes_and_a_name_with_slashes_break_nothing(finished: Any):
     title = 'a "quoted" <title> & more'
-    finished.config["comparisons"] = {
-        "a/b c": {"kind": "training", "title": title, "figure": "figure 0", "strategies": ["labels"]}
-    }
+    finished.change(comparisons=(Comparison("a/b c", title, ("labels",), "figure 0"),))
     finished.start()
     index = write_report(finished.path)
     page = Page(index.read_text())
@@ -137,9 +142,12 @@ def test_a_failing_report_leaves_the_old_one(workdir: Any):
 def test_the_summary_says_what_the_numbers_say(report: Path):
     text = words(Page(report.read_text()).text)
     assert "After 400 steps the teacher reaches a held-out accuracy of 0.700." in text
-    assert "With 100 steps the highest mean is 0.520 (95% interval [0.454, 0.586]) over 3 seeds, by (2, T)." in text
+    assert (
+        "With 100 steps the highest mean is 0.520 (95% interval [0.454, 0.586]) over 3 seeds, by progressive (2, 50)."
+        in text
+    )
     assert "Of 2 cases, claim F1 holds in 1 and is undecided in 1." in text
-    assert "margin over labels +0.100 [+0.075, +0.125] 3" in text
+    assert "margin over labels only +0.100 [+0.075, +0.125] 3" in text
     assert "not corrected for multiple comparisons" in text
     assert "the intervals cover the initialisation only" in text
     assert "pdjax --config 'a b.py'" in text
@@ -150,7 +158,7 @@ def test_the_summary_says_what_the_numbers_say(report: Path):
 
 
 def test_batches_of_their_own_widen_what_the_intervals_cover(workdir: Any):
-    workdir.config["student_training"]["shared_batches"] = False
+    workdir.change(student_training={"shared_batches": False})
     workdir.start()
     text = words(Page(write_report(workdir.path).read_text()).text)
     assert "the intervals cover the initialisation and the draw of the data" in text
@@ -180,7 +188,7 @@ def test_with_the_teacher_alone(workdir: Any):
 
 
 def test_with_nothing_but_a_configuration(workdir: Any):
-    workdir.write("config.json", workdir.config)
+    workdir.configure()
     text = words(Page(write_report(workdir.path).read_text()).text)
     assert "There is nothing to draw yet." in text
     assert "Versions, device and command are not recorded." in text
@@ -188,7 +196,7 @@ def test_with_nothing_but_a_configuration(workdir: Any):
 
 
 def test_an_existing_trajectory_without_a_curve_is_said(finished: Any):
-    finished.config["teacher_training"]["trajectory"] = "somewhere/else"
+    finished.change(teacher_training={"trajectory": "somewhere/else"})
     finished.start()
     for path in (finished.path / "teacher").iterdir():
         path.unlink()
@@ -200,7 +208,7 @@ def test_an_existing_trajectory_without_a_curve_is_said(finished: Any):
 
 
 def test_one_seed_has_no_intervals_and_tests_nothing(workdir: Any):
-    workdir.config["student_training"]["seeds"] = [0]
+    workdir.change(student_training={"seeds": (0,)})
     workdir.start()
     workdir.teacher()
     for (key, budget), final in workdir.FINAL.items():
@@ -208,23 +216,22 @@ def test_one_seed_has_no_intervals_and_tests_nothing(workdir: Any):
     text = words(Page(write_report(workdir.path).read_text()).text)
     assert "needs 2 seeds" in text
     assert "nan" not in text
-    assert "the highest mean is 0.500 over 1 seed, by (2, T)." in text
+    assert "the highest mean is 0.500 over 1 seed, by progressive (2, 50)." in text
 
 
 def test_two_learning_rates_are_apart(workdir: Any):
-    training = workdir.config["student_training"]
-    training["learning_rates"], training["seeds"], training["budgets"] = [0.001, 0.01], [0, 1], [100]
+    workdir.change(student_training={"learning_rates": (0.001, 0.01), "seeds": (0, 1), "budgets": (100,)})
     workdir.start()
     replicas = [(0, 0.001), (0, 0.01), (1, 0.001), (1, 0.01)]
     workdir.student("labels", 100, {100: (0.41, 0.61, 0.43, 0.63)}, replicas)
     text = words(Page(write_report(workdir.path).read_text()).text)
     assert "With 100 steps and learning rate 0.001 the highest mean" in text
-    assert "labels, learning rate 0.001 100 0.420" in text
-    assert "labels, learning rate 0.01 100 0.620" in text
+    assert "labels only, learning rate 0.001 100 0.420" in text
+    assert "labels only, learning rate 0.01 100 0.620" in text
 
 
 def test_transition_spikes_and_other_teachers_are_explained(finished: Any):
-    finished.config["teacher_training"]["extra_seeds"] = [7, 8]
+    finished.change(teacher_training={"extra_seeds": (7, 8)})
     finished.start()
     finished.teacher()
     transition = {"start": 1000, "middle": 2000, "end": 3000, "reason": "it rises"}
@@ -237,7 +244,7 @@ def test_transition_spikes_and_other_teachers_are_explained(finished: Any):
 
 
 def test_strategies_with_the_same_checkpoints_are_explained_together(finished: Any):
-    finished.config["strategies"]["hot"] = finished.strategy("fixed_duration", "hot", temperature=2.0)
+    finished.add(dataclasses.replace(finished.experiment.strategy("two"), name="hot", loss=Distillation(2.0)))
     finished.start()
     finished.student("hot", 100, {100: (0.5, 0.5, 0.5)}, table=finished.TABLES["two"])
     finished.student("hot", 200, {200: (0.5, 0.5, 0.5)}, table=finished.TABLES["two"])
@@ -245,7 +252,7 @@ def test_strategies_with_the_same_checkpoints_are_explained_together(finished: A
     selection = finished.path / "selection.json"
     selection.write_text(selection.read_text().replace("because of hot", "because of two"))
     text = words(Page(write_report(finished.path).read_text()).text)
-    assert "(2, T) · hot because of two" in text
+    assert "progressive (2, 50) · progressive (2, 50), temperature 2 because of two" in text
     assert text.count("because of two") == 1
 
 
@@ -269,7 +276,7 @@ def test_adaptive_students_are_listed_one_by_one(finished: Any):
 
 
 def test_sizes_have_a_table_of_their_own(workdir: Any):
-    workdir.sizes(["1000", "300"], [0.1])
+    workdir.widths(["1000", "300"], [0.1])
     workdir.start()
     for label, final in (("300", (0.6, 0.8)), ("1000", (0.9, 1.0))):
         workdir.size(f"width/{label}", {50: (0.5, 0.5), 100: final}, [(0, 0.1), (1, 0.1)])
@@ -279,11 +286,10 @@ def test_sizes_have_a_table_of_their_own(workdir: Any):
     assert "nats per selected position" not in text
 
 
-def test_hostile_text_stays_text(finished: Any):
+def test_hostile_text_stays_text(finished: Any, monkeypatch: pytest.MonkeyPatch):
     hostile = "<script>alert('x')</script> & \"quotes\""
-    finished.config["name"] = hostile
-    finished.config["strategies"]["two"]["label"] = hostile
-    finished.config["task"]["grammar"] = "</pre><img src=x>"
+    monkeypatch.setattr(FixedDuration, "label", hostile)
+    finished.change(name=hostile, remarks={"F1": "</pre><img src=x>"})
     finished.start()
     text = write_report(finished.path).read_text()
     page = Page(text)
@@ -304,13 +310,15 @@ def test_the_peak_of_m_robust_is_explained(finished: Any):
 
 
 def test_shared_students_are_named(finished: Any):
-    finished.config["strategies"]["again"] = finished.strategy("one_shot", "again")
+    finished.add(Strategy("again"))
     finished.start()
     for budget in (100, 200):
         finished.shared(["one_shot", "again"], budget, {"one_shot": finished.FINAL["one_shot", budget]})
     text = words(Page(write_report(finished.path).read_text()).text)
-    assert "They agree by definition and count once: one-shot = again: with 100, 200 steps" in text
-    assert "one-shotthe same students as again" in text
+    assert (
+        "They agree by definition and count once: one-shot (one_shot) = one-shot (again): with 100, 200 steps" in text
+    )
+    assert "one-shot (one_shot)the same students as one-shot (again)" in text
     assert "17.5 s" in text  # seven runs of 2.5 s
     assert "not finished" not in text.lower()
 
@@ -320,14 +328,16 @@ def test_a_margin_over_the_same_students_says_so(finished: Any):
     (finished.path / "students" / "two-100" / "run.json").unlink()
     text = words(Page(write_report(finished.path).read_text()).text)
     assert "margin over one-shot (the same students) +0.000 [+0.000, +0.000] 3" in text
-    assert "the highest mean is 0.600 (95% interval [0.352, 0.848]) over 3 seeds, by one-shot = (2, T)." in text
+    assert (
+        "the highest mean is 0.600 (95% interval [0.352, 0.848]) over 3 seeds, by one-shot = progressive (2, 50)."
+        in text
+    )
     assert "Of 2 cases, claim F1 is undecided in 1 and is not tested in 1." in text
 
 
 def test_a_claim_of_ours_is_not_put_into_the_papers_mouth(finished: Any):
-    rule = {"score": "accuracy", "window": 1, "min_gain": 0.01, "max_steps": 100}
-    finished.config["strategies"]["adaptive"] = finished.strategy("till_saturate", "adaptive", saturation=rule)
-    finished.config["comparisons"]["all"]["strategies"] = ["two", "adaptive"]
+    finished.add(Strategy("adaptive", schedule=UntilSaturated(window=1, max_steps=100), selection=Equal(4)))
+    finished.draw("two", "adaptive")
     finished.start()
     text = words(Page(write_report(finished.path).read_text()).text)
     assert "at equal student steps. Not the paper’s claim but ours. Students of an adaptive strategy" in text
@@ -351,8 +361,8 @@ def test_strategies_of_a_search_are_folded_and_not_called_the_best(finished: Any
 
 def test_remarks_stand_beside_their_claims_and_none_is_lost(finished: Any):
     plain = Page(write_report(finished.path).read_text())
-    finished.config["remarks"] = {"F1": "It shows at twice the size.", "R4": "It shows elsewhere."}
-    finished.write("config.json", finished.config)
+    finished.change(remarks={"F1": "It shows at twice the size.", "R4": "It shows elsewhere."})
+    finished.configure()
     text = words(Page(write_report(finished.path).read_text()).text)
     before, claim = text.split("F1: Progressive distillation")
     assert "It shows at twice the size." in claim

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.report.reading import read_results
+from pdjax.tasks.parity import HierarchicalTask
 
 
 def test_groups_hold_the_recorded_accuracies(finished: Any):
@@ -20,7 +22,7 @@ def test_groups_hold_the_recorded_accuracies(finished: Any):
 
 
 def test_a_group_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
-    workdir.config["student_training"]["learning_rates"] = [0.001, 0.01]
+    workdir.change(student_training={"learning_rates": (0.001, 0.01)})
     workdir.start()
     workdir.student("labels", 100, {100: (0.1, 0.2, 0.3, 0.4)}, [(1, 0.001), (0, 0.001), (1, 0.01), (0, 0.01)])
     groups = read_results(workdir.path).groups
@@ -52,7 +54,7 @@ def test_peak_memory_is_the_largest_recorded(finished: Any):
 
 
 def test_a_teacher_copied_from_a_trajectory_counts_as_complete_at_its_end(finished: Any):
-    finished.config["teacher_training"]["trajectory"] = "elsewhere"
+    finished.change(teacher_training={"trajectory": "elsewhere"})
     finished.start()
     (finished.path / "teacher" / "result.json").unlink()
     assert read_results(finished.path).unfinished == []
@@ -66,16 +68,16 @@ def test_runs_the_configuration_does_not_ask_for_are_strays(finished: Any):
 
 
 def test_equal_labels_are_told_apart(workdir: Any):
-    workdir.config["strategies"]["again"] = workdir.strategy("one_shot", "one-shot")
+    workdir.add(Strategy("again"))
     workdir.start()
     labels = read_results(workdir.path).labels
     assert labels["one_shot"] == "one-shot (one_shot)"
     assert labels["again"] == "one-shot (again)"
-    assert labels["labels"] == "labels"
+    assert labels["labels"] == "labels only"
 
 
 def test_models_of_a_panel_are_in_increasing_size(workdir: Any):
-    workdir.sizes(["100", "1000", "2000", "300"], [0.1])
+    workdir.widths(["100", "1000", "2000", "300"], [0.1])
     workdir.start()
     results = read_results(workdir.path)
     assert results.panels == {"width": ("100", "300", "1000", "2000")}
@@ -83,7 +85,7 @@ def test_models_of_a_panel_are_in_increasing_size(workdir: Any):
 
 
 def test_a_size_run_without_its_last_evaluation_is_an_error(workdir: Any):
-    workdir.sizes(["100"], [0.1])
+    workdir.widths(["100"], [0.1])
     workdir.start()
     workdir.size("width/100", {50: (0.5, 0.5)}, [(0, 0.1), (1, 0.1)])
     with pytest.raises(UserError, match="step 100 of the complete run width/100"):
@@ -91,14 +93,14 @@ def test_a_size_run_without_its_last_evaluation_is_an_error(workdir: Any):
 
 
 def test_a_size_that_nobody_asks_for_is_a_stray(workdir: Any):
-    workdir.sizes(["100"], [0.1])
+    workdir.widths(["100"], [0.1])
     workdir.start()
     workdir.size("width/7", {100: (0.5, 0.5)}, [(0, 0.1), (1, 0.1)])
     assert read_results(workdir.path).strays == ["width/7"]
 
 
 def test_other_features_of_a_tree_belong_to_the_support_too(workdir: Any):
-    workdir.parity(kind="hierarchical", dimension=8, depth=2)
+    workdir.parity(HierarchicalTask(8, 2, 2))
     workdir.start()
     members, groups = [[0], [1], [2], [3], [6], [7]], [0, 0, 1, 1, -1, -1]  # 4 and 5: the root's other child
     workdir.probe("monomials", [{"seed": 0, "step": 10, "correlations": [0.1] * 6}], members=members, groups=groups)

@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pdjax.distill.losses import Distillation
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Auto
+from pdjax.distill.strategy import Strategy
 from pdjax.report.claims import ClaimResult, evaluate_claims
 from pdjax.report.figures import all_figures, draw_search
 from pdjax.report.reading import read_results
@@ -23,12 +27,11 @@ def searched(
 
     The seeds of a strategy lie ``spread`` around its mean, those of each one differently.
     """
-    automatic = workdir.strategy("fixed_duration", "automatic", duration=25, temperature=0.0)
-    automatic["selection"] = {**automatic["selection"], "kind": "auto"}
+    automatic = Strategy("auto", Distillation(0.0), FixedDuration(25), Auto())
     workdir.strings()
-    workdir.search(sorted(means), (25, 50), **({} if auto is None else {"auto": automatic}))
-    workdir.config["student_training"]["budgets"] = [100]
-    workdir.config["teacher_training"]["steps"] = 600
+    workdir.search(sorted(means), (25, 50), *([] if auto is None else [automatic]))
+    workdir.change(student_training={"budgets": (100,)})
+    workdir.change(teacher_training={"steps": 600})
     workdir.start()
     chosen = {f"c{first}_{t}": (first, 600) for first in means for t in (25, 50)}
     peaks = None if peak is None else {"step": peak, "reason": "it peaks there"}
@@ -67,7 +70,7 @@ def test_bars_are_means_by_first_checkpoint_and_duration(workdir: Any):
     heights = [bars[0].get_height() for bars in axes.containers if len(bars.get_children()) == 1]
     np.testing.assert_allclose(heights, [mean - less for mean in BEST_AT_300.values() for less in (0, 0.02)])
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["T = 25", "T = 50", "labels", "one-shot"]
+    assert [text.get_text() for text in legend.get_texts()] == ["T = 25", "T = 50", "labels only", "one-shot"]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == ["100", "200\n▲ mid", "300\n▲ C1", "400", "500"]
     horizontal = [line.get_ydata() for line in axes.lines if list(line.get_xdata()) == [0, 1]]

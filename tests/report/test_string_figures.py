@@ -1,5 +1,6 @@
 """Figures of what models of strings depend on and know, read back from matplotlib's objects."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pdjax.distill.strategy import Strategy
 from pdjax.report.features import probed_groups
 from pdjax.report.figures import (
     all_figures,
@@ -93,9 +95,9 @@ def test_nonterminals_have_a_line_for_each_level(workdir: Any):
 
 
 def probed(workdir: Any) -> None:
-    """Writes an experiment whose students of one-shot and (2, T) are probed at 50 and 100 steps."""
+    """Writes an experiment whose students of one-shot and progressive are probed at 50 and 100 steps."""
     workdir.strings(students=["one_shot", "two"])
-    workdir.config["student_training"]["budgets"] = [100]
+    workdir.change(student_training={"budgets": (100,)})
     workdir.start()
     workdir.teacher()
     workdir.select({})
@@ -125,7 +127,7 @@ def test_features_are_means_over_seeds_of_the_last_checkpoints(workdir: Any):
     assert (close.get_xticks().tolist(), robust.get_xticks().tolist()) == ([2, 4], [2, 4])
     left, right = levels.get_xlim()
     assert left > 2 > 1 > right  # the terminals are at the left
-    assert legend_of(figure) == ["one-shot", "(2, T)", "final teacher"]
+    assert legend_of(figure) == ["one-shot", "progressive (2, 50)", "final teacher"]
     band = np.asarray(robust.collections[0].get_paths()[0].vertices)[:, 1]
     assert band.min() == pytest.approx(0.2)  # an interval that leaves the range of the seeds is cut off there
 
@@ -142,7 +144,7 @@ def test_untrained_students_are_drawn_where_they_were_probed(workdir: Any):
     figure = draw_features(results, probed_groups(results, 1e-3, 100))
     (levels,) = [axes for axes in figure.axes if "probes" in axes.get_title()]
     np.testing.assert_allclose(np.asarray(levels.lines[-1].get_ydata()), [0.6, 0.3])
-    assert legend_of(figure) == ["one-shot", "(2, T)", "final teacher", "untrained students"]
+    assert legend_of(figure) == ["one-shot", "progressive (2, 50)", "final teacher", "untrained students"]
     captions = [figure.caption for figure in all_figures(results) if figure.name == "features_100"]
     assert "Dotted grey: the students before training." in captions[0]
 
@@ -175,27 +177,18 @@ def test_a_single_probed_checkpoint_has_no_course(workdir: Any):
 
 
 def test_the_same_students_are_one_line(workdir: Any):
-    workdir.config["strategies"]["again"] = workdir.strategy("one_shot", "again")
+    workdir.add(Strategy("again"))
     probed(workdir)
-    workdir.config["probes"]["students"] = ["one_shot", "again"]
+    workdir.change(probes={"students": ("one_shot", "again")})
     workdir.start()
     workdir.shared(["one_shot", "again"], 100, {"one_shot": (0.5, 0.5, 0.5)})
     assert [group.strategy for group in probed_groups(read_results(workdir.path), 1e-3, 100)] == ["one_shot"]
 
 
 def test_sizes_of_models_of_strings_are_marked_where_most_is_learned(workdir: Any):
-    model = workdir.config["student"]
-    models = {f"{heads} heads": {**model, "num_heads": heads} for heads in (1, 2)}
-    training = workdir.config["student_training"]
-    workdir.config["sizes"] = {
-        "panels": {"heads": models},
-        "seeds": [0, 1],
-        "learning_rates": [1e-3],
-        "steps": 200,
-        "batch_size": 8,
-        "shared_batches": True,
-        "optimizer": training["optimizer"],
-    }
+    model = workdir.experiment.student
+    models = {f"{heads} heads": dataclasses.replace(model, num_heads=heads) for heads in (1, 2)}
+    workdir.sizes({"heads": models}, steps=200)
     workdir.start()
     replicas = [(0, 1e-3), (1, 1e-3)]
     workdir.size("heads/1 heads", {50: (0.2, 0.2), 100: (0.3, 0.3), 200: (0.5, 0.5)}, replicas)

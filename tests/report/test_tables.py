@@ -9,6 +9,7 @@ import pytest
 from pdjax.report.claims import evaluate_claims
 from pdjax.report.reading import read_results
 from pdjax.report.tables import Table, all_tables
+from pdjax.tasks.parity import ParityTask
 
 
 def rows_of(workdir: Any, name: str) -> list[dict[str, str]]:
@@ -42,16 +43,16 @@ def test_an_unfinished_run_has_a_row_without_values(finished: Any):
 def test_claims_have_one_row_per_comparison(finished: Any):
     rows = rows_of(finished, "claims")
     assert [(row["case"], row["quantity"], row["verdict"]) for row in rows] == [
-        ("(2, T), 100 steps", "margin over labels", "holds"),
-        ("(2, T), 100 steps", "margin over one-shot", "holds"),
-        ("(2, T), 200 steps", "margin over labels", "undecided"),
-        ("(2, T), 200 steps", "margin over one-shot", "undecided"),
+        ("progressive (2, 50), 100 steps", "margin over labels only", "holds"),
+        ("progressive (2, 50), 100 steps", "margin over one-shot", "holds"),
+        ("progressive (2, 50), 200 steps", "margin over labels only", "undecided"),
+        ("progressive (2, 50), 200 steps", "margin over one-shot", "undecided"),
     ]
     assert float(rows[0]["mean"]) == pytest.approx(0.1)
 
 
 def test_teacher_equals_the_records(finished: Any):
-    finished.config["teacher_training"]["extra_seeds"] = [7]
+    finished.change(teacher_training={"extra_seeds": (7,)})
     finished.start()
     finished.teacher()
     every = rows_of(finished, "teacher")
@@ -65,7 +66,7 @@ def test_curricula_say_from_when_to_when(finished: Any):
     assert ("one_shot", "100", "", "", "0", "100", "400") in rows
     assert ("two", "200", "", "", "0", "50", "200") in rows
     assert ("two", "200", "", "", "50", "200", "400") in rows
-    assert len(rows) == 6  # two runs of one-shot, two of (2, T) with two rows each
+    assert len(rows) == 6  # two runs of one-shot, two of progressive with two rows each
 
 
 def test_adaptive_curricula_have_rows_for_every_student(finished: Any):
@@ -92,7 +93,7 @@ def test_students_that_move_on_together_share_rows(finished: Any):
 
 
 def test_sizes_are_in_increasing_order_with_every_learning_rate(workdir: Any):
-    workdir.sizes(["1000", "300"], [0.1, 0.2])
+    workdir.widths(["1000", "300"], [0.1, 0.2])
     workdir.start()
     replicas = [(1, 0.2), (0, 0.1), (0, 0.2), (1, 0.1)]
     workdir.size("width/300", {50: (0.3, 0.5, 0.5, 0.7), 100: (0.6, 0.9, 0.8, 1.0)}, replicas)
@@ -123,7 +124,7 @@ def test_correlations_are_means_and_deviations_over_monomials(workdir: Any):
 
 @pytest.mark.parametrize("monomials", [True, False])
 def test_attention_off_the_support_is_known_with_monomials(workdir: Any, monomials: bool):
-    workdir.parity(dimension=4)
+    workdir.parity(ParityTask(4, 2))
     workdir.start()
     workdir.probe("attention", [{"seed": 0, "step": 10, "positions": [1.0, 2.0, 0.25, 0.75], "support": 3.1}])
     if monomials:

@@ -10,58 +10,56 @@ import jax
 import numpy as np
 import pytest
 
-from pdjax.config import (
-    AblationConfig,
-    AgreementConfig,
-    CrossingConfig,
-    NgramsConfig,
-    SaturationConfig,
-    SelectionConfig,
-    StrategyConfig,
-)
-from pdjax.distill.saturation import crossing_starts, saturation_starts
+from pdjax.distill.adaptive import UntilRobust, UntilSaturated
+from pdjax.distill.losses import Distillation
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import RobustPeak, Steps
+from pdjax.distill.strategy import Strategy
 from pdjax.errors import TrainingError, UserError
-from pdjax.experiment import run_experiment
+from pdjax.experiment import Ablation, Probes, Variant
 from pdjax.io.probe_records import read_string_probes
 from pdjax.io.progress import Progress
 from pdjax.io.records import read_json, read_measured, read_run
 from pdjax.io.signals import Interrupt
+from pdjax.io.store import stack
 from pdjax.probes import ngrams
-from pdjax.probes.agreement import agreement
+from pdjax.probes.agreement import AgreementProbe, agreement
+from pdjax.probes.ngrams import NgramProbe
+from pdjax.settings import named
 from pdjax.stages import probes, students
 from pdjax.stages.adaptive import adaptation
+from pdjax.stages.run import run_experiment
+from pdjax.stages.teacher import open_trajectory, teacher_shape
 
-FINAL = SelectionConfig("final", None, None, None, None)
-EARLY = SelectionConfig("steps", None, (8, 16), None, None)
-PEAK = SelectionConfig("robust_peak", None, None, None, None)
-NGRAMS = NgramsConfig((2, 3), 8, 2, (50,), 16)
-AGREES = SaturationConfig("agreement", 1, 1e-4, 12)
-CROSSES = CrossingConfig(NGRAMS, 12)
-STRATEGIES = {
-    "hard": StrategyConfig("one_shot", "H", FINAL, None, None, None, None, 0.0, 0.0, None),
-    "soft": StrategyConfig("one_shot", "S", FINAL, None, None, None, None, 1.0, 0.0, None),
-    "peak": StrategyConfig("fixed_duration", "P", PEAK, 4, None, None, None, 0.0, 0.0, None),
-    "agree": StrategyConfig("till_saturate", "A", EARLY, None, None, AGREES, None, 0.0, 0.0, None),
-    "cross": StrategyConfig("till_robust", "C", EARLY, None, None, None, CROSSES, 0.0, 0.0, None),
-}
+EARLY = Steps((8, 16))
+NGRAMS = NgramProbe((2, 3), 8, 2, (50,), 16)
+AGREES = UntilSaturated("agreement", 1, 1e-4, 12)
+CROSSES = UntilRobust(NGRAMS, 12)
+HARD = Distillation(0.0)
+STRATEGIES = named(
+    (
+        Strategy("hard", HARD),
+        Strategy("soft", Distillation(1.0)),
+        Strategy("peak", HARD, FixedDuration(4), RobustPeak()),
+        Strategy("agree", HARD, AGREES, EARLY),
+        Strategy("cross", HARD, CROSSES, EARLY),
+    )
+)
 
 
 @pytest.fixture(scope="module")
 def config(tiny):
     """Two students of every strategy for 24 steps; the ablation has other masks, and wider students."""
-    variants = {"masks": {"task": {"mask_rate": 0.5}}, "wide": {"student": {"num_heads": 2}}}
-    ablation = AblationConfig("Other masks and students", "none", "as it is", variants, ("hard", "peak"), (16,), False)
+    variants = (Variant("masks", {"task": {"mask_rate": 0.5}}), Variant("wide", {"student": {"num_heads": 2}}))
+    ablation = Ablation("other", "Other masks and students", variants, ("hard", "peak"), (16,), base="as it is")
     training = dataclasses.replace(tiny.student_training, budgets=(24,), seeds=(0, 1), checkpoint_every=12)
-    measured = dataclasses.replace(
-        tiny.probes, ngrams=NGRAMS, nonterminals=None, agreement=AgreementConfig(1, 16), students=("soft",)
-    )
     return dataclasses.replace(
         tiny,
-        strategies=STRATEGIES,
-        comparisons={},
-        ablations={"other": ablation},
+        strategies=tuple(STRATEGIES.values()),
+        comparisons=(),
+        ablations=(ablation,),
         student_training=training,
-        probes=measured,
+        probes=Probes((NGRAMS, AgreementProbe(1, 16)), students=("soft",), seed=tiny.probes.seed),
     )
 
 
@@ -78,7 +76,7 @@ def workdir(config, tmp_path_factory):
 def test_strategies_of_one_curriculum_share_a_run_whose_students_learned_apart(workdir):
     run = read_run(workdir / "students" / "hard-24")
     assert run.description.strategies == ("hard", "soft")
-    assert [replica.temperature for replica in run.description.replicas] == [0.0, 0.0, 1.0, 1.0]
+    assert [replica.loss.temperature for replica in run.description.replicas] == [0.0, 0.0, 1.0, 1.0]
     final = run.evaluation.loss[-1]
     assert len(set(final.tolist())) == 4
     assert not (workdir / "students" / "soft-24").exists()
@@ -130,20 +128,15 @@ def test_adaptive_students_decide_by_what_is_recorded(workdir, name):
     assert values.shape == (len(steps), 2, 3)
     for replica, starts in enumerate(run.starts):
         if name == "agree":
-            assert starts == saturation_starts(AGREES, steps, values[:, replica])
+            assert starts == AGREES.starts(steps, values[:, replica])
         else:
-            assert starts == crossing_starts(CROSSES, steps, values[:, replica])
+            assert starts == CROSSES.starts(steps, values[:, replica])
         assert all(b - a <= 12 for a, b in itertools.pairwise(starts))
         assert len(starts) > 1
 
 
 def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
     """Students that are the teacher's checkpoints agree with themselves alone, or wholly by chance."""
-    from pdjax.io.store import stack
-    from pdjax.models import build_model
-    from pdjax.stages.teacher import open_trajectory, teacher_shape
-    from pdjax.tasks import build_task
-
     same = dataclasses.replace(config, student=config.teacher)
     store = open_trajectory(config, workdir)
     checkpoints = stack(store, [8, 16, 32], teacher_shape(config))
@@ -153,10 +146,9 @@ def test_the_agreement_that_decides_is_that_with_each_teacher(config, workdir):
     assert adapt.measure is not None
     shares = adapt.measure(checkpoints)
     np.testing.assert_array_equal(np.diag(shares), 1)
-    task = build_task(config.task)
-    model = build_model(config.teacher, task)
+    task, model = config.task, config.teacher.build(config.task)
     last = jax.tree.map(lambda leaf: leaf[2], checkpoints)
-    held_out = AgreementConfig(config.evaluation.num_batches, config.evaluation.batch_size)
+    held_out = AgreementProbe(config.evaluation.num_batches, config.evaluation.batch_size)
     one = agreement(task, model, model, held_out, checkpoints, last, np.int32(config.seed))
     assert shares.dtype == np.float64  # what a record of it holds too
     np.testing.assert_array_equal(shares[:, 2], np.float64(one.same.sum) / np.float64(one.same.count))
@@ -188,10 +180,10 @@ def longer(config):
     """Students of one strategy that nobody has trained yet."""
     return dataclasses.replace(
         config,
-        strategies={"hard": STRATEGIES["hard"]},
+        strategies=(STRATEGIES["hard"],),
         student_training=dataclasses.replace(config.student_training, budgets=(48,)),
         probes=dataclasses.replace(config.probes, students=()),
-        ablations={},
+        ablations=(),
     )
 
 

@@ -5,22 +5,30 @@ import json
 
 import pytest
 
-from pdjax.config import SaturationConfig, SelectionConfig, StrategyConfig
-from pdjax.io.records import Replica, write_json
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Phase, Steps
+from pdjax.distill.strategy import Strategy
+from pdjax.io.records import write_json
+from pdjax.settings import named
 from pdjax.stages.runs import asked_runs, foresee_runs, plan_runs
+from pdjax.train.replicas import Replica, product_of_replicas
 
-FINAL = SelectionConfig("final", None, None, None, None)
-EARLY = SelectionConfig("steps", None, (8,), None, None)
-RULE = SaturationConfig("accuracy", 2, 0.01, 400)
-STRATEGIES = {
-    "labels": StrategyConfig("labels", "L", FINAL, None, None, None, None, 1e-4, 1.0, None),
-    "hard": StrategyConfig("one_shot", "H", FINAL, None, None, None, None, 0.0, 0.0, None),
-    "early": StrategyConfig("fixed_duration", "E", EARLY, 4, None, None, None, 0.0, 0.0, None),
-    "soft": StrategyConfig("one_shot", "S", FINAL, None, None, None, None, 1.0, 0.0, (8,)),
-    "same": StrategyConfig("fixed_duration", "E again", EARLY, 4, None, None, None, 0.0, 0.0, (16,)),
-    "patient": StrategyConfig("till_saturate", "P", EARLY, None, None, RULE, None, 0.0, 0.0, (16,)),
-    "soft labels": StrategyConfig("labels", "L again", FINAL, None, None, None, None, 2.0, 1.0, (16,)),
-}
+EARLY = Steps((8,))
+RULE = UntilSaturated("accuracy", 2, 0.01, 400)
+HARD, SOFT = Distillation(0.0), Distillation(1.0)
+STRATEGIES = named(
+    (
+        Strategy("labels", Labels()),
+        Strategy("hard", HARD),
+        Strategy("early", HARD, FixedDuration(4), EARLY),
+        Strategy("soft", SOFT, budgets=(8,)),
+        Strategy("same", HARD, FixedDuration(4), EARLY, budgets=(16,)),
+        Strategy("patient", HARD, RULE, EARLY, budgets=(16,)),
+        Strategy("labels_again", Labels(), FixedDuration(4), EARLY, budgets=(16,)),
+    )
+)
 
 
 class Trajectory:
@@ -37,14 +45,16 @@ class Trajectory:
 def config(tiny):
     training = dataclasses.replace(tiny.student_training, budgets=(16, 8), seeds=(5, 6), learning_rates=(0.1,))
     probes = dataclasses.replace(tiny.probes, students=())
-    return dataclasses.replace(tiny, strategies=STRATEGIES, comparisons={}, student_training=training, probes=probes)
+    return dataclasses.replace(
+        tiny, strategies=tuple(STRATEGIES.values()), comparisons=(), student_training=training, probes=probes
+    )
 
 
 @pytest.fixture
 def workdir(tmp_path):
     """The records of a teacher that shows nothing."""
     run = {"role": "teacher", "name": "teacher", "strategies": [], "budget": 32, "identity": "0"}
-    replicas = [{"seed": 0, "learning_rate": 0.1}]
+    replicas = [{"seed": 0, "learning_rate": 0.1, "loss": {"class": "pdjax.distill:Labels"}}]
     write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
     record = {"split": "evaluation", "step": 0, "replica": 0, "loss": [1, 1], "accuracy": [0, 1]}
     (tmp_path / "teacher" / "metrics.jsonl").write_text(json.dumps(record) + "\n")
@@ -52,9 +62,9 @@ def workdir(tmp_path):
 
 
 def test_a_strategy_may_be_for_some_budgets_only(config):
-    assert [(budget, name) for budget, (name, _) in asked_runs(config)] == [
+    assert [(budget, strategy.name) for budget, strategy in asked_runs(config)] == [
         *[(8, name) for name in ("labels", "hard", "early", "soft")],
-        *[(16, name) for name in ("labels", "hard", "early", "same", "patient", "soft labels")],
+        *[(16, name) for name in ("labels", "hard", "early", "same", "patient", "labels_again")],
     ]
 
 
@@ -64,19 +74,19 @@ def test_strategies_of_one_curriculum_are_one_run_with_a_block_of_replicas_for_e
         "labels-8": ("labels",),
         "hard-8": ("hard", "soft"),
         "early-8": ("early",),
-        "labels-16": ("labels", "soft labels"),  # without a teacher there is no temperature
+        "labels-16": ("labels", "labels_again"),  # without a teacher there is no curriculum
         "hard-16": ("hard",),
         "early-16": ("early", "same"),
         "patient-16": ("patient",),  # its first row is that of no other; and it may move on at another step
     }
     assert runs["hard-8"].replicas == (
-        Replica(5, 0.1, 0.0, 0.0),
-        Replica(6, 0.1, 0.0, 0.0),
-        Replica(5, 0.1, 1.0, 0.0),
-        Replica(6, 0.1, 1.0, 0.0),
+        Replica(5, 0.1, HARD),
+        Replica(6, 0.1, HARD),
+        Replica(5, 0.1, SOFT),
+        Replica(6, 0.1, SOFT),
     )
     assert runs["early-16"].replicas == runs["hard-16"].replicas  # two strategies, the same students
-    assert runs["labels-16"].replicas == (Replica(5, 0.1, 0.0, 1.0), Replica(6, 0.1, 0.0, 1.0))
+    assert runs["labels-16"].replicas == (Replica(5, 0.1, Labels()), Replica(6, 0.1, Labels()))
     assert runs["early-16"].starts == (0, 4)
     assert (runs["patient-16"].starts, runs["patient-16"].teacher_steps) == ((0,), (8, 32))
 
@@ -90,13 +100,12 @@ def test_all_runs_are_foreseen_where_no_checkpoint_depends_on_the_teacher(config
 
 def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_find_them_in_the_same_way(config):
     """The phase may turn out to be at step 8, where ``early`` is: these may be one run, but nobody knows yet."""
-    phase = dataclasses.replace(STRATEGIES["early"], selection=SelectionConfig("phase", None, None, None, None))
-    strategies = {
-        "early": STRATEGIES["early"],
-        "phase": phase,
-        "soft": dataclasses.replace(phase, label="S", temperature=1.0, budgets=(16,)),
-        "long": dataclasses.replace(phase, duration=8),
-    }
+    strategies = (
+        STRATEGIES["early"],
+        Strategy("phase", HARD, FixedDuration(4), Phase()),
+        Strategy("soft", SOFT, FixedDuration(4), Phase(), budgets=(16,)),
+        Strategy("long", HARD, FixedDuration(8), Phase()),
+    )
     runs = foresee_runs(dataclasses.replace(config, strategies=strategies), [8, 32])
     assert {(run.budget, run.strategies): len(run.replicas) for run in runs} == {
         (8, ("early",)): 2,
@@ -110,7 +119,7 @@ def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_fi
 
 def test_the_order_of_strategies_orders_the_runs_and_changes_nothing_in_them(config, workdir):
     """Nor where they lie: what was trained before the strategies were written in another order stays theirs."""
-    turned = dataclasses.replace(config, strategies=dict(reversed(STRATEGIES.items())))
+    turned = dataclasses.replace(config, strategies=config.strategies[::-1])
     runs, again = ([run for _, run in plan_runs(c, workdir, Trajectory())] for c in (config, turned))
     assert sorted(runs, key=str) == sorted(again, key=str)
     assert [run.name for run in runs] == [
@@ -124,8 +133,8 @@ def test_the_order_of_strategies_orders_the_runs_and_changes_nothing_in_them(con
 def test_runs_differ_in_identity(config, workdir):
     identities = [run.identity for _, run in plan_runs(config, workdir, Trajectory())]
     assert len(set(identities)) == len(identities)
-    other = dataclasses.replace(config.strategies["patient"], saturation=dataclasses.replace(RULE, min_gain=0.02))
-    changed = dataclasses.replace(config, strategies=config.strategies | {"patient": other})
+    other = dataclasses.replace(STRATEGIES["patient"], schedule=dataclasses.replace(RULE, min_gain=0.02))
+    changed = dataclasses.replace(config, strategies=tuple((STRATEGIES | {"patient": other}).values()))
     changed_identities = [run.identity for _, run in plan_runs(changed, workdir, Trajectory())]
     assert [a == b for a, b in zip(identities, changed_identities, strict=True)] == [True] * 6 + [False]
 
@@ -136,3 +145,11 @@ def test_students_of_another_teacher_are_other_runs(config, workdir):
     another.digest = lambda step: f"another-{step}"
     runs, others = ([run for _, run in plan_runs(config, workdir, t)] for t in (Trajectory(), another))
     assert [a.identity == b.identity for a, b in zip(runs, others, strict=True)] == [not a.starts for a in runs]
+
+
+def test_replicas_of_one_learning_rate_stand_together_and_so_do_those_of_a_family_of_losses():
+    assert product_of_replicas((3, 1), (0.1, 0.2)) == tuple(
+        Replica(seed, rate) for seed, rate in ((3, 0.1), (1, 0.1), (3, 0.2), (1, 0.2))
+    )
+    replicas = product_of_replicas((3,), (0.1, 0.2), (SOFT, Labels(), HARD))
+    assert replicas == tuple(Replica(3, rate, loss) for loss in (SOFT, HARD, Labels()) for rate in (0.1, 0.2))

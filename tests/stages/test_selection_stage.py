@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from pdjax.config import from_config_dict
 from pdjax.io.records import read_json, write_json
 from pdjax.stages.selection import select_checkpoints
 
@@ -10,15 +9,15 @@ CHANCE, END = 0.5, 1.0
 
 
 @pytest.fixture
-def smoke(load_config_file):
+def smoke(experiment):
     """Two parity teachers of 8000 steps, with a checkpoint every 500."""
-    return from_config_dict(load_config_file("parity_mlp").get_config("smoke"))
+    return experiment("parity_mlp", "smoke")
 
 
 @pytest.fixture
 def workdir(tmp_path):
     """The records of two teachers whose accuracy rises evenly from step 2350 to 4200 and from 3350 to 5200."""
-    replicas = [{"seed": seed, "learning_rate": 0.02} for seed in (0, 1)]
+    replicas = [{"seed": seed, "learning_rate": 0.02, "loss": {"class": "pdjax.distill:Labels"}} for seed in (0, 1)]
     run = {"role": "teacher", "name": "teacher", "strategies": [], "budget": 8000, "identity": "0"}
     write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
     with open(tmp_path / "teacher" / "metrics.jsonl", "w") as file:

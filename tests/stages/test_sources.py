@@ -4,29 +4,40 @@ import dataclasses
 
 import pytest
 
-from pdjax.config import from_config_dict
-from pdjax.errors import UserError
+from pdjax.distill.losses import Labels
+from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.signals import Interrupt
+from pdjax.models.mlp import Mlp
 from pdjax.stages import sources
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import train_teacher
+from pdjax.tasks.parity import ParityTask
+from pdjax.train.optimizer import Sgd
+from pdjax.train.step import Evaluation
 
 
 @pytest.fixture(scope="module")
-def small(load_config_file):
+def small():
     """Students of a parity that follow 4 checkpoints, or one."""
-    config = load_config_file("parity_mlp").get_config("smoke")
-    with config.unlocked():
-        config.task.dimension, config.teacher.widths = 6, (12,)
-        config.teacher_training.extra_seeds = ()
-        config.teacher_training.steps, config.teacher_training.checkpoint_every = 80, 20
-        config.loop.chunk_steps, config.loop.save_every, config.evaluation.every = 10, 40, 20
-        config.student_training.budgets, config.sizes = (80,), None
-        config.strategies = {name: config.strategies[name] for name in ("labels", "one_shot", "progressive")}
-        config.strategies.progressive.selection.count = 4
-        config.strategies.progressive.duration = 15
-        config.comparisons, config.probes.monomials = {}, None
-    return from_config_dict(config)
+    once = dict(batch_size=1, optimizer=Sgd())
+    return Experiment(
+        name="small",
+        task=ParityTask(6, 2),
+        teacher=Mlp((12,)),
+        student=Mlp((20,)),
+        strategies=(
+            Strategy("labels", Labels()),
+            Strategy("one_shot"),
+            Strategy("progressive", schedule=FixedDuration(15), selection=Equal(4)),
+        ),
+        teacher_training=TeacherTraining(steps=80, checkpoint_every=20, learning_rate=2e-2, **once),
+        student_training=StudentTraining(seeds=(0, 1), learning_rates=(2e-2,), budgets=(80,), **once),
+        evaluation=Evaluation(20, num_batches=16, batch_size=256),
+        loop=Loop(10, save_every=40),
+    )
 
 
 def with_residency(config, residency):
@@ -51,9 +62,6 @@ def test_all_residencies_leave_the_same_records(small, tmp_path, monkeypatch):
     assert recorded[3] == recorded[0]
 
 
-def test_an_adaptive_curriculum_is_never_streamed(load_config_file):
-    config = load_config_file("parity_mlp").get_config("smoke")
-    with config.unlocked():
-        config.placement.residency = "streamed"
-    with pytest.raises(UserError, match=r"'auto' or 'stacked' for the adaptive strategies.adaptive; found streamed"):
-        from_config_dict(config)
+def test_an_adaptive_curriculum_is_never_streamed(experiment):
+    with pytest.raises(ValueError, match=r"'auto' or 'stacked' for the adaptive strategies.adaptive; found streamed"):
+        with_residency(experiment("parity_mlp", "smoke"), "streamed")

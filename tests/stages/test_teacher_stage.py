@@ -5,27 +5,43 @@ import jax
 import numpy as np
 import pytest
 
-from pdjax.config import from_config_dict
+from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
+from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.records import read_run
 from pdjax.io.signals import Interrupt
+from pdjax.models.mlp import Mlp
 from pdjax.stages import teacher
 from pdjax.stages.teacher import open_trajectory, stored_steps, teacher_shape, train_teacher
+from pdjax.tasks.parity import ParityTask
+from pdjax.train.optimizer import Sgd
+from pdjax.train.step import Evaluation
 
 SEEDS = (3, 0, 7)
 
 
 @pytest.fixture(scope="module")
-def small(load_config_file):
+def small():
     """Three teachers of parity, 60 steps with a checkpoint every 20."""
-    config = load_config_file("parity_mlp").get_config("smoke")
-    with config.unlocked():
-        config.task.dimension, config.teacher.widths = 6, (12,)
-        config.teacher_training.seed, config.teacher_training.extra_seeds = SEEDS[0], SEEDS[1:]
-        config.teacher_training.steps, config.teacher_training.checkpoint_every = 60, 20
-        config.loop.chunk_steps, config.loop.save_every, config.evaluation.every = 20, 60, 20
-        config.student_training.budgets, config.sizes.steps = (60,), 60
-    return from_config_dict(config)
+    return Experiment(
+        name="small",
+        task=ParityTask(6, 2),
+        teacher=Mlp((12,)),
+        student=Mlp((20,)),
+        strategies=(Strategy("one_shot"),),
+        teacher_training=TeacherTraining(
+            seed=SEEDS[0],
+            extra_seeds=SEEDS[1:],
+            steps=60,
+            batch_size=1,
+            learning_rate=2e-2,
+            checkpoint_every=20,
+            optimizer=Sgd(),
+        ),
+        student_training=StudentTraining(budgets=(60,)),
+        evaluation=Evaluation(20, num_batches=16, batch_size=256),
+        loop=Loop(20, save_every=60),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_below_what_was_cut_off():
 
 def test_unknown_grammar():
     with pytest.raises(
-        UserError, match=r"task\.grammar among \['cfg3b', 'cfg3b_released', .*\]; found 'cfg3x'; choose"
+        UserError, match=r"expected grammar among \['cfg3b', 'cfg3b_released', .*\]; found 'cfg3x'; choose"
     ):
         load_grammar("cfg3x")
 

@@ -8,16 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import Gpt2Config, OptimizerConfig, PcfgLanguageTaskConfig
-from pdjax.distill.losses import cross_entropy
-from pdjax.errors import UserError
-from pdjax.models import build_model
-from pdjax.tasks import build_task
+from pdjax.distill.losses import Labels, Outputs, cross_entropy
+from pdjax.models.gpt2 import Gpt2
 from pdjax.tasks.grammar import load_grammar
 from pdjax.tasks.pcfg import PcfgLanguageTask
 from pdjax.train.chunk import train_chunk
+from pdjax.train.optimizer import Adam
 from pdjax.train.state import Hyperparameters, Program, init_state
-from pdjax.train.step import batch_loss, evaluate
+from pdjax.train.step import batch_metrics, evaluate
 from pdjax.types import ratio
 
 BOS, PAD = 3, 5  # terminals 1, 2, 3 have the ids 0, 1, 2
@@ -25,14 +23,13 @@ BATCH = 128
 LEVELS = (1, 2, 3, 4)
 
 
-def config(**changes):
-    plain = {"kind": "pcfg_language", "grammar": "cfg3f", "root": 18, "length": None, "level": 3}
-    return PcfgLanguageTaskConfig(**{**plain, **changes})
+def build(**changes):
+    return PcfgLanguageTask(**{"grammar": "cfg3f", "root": 18, "level": 3, **changes})
 
 
 @functools.cache
 def sample(batch_size=BATCH, **changes):
-    task = PcfgLanguageTask(config(**changes))
+    task = build(**changes)
     draw = jax.jit(lambda key: task.sample(key, batch_size))
     return jax.tree.map(np.asarray, draw(jax.random.key(0)))
 
@@ -146,17 +143,17 @@ def test_the_same_strings_at_every_level_and_length():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"level": 5}, r"task\.level from 1 to 4, the depth of cfg3f below 18; found 5; lower it"),
-        ({"root": 13, "level": 4}, r"task\.level from 1 to 3, the depth of cfg3f below 13; found 4"),
-        ({"root": None, "level": 7}, r"task\.level from 1 to 6, the depth of cfg3f below 22; found 7"),
-        ({"length": 81}, r"task\.length of at least 82, \[BOS\] and the longest string of cfg3f; found 81"),
-        ({"grammar": "cfg4"}, r"task\.grammar among .*; found 'cfg4'"),
+        ({"level": 5}, r"expected level from 1 to 4, the depth of cfg3f below 18; found 5; lower it"),
+        ({"root": 13, "level": 4}, r"expected level from 1 to 3, the depth of cfg3f below 13; found 4"),
+        ({"root": None, "level": 7}, r"expected level from 1 to 6, the depth of cfg3f below 22; found 7"),
+        ({"length": 81}, r"expected length of at least 82, \[BOS\] and the longest string of cfg3f; found 81"),
+        ({"grammar": "cfg4"}, r"expected grammar among .*; found 'cfg4'"),
         ({"root": 99}, r"root among the non-terminals .*; found 99"),
     ],
 )
 def test_what_the_grammar_does_not_have(changes, message):
-    with pytest.raises(UserError, match=message):
-        build_task(config(**changes))
+    with pytest.raises(ValueError, match=message):
+        build(**changes)
 
 
 def test_the_highest_level_is_that_of_the_roots_children():
@@ -164,17 +161,16 @@ def test_the_highest_level_is_that_of_the_roots_children():
     np.testing.assert_array_equal(batch.weights.sum(1), batch.extras["indices"][..., 1].max(1) + 1)
 
 
-def test_build_task():
-    task = build_task(config())
-    assert isinstance(task, PcfgLanguageTask)
+def test_classes_positions_and_rules():
+    task = build()
     assert task.num_classes == task.vocabulary == 7
-    assert task.length == 82
-    assert build_task(config(root=None, level=6)).grammar == load_grammar("cfg3f")
+    assert task.num_positions == 82
+    assert build(root=None, level=6).rules == load_grammar("cfg3f")
 
 
 # With a model
 
-GPT2 = {head: Gpt2Config("gpt2", 2, 2, 4, None, 2, 0.0, head == "tied", "concatenate") for head in ("tied", "untied")}
+GPT2 = {head: Gpt2(2, 2, 4, None, 2, tied_head=head == "tied") for head in ("tied", "untied")}
 
 
 def drawn(model, inputs, scale=10.0):
@@ -185,9 +181,9 @@ def drawn(model, inputs, scale=10.0):
 @pytest.mark.parametrize("head", GPT2)
 def test_losses_know_nothing_of_later_tokens(head):
     """The loss at i is that of the token at i + 1, from the tokens up to i."""
-    task = PcfgLanguageTask(config(root=13, level=2))
+    task = build(root=13, level=2)
     batch = task.sample(jax.random.key(0), 8)
-    model = build_model(GPT2[head], task)
+    model = GPT2[head].build(task)
     params = drawn(model, batch.inputs)
 
     @jax.jit
@@ -209,21 +205,21 @@ def test_losses_know_nothing_of_later_tokens(head):
 @pytest.mark.parametrize("head", GPT2)
 def test_padding_changes_neither_the_loss_nor_its_gradient(head):
     """Strings in sequences that are longer than need be, with other tokens where nothing is valid."""
-    short, long = (PcfgLanguageTask(config(root=13, level=2, length=length)) for length in (None, 40))
+    short, long = (build(root=13, level=2, length=length) for length in (None, 40))
     batches = [task.sample(jax.random.key(0), 8) for task in (short, long)]
-    models = [build_model(GPT2[head], task) for task in (short, long)]
+    models = [GPT2[head].build(task) for task in (short, long)]
     params = drawn(models[1], batches[1].inputs)
     tokens = batches[1].inputs["tokens"]
     batches[1] = batches[1]._replace(
         inputs={**batches[1].inputs, "tokens": jnp.where(batches[1].inputs["valid"], tokens, 2)}
     )
-    cut = {**params, "positions": jax.tree.map(lambda table: table[: short.length], params["positions"])}
+    cut = {**params, "positions": jax.tree.map(lambda table: table[: short.num_positions], params["positions"])}
 
     def gradients(model, params, batch):
         def loss(params):
             logits, _ = model.apply(params, batch.inputs)
             assert logits.shape == (*batch.targets.shape, 7)
-            return ratio(batch_loss(logits, None, batch, jnp.float32(1), jnp.float32(1)).loss)
+            return ratio(batch_metrics(Labels(), Outputs(logits, {}), None, batch, {}).loss)
 
         return jax.jit(jax.value_and_grad(loss))(params)
 
@@ -232,21 +228,21 @@ def test_padding_changes_neither_the_loss_nor_its_gradient(head):
     )
     assert loss == pytest.approx(float(padded_loss), rel=1e-5)
     (table,) = jax.tree.leaves(padded["positions"])
-    assert not table[short.length :].any()
-    padded["positions"] = jax.tree.map(lambda table: table[: short.length], padded["positions"])
+    assert not table[short.num_positions :].any()
+    padded["positions"] = jax.tree.map(lambda table: table[: short.num_positions], padded["positions"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, padded)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["layers_0"]["feed_forward_norm"]))
 
 
 def test_training_beats_guessing_on_boundaries():
     """Guessing knows how often each terminal ends a symbol of C^(2)."""
-    task = PcfgLanguageTask(config(grammar="cfg3b", root=10, level=2))
-    optimizer = OptimizerConfig("adam", "cosine", 0.06, 1.0, 0.9, 0.95, 1e-8)
-    program = Program(task, build_model(GPT2["untied"], task), None, optimizer, 32, True, "data")
+    task = build(grammar="cfg3b", root=10, level=2)
+    optimizer = Adam(clip_norm=1.0, beta2=0.95)
+    program = Program(task, GPT2["untied"].build(task), None, optimizer, 32, True, "data")
     held_out = sample(batch_size=4096, grammar="cfg3b", root=10, level=2)
     shares = np.bincount(held_out.targets[held_out.weights > 0]) / held_out.weights.sum()
     guessing = -np.sum(shares * np.log(shares))
-    members = Hyperparameters(jnp.arange(2), jnp.full(2, 1e-2), jnp.ones(2), jnp.ones(2))
+    members = Hyperparameters(jnp.arange(2), jnp.full(2, 1e-2))
     state = init_state(program, members.seed)
     chunk = jax.jit(functools.partial(train_chunk, program, 100))
     measure = jax.jit(functools.partial(evaluate, program, 4, 64))

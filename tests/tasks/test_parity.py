@@ -8,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import HierarchicalTaskConfig, ParityTaskConfig
-from pdjax.tasks.parity import ParityTask
+from pdjax.tasks.parity import HierarchicalTask, ParityTask
 
 
 def parity(dimension, degree, support="first", seed=0):
-    return ParityTask(ParityTaskConfig("parity", dimension, degree, support, seed))
+    return ParityTask(dimension, degree, support, seed)
 
 
 def hierarchical(dimension, degree, depth, support="first", seed=0):
-    return ParityTask(HierarchicalTaskConfig("hierarchical", dimension, degree, depth, support, seed))
+    return HierarchicalTask(dimension, degree, depth, support, seed)
 
 
 def all_inputs(dimension):

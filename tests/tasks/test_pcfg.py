@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pdjax.config import PcfgTaskConfig
-from pdjax.errors import UserError
-from pdjax.tasks import build_task
 from pdjax.tasks.grammar import load_grammar
 from pdjax.tasks.pcfg import PcfgTask
 
@@ -17,14 +14,13 @@ BOS, PAD, MASK = 3, 5, 6  # terminals 1, 2, 3 have the ids 0, 1, 2
 BATCH = 256
 
 
-def config(**changes):
-    plain = {"kind": "pcfg", "grammar": "cfg3b", "root": 13, "length": None, "mask_rate": 0.3, "select_bos": False}
-    return PcfgTaskConfig(**{**plain, **changes})
+def build(**changes):
+    return PcfgTask(**{"grammar": "cfg3b", "root": 13, **changes})
 
 
 @functools.cache
 def compiled(**changes):
-    task = PcfgTask(config(**changes))
+    task = build(**changes)
     return jax.jit(lambda key: task.sample(key, BATCH))
 
 
@@ -40,8 +36,8 @@ def test_the_default_length_is_that_of_the_longest_string_and_bos():
     """Longest strings as counted for the grammars of the paper."""
     lengths = {"cfg3b": 432, "cfg3i": 564, "cfg3h": 459, "cfg3g": 729, "cfg3f": 729}
     for grammar, longest in lengths.items():
-        assert PcfgTask(config(grammar=grammar, root=None)).length == longest + 1
-    assert PcfgTask(config()).length == 18 + 1
+        assert build(grammar=grammar, root=None).num_positions == longest + 1
+    assert build().num_positions == 18 + 1
 
 
 def test_a_batch_has_the_length_of_the_task():
@@ -140,36 +136,37 @@ def test_the_mask_rate():
 def test_a_length_that_cuts_strings_states_their_share():
     """Root 13 of cfg3b: 12 + Binomial(6, 1/2) terminals; 17 and 18 have (6 + 1) / 64 = 0.109."""
     with pytest.raises(
-        UserError, match=r"task\.length of at least 19, .*cfg3b; found 17, which would cut 0\.11 of all"
+        ValueError, match=r"expected length of at least 19, .*cfg3b; found 17, which would cut 0\.11 of all"
     ):
-        PcfgTask(config(length=17))
-    with pytest.raises(UserError, match=r"found 18, which would cut 0\.016 of all strings; raise it, leave it at None"):
-        PcfgTask(config(length=18))
-    assert PcfgTask(config(length=19)).length == 19
+        build(length=17)
+    with pytest.raises(
+        ValueError, match=r"found 18, which would cut 0\.016 of all strings; raise it, leave it at None"
+    ):
+        build(length=18)
+    assert build(length=19).num_positions == 19
 
 
 def test_the_released_length_of_512_cuts_some_grammars():
-    assert PcfgTask(config(root=None, length=512)).length == 512
-    with pytest.raises(UserError, match=r"at least 730, .*cfg3f; found 512, which would cut [0-9.e-]+ of all strings"):
-        PcfgTask(config(grammar="cfg3f", root=None, length=512))
+    assert build(root=None, length=512).num_positions == 512
+    with pytest.raises(ValueError, match=r"at least 730, .*cfg3f; found 512, which would cut [0-9.e-]+ of all strings"):
+        build(grammar="cfg3f", root=None, length=512)
 
 
 def test_an_unknown_grammar_or_root():
-    with pytest.raises(UserError, match=r"task\.grammar among .*; found 'cfg4'"):
-        PcfgTask(config(grammar="cfg4"))
-    with pytest.raises(UserError, match=r"root among the non-terminals .*; found 99"):
-        PcfgTask(config(root=99))
+    with pytest.raises(ValueError, match=r"expected grammar among .*; found 'cfg4'"):
+        build(grammar="cfg4")
+    with pytest.raises(ValueError, match=r"root among the non-terminals .*; found 99"):
+        build(root=99)
 
 
-def test_build_task():
-    task = build_task(config())
-    assert isinstance(task, PcfgTask)
-    assert task.num_classes == 7
+def test_classes_are_the_tokens():
+    task = build()
+    assert task.num_classes == task.vocabulary == 7
 
 
 def test_under_vmap_and_inside_a_scan():
     """A batch is a function of its key, whichever way it is drawn."""
-    task = PcfgTask(config(root=7))
+    task = build(root=7)
     keys = jax.random.split(jax.random.key(3), 4)
     alone = jax.jit(lambda key: task.sample(key, 16))
     one_by_one = [alone(key) for key in keys]

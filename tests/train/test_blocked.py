@@ -8,29 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import HierarchicalTaskConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
+from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.teacher import Teacher
-from pdjax.models import build_model
-from pdjax.tasks import build_task
+from pdjax.models.mlp import Mlp
+from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.train import blocked
 from pdjax.train.chunk import train_chunk
+from pdjax.train.optimizer import Adam, Sgd
 from pdjax.train.state import Hyperparameters, Program, init_state
 
-SGD = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
-PARITY = ParityTaskConfig("parity", 12, 3, "first", 0)
+SGD = Sgd()
+PARITY = ParityTask(12, 3)
 STEPS = 200  # three blocks of 64 and a rest of 8
 
 
 def program_of(task=PARITY, teacher=None, shared=True, optimizer=SGD, width=30, **changes):
-    task = build_task(task)
-    student = build_model(MlpConfig("mlp", (width,)), task)
-    teacher = None if teacher is None else build_model(teacher, task)
-    return Program(task, student, teacher, optimizer, 1, shared, "data")._replace(**changes)
+    student = Mlp((width,)).build(task)
+    teacher = None if teacher is None else teacher.build(task)
+    losses = (Labels() if teacher is None else Distillation(),)
+    return Program(task, student, teacher, optimizer, 1, shared, "data", losses)._replace(**changes)
 
 
 def members(num, taught):
-    rates, temperatures = jnp.linspace(0.02, 0.05, num), jnp.full(num, 0.5)
-    return Hyperparameters(jnp.arange(num), rates, temperatures, jnp.full(num, 0.25 if taught else 1.0))
+    numbers = {"temperature": jnp.full(num, 0.5), "label_weight": jnp.full(num, 0.25)} if taught else {}
+    return Hyperparameters(jnp.arange(num), jnp.linspace(0.02, 0.05, num), (numbers,))
 
 
 def teacher_of(program, starts, checkpoints=3):
@@ -75,7 +76,7 @@ def assert_close(one, other, tolerance):
 def test_a_thousand_steps_equal_the_same_steps_one_by_one_up_to_rounding():
     """In float64, where rounding cannot push a unit across the kink of its ReLU, the paths are the same function."""
     with jax.enable_x64(True):
-        program = program_of(ParityTaskConfig("parity", 20, 4, "first", 0), width=100)
+        program = program_of(ParityTask(20, 4), width=100)
         seeds = jnp.arange(1)
         start = jax.tree.map(
             lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, init_state(program, seeds)
@@ -95,13 +96,13 @@ def test_float32_differs_by_rounding_alone():
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("starts", [(0, 64, 128), (0, 10, 70), (0, 1, 2)])
 def test_teachers_that_change_within_a_block_are_each_asked_at_their_steps(shared, starts):
-    program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
+    program = program_of(teacher=Mlp((40,)), shared=shared)
     assert_close(*both_paths(program, 3, teacher_of(program, starts)), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_replicas_with_curricula_of_their_own(shared):
-    program = program_of(teacher=MlpConfig("mlp", (40,)), shared=shared)
+    program = program_of(teacher=Mlp((40,)), shared=shared)
     teacher = teacher_of(program, (0, 0, 0))._replace(starts=jnp.array([[0, 500, 500], [-1, 0, 500], [-2, -1, 0]]))
     in_blocks, one_by_one = both_paths(program, 3, teacher)
     assert_close(in_blocks, one_by_one, tolerance=1e-5)
@@ -112,7 +113,7 @@ def test_replicas_with_curricula_of_their_own(shared):
 
 def test_a_hierarchy_with_eight_classes_and_a_warm_up():
     rule = dataclasses.replace(SGD, schedule="cosine", warmup_fraction=0.2)
-    program = program_of(HierarchicalTaskConfig("hierarchical", 14, 2, 3, "random", 1), optimizer=rule)
+    program = program_of(HierarchicalTask(14, 2, 3, "random", 1), optimizer=rule)
     assert_close(*both_paths(program, 2), tolerance=1e-5)
 
 
@@ -134,7 +135,7 @@ def test_coordinates_off_the_support_are_interchangeable():
 
     class Permuted:
         def __init__(self, task):
-            self.num_classes, self.length = task.num_classes, task.length
+            self.num_classes, self.num_positions = task.num_classes, task.num_positions
             self.vocabulary, self.predicts = task.vocabulary, task.predicts
             self.task = task
 
@@ -159,7 +160,7 @@ def test_coordinates_off_the_support_are_interchangeable():
     "changes",
     [
         {"batch_size": 2},
-        {"optimizer": dataclasses.replace(SGD, kind="adam")},
+        {"optimizer": Adam("constant", 0.0)},
         {"optimizer": dataclasses.replace(SGD, clip_norm=1.0)},
     ],
 )
@@ -169,5 +170,4 @@ def test_other_training_does_not_run_in_blocks(changes):
 
 
 def test_an_mlp_with_two_hidden_layers_does_not_run_in_blocks():
-    task = build_task(PARITY)
-    assert not blocked.applies(program_of(model=build_model(MlpConfig("mlp", (8, 8)), task)))
+    assert not blocked.applies(program_of(model=Mlp((8, 8)).build(PARITY)))

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import BertConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
+from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
-from pdjax.models import build_model
-from pdjax.tasks import build_task
+from pdjax.models.bert import Bert
+from pdjax.models.mlp import Mlp
+from pdjax.tasks.parity import ParityTask
 from pdjax.train.chunk import train_chunk
 from pdjax.train.flops import count_products
+from pdjax.train.optimizer import Adam
 from pdjax.train.state import Hyperparameters, Program, init_state
 
-ADAM = OptimizerConfig("adam", "constant", 0.0, None, 0.9, 0.999, 1e-8)
+ADAM = Adam("constant", 0.0)
 
 
 def test_a_product_counts_two_for_each_multiply():
@@ -48,12 +50,13 @@ def test_a_loop_of_unknown_length_with_products_is_an_error():
 def test_mlp_distillation_by_hand(shared):
     """Forward, and backward without the gradient of the inputs; a teacher that all replicas ask at once asks once."""
     d, wide, narrow, classes, batch, replicas, steps = 20, 64, 16, 2, 8, 3, 5
-    task = build_task(ParityTaskConfig("parity", d, 3, "first", 0))
-    student, teacher = build_model(MlpConfig("mlp", (narrow,)), task), build_model(MlpConfig("mlp", (wide,)), task)
-    program = Program(task, student, teacher, ADAM, batch, shared, "data")
+    task = ParityTask(d, 3)
+    student, teacher = Mlp((narrow,)).build(task), Mlp((wide,)).build(task)
+    program = Program(task, student, teacher, ADAM, batch, shared, "data", losses=(Distillation(),))
     state = init_state(program, jnp.arange(replicas))
     teachers = init_state(program._replace(model=teacher), jnp.arange(2)).params
-    members = Hyperparameters(jnp.arange(replicas), *(jnp.ones(replicas) for _ in range(3)))
+    ones = jnp.ones(replicas)
+    members = Hyperparameters(jnp.arange(replicas), ones, ({"temperature": ones, "label_weight": ones},))
     teacher = Teacher(teachers, jnp.array([0, 3]), jnp.array([0, 1]))
     count = count_products(
         functools.partial(train_chunk, program, steps), state, members, teacher, jnp.int32(0), jnp.int32(10)
@@ -66,13 +69,12 @@ def test_mlp_distillation_by_hand(shared):
 
 def test_bert_forward_by_hand(tiny):
     """Six products a layer over all tokens, two over all pairs of them, the head; within 1 %."""
-    task, batch, heads, layers = build_task(tiny.task), 4, 4, 3
-    config = BertConfig("bert", layers, heads, 16, None, 4, 0.0, True)
-    model, width = build_model(config, task), heads * 16
+    task, batch, heads, layers = tiny.task, 4, 4, 3
+    model, width = Bert(layers, heads, 16).build(task), heads * 16
     inputs = task.sample(jax.random.key(0), batch).inputs
     params = model.init(jax.random.key(0), inputs)
     count = count_products(lambda params: model.apply(params, inputs)[0], params)["student"]
-    tokens, length = batch * task.length, task.length
+    tokens, length = batch * task.num_positions, task.num_positions
     layer = 2 * tokens * width * width * (4 + 2 * 4) + 2 * 2 * batch * length * length * width
     head = 2 * tokens * width * (width + task.vocabulary)
     looked_up = 2 * tokens * width * task.vocabulary  # the embedding is a product with one-hot columns

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import SaturationConfig, SelectionConfig, StrategyConfig
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Labels
+from pdjax.distill.strategy import Strategy
 from pdjax.errors import TrainingError, UserError
 from pdjax.io.progress import Progress
-from pdjax.io.records import Replica, RunDescription, read_jsonl, read_run
+from pdjax.io.records import RunDescription, read_jsonl, read_run
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import CheckpointStore
 from pdjax.io.teacher_source import Stacked
 from pdjax.stages.adaptive import adaptation
 from pdjax.train import sharding
 from pdjax.train.loop import Job, train
-from pdjax.train.replicas import build_sweep, place_hyperparameters
+from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters
 from pdjax.train.state import TrainState
 from pdjax.types import Mean, StepMetrics
 
@@ -27,7 +29,7 @@ BUDGET = 12
 @pytest.fixture(scope="module")
 def make_job(program, tiny):
     """Makes jobs of one compiled sweep of two students that learn from labels, with chunks of 2 steps."""
-    sweep = build_sweep(program._replace(teacher_model=None), 2, 2, tiny.evaluation)
+    sweep = build_sweep(program._replace(teacher_model=None, losses=(Labels(),)), 2, 2, tiny.evaluation)
 
     def make(learning_rates=(5e-3, 1e-3), **changes):
         replicas = tuple(Replica(seed, rate) for seed, rate in zip((0, 1), learning_rates, strict=True))
@@ -35,7 +37,7 @@ def make_job(program, tiny):
         job = Job(
             description=description,
             sweep=sweep,
-            hyperparameters=place_hyperparameters(sweep.mesh, [0, 1], learning_rates, [0.0, 0.0], [1.0, 1.0]),
+            hyperparameters=place_hyperparameters(sweep.mesh, replicas),
             open_source=lambda: Stacked(sweep, None),
             data_seed=0,
             evaluation_seed=0,
@@ -131,16 +133,15 @@ def test_a_resumed_run_decides_what_an_uninterrupted_one_did(interrupt_at, make_
     random = np.random.default_rng(looks)
     count = np.where(np.arange(replicas) < 32, 100, random.integers(7, 200, replicas)).astype(np.float32)
     right = np.minimum(np.cumsum(random.integers(0, 3, (evaluations + 1, replicas)), axis=0), count).astype(np.float32)
-    rule = SaturationConfig("accuracy", window=1, min_gain=0.01, max_steps=1000)
-    final = SelectionConfig("final", None, None, None, None)
-    strategy = StrategyConfig("till_saturate", "A", final, None, None, rule, None, 0.0, 0.0, None)
+    rule = UntilSaturated("accuracy", window=1, min_gain=0.01, max_steps=1000)
+    strategy = Strategy("till_saturate", schedule=rule)
     job = make_job(evaluate_every=1, adapt=adaptation(tiny, strategy, dict, 9))
     students = tuple(Replica(seed, 1e-3) for seed in range(replicas))
     job = dataclasses.replace(
         job,
         description=dataclasses.replace(job.description, budget=evaluations, replicas=students),
         sweep=recited(job.sweep, right, count),
-        hyperparameters=place_hyperparameters(job.sweep.mesh, *np.zeros((4, replicas))),
+        hyperparameters=place_hyperparameters(job.sweep.mesh, students),
     )
     loop = dataclasses.replace(loop, chunk_steps=1, save_every=evaluations)
     uninterrupted, parts = Told(), Told()

@@ -1,5 +1,6 @@
 """Every mesh gives the losses of one device; a mesh of replicas alone communicates nothing."""
 
+import dataclasses
 import re
 
 import jax
@@ -7,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import EvaluationConfig, MeshConfig, PlacementConfig, from_config_dict
+from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
 from pdjax.io.store import CheckpointStore
-from pdjax.models import build_model
-from pdjax.tasks import build_task
+from pdjax.models.mlp import Mlp
 from pdjax.train import sharding
-from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.sharding import MeshSizes, Placement
 from pdjax.train.state import Program, init_state
+from pdjax.train.step import Evaluation
 
 STEPS, REPLICAS = 4, 8
+MEMBERS = [Replica(i, 1e-3 * (1 + i), Distillation(1e-1, 0.3)) for i in range(REPLICAS)]
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
@@ -24,35 +27,30 @@ MODELS = ["bert", "gpt2", "mlp", "mlp, a batch for each replica"]
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def program(request, load_config_file):
+def program(request, experiment):
     """A student and a teacher, for batches of 8."""
     model, _, separate_batches = request.param.partition(", ")
     name = {"bert": "pcfg", "gpt2": "parity_transformer", "mlp": "parity_mlp"}[model]
-    config = load_config_file(name).get_config("smoke")
-    with config.unlocked():
-        if model == "mlp":
-            config.teacher.widths = config.student.widths = (128, 64)
-            config.task.dimension = 64
-        else:
-            config.teacher.num_heads = config.student.num_heads = 2
-            config.teacher.num_layers = config.student.num_layers = 1
-            config.probes.attention = None
-            config.teacher.head_dim = config.student.head_dim = 32  # above sharding.SMALL
-        if model == "bert":
-            config.task.root = 10
-    config = from_config_dict(config)
-    task = build_task(config.task)
-    student, teacher = build_model(config.student, task), build_model(config.teacher, task)
-    return Program(task, student, teacher, config.student_training.optimizer, 8, not separate_batches, "data")
+    smoke = experiment(name, "smoke")
+    task, student, teacher = smoke.task, smoke.student, smoke.teacher
+    if model == "mlp":
+        task, student, teacher = dataclasses.replace(task, dimension=64), Mlp((128, 64)), Mlp((128, 64))
+    else:  # above sharding.SMALL
+        small = {"num_layers": 1, "num_heads": 2, "head_dim": 32}
+        student, teacher = (dataclasses.replace(one, **small) for one in (student, teacher))
+    if model == "bert":
+        task = dataclasses.replace(task, root=10)
+    models = (student.build(task), teacher.build(task))
+    optimizer = smoke.student_training.optimizer
+    return Program(task, *models, optimizer, 8, not separate_batches, "data", losses=(Distillation(),))
 
 
 def prepare(program, mesh, split, devices=None):
     """Returns a sweep of 8 replicas on a mesh, and the arguments of its chunk."""
-    placement = PlacementConfig(MeshConfig(*mesh), split, split, "stacked")
-    evaluation = EvaluationConfig(STEPS, 1, 8)
+    placement = Placement(MeshSizes(*mesh), split, split, "stacked")
+    evaluation = Evaluation(STEPS, 1, 8)
     sweep = build_sweep(program, STEPS, REPLICAS, evaluation, placement, devices)
-    rates = [1e-3 * (1 + i) for i in range(REPLICAS)]
-    members = place_hyperparameters(sweep.mesh, list(range(REPLICAS)), rates, [1e-1] * REPLICAS, [0.3] * REPLICAS)
+    members = place_hyperparameters(sweep.mesh, MEMBERS)
     teachers = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
     teacher = Teacher(jax.tree.map(lambda leaf: 5 * leaf, teachers), jnp.array([0, 2]), jnp.array([1, 0]))
     state = sweep.init(members.seed)
@@ -105,13 +103,13 @@ def test_a_mesh_of_replicas_communicates_nothing(program):
 
 
 def test_a_large_teacher_is_split_while_students_are_whole(program):
-    placement = PlacementConfig(MeshConfig(2, 2, 2), "sharded", "replicated", "stacked")
-    sweep = build_sweep(program, STEPS, REPLICAS, EvaluationConfig(STEPS, 1, 8), placement)
+    placement = Placement(MeshSizes(2, 2, 2), "sharded", "replicated", "stacked")
+    sweep = build_sweep(program, STEPS, REPLICAS, Evaluation(STEPS, 1, 8), placement)
     teachers = init_state(program._replace(model=program.teacher_model), jnp.arange(2)).params
     placed = place_teacher(sweep, Teacher(teachers, jnp.array([0, 2]), jnp.array([1, 0]))).checkpoints
     largest = max(jax.tree.leaves(placed), key=lambda leaf: leaf.size)
     assert largest.addressable_shards[0].data.size == largest.size // 4
-    state = sweep.init(place_hyperparameters(sweep.mesh, list(range(8)), [0.1] * 8, [0.0] * 8, [0.0] * 8).seed)
+    state = sweep.init(place_hyperparameters(sweep.mesh, MEMBERS).seed)
     for leaf in jax.tree.leaves(state.params):
         assert leaf.addressable_shards[0].data.shape == (4, *leaf.shape[1:])
 

@@ -1,5 +1,6 @@
 """The schedule and the update direction against optax."""
 
+import dataclasses
 import math
 
 import jax
@@ -8,26 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from pdjax.config import OptimizerConfig
-from pdjax.train import optimizer
+from pdjax.train.optimizer import Adam, Sgd
+
+ADAM = Adam(clip_norm=1.0, beta2=0.95)
 
 
-def config(**changes):
-    plain = {
-        "kind": "adam",
-        "schedule": "cosine",
-        "warmup_fraction": 0.06,
-        "clip_norm": 1.0,
-        "beta1": 0.9,
-        "beta2": 0.95,
-        "epsilon": 1e-8,
-    }
-    return OptimizerConfig(**{**plain, **changes})
-
-
-def factors(settings, num_steps, steps):
+def factors(optimizer, num_steps, steps):
     """The schedule at many steps, with the run's length as a traced argument as in training."""
-    schedule = jax.vmap(lambda step, length: optimizer.schedule(settings, step, length), in_axes=(0, None))
+    schedule = jax.vmap(lambda step, length: optimizer.factor(step, length), in_axes=(0, None))
     return np.asarray(jax.jit(schedule)(jnp.asarray(steps), jnp.int32(num_steps)))
 
 
@@ -38,13 +27,13 @@ def factors(settings, num_steps, steps):
 def test_cosine_is_that_of_optax(num_steps, warmup_fraction, warmup_steps):
     steps = np.arange(num_steps + 1)
     theirs = jax.vmap(optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, num_steps, end_value=0.0))(steps)
-    values = factors(config(warmup_fraction=warmup_fraction), num_steps, steps)
+    values = factors(dataclasses.replace(ADAM, warmup_fraction=warmup_fraction), num_steps, steps)
     np.testing.assert_allclose(values, theirs, atol=1e-6)
 
 
 def test_cosine_by_hand():
     """8 steps, 2 of them warm-up: 0, 1/2, then (1 + cos(pi k / 6)) / 2."""
-    values = factors(config(warmup_fraction=0.25), 8, np.arange(9))
+    values = factors(dataclasses.replace(ADAM, warmup_fraction=0.25), 8, np.arange(9))
     wanted = [0, 1 / 2, 1, (2 + math.sqrt(3)) / 4, 3 / 4, 1 / 2, 1 / 4, (2 - math.sqrt(3)) / 4, 0]
     np.testing.assert_allclose(values, wanted, atol=1e-6)
 
@@ -52,32 +41,34 @@ def test_cosine_by_hand():
 @pytest.mark.parametrize("num_steps", [100, 777, 250_000])
 def test_the_length_may_be_a_number_or_an_array(num_steps):
     for step in (0, 1, num_steps // 20, num_steps // 2, num_steps):
-        plain = optimizer.schedule(config(), jnp.int32(step), num_steps)
-        np.testing.assert_allclose(factors(config(), num_steps, [step]), plain, atol=1e-6)
+        plain = ADAM.factor(jnp.int32(step), num_steps)
+        np.testing.assert_allclose(factors(ADAM, num_steps, [step]), plain, atol=1e-6)
 
 
 def test_runs_of_different_lengths_share_a_program():
-    schedule = jax.jit(jax.vmap(lambda step, length: optimizer.schedule(config(), step, length)))
+    schedule = jax.jit(jax.vmap(lambda step, length: ADAM.factor(step, length)))
     values = schedule(jnp.array([3, 60, 100, 1000]), jnp.array([100, 1000, 100, 1000]))
     np.testing.assert_allclose(values, [1 / 2, 1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "constant"])
 def test_warm_up_rises_in_equal_steps(kind):
-    values = factors(config(schedule=kind, warmup_fraction=0.2), 100, np.arange(21))
+    values = factors(dataclasses.replace(ADAM, schedule=kind, warmup_fraction=0.2), 100, np.arange(21))
     np.testing.assert_allclose(values, np.arange(21) / 20, atol=1e-6)
 
 
 def test_cosine_falls_after_the_warm_up_and_ends_at_zero():
-    values = factors(config(), 1000, np.arange(60, 1001))
+    values = factors(ADAM, 1000, np.arange(60, 1001))
     assert values[0] == 1
     assert np.all(np.diff(values) < 0)
     assert abs(values[-1]) < 1e-6
 
 
 def test_constant_stays_at_one():
-    np.testing.assert_array_equal(factors(config(schedule="constant", warmup_fraction=0.0), 50, np.arange(50)), 1)
-    np.testing.assert_array_equal(factors(config(schedule="constant"), 50, np.arange(3, 50)), 1)
+    np.testing.assert_array_equal(
+        factors(dataclasses.replace(ADAM, schedule="constant", warmup_fraction=0.0), 50, np.arange(50)), 1
+    )
+    np.testing.assert_array_equal(factors(dataclasses.replace(ADAM, schedule="constant"), 50, np.arange(3, 50)), 1)
 
 
 TREE = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.2])}
@@ -91,7 +82,7 @@ def gradients_of(step):
 
 @pytest.mark.parametrize("clip_norm", [1.0, None])
 def test_adam_is_that_of_optax(clip_norm):
-    ours = optimizer.direction(config(clip_norm=clip_norm))
+    ours = dataclasses.replace(ADAM, clip_norm=clip_norm).direction()
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     theirs = optax.chain(clip, optax.adam(3e-3, b1=0.9, b2=0.95, eps=1e-8))
     our_params = their_params = TREE
@@ -106,7 +97,7 @@ def test_adam_is_that_of_optax(clip_norm):
 
 def test_adam_by_hand():
     """Two steps on a single number: moments with bias correction."""
-    transformation = optimizer.direction(config(clip_norm=None, epsilon=0.1))
+    transformation = dataclasses.replace(ADAM, clip_norm=None, epsilon=0.1).direction()
     params = {"x": jnp.float32(0)}
     state = transformation.init(params)
     first, state = transformation.update({"x": jnp.float32(2)}, state, params)
@@ -118,7 +109,7 @@ def test_adam_by_hand():
 
 
 def test_sgd_follows_the_plain_gradient():
-    transformation = optimizer.direction(config(kind="sgd", clip_norm=None))
+    transformation = Sgd().direction()
     state = transformation.init(TREE)
     for step in range(3):
         direction, state = transformation.update(gradients_of(step), state, TREE)
@@ -127,7 +118,7 @@ def test_sgd_follows_the_plain_gradient():
 
 def test_sgd_clips_the_norm_of_the_whole_gradient():
     """Norm of (3, 0, 0, 4) is 5, that of (0.3, 0.4) is 0.5."""
-    transformation = optimizer.direction(config(kind="sgd", clip_norm=1.0))
+    transformation = Sgd(clip_norm=1.0).direction()
     state = transformation.init(TREE)
     long = {"w": jnp.array([[3.0, 0.0], [0.0, 0.0]]), "b": jnp.array([0.0, 4.0])}
     clipped, state = transformation.update(long, state, TREE)

@@ -8,60 +8,51 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.config import (
-    EvaluationConfig,
-    Gpt2Config,
-    LoopConfig,
-    MlpConfig,
-    OptimizerConfig,
-    ParityTaskConfig,
-    SaturationConfig,
-)
-from pdjax.distill.saturation import saturation_starts
+from pdjax.distill.adaptive import UntilSaturated
+from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
+from pdjax.experiment import Loop
 from pdjax.io.progress import Progress
-from pdjax.io.records import Replica, RunDescription, read_json, read_run
+from pdjax.io.records import RunDescription, read_json, read_run
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.teacher_source import Stacked
-from pdjax.models import build_model
-from pdjax.tasks import build_task
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.mlp import Mlp
+from pdjax.tasks.parity import ParityTask
 from pdjax.train.loop import Adapt, Job, train
-from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.optimizer import Adam, Sgd
+from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters, place_teacher
 from pdjax.train.state import Program, init_state
+from pdjax.train.step import Evaluation
 
 BUDGET = 120
-RULE = SaturationConfig(score="accuracy", window=2, min_gain=0.02, max_steps=40)
+RULE = UntilSaturated(score="accuracy", window=2, min_gain=0.02, max_steps=40)
 KINDS = {
-    "mlp": (MlpConfig("mlp", (24,)), OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8), 1, 0.05),
-    "gpt2": (
-        Gpt2Config("gpt2", 1, 2, 4, None, 2, 0.0, False, "concatenate"),
-        OptimizerConfig("adam", "cosine", 0.1, None, 0.9, 0.999, 1e-8),
-        8,
-        5e-3,
-    ),
+    "mlp": (Mlp((24,)), Sgd(), 1, 0.05),
+    "gpt2": (Gpt2(1, 2, 4, None, 2), Adam("cosine", 0.1), 8, 5e-3),
 }
 
 
 def decide(steps, accuracy):
     """The rule on the accuracy, whoever of three is the teacher."""
-    return saturation_starts(RULE, steps, np.repeat(accuracy[:, None], 3, axis=1))
+    return RULE.starts(steps, np.repeat(accuracy[:, None], 3, axis=1))
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def job(request):
     """An adaptive job of two replicas with three teachers, chunks of 10 steps."""
     model, optimizer, batch_size, rate = KINDS[request.param]
-    task = build_task(ParityTaskConfig("parity", 6, 2, "first", 0))
-    built = build_model(model, task)
-    program = Program(task, built, built, optimizer, batch_size, False, "data")
-    sweep = build_sweep(program, 10, 2, EvaluationConfig(20, 2, 64))
+    task = ParityTask(6, 2)
+    built = model.build(task)
+    program = Program(task, built, built, optimizer, batch_size, False, "data", losses=(Distillation(),))
+    sweep = build_sweep(program, 10, 2, Evaluation(20, 2, 64))
     teachers = jax.tree.map(lambda leaf: 3 * leaf, init_state(program, jnp.arange(10, 13)).params)
     teacher = Teacher(teachers, jnp.tile(jnp.array([0, BUDGET * 9, BUDGET * 9]), (2, 1)), jnp.arange(3))
-    replicas = (Replica(0, rate), Replica(1, rate))
+    replicas = tuple(Replica(seed, rate, Distillation(1.0)) for seed in (0, 1))
     return Job(
         description=RunDescription("student", "adaptive-120", ("adaptive",), BUDGET, replicas, (0,), (1, 2, 3), "abc"),
         sweep=sweep,
-        hyperparameters=place_hyperparameters(sweep.mesh, [0, 1], [rate] * 2, [1.0] * 2, [0.0] * 2),
+        hyperparameters=place_hyperparameters(sweep.mesh, replicas),
         open_source=lambda: Stacked(sweep, place_teacher(sweep, teacher)),
         data_seed=0,
         evaluation_seed=0,
@@ -70,7 +61,7 @@ def job(request):
     )
 
 
-LOOP = LoopConfig(chunk_steps=10, save_every=30, writers=())
+LOOP = Loop(chunk_steps=10, save_every=30, writers=())
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +93,14 @@ def test_a_replica_equals_its_seed_alone(job, undisturbed, tmp_path):
     description = dataclasses.replace(job.description, replicas=(replica,))
     program = job.sweep.chunk.__wrapped__.args[0]
     assert isinstance(job.sweep.chunk.__wrapped__, functools.partial)
-    sweep = build_sweep(program, 10, 1, EvaluationConfig(20, 2, 64))
+    sweep = build_sweep(program, 10, 1, Evaluation(20, 2, 64))
     teacher = job.open_source().teacher(0, 10)
     teacher = teacher._replace(starts=teacher.starts[1:])
     alone = dataclasses.replace(
         job,
         description=description,
         sweep=sweep,
-        hyperparameters=place_hyperparameters(sweep.mesh, [1], [replica.learning_rate], [1.0], [0.0]),
+        hyperparameters=place_hyperparameters(sweep.mesh, (replica,)),
         open_source=lambda: Stacked(sweep, place_teacher(sweep, teacher)),
     )
     train(alone, tmp_path, LOOP, Interrupt(), Progress("test", BUDGET))

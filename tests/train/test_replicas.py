@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +7,9 @@ import numpy as np
 import pytest
 
 from pdjax.distill.curriculum import FOREVER
+from pdjax.distill.losses import Distillation, ReverseKL, TopK
 from pdjax.distill.teacher import Teacher
-from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.replicas import Replica, build_sweep, families, place_hyperparameters, place_teacher
 from pdjax.train.state import init_state
 
 SEEDS = (3, 1, 4, 1_000_000)
@@ -20,9 +22,12 @@ def make_teacher(program, slots):
 
 
 def run(program, tiny, seeds, slots=(0, 1)):
-    sweep = build_sweep(program, STEPS, len(seeds), tiny.evaluation)
-    num = len(seeds)
-    members = place_hyperparameters(sweep.mesh, seeds, [5e-3] * num, [1e-4] * num, [0.0] * num)
+    return run_replicas(program, tiny, [Replica(seed, 5e-3, Distillation()) for seed in seeds], slots)
+
+
+def run_replicas(program, tiny, replicas, slots=(0, 1)):
+    sweep = build_sweep(program, STEPS, len(replicas), tiny.evaluation)
+    members = place_hyperparameters(sweep.mesh, replicas)
     teacher = place_teacher(sweep, make_teacher(program, slots))
     return sweep.chunk(sweep.init(members.seed), members, teacher, jnp.int32(0), jnp.int32(STEPS)), sweep, members
 
@@ -37,6 +42,29 @@ def test_replica_of_a_sweep_equals_its_seed_alone(program, tiny, shared):
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b[0], atol=2e-5), together.params, alone.params)
         np.testing.assert_allclose(metrics.loss.sum[:, i], single.loss.sum[:, 0], rtol=1e-4)
     assert not np.allclose(metrics.loss.sum[:, 0], metrics.loss.sum[:, 1])  # seeds do matter
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_replicas_of_several_losses_in_one_program_equal_each_alone(program, tiny, shared):
+    """Also where the losses of a class differ in their numbers; to the tolerances of replicas of one loss."""
+    losses = [Distillation(100.0), Distillation(50.0, 0.5), ReverseKL(100.0), TopK(2, 100.0)]
+    members = [Replica(seed, 5e-3, loss) for seed, loss in zip(SEEDS, losses, strict=True)]
+    program = program._replace(shared_batches=shared)
+
+    def trained(replicas):
+        kinds, sizes = families(replicas)
+        some = program._replace(losses=kinds, group_sizes=sizes if len(kinds) > 1 else ())
+        (state, metrics), _, _ = run_replicas(some, tiny, replicas)
+        return state.params, metrics.loss.sum
+
+    params, values = trained(members)
+    for i, member in enumerate(members):
+        alone, single = trained([member])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b[0], atol=2e-5), params, alone)
+        np.testing.assert_allclose(values[:, i], single[:, 0], rtol=1e-4)
+    same_seed = [dataclasses.replace(member, seed=0) for member in members]
+    _, values = trained(same_seed)
+    assert len({round(float(value), 3) for value in values[-1]}) == len(losses)  # the losses do differ
 
 
 def test_replicas_are_spread_over_all_devices(program, tiny):
@@ -85,7 +113,7 @@ def test_changing_the_teacher_or_the_chunk_compiles_nothing_new(program, tiny):
 def test_every_replica_has_a_curriculum_of_its_own_beside_it(program, tiny):
     """An adaptive curriculum goes on without another compilation, and lies where its replica does."""
     sweep = build_sweep(program, STEPS, len(SEEDS), tiny.evaluation)
-    members = place_hyperparameters(sweep.mesh, SEEDS, [5e-3] * 4, [1e-4] * 4, [0.0] * 4)
+    members = place_hyperparameters(sweep.mesh, [Replica(seed, 5e-3, Distillation()) for seed in SEEDS])
     tables = [jnp.array([[0, FOREVER]] * 4), jnp.array([[0, 12], [0, FOREVER], [0, 9], [0, FOREVER]])]
     first, second = (place_teacher(sweep, make_teacher(program, (0, 1))._replace(starts=table)) for table in tables)
     assert len(first.starts.sharding.device_set) == 4

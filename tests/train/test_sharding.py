@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from pdjax.config import MeshConfig
 from pdjax.errors import UserError
 from pdjax.train import sharding
+from pdjax.train.sharding import MeshSizes
 
 
-def sizes(mesh_config, num_replicas=6, batch_size=12):
-    return tuple(sharding.build_mesh(mesh_config, num_replicas, batch_size).shape.values())
+def sizes(wanted, num_replicas=6, batch_size=12):
+    return tuple(sharding.build_mesh(wanted, num_replicas, batch_size).shape.values())
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def sizes(mesh_config, num_replicas=6, batch_size=12):
 )
 def test_replicas_lie_on_as_many_devices_as_divide_them(replicas, used):
     assert len(jax.devices()) == 8
-    assert sizes(MeshConfig(-1, 1, 1), replicas) == (used, 1, 1)
+    assert sizes(MeshSizes(-1, 1, 1), replicas) == (used, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_replicas_lie_on_as_many_devices_as_divide_them(replicas, used):
     ],
 )
 def test_an_open_axis_takes_what_is_left(wanted, expected):
-    assert sizes(MeshConfig(*wanted)) == expected
+    assert sizes(MeshSizes(*wanted)) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_an_open_axis_takes_what_is_left(wanted, expected):
 )
 def test_a_mesh_that_does_not_fit_says_why(wanted, message):
     with pytest.raises(UserError, match=message):
-        sizes(MeshConfig(*wanted))
+        sizes(MeshSizes(*wanted))
 
 
 PARAMS = {
@@ -69,7 +69,7 @@ PARAMS = {
 
 
 def specs(split, shape=(2, 2, 2), leading=()):
-    mesh = sharding.build_mesh(MeshConfig(*shape), 2, 2)
+    mesh = sharding.build_mesh(MeshSizes(*shape), 2, 2)
     tree = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct((*(2 for _ in leading), *shape), np.float32),
         PARAMS,
@@ -101,12 +101,12 @@ def test_replicated_models_split_their_leading_axis_alone():
 
 
 def test_heads_that_do_not_fit_the_mesh_are_an_error():
-    mesh = sharding.build_mesh(MeshConfig(1, 1, 8), 1, 1)
+    mesh = sharding.build_mesh(MeshSizes(1, 1, 8), 1, 1)
     tree = {"expand": {"kernel": jax.ShapeDtypeStruct((4, 12), np.float32)}}
     with pytest.raises(UserError, match=r"an axis of expand/kernel that the 8 devices of placement.mesh.model divide"):
         sharding.sharded(mesh, tree, (), True)
 
 
 def test_specs_are_of_the_mesh():
-    mesh = sharding.build_mesh(MeshConfig(2, 2, 2), 2, 2)
+    mesh = sharding.build_mesh(MeshSizes(2, 2, 2), 2, 2)
     assert sharding.by_example(mesh).spec == PartitionSpec("data")

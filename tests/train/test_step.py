@@ -9,10 +9,14 @@ import pytest
 
 from pdjax.distill import losses
 from pdjax.distill.curriculum import FOREVER
+from pdjax.distill.losses import Distillation, HiddenMatching, Labels
 from pdjax.distill.teacher import Teacher
 from pdjax.keys import named_key
+from pdjax.models.gpt2 import Gpt2
+from pdjax.tasks.parity import ParityTask
 from pdjax.train.chunk import train_chunk
-from pdjax.train.state import Hyperparameters, init_state
+from pdjax.train.optimizer import Adam, Sgd
+from pdjax.train.state import Hyperparameters, Program, init_state
 from pdjax.train.step import evaluate
 
 TOTAL = jnp.int32(12)
@@ -35,12 +39,8 @@ def teacher(program):
 
 
 def replicas(num, label_weight=0.0, temperature=1.0):
-    return Hyperparameters(
-        jnp.arange(num),
-        jnp.linspace(1e-3, 2e-3, num),
-        jnp.full(num, temperature),
-        jnp.full(num, label_weight),
-    )
+    numbers = {"temperature": jnp.full(num, temperature), "label_weight": jnp.full(num, label_weight)}
+    return Hyperparameters(jnp.arange(num), jnp.linspace(1e-3, 2e-3, num), (numbers,))
 
 
 @functools.cache
@@ -92,9 +92,9 @@ def test_chunk_equals_a_plain_loop_with_optax(program, teacher):
     members = replicas(1)
     state, metrics = run(program, teacher, 1, (12,))
     rate = optax.cosine_decay_schedule(float(members.learning_rate[0]), 12)
-    config = program.optimizer
+    rule = program.optimizer
     adam = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm), optax.adam(rate, config.beta1, config.beta2, config.epsilon)
+        optax.clip_by_global_norm(rule.clip_norm), optax.adam(rate, rule.beta1, rule.beta2, rule.epsilon)
     )
     params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
     opt_state = adam.init(params)
@@ -127,8 +127,8 @@ def test_chunk_equals_a_plain_loop_with_optax(program, teacher):
 
 
 def test_labels_only_runs_no_teacher(program, teacher):
-    labels = program._replace(teacher_model=None)
-    _, alone = run(labels, None, 2, (6,), replicas(2, label_weight=1.0))
+    labels = program._replace(teacher_model=None, losses=(Labels(),))
+    _, alone = run(labels, None, 2, (6,), replicas(2)._replace(numbers=({},)))
     _, taught = run(program, teacher, 2, (6,), replicas(2, label_weight=1.0))
     np.testing.assert_allclose(alone.loss.sum, taught.loss.sum, rtol=1e-5)
     assert _flops(labels, None, 2) < 0.7 * _flops(program, teacher, 2)
@@ -143,7 +143,8 @@ def test_label_weight_mixes_the_losses(program, teacher):
 
 
 def test_replicas_differ_in_temperature_within_one_program(program, teacher):
-    members = replicas(2)._replace(temperature=jnp.array([1.0, 0.0]), seed=jnp.zeros(2, jnp.int32))
+    numbers = {"temperature": jnp.array([1.0, 0.0]), "label_weight": jnp.zeros(2)}
+    members = replicas(2)._replace(numbers=(numbers,), seed=jnp.zeros(2, jnp.int32))
     _, metrics = run(program, teacher, 2, (1,), members)
     batch = program.task.sample(named_key(5, "data", 0), 4)
     params = jax.tree.map(lambda leaf: leaf[0], initial(program)(members.seed).params)
@@ -158,6 +159,54 @@ def test_replicas_differ_in_temperature_within_one_program(program, teacher):
 
     np.testing.assert_allclose(metrics.loss.sum[0, 1], by_hand(params, teacher_at(teacher, 0), batch), rtol=1e-5)
     assert metrics.loss.sum[0, 0] != metrics.loss.sum[0, 1]
+
+
+@pytest.fixture(scope="module")
+def decoders():
+    """A student and a wider teacher of parity whose last positions decide, and that teacher."""
+    task = ParityTask(5, 2)
+    student, wider = (Gpt2(1, heads, 4, None, 2).build(task) for heads in (1, 2))
+    program = Program(task, student, wider, Sgd(), 8, True, "data", losses=(HiddenMatching(),))
+    teaching = program._replace(model=wider, teacher_model=None, losses=(Labels(),))
+    checkpoint = jax.tree.map(lambda leaf: 3 * leaf, initial(teaching)(jnp.array([9])).params)
+    return program, Teacher(checkpoint, jnp.array([0]), jnp.array([0]))
+
+
+def matching(hidden_weight):
+    """Two replicas with a weight of the distance of hidden states."""
+    members = replicas(2)
+    return members._replace(numbers=({**members.numbers[0], "hidden_weight": jnp.full(2, hidden_weight)},))
+
+
+def test_hidden_matching_trains_its_projection(decoders):
+    """A step of SGD along the gradient of the relative mean square, by hand; many of Adam lower the loss."""
+    program, teacher = decoders
+    members = matching(1.0)._replace(learning_rate=jnp.full(2, 0.1))
+    begun, (after, _) = initial(program)(members.seed), run(program, teacher, 2, (1,), members)
+    inputs = program.task.sample(named_key(5, "data", 0), 8).inputs
+    theirs = program.teacher_model.apply(teacher_at(teacher, 0), inputs)[1]["hidden"][-1][:, -1]
+    for i in range(2):
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], begun.params)
+        ours = program.model.apply(params["model"], inputs)[1]["hidden"][-1][:, -1]
+        apart = ours @ params["loss"]["projection"] - theirs
+        gradient = 2 / theirs.size * ours.T @ apart / jnp.mean(theirs**2)
+        moved = params["loss"]["projection"] - after.params["loss"]["projection"][i]
+        assert jnp.abs(moved).max() > 1e-3
+        np.testing.assert_allclose(moved, 0.1 * gradient, atol=1e-6)
+    slower = members._replace(learning_rate=jnp.full(2, 1e-2))
+    adam = program._replace(optimizer=Adam("constant", 0.0))
+    loss = run(adam, teacher, 2, (12,) * 8, slower)[1].loss.sum
+    assert np.all(loss[-12:].mean(0) < 0.7 * loss[:12].mean(0))
+
+
+def test_hidden_matching_without_weight_is_distillation(decoders):
+    program, teacher = decoders
+    members = matching(0.0)
+    state, metrics = run(program, teacher, 2, (12,), members)
+    distilled, expected = run(program._replace(losses=(Distillation(),)), teacher, 2, (12,))
+    np.testing.assert_allclose(metrics.loss.sum, expected.loss.sum, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params["model"], distilled.params)
+    assert_same_bits(state.params["loss"], initial(program)(members.seed).params["loss"])
 
 
 def test_shared_batches_run_the_teacher_once(program, teacher):
@@ -175,7 +224,7 @@ def test_shared_batches_run_the_teacher_once(program, teacher):
 
 
 def _flops(program, teacher, num):
-    members = replicas(num)
+    members = replicas(num) if program.losses[0].asks_teacher else replicas(num)._replace(numbers=({},))
     state = jax.eval_shape(functools.partial(init_state, program), members.seed)
     lowered = jax.jit(functools.partial(train_chunk, program, 2)).lower(state, members, teacher, SEED, TOTAL)
     return lowered.cost_analysis()["flops"]

@@ -1,18 +1,17 @@
-"""The adaptive curricula's rules, on scores written by hand."""
+"""The adaptive schedules' rules, on scores written by hand."""
 
 import numpy as np
 import pytest
 
-from pdjax.config import CrossingConfig, NgramsConfig, SaturationConfig
-from pdjax.distill.saturation import crossing_starts, saturation_starts
+from pdjax.distill.adaptive import UntilRobust, UntilSaturated
 
-RULE = SaturationConfig(score="accuracy", window=3, min_gain=0.01, max_steps=1000)
+RULE = UntilSaturated(score="accuracy", window=3, min_gain=0.01, max_steps=1000)
 
 
 def starts(accuracy, rule=RULE, checkpoints=3):
     """The rule on a score that is the same whoever the teacher is."""
     scores = np.repeat(np.array(accuracy)[:, None], checkpoints, axis=1)
-    return saturation_starts(rule, [10 * i for i in range(len(accuracy))], scores)
+    return rule.starts([10 * i for i in range(len(accuracy))], scores)
 
 
 def test_moves_on_where_the_gain_ends():
@@ -36,12 +35,12 @@ def test_the_window_does_not_reach_back_before_the_last_move():
 
 
 def test_moves_on_in_any_case_after_so_many_steps():
-    rule = SaturationConfig(score="accuracy", window=3, min_gain=0.01, max_steps=40)
+    rule = UntilSaturated(score="accuracy", window=3, min_gain=0.01, max_steps=40)
     assert starts([0.5] * 10, rule) == (0, 40, 80)
 
 
 def test_the_last_checkpoint_is_kept():
-    rule = SaturationConfig(score="accuracy", window=3, min_gain=0.01, max_steps=10)
+    rule = UntilSaturated(score="accuracy", window=3, min_gain=0.01, max_steps=10)
     assert starts([0.5] * 10, rule, checkpoints=3) == (0, 10, 20)
     assert starts([0.5] * 10, rule, checkpoints=1) == (0,)
 
@@ -59,14 +58,14 @@ def test_every_teacher_has_a_score_of_its_own():
     second = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3, 0.4, 0.4, 0.4, 0.4]
     scores = np.stack([first, second, second], axis=1)
     #  at 50 the three before average 0.567; at 60 all three are 0.6
-    assert saturation_starts(RULE, [10 * i for i in range(11)], scores) == (0, 60, 100)
+    assert RULE.starts([10 * i for i in range(11)], scores) == (0, 60, 100)
 
 
-CROSSING = CrossingConfig(NgramsConfig((2,), 1, 1, (50,), 1), max_steps=1000)
+CROSSING = UntilRobust(max_steps=1000)
 
 
 def crossings(surplus, rule=CROSSING):
-    return crossing_starts(rule, [10 * i for i in range(len(surplus))], np.array(surplus))
+    return rule.starts([10 * i for i in range(len(surplus))], np.array(surplus))
 
 
 def test_moves_on_where_the_difference_to_its_teacher_changes_sign():
@@ -89,6 +88,6 @@ def test_reaching_its_teacher_exactly_is_enough():
 
 
 def test_a_student_that_never_crosses_moves_on_after_so_many_steps():
-    rule = CrossingConfig(CROSSING.ngrams, max_steps=30)
+    rule = UntilRobust(max_steps=30)
     assert crossings([[-0.1] * 3] * 8, rule) == (0, 30, 60)
     assert crossings([[-0.1] * 3] * 8) == (0,)
