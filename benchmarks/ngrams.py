@@ -23,28 +23,28 @@ import torch
 import transformers
 from timing import alternate, median_of_ratios, ratio_of_medians
 
-from pdjax.config import BertConfig, NgramsConfig, PcfgTaskConfig
-from pdjax.models import LinenModel, build_model
+from pdjax.models.base import LinenModel
+from pdjax.models.bert import Bert
 from pdjax.models.hf import bert_to_hf
 from pdjax.probes.contexts import contexts, distinct, model_inputs, num_tokens
-from pdjax.probes.ngrams import ngram_distances, ngram_places
+from pdjax.probes.ngrams import NgramProbe, ngram_distances, ngram_places
 from pdjax.tasks.pcfg import PcfgTask
 
 LAYERS, HEADS, HEAD_DIM, EXPAND = 4, 8, 8, 4
-TASK = PcfgTask(PcfgTaskConfig("pcfg", "cfg3b", 16, None, 0.3, False))
+TASK = PcfgTask("cfg3b", 16)
 SEED = jnp.int32(0)
 
 
 def build() -> tuple[LinenModel, dict]:
     """Returns the model, and parameters that make its predictions depend on what it sees."""
-    model = build_model(BertConfig("bert", LAYERS, HEADS, HEAD_DIM, None, EXPAND, 0.0, True), TASK)
+    model = Bert(LAYERS, HEADS, HEAD_DIM, feed_forward_multiple=EXPAND).build(TASK)
     params = model.init(jax.random.key(0), TASK.sample(jax.random.key(0), 1).inputs)
     return model, jax.tree.map(lambda leaf: 5 * leaf if leaf.ndim == 2 else leaf, params)
 
 
-def ours(model: LinenModel, params: dict, config: NgramsConfig) -> Callable[[], jax.Array]:
+def ours(model: LinenModel, params: dict, probe: NgramProbe) -> Callable[[], jax.Array]:
     """Returns a function that measures all places of one checkpoint."""
-    run = jax.jit(functools.partial(ngram_distances, TASK, model, config))
+    run = jax.jit(functools.partial(ngram_distances, TASK, model, probe))
     stack = jax.tree.map(lambda leaf: leaf[None], params)
     return lambda: jax.block_until_ready(run(stack, SEED))[0]
 
@@ -57,7 +57,7 @@ def peer_model(params: dict, attention_kind: str) -> torch.nn.Module:
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         intermediate_size=EXPAND * HEADS * HEAD_DIM,
-        max_position_embeddings=TASK.length,
+        max_position_embeddings=TASK.num_positions,
     )
     model = transformers.AutoModelForMaskedLM.from_config(config, attn_implementation=attention_kind).eval()
     weights = {name: torch.from_numpy(np.array(weight)) for name, weight in bert_to_hf(params, LAYERS).items()}
@@ -99,17 +99,17 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(2)
     versions = f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
-    config = NgramsConfig(tuple(options.n), 1024, 14, (50,), options.batch)
+    probe = NgramProbe(tuple(options.n), 1024, 14, (50,), options.batch)
     model, params = build()
 
-    places, masked = ngram_places(TASK, config, SEED)
-    rows = contexts(places, config.n, masked)
+    places, masked = ngram_places(TASK, probe, SEED)
+    rows = contexts(places, probe.n, masked)
     flat = rows.reshape(-1, rows.shape[-1])
     different = distinct(flat, num_tokens(flat, masked))
     some = np.asarray(rows)[:, :: options.share]
-    mine = ours(model, params, config)
+    mine = ours(model, params, probe)
     peers = {kind: peer(peer_model(params, kind), some, options.batch) for kind in ("sdpa", "eager")}
-    expected = np.asarray(mine()).reshape(2 * len(config.n), -1)[:, :: options.share]
+    expected = np.asarray(mine()).reshape(2 * len(probe.n), -1)[:, :: options.share]
     for kind, run in peers.items():
         apart = np.abs(run().numpy() - expected).max()
         print(f"largest difference from the peer's distances ({kind}): {apart:.1e}")
@@ -123,7 +123,7 @@ def main() -> None:
     timings = alternate(candidates, options.rounds, warmup=1)
     best = min(peers, key=lambda kind: timings[kind].median)
     ratio, pairs = ratio_of_medians(timings[best], timings["pdjax"]), median_of_ratios(timings[best], timings["pdjax"])
-    print(f"{versions}; n = {config.n}, batches of {options.batch}, distances up to {expected.max():.2f}")
+    print(f"{versions}; n = {probe.n}, batches of {options.batch}, distances up to {expected.max():.2f}")
     print(f"{len(flat)} contexts of {rows.shape[1]} places, {int(different.total)} of them different")
     for name, timing in timings.items():
         seconds = [1e-3 * rows.shape[1] * x for x in (timing.median, timing.minimum)]

@@ -32,27 +32,33 @@ import torch
 from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
-from pdjax.config import EvaluationConfig, MlpConfig, OptimizerConfig, ParityTaskConfig
+from pdjax.distill.losses import Distillation, Loss
 from pdjax.distill.teacher import Teacher
 from pdjax.io.store import CheckpointStore
-from pdjax.models import build_model
-from pdjax.tasks import build_task
+from pdjax.models.mlp import Mlp
+from pdjax.tasks.parity import ParityTask
 from pdjax.train import blocked
-from pdjax.train.replicas import Sweep, build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.optimizer import Sgd
+from pdjax.train.replicas import Replica, Sweep, build_sweep, place_hyperparameters, place_teacher
 from pdjax.train.state import Program, init_state
+from pdjax.train.step import LABELS, Evaluation
 
 DIMENSION, DEGREE, CLASSES = 100, 6, 2
 TEACHER, RATE, TEMPERATURE = 50_000, 5e-3, 1e-4
 STEPS_OF_THE_PAPER, CHECKPOINTS_OF_THE_PAPER = 20_000_000, 200
-OPTIMIZER = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
-TASK = build_task(ParityTaskConfig("parity", DIMENSION, DEGREE, "first", 0))
-EVALUATION = EvaluationConfig(1, 16, 256)
+TASK = ParityTask(DIMENSION, DEGREE)
+EVALUATION = Evaluation(1, 16, 256)
 
 
 def program(width: int, taught: bool) -> Program:
     """Returns the training of one MLP."""
-    teacher = build_model(MlpConfig("mlp", (TEACHER,)), TASK) if taught else None
-    return Program(TASK, build_model(MlpConfig("mlp", (width,)), TASK), teacher, OPTIMIZER, 1, True, "data")
+    teacher = Mlp((TEACHER,)).build(TASK) if taught else None
+    return Program(TASK, Mlp((width,)).build(TASK), teacher, Sgd(), 1, True, "data", (loss(taught),))
+
+
+def loss(taught: bool) -> Loss:
+    """Returns what a student learns from."""
+    return Distillation(TEMPERATURE) if taught else LABELS
 
 
 def placed_teacher(sweep: Sweep, checkpoints: int, steps: int) -> Teacher:
@@ -67,7 +73,7 @@ def placed_teacher(sweep: Sweep, checkpoints: int, steps: int) -> Teacher:
 def ours(width: int, taught: bool, steps: int, in_blocks: bool = True, checkpoints: int = 1) -> Callable[[], int]:
     """Returns a function that runs one compiled chunk."""
     sweep = build_sweep(program(width, taught), steps, 1, EVALUATION)
-    rows = place_hyperparameters(sweep.mesh, [0], [RATE], [TEMPERATURE], [float(not taught)])
+    rows = place_hyperparameters(sweep.mesh, [Replica(0, RATE, loss(taught))])
     teacher = placed_teacher(sweep, checkpoints, steps) if taught else None
     state = sweep.init(rows.seed)
 

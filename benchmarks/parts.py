@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 from timing import alternate
 
-from pdjax.config import OptimizerConfig, PcfgTaskConfig
 from pdjax.distill import losses
-from pdjax.models import LinenModel
 from pdjax.models.attention import attention
+from pdjax.models.base import LinenModel
 from pdjax.tasks.pcfg import PcfgTask
-from pdjax.train import optimizer
+from pdjax.train.optimizer import Adam
 from pdjax.types import Batch
 
 
@@ -43,12 +42,12 @@ def repeated(function: Callable[..., Any], argument: Any, fixed: Any, times: int
     return run
 
 
-def parts(model: LinenModel, params: Any, batch: Batch, adam: OptimizerConfig, times: int) -> dict[str, Callable]:
+def parts(model: LinenModel, params: Any, batch: Batch, adam: Adam, times: int) -> dict[str, Callable]:
     """Returns the parts of a step, by name; attention is a part of the passes, the optimizer is not."""
-    config = model.module.config  # pyright: ignore[reportAttributeAccessIssue]
+    settings = model.module.settings  # pyright: ignore[reportAttributeAccessIssue]
     sequences, length = batch.targets.shape
-    transform = optimizer.direction(adam)
-    shape = (config.num_heads, config.model_width // config.num_heads, sequences, length)
+    transform = adam.direction()
+    shape = (settings.num_heads, settings.model_width // settings.num_heads, sequences, length)
     q, k, v = jax.random.normal(jax.random.key(0), (3, *shape))
     bias = jnp.zeros((sequences, 1, length))
 
@@ -64,8 +63,8 @@ def parts(model: LinenModel, params: Any, batch: Batch, adam: OptimizerConfig, t
         return jnp.sum(jnp.square(attend(qkv, bias)))
 
     def layered(function: Callable) -> Callable[[], int]:
-        run = repeated(function, (q, k, v), bias, config.num_layers * times)
-        return lambda: run() // config.num_layers  # per step, all layers
+        run = repeated(function, (q, k, v), bias, settings.num_layers * times)
+        return lambda: run() // settings.num_layers  # per step, all layers
 
     return {
         "forward": repeated(lambda p, b: model.apply(p, b.inputs)[0], params, batch, times),
@@ -78,12 +77,12 @@ def parts(model: LinenModel, params: Any, batch: Batch, adam: OptimizerConfig, t
 
 def matmul_flops(model: LinenModel, batch: Batch) -> int:
     """Returns the floating-point operations in the matrix products of one forward pass."""
-    config = model.module.config  # pyright: ignore[reportAttributeAccessIssue]
-    width, (sequences, length) = config.model_width, batch.targets.shape
+    settings = model.module.settings  # pyright: ignore[reportAttributeAccessIssue]
+    width, (sequences, length) = settings.model_width, batch.targets.shape
     tokens = sequences * length
-    layer = 2 * tokens * (4 + 2 * config.feed_forward_multiple) * width**2 + 4 * tokens * length * width
+    layer = 2 * tokens * (4 + 2 * settings.feed_forward_multiple) * width**2 + 4 * tokens * length * width
     ends = 2 * tokens * (width**2 + 2 * model.module.vocabulary * width)  # pyright: ignore[reportAttributeAccessIssue]
-    return config.num_layers * layer + ends
+    return settings.num_layers * layer + ends
 
 
 def matmul_peak() -> float:
@@ -98,7 +97,7 @@ def sampling() -> dict[str, float]:
     """Returns sequences per second of the grammar sampler."""
     rates = {}
     for name, root, batch_size in (("cfg3b under 16", 16, 64), ("cfg3b", None, 512)):
-        task = PcfgTask(PcfgTaskConfig("pcfg", "cfg3b", root, None, 0.3, False))
+        task = PcfgTask("cfg3b", root)
         draw = jax.jit(functools.partial(task.sample, batch_size=batch_size))
         keys = itertools.count()
 

@@ -24,17 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from card.training import ADAM, EXPAND, RATE, TEMPERATURE, UniformTask, fresh, transformer
+from card.training import ADAM, EXPAND, RATE, TAUGHT, TEMPERATURE, UniformTask, fresh, transformer
 from parts import matmul_flops, matmul_peak, parts, sampling
 from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
-from pdjax.config import EvaluationConfig
 from pdjax.distill.teacher import Teacher
-from pdjax.models import LinenModel
+from pdjax.models.base import LinenModel
 from pdjax.tasks.pcfg import VOCABULARY
-from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.replicas import build_sweep, place_hyperparameters, place_teacher, product_of_replicas
 from pdjax.train.state import Program
+from pdjax.train.step import LABELS, Evaluation
 from pdjax.types import Model
 
 BATCH, LENGTH, LAYERS, HEAD_DIM = 64, 64, 4, 8
@@ -51,15 +51,10 @@ def model(heads: int) -> LinenModel:
 
 def ours(student_heads: int, teacher_model: Model | None, replicas: int, steps: int, checkpoints: int = 1) -> Callable:
     """Returns a function that runs one compiled chunk; its argument chooses the curriculum."""
-    program = Program(TASK, model(student_heads), teacher_model, ADAM, BATCH, replicas > 1, "train")
-    sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, BATCH))
-    rows = place_hyperparameters(
-        sweep.mesh,
-        range(replicas),
-        [RATE] * replicas,
-        [TEMPERATURE] * replicas,
-        [float(teacher_model is None)] * replicas,
-    )
+    loss = LABELS if teacher_model is None else TAUGHT
+    program = Program(TASK, model(student_heads), teacher_model, ADAM, BATCH, replicas > 1, "train", (loss,))
+    sweep = build_sweep(program, steps, replicas, Evaluation(1, 1, BATCH))
+    rows = place_hyperparameters(sweep.mesh, product_of_replicas(range(replicas), [RATE], [loss]))
     stack = jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *[fresh(model(TEACHER_HEADS), LENGTH, k) for k in range(checkpoints)]
     )

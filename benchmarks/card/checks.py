@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.config import MlpConfig, OptimizerConfig, ParityTaskConfig, PcfgTaskConfig
-from pdjax.models import LinenModel, build_model
 from pdjax.models.attention import HIDDEN, flash, products
+from pdjax.models.base import LinenModel
+from pdjax.models.mlp import Mlp
 from pdjax.models.precision import products_in
-from pdjax.tasks import build_task
+from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.train import blocked
 from pdjax.train.chunk import train_chunk
+from pdjax.train.optimizer import Sgd
 from pdjax.train.state import Hyperparameters, Program, init_state
 from pdjax.types import Batch
 
@@ -95,8 +96,8 @@ def _gradient(kind: str) -> dict[str, Any]:
     """Compares the gradient of a loss with that of the same module in float64 on the CPU."""
     batch: Batch
     if kind == "mlp":
-        task = build_task(ParityTaskConfig("parity", 50, 5, "first", 0))
-        model, batch = build_model(MlpConfig("mlp", (100,)), task), task.sample(jax.random.key(1), 64)
+        task = ParityTask(50, 5)
+        model, batch = Mlp((100,)).build(task), task.sample(jax.random.key(1), 64)
     else:
         model, batch = transformer(kind, 2, 4, 8, 32), UniformTask(32).sample(jax.random.key(1), 8)
     params = jax.tree.map(lambda leaf: 3 * leaf, model.init(jax.random.key(0), batch.inputs))
@@ -133,10 +134,9 @@ def _in_float64(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _blocks() -> dict[str, Any]:
     """Compares an MLP's batch-1 SGD in blocks with its single steps."""
-    task = build_task(ParityTaskConfig("parity", 50, 5, "first", 0))
-    sgd = OptimizerConfig("sgd", "constant", 0.0, None, 0.9, 0.999, 1e-8)
-    program = Program(task, build_model(MlpConfig("mlp", (100,)), task), None, sgd, 1, True, "train")
-    members = Hyperparameters(jnp.arange(2), *(jnp.full(2, value) for value in (1e-2, 0.0, 1.0)))
+    task = ParityTask(50, 5)
+    program = Program(task, Mlp((100,)).build(task), None, Sgd(), 1, True, "train")
+    members = Hyperparameters(jnp.arange(2), jnp.full(2, 1e-2))
     params = []
     for applies in (blocked.applies, lambda program: False):
         original, blocked.applies = blocked.applies, applies
@@ -152,7 +152,7 @@ def _blocks() -> dict[str, Any]:
 
 def _strings() -> dict[str, Any]:
     """Compares strings of the grammar with those that the CPU draws from the same key."""
-    task = PcfgTask(PcfgTaskConfig("pcfg", "cfg3b", 16, None, 0.3, False))
+    task = PcfgTask("cfg3b", 16)
 
     def draw(key: jax.Array) -> Any:
         return task.sample(key, 64)[:3]

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.config import Compute, PcfgTaskConfig, from_config_dict
+from pdjax.configuration import experiment_of
 from pdjax.models.attention import flash, products
-from pdjax.models.precision import products_in
+from pdjax.models.precision import Compute, products_in
 from pdjax.plan.hardware import chip_of
 from pdjax.plan.hlo import count_work
-from pdjax.stages.programs import student_program, teacher_program
+from pdjax.stages.programs import student_program, student_replicas, teacher_program
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.train.replicas import place_checkpoints, place_teacher
 
@@ -24,6 +24,7 @@ from .records import Records, essence
 from .training import (
     COMPUTES,
     SIZES,
+    TAUGHT,
     TINY,
     Case,
     cases,
@@ -120,10 +121,11 @@ def _mlp(tiny: bool, taught: bool) -> dict[str, Any]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = from_config_dict(module.get_config("smoke" if tiny else "paper"))
-    training = student_program(config, taught=True) if taught else teacher_program(config)
-    computes: dict[str, Compute] = {"teacher": config.teacher.compute, "student": config.student.compute}
-    chunk = config.loop.chunk_steps
+    experiment = experiment_of(module.get_config("smoke" if tiny else "paper"))
+    students = student_replicas(experiment, [TAUGHT])
+    training = student_program(experiment, students) if taught else teacher_program(experiment)
+    computes: dict[str, Compute] = {"teacher": experiment.teacher.compute, "student": experiment.student.compute}
+    chunk = experiment.loop.chunk_steps
     prepared = prepare(training.program, training.num_replicas, chunk, SWITCHES if taught else 1, computes)
     return measure(prepared)
 
@@ -156,7 +158,7 @@ def _samplers(tiny: bool) -> dict[str, tuple[int | None, int]]:
 
 def _sampling(root: int | None, batch_size: int) -> dict[str, Any]:
     """Times drawing batches of masked strings."""
-    task = PcfgTask(PcfgTaskConfig("pcfg", "cfg3b", root, None, 0.3, False))
+    task = PcfgTask("cfg3b", root)
     draw = jax.jit(lambda key: task.sample(key, batch_size)[:3])
     keys = itertools.count()
     seconds = timed(lambda: _waiting(draw, jax.random.key(next(keys)))())

@@ -6,32 +6,38 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.config import BertConfig, Compute, EvaluationConfig, Gpt2Config, OptimizerConfig
-from pdjax.config.placement import REPLICAS_ONLY
+from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
 from pdjax.io.teacher_source import memory_of
-from pdjax.models import LinenModel
+from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
+from pdjax.models.precision import Compute
 from pdjax.plan.hardware import Chip, chip_of
 from pdjax.plan.hlo import count_work
 from pdjax.plan.program import abstract_arguments, roofline
+from pdjax.settings import Count, settings
 from pdjax.stages.programs import Training
+from pdjax.tasks.base import Task
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 from pdjax.train.chunk import train_chunk
 from pdjax.train.flops import count_products
-from pdjax.train.replicas import Sweep, build_sweep, place_hyperparameters, place_teacher
+from pdjax.train.optimizer import Adam
+from pdjax.train.replicas import Sweep, build_sweep, place_hyperparameters, place_teacher, product_of_replicas
+from pdjax.train.sharding import REPLICAS_ONLY
 from pdjax.train.state import Program
+from pdjax.train.step import LABELS, Evaluation
 from pdjax.types import Batch, Params
 
 RATE, TEMPERATURE, MASK_RATE = 1e-3, 1e-4, 0.3
-ADAM = OptimizerConfig("adam", "constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
+TAUGHT = Distillation(TEMPERATURE)
+ADAM = Adam("constant", 0.0, 1.0, 0.9, 0.95, 1e-8)
 EXPAND = 4
 SECONDS = 1.0
 """How long a case is timed, if three rounds do not take longer."""
@@ -91,14 +97,27 @@ def differences(case: Case) -> int:
     return sum(one != other for one, other in zip(case, BASE, strict=True))
 
 
-class UniformTask:
+@settings
+class UniformTask(Task):
     """Uniform tokens: the cost of a step without the cost of a grammar."""
 
-    num_classes = vocabulary = VOCABULARY
-    predicts: Literal["positions", "example"] = "positions"
+    predicts: ClassVar[Literal["positions", "example"]] = "positions"
+    length: Count
 
-    def __init__(self, length: int):
-        self.length = length
+    @property
+    def num_classes(self) -> int:
+        """As many as a grammar's."""
+        return VOCABULARY
+
+    @property
+    def vocabulary(self) -> int:
+        """As many as a grammar's."""
+        return VOCABULARY
+
+    @property
+    def num_positions(self) -> int:
+        """The length."""
+        return self.length
 
     def sample(self, key: jax.Array, batch_size: int) -> Batch:
         """Draws tokens and selects 30 % of the positions."""
@@ -114,10 +133,8 @@ def transformer(
 ) -> LinenModel:
     """Returns this package's BERT or GPT-2."""
     if kind == "bert":
-        config = BertConfig("bert", layers, heads, head_dim, None, EXPAND, 0.0, True)
-        return LinenModel(Bert(config, VOCABULARY, length), compute)
-    config = Gpt2Config("gpt2", layers, heads, head_dim, None, EXPAND, 0.0, False, "concatenate")
-    return LinenModel(Gpt2(config, VOCABULARY, VOCABULARY, length, False), compute)
+        return Bert(layers, heads, head_dim, feed_forward_multiple=EXPAND, compute=compute).build(UniformTask(length))
+    return Gpt2(layers, heads, head_dim, feed_forward_multiple=EXPAND, compute=compute).build(UniformTask(length))
 
 
 class Prepared(NamedTuple):
@@ -148,14 +165,15 @@ def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
     )
     taught = case.loss == "distillation"
     trained, teacher_model = (student, teacher) if taught else (teacher, None)
-    program = Program(task, trained, teacher_model, ADAM, size.batch, True, "train")
+    losses = (TAUGHT if taught else LABELS,)
+    program = Program(task, trained, teacher_model, ADAM, size.batch, True, "train", losses)
     return prepare(program, case.replicas, size.steps, checkpoints, dict.fromkeys(("teacher", "student"), case.compute))
 
 
 def prepare(program: Program, replicas: int, steps: int, checkpoints: int, computes: Mapping[str, Compute]) -> Prepared:
     """Compiles a chunk of a program, with a stack of so many teachers if it has one, for the first device."""
     device = jax.devices()[:1]
-    sweep = build_sweep(program, steps, replicas, EvaluationConfig(1, 1, program.batch_size), devices=device)
+    sweep = build_sweep(program, steps, replicas, Evaluation(1, 1, program.batch_size), devices=device)
     training = Training(program, None, replicas, REPLICAS_ONLY)  # pyright: ignore[reportArgumentType]
     shapes = abstract_arguments(training, sweep, checkpoints)
     began = time.perf_counter()
@@ -166,10 +184,9 @@ def prepare(program: Program, replicas: int, steps: int, checkpoints: int, compu
 def values(prepared: Prepared) -> tuple[Any, ...]:
     """Returns arguments for a chunk: random parameters, and a curriculum that uses every teacher."""
     state, members, teacher, seed, total = prepared.shapes
-    count, taught = len(members.seed), prepared.program.teacher_model is not None
-    rows = place_hyperparameters(
-        prepared.sweep.mesh, range(count), [RATE] * count, [TEMPERATURE] * count, [float(not taught)] * count
-    )
+    loss = LABELS if prepared.program.teacher_model is None else TAUGHT
+    replicas = product_of_replicas(range(len(members.seed)), [RATE], [loss])
+    rows = place_hyperparameters(prepared.sweep.mesh, replicas)
     if teacher is not None:
         checkpoints = len(teacher.slots)
         each = np.arange(checkpoints, dtype=np.int32)
