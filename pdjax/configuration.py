@@ -208,19 +208,18 @@ def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = 
     """Returns settings of the class that is asked for, with the fields that it shares with the original."""
     if asked is None or asked in (class_name(type(original)), None if base is None else _short(original, base)):
         return _again(original, tree, path)
+    name, _, arguments = asked.partition("(")
     try:
-        call = ast.parse(asked, mode="eval").body
-        name, given = (
-            (asked, {})
-            if not isinstance(call, ast.Call)
-            else (
-                asked[: asked.index("(")],
-                {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords},
-            )
-        )
+        call = ast.parse(f"_({arguments or ')'}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError):
         name, given = asked, {}
-    cls = find_class(name, base or type(original).__mro__[1])
+    try:
+        cls = find_class(name, base or type(original).__mro__[1])
+    except UserError as error:
+        raise error.within(path) from None
     shared = set(cls.__pydantic_fields__) & set(type(original).__pydantic_fields__) & set(tree)
     return make(cls, {key: _plain(tree[key]) for key in shared} | given, path)
 
@@ -237,10 +236,10 @@ def _leaves(value: Any, path: str) -> Iterator[Leaf]:
         documentation = " ".join((field.description or "").split())
         if Beside in marks and isinstance(part, tuple):
             for one in part:
-                yield from _leaves(one, f"{path}.{one.name}")
+                yield from _leaves_of_named(one, path)
         elif are_named(part):
             for one in part:
-                yield from _leaves(one, f"{path}.{name}.{getattr(one, NAME)}")
+                yield from _leaves_of_named(one, f"{path}.{name}")
         elif is_settings(part):
             inner = path if Beside in marks else f"{path}.{name}"
             if isinstance(part, Choice):
@@ -250,6 +249,12 @@ def _leaves(value: Any, path: str) -> Iterator[Leaf]:
             yield from _leaves(part, inner)
         elif not isinstance(part, Mapping):
             yield Leaf(f"{path}.{name}", _kind(field.annotation), part, documentation)
+
+
+def _leaves_of_named(value: Any, path: str) -> Iterator[Leaf]:
+    """Yields the fields of settings that stand under their name, which no flag can set."""
+    here = f"{path}.{getattr(value, NAME)}"
+    yield from (leaf for leaf in _leaves(value, here) if leaf.path != f"{here}.{NAME}")
 
 
 def _kind(annotation: Any) -> str:

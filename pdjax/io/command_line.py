@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import keyword
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def parse_flags(argv: Sequence[str]) -> "Experiment":
     require(_CONFIG.value is not None, "--config", "none", "try --config=configs/pcfg.py")
     from pdjax.configuration import experiment_of  # with jax: who mistyped a flag need not wait
 
-    config, values, arguments = _load(str(_CONFIG.value)), flags.FlagValues(), [argv[0], *overrides]
+    config, values, arguments = _load(str(_CONFIG.value)), flags.FlagValues(), [argv[0], *map(_quoted, overrides)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
         values(arguments)
@@ -94,6 +95,17 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             if following is not None:
                 (overrides if not following.startswith("-") else others).append(following)
     return overrides, others
+
+
+def _quoted(argument: str) -> str:
+    """Returns an override as ml_collections reads it: as Python, where no name is ``100`` or a keyword."""
+    path, equals, value = argument.partition("=")
+    if not path.lstrip("-").startswith("config.") or "[" in path:
+        return argument
+    first, *names = path.split(".")
+    right = (name.isidentifier() and not keyword.iskeyword(name) for name in names)
+    quoted = (f".{name}" if fits else f"[{name!r}]" for name, fits in zip(names, right, strict=True))
+    return first + "".join(quoted) + equals + value
 
 
 def _load(asked: str) -> ConfigDict:

@@ -1,0 +1,244 @@
+"""Settings: what is accepted, and the one line that says of everything else what is wrong with it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+import pytest
+from pydantic import Field
+
+from pdjax.errors import UserError, require
+from pdjax.settings import (
+    Aside,
+    Beside,
+    Choice,
+    Count,
+    Positive,
+    Seed,
+    Share,
+    class_name,
+    determining,
+    find_class,
+    make,
+    named,
+    plain,
+    settings,
+)
+from pdjax.tasks.base import Task
+from pdjax.tasks.parity import ParityTask
+from pdjax.train.optimizer import Adam, Optimizer
+
+
+class Shape(Choice):
+    """Anybody's."""
+
+
+@settings
+class Circle(Shape):
+    radius: Positive = 2.0
+
+    def __post_init__(self):
+        require(self.radius < 100, "a radius below 100", self.radius, "lower it")
+
+
+@settings
+class Polygon(Shape):
+    corners: ClassVar[bool] = True
+    sides: Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+@settings
+class Layer:
+    name: str
+    shape: Annotated[Shape, Beside()] = Circle()
+    weight: Share = 0.0
+
+
+@settings
+class Drawing:
+    layers: tuple[Layer, ...] = ()
+    background: Circle = Circle()
+    frame: Circle | None = None
+    colour: Literal["red", "blue"] = "red"
+    seed: Seed = 0
+    title: str | None = None
+    remark: Annotated[str, Aside()] = ""
+    extras: Mapping[str, Any] = Field(default_factory=dict)
+
+
+HOME = Circle.__module__
+
+
+def test_settings_cannot_change_and_are_equal_by_their_fields():
+    assert Circle(3.0) == Circle(radius=3.0) != Circle()
+    assert hash(Layer("a", Circle(3.0))) == hash(Layer("a", Circle(3.0)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Circle().radius = 1.0  # pyright: ignore
+
+
+def test_an_integer_is_an_exact_float():
+    assert type(Circle(3).radius) is float
+    assert Circle(3) == Circle(3.0)
+
+
+def test_plain_data_comes_back_the_same():
+    drawing = Drawing((Layer("a", Polygon((3, 4))), Layer("b", weight=0.5)), Circle(1.0), extras={"n": (1, 2)})
+    data = plain(drawing)
+    assert data == {
+        "layers": [
+            {"name": "a", "shape": {"class": f"{HOME}:Polygon", "sides": [3, 4]}, "weight": 0.0},
+            {"name": "b", "shape": {"class": f"{HOME}:Circle", "radius": 2.0}, "weight": 0.5},
+        ],
+        "background": {"class": f"{HOME}:Circle", "radius": 1.0},
+        "frame": None,
+        "colour": "red",
+        "seed": 0,
+        "title": None,
+        "remark": "",
+        "extras": {"n": [1, 2]},
+    }
+    assert make(Drawing, data) == drawing
+
+
+def test_fields_that_are_not_given_have_their_defaults():
+    assert make(Drawing, {"layers": [{"name": "a"}]}) == Drawing((Layer("a"),))
+
+
+# A row: the class, its fields, then the whole message, which says place, expected, found and remedy in this order.
+WRONG = [
+    # Names.
+    (Drawing, {"colour": "red", "sed": 1}, "expected no field it.sed; found 1; remove or rename it"),
+    (
+        Drawing,
+        {"background": {"radios": 1.0}},
+        "in it.background: expected no field radios; found 1.0; remove or rename it",
+    ),
+    (Layer, {}, "expected it.name; found nothing; add it"),
+    # Types.
+    (Drawing, {"seed": "0"}, "expected it.seed of type int; found '0' (str); change it"),
+    (Drawing, {"seed": True}, "expected it.seed of type int; found True (bool); change it"),
+    (Drawing, {"seed": 0.0}, "expected it.seed of type int; found 0.0 (float); change it"),
+    (Drawing, {"seed": None}, "expected it.seed of type int; found None (NoneType); change it"),
+    (Drawing, {"title": 3}, "expected it.title of type string; found 3 (int); change it"),
+    (Circle, {"radius": "3"}, "expected it.radius of type float; found '3' (str); change it"),
+    (Circle, {"radius": True}, "expected it.radius of type float; found True (bool); change it"),
+    (Polygon, {"sides": 3}, "expected it.sides of type tuple; found 3 (int); change it"),
+    (Polygon, {"sides": (3, "4")}, "expected it.sides.1 of type int; found '4' (str); change it"),
+    # Limits.
+    (Drawing, {"seed": -1}, "expected it.seed of at least 0; found -1; change it"),
+    (Drawing, {"seed": 2**31}, "expected it.seed of less than 2147483648; found 2147483648; change it"),
+    (Circle, {"radius": 0.0}, "expected it.radius of more than 0.0; found 0.0; change it"),
+    (Circle, {"radius": float("nan")}, "expected it.radius to be finite; found nan; change it"),
+    (Layer, {"name": "a", "weight": 1.0}, "expected it.weight of less than 1.0; found 1.0; change it"),
+    (Polygon, {"sides": (0,)}, "expected it.sides.0 of at least 1; found 0; change it"),
+    (Polygon, {"sides": ()}, "expected at least 1 in it.sides; found (); add one"),
+    (Drawing, {"colour": "green"}, "expected it.colour among 'red' or 'blue'; found 'green'; choose one"),
+    # What fields have to do with each other.
+    (Circle, {"radius": 100.0}, "in it: expected a radius below 100; found 100.0; lower it"),
+    (Drawing, {"frame": {"radius": 100.0}}, "in it.frame: expected a radius below 100; found 100.0; lower it"),
+    # Open fields.
+    (
+        Layer,
+        {"name": "a", "shape": None},
+        "in it.shape: expected an instance of Shape, or a mapping with 'class' and its fields; found None; "
+        "name a subclass of Shape",
+    ),
+    (
+        Layer,
+        {"name": "a", "shape": {"radius": 2.0}},
+        "in it.shape: expected an instance of Shape, or a mapping with 'class' and its fields; found {'radius': 2.0}; "
+        "name a subclass of Shape",
+    ),
+    (
+        Layer,
+        {"name": "a", "shape": {"class": f"{HOME}:Star"}},
+        f"in it.shape: expected a subclass of Shape; found '{HOME}:Star'; "
+        f"choose one of {HOME}:Circle, {HOME}:Polygon, or your own",
+    ),
+    (
+        Layer,
+        {"name": "a", "shape": {"class": "pdjax.train:Adam"}},
+        "in it.shape: expected a subclass of Shape; found 'pdjax.train:Adam'; "
+        f"choose one of {HOME}:Circle, {HOME}:Polygon, or your own",
+    ),
+    (
+        Layer,
+        {"name": "a", "shape": {"class": "no_such_module:Star"}},
+        "in it.shape: expected a class in a module that can be imported; "
+        "found 'no_such_module:Star' (No module named 'no_such_module'); correct its name",
+    ),
+    # Another class's fields are as unknown as any.
+    (
+        Layer,
+        {"name": "a", "shape": {"class": f"{HOME}:Circle", "sides": (1,)}},
+        "in it.shape: expected no field sides; found (1,); remove or rename it",
+    ),
+    (
+        Drawing,
+        {"layers": [{"name": "a"}, {"name": "b", "shape": {"class": f"{HOME}:Polygon", "sides": [0]}}]},
+        "in it.layers.1: in shape: expected sides.0 of at least 1; found 0; change it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("cls", "fields", "message"), WRONG)
+def test_what_is_wrong_is_said_in_one_line(cls, fields, message):
+    with pytest.raises(UserError) as caught:
+        make(cls, fields, "it")
+    assert str(caught.value) == message
+
+
+def test_only_the_first_mistake_is_reported():
+    with pytest.raises(UserError) as caught:
+        make(Drawing, {"seed": "0", "colour": "green"})
+    assert str(caught.value) == "expected colour among 'red' or 'blue'; found 'green'; choose one"
+
+
+def test_settings_made_directly_are_checked_as_well():
+    with pytest.raises(pydantic.ValidationError, match="a radius below 100; found 100.0"):
+        Circle(100.0)
+    with pytest.raises(ValueError, match="sides"):
+        Polygon(sides=(0,))
+
+
+def test_an_open_field_takes_a_strangers_class_and_a_closed_one_its_own_alone():
+    @settings
+    class Star(Shape):
+        points: Count = 5
+
+    assert Layer("a", Star(7)).shape == Star(7)
+    with pytest.raises(UserError, match=r"expected an instance of Shape.*found Adam"):
+        make(Layer, {"name": "a", "shape": Adam()})
+
+
+def test_classes_of_this_package_are_named_by_their_folder_and_found_by_it():
+    assert class_name(ParityTask) == "pdjax.tasks:ParityTask"
+    assert find_class("pdjax.tasks:ParityTask", Task) is ParityTask
+    assert find_class("ParityTask", Task) is ParityTask
+    assert find_class("pdjax.tasks.parity:ParityTask", Task) is ParityTask
+    assert find_class("Adam", Optimizer) is Adam
+    assert class_name(Circle) == f"{HOME}:Circle"
+    assert find_class(f"{HOME}:Circle", Shape) is Circle
+    with pytest.raises(UserError, match=r"a subclass of Task; found 'Adam'; choose one of .*pdjax\.tasks:ParityTask"):
+        find_class("Adam", Task)
+    with pytest.raises(UserError, match=r"a subclass of Optimizer; found 'Optimizer'"):  # is none itself
+        find_class("Optimizer", Optimizer)
+
+
+def test_what_determines_results_is_without_what_is_said_and_without_the_order_of_names():
+    first, second = Layer("a", Polygon((3, 4))), Layer("b")
+    drawing = Drawing((first, second))
+    assert "remark" not in determining(drawing)
+    for same in (Drawing((second, first)), Drawing((first, second), remark="said")):
+        assert determining(same) == determining(drawing)
+        assert plain(same) != plain(drawing)
+    turned = Layer("a", Polygon((4, 3)))  # has no names
+    for other in (Drawing((first,)), Drawing((turned, second)), Drawing((first, second), seed=1)):
+        assert determining(other) != determining(drawing)
+    assert determining(Layer("a", Circle())) != determining(Layer("a", Polygon((1,))))
+
+
+def test_named_keeps_the_order():
+    layers = (Layer("b"), Layer("a"))
+    assert list(named(layers).items()) == [("b", layers[0]), ("a", layers[1])]
