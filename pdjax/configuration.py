@@ -147,8 +147,9 @@ def _base(field: Any) -> Any:
 def _tree(value: Any, field: Any = None) -> Any:
     """Returns what a ConfigDict holds of a value: nested dicts, scalars, tuples of scalars, and typed None."""
     if is_settings(value):
-        tag = {KIND: _short(value, _base(field))} if isinstance(value, Choice) and field is not None else {}
-        return tag | _parts(value)
+        if not isinstance(value, Choice):
+            return _parts(value)
+        return {KIND: class_name(type(value)) if field is None else _short(value, _base(field))} | _parts(value)
     if are_named(value):
         return {getattr(part, NAME): _tree_of_named(part) for part in value}
     if isinstance(value, Mapping):
@@ -208,9 +209,9 @@ def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = 
     """Returns settings of the class that is asked for, with the fields that it shares with the original."""
     if asked is None or asked in (class_name(type(original)), None if base is None else _short(original, base)):
         return _again(original, tree, path)
-    name, _, arguments = asked.partition("(")
+    name, opening, arguments = asked.partition("(")
     try:
-        call = ast.parse(f"_({arguments or ')'}", mode="eval").body
+        call = ast.parse(f"_({arguments}" if opening else "_()", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError
         given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
@@ -254,6 +255,9 @@ def _leaves(value: Any, path: str) -> Iterator[Leaf]:
 def _leaves_of_named(value: Any, path: str) -> Iterator[Leaf]:
     """Yields the fields of settings that stand under their name, which no flag can set."""
     here = f"{path}.{getattr(value, NAME)}"
+    if isinstance(value, Choice):
+        summary = (type(value).__doc__ or "").partition("\n")[0]
+        yield Leaf(f"{here}.{KIND}", f"a {type(value).__mro__[1].__name__}", class_name(type(value)), summary)
     yield from (leaf for leaf in _leaves(value, here) if leaf.path != f"{here}.{NAME}")
 
 

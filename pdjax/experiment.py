@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from pdjax.distill.adaptive import AdaptiveSchedule
@@ -15,7 +16,7 @@ from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError, require
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe
-from pdjax.settings import Aside, Beside, Count, Positive, Seed, determining, make, named, plain, settings
+from pdjax.settings import Aside, Beside, Count, Positive, Seed, complaint, determining, make, named, plain, settings
 from pdjax.tasks.base import Task
 from pdjax.train.optimizer import Adam, Optimizer
 from pdjax.train.sharding import Placement
@@ -312,26 +313,29 @@ class Experiment:
         training = self.teacher_training
         if not {"task", "teacher", "teacher_training"}.isdisjoint(variant.changes):
             training = dataclasses.replace(training, trajectory=None)
-        base = dataclasses.replace(
-            self,
-            name=f"{self.name}/{ablation.name}/{variant.name}",
-            strategies=tuple(dataclasses.replace(strategy, budgets=None) for strategy in strategies),
-            teacher_training=training,
-            student_training=dataclasses.replace(
-                self.student_training, budgets=ablation.budgets, checkpoint_every=None
-            ),
-            sizes=self.sizes if ablation.sizes else None,
-            probes=Probes(
-                tuple(probe for probe in self.probes.measured if probe.name in needed), seed=self.probes.seed
-            ),
-            comparisons=(),
-            ablations=(),
-            remarks={},
-        )
+        path = f"ablations.{ablation.name}.{variant.name}"
         try:
+            base = dataclasses.replace(
+                self,
+                name=f"{self.name}/{ablation.name}/{variant.name}",
+                strategies=tuple(dataclasses.replace(strategy, budgets=None) for strategy in strategies),
+                teacher_training=training,
+                student_training=dataclasses.replace(
+                    self.student_training, budgets=ablation.budgets, checkpoint_every=None
+                ),
+                sizes=self.sizes if ablation.sizes else None,
+                probes=Probes(
+                    tuple(probe for probe in self.probes.measured if probe.name in needed), seed=self.probes.seed
+                ),
+                comparisons=(),
+                ablations=(),
+                remarks={},
+            )
             return make(Experiment, _replaced(plain(base), plain(variant.changes)))
+        except pydantic.ValidationError as error:
+            raise complaint(error, path) from None
         except UserError as error:
-            raise error.within(f"ablations.{ablation.name}.{variant.name}") from None
+            raise error.within(path) from None
 
     @property
     def digest(self) -> str:

@@ -196,7 +196,7 @@ def test_only_the_first_mistake_is_reported():
 
 
 def test_settings_made_directly_are_checked_as_well():
-    with pytest.raises(pydantic.ValidationError, match="a radius below 100; found 100.0"):
+    with pytest.raises(pydantic.ValidationError, match=r"a radius below 100; found 100.0"):
         Circle(100.0)
     with pytest.raises(ValueError, match="sides"):
         Polygon(sides=(0,))
