@@ -109,7 +109,7 @@ def make(cls: type[T], fields: Mapping[str, Any], path: str = "") -> T:
 
 def plain(value: Any) -> Any:
     """Returns settings as nested dicts, lists and scalars, as JSON holds them: all fields of whatever class it is."""
-    if is_settings(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
         return tag | {name: plain(getattr(value, name)) for name in _field_names(value)}
     if isinstance(value, Mapping):
