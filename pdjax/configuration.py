@@ -191,18 +191,25 @@ def _again(original: Any, tree: Any, path: str) -> Any:
         if name == NAME and NAME not in tree:
             fields[name] = part
         elif Beside in marks and isinstance(part, tuple):
-            fields[name] = tuple(
-                _choice(one, tree[one.name], tree[one.name].get(KIND), f"{path}.{one.name}") for one in part
-            )
+            fields[name] = tuple(_rebuilt(one, tree[one.name], f"{path}.{one.name}") for one in part)
         elif Beside in marks:
             fields[name] = _choice(part, tree, tree[name], where, _base(field))
-        elif are_named(part):
-            fields[name] = tuple(_choice(one, tree[name][one.name], None, f"{where}.{one.name}") for one in part)
-        elif is_settings(part):
-            fields[name] = _choice(part, tree[name], tree[name].get(KIND), where, _base(field))
         else:
-            fields[name] = _plain(tree[name])
+            fields[name] = _rebuilt(part, tree[name], where, _base(field))
     return make(type(original), fields, path)
+
+
+def _rebuilt(original: Any, tree: Any, path: str, base: Any = None) -> Any:
+    """Returns a value made along the original of what a ConfigDict holds now."""
+    if isinstance(original, Choice):
+        return _choice(original, tree, tree.get(KIND), path, base)
+    if is_settings(original):
+        return _again(original, tree, path)
+    if are_named(original):
+        return tuple(_rebuilt(one, tree[one.name], f"{path}.{one.name}") for one in original)
+    if isinstance(original, Mapping):
+        return {key: _rebuilt(part, tree[key], f"{path}.{key}") for key, part in original.items()}
+    return _plain(tree)
 
 
 def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = None) -> Any:
@@ -246,19 +253,39 @@ def _leaves(value: Any, path: str) -> Iterator[Leaf]:
             if isinstance(part, Choice):
                 tag = f"{path}.{name}" if Beside in marks else f"{path}.{name}.{KIND}"
                 summary = (type(part).__doc__ or "").partition("\n")[0]
-                yield Leaf(tag, f"a {_base(field).__name__}", _short(part, _base(field)), documentation or summary)
+                yield Leaf(tag, _with_article(_base(field)), _short(part, _base(field)), documentation or summary)
             yield from _leaves(part, inner)
-        elif not isinstance(part, Mapping):
+        elif isinstance(part, Mapping):
+            yield from _leaves_of_mapping(part, f"{path}.{name}", documentation)
+        else:
             yield Leaf(f"{path}.{name}", _kind(field.annotation), part, documentation)
+
+
+def _leaves_of_mapping(mapping: Mapping[str, Any], path: str, documentation: str) -> Iterator[Leaf]:
+    for key, part in mapping.items():
+        if is_settings(part):
+            yield from _leaves_of_choice(part, f"{path}.{key}")
+        elif isinstance(part, Mapping):
+            yield from _leaves_of_mapping(part, f"{path}.{key}", documentation)
+        else:
+            yield Leaf(f"{path}.{key}", type(part).__name__, part, documentation)
 
 
 def _leaves_of_named(value: Any, path: str) -> Iterator[Leaf]:
     """Yields the fields of settings that stand under their name, which no flag can set."""
     here = f"{path}.{getattr(value, NAME)}"
+    yield from (leaf for leaf in _leaves_of_choice(value, here) if leaf.path != f"{here}.{NAME}")
+
+
+def _leaves_of_choice(value: Any, path: str) -> Iterator[Leaf]:
     if isinstance(value, Choice):
         summary = (type(value).__doc__ or "").partition("\n")[0]
-        yield Leaf(f"{here}.{KIND}", f"a {type(value).__mro__[1].__name__}", class_name(type(value)), summary)
-    yield from (leaf for leaf in _leaves(value, here) if leaf.path != f"{here}.{NAME}")
+        yield Leaf(f"{path}.{KIND}", _with_article(type(value).__mro__[1]), class_name(type(value)), summary)
+    yield from _leaves(value, path)
+
+
+def _with_article(base: type) -> str:
+    return f"{'an' if base.__name__[0] in 'AEIO' else 'a'} {base.__name__}"
 
 
 def _kind(annotation: Any) -> str:

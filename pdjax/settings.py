@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -127,7 +126,7 @@ def determining(value: Any) -> Any:
     if not is_settings(value):
         return [determining(part) for part in value] if isinstance(value, tuple) else plain(value)
     tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
-    source = getattr(sys.modules[type(value).__module__], SOURCE, None)
+    source = getattr(importlib.import_module(type(value).__module__), SOURCE, None)
     if tag and source is not None:
         tag |= {"source": source}
     return tag | {name: determining(getattr(value, name)) for name, marks in marked(type(value)) if Aside not in marks}
