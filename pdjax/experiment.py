@@ -11,9 +11,9 @@ import pydantic
 from pydantic import Field
 
 from pdjax.distill.adaptive import AdaptiveSchedule
-from pdjax.distill.selection import Levels, Transition
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError, require
+from pdjax.findings import Claim, Figure
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe
 from pdjax.settings import Aside, Beside, Count, Positive, Seed, complaint, determining, make, named, plain, settings
@@ -190,6 +190,17 @@ class Comparison:
 
 
 @settings
+class Report:
+    """What the report shows besides the figures and claims of this package."""
+
+    figures: Annotated[tuple[Figure, ...], Beside()] = ()
+    claims: Annotated[tuple[Claim, ...], Beside()] = ()
+
+    def __post_init__(self):
+        _check_distinct("figures and claims", tuple(part.name for part in (*self.figures, *self.claims)))
+
+
+@settings
 class Variant:
     """Another task, teacher or student."""
 
@@ -250,6 +261,7 @@ class Experiment:
     evaluation: Evaluation = Evaluation()
     comparisons: Annotated[tuple[Comparison, ...], Aside()] = ()
     """figures of the report"""
+    report: Annotated[Report, Aside()] = Report()
     loop: Annotated[Loop, Aside()] = Loop()
     placement: Annotated[Placement, Aside()] = Placement()
     remarks: Annotated[Mapping[str, str], Aside()] = Field(default_factory=dict)
@@ -329,6 +341,7 @@ class Experiment:
                 ),
                 comparisons=(),
                 ablations=(),
+                report=Report(),
                 remarks={},
             )
             return make(Experiment, _replaced(plain(base), plain(variant.changes)))
@@ -363,16 +376,8 @@ def _check_strategies(experiment: Experiment) -> None:
     task = experiment.task
     for strategy in experiment.strategies:
         path, selection = f"strategies.{strategy.name}", strategy.selection
-        require(
-            not isinstance(selection, Transition) or task.predicts == "example",
-            f"a task of one class per input for {path} with the selection Transition",
-            type(task).__name__,
-            "use Phase, the drop of the loss",
-        )
-        if isinstance(selection, Levels):
-            depth = len(getattr(task, "levels", ()))
-            beyond = [level for level in selection.levels or () if not 0 <= level < depth]
-            require(not beyond, f"{path}.selection.levels from 0 to {depth - 1}", beyond, "the root is level 0")
+        with _within(f"{path}.selection"):
+            selection.check(task)
         require(
             selection.measured_by is None or experiment.probes[selection.measured_by] is not None,
             f"probes.{selection.measured_by} for {path} with the selection {type(selection).__name__}",

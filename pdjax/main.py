@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from pdjax.errors import TrainingError, UserError, require
-from pdjax.io.command_line import asks_for_help, parse_flags, print_help
+from pdjax.io.command_line import asks_for_help, configuration_file, parse_flags, print_help
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.stages import STAGES
 
@@ -70,7 +70,8 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     if not is_first():
         logger.setLevel(logging.WARNING)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / experiment.name
-    run_experiment(experiment, workdir, STAGES if _STAGE.value == "all" else (_STAGE.value,), interrupt)
+    stages = STAGES if _STAGE.value == "all" else (_STAGE.value,)
+    run_experiment(experiment, workdir, stages, interrupt, configuration_file())
 
 
 if __name__ == "__main__":

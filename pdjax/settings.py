@@ -11,7 +11,9 @@ Classes of this package are named by their folder, whatever file of it they are 
 
 import dataclasses
 import functools
+import hashlib
 import importlib
+import inspect
 import pkgutil
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,10 +128,14 @@ def determining(value: Any) -> Any:
     if not is_settings(value):
         return [determining(part) for part in value] if isinstance(value, tuple) else plain(value)
     tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
-    source = getattr(importlib.import_module(type(value).__module__), SOURCE, None)
-    if tag and source is not None:
-        tag |= {"source": source}
+    if tag and not type(value).__module__.startswith(f"{PACKAGE}."):
+        tag |= {"source": _source_of(importlib.import_module(type(value).__module__))}
     return tag | {name: determining(getattr(value, name)) for name, marks in marked(type(value)) if Aside not in marks}
+
+
+def _source_of(module: types.ModuleType) -> str:
+    """Returns the digest of a user's module: of its files together, where it was loaded with those beside it."""
+    return getattr(module, SOURCE, None) or hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
 
 
 def is_settings(value: Any) -> bool:
@@ -142,18 +148,19 @@ def are_named(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) > 0 and all(is_settings(p) and hasattr(p, "name") for p in value)
 
 
-def choices(value: Any) -> Iterator[type]:
-    """Yields the classes of all choices that settings hold, with repetitions."""
+def choices(value: Any, determining_results: bool = False) -> Iterator[type]:
+    """Yields the classes of all choices that settings hold, with repetitions; of those alone that determine results."""
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if isinstance(value, tuple):
         for part in value:
-            yield from choices(part)
+            yield from choices(part, determining_results)
     elif is_settings(value):
         if isinstance(value, Choice):
             yield type(value)
-        for name in _field_names(value):
-            yield from choices(getattr(value, name))
+        for name, marks in marked(type(value)):
+            if not (determining_results and Aside in marks):
+                yield from choices(getattr(value, name), determining_results)
 
 
 def _field_names(value: Any) -> list[str]:

@@ -4,7 +4,7 @@ import ast
 import tomllib
 
 LAYERS = (
-    *("errors", "keys", "types", "settings"),
+    *("errors", "keys", "types", "settings", "findings"),
     *("tasks", "models", "distill.losses", "distill.curriculum", "distill.teacher", "probes", "distill", "train"),
     "experiment",  # so far the core: settings and what they compute, from arguments alone
     *("configuration", "io", "train.loop", "report", "stages", "plan", "main"),  # the shell
@@ -12,7 +12,7 @@ LAYERS = (
 """From the lowest: a module imports from its own layer and from those before it."""
 
 READABLE = (
-    *("report.", "errors.", "settings.", "experiment.", "tasks.", "models.", "distill.", "probes."),
+    *("report.", "errors.", "settings.", "findings.", "experiment.", "tasks.", "models.", "distill.", "probes."),
     *("io.records.", "io.probe_records.", "io.workdir."),
 )
 """What a report may import: what is recorded, and the settings that it belongs to."""
@@ -27,7 +27,11 @@ def modules(root):
     for path in sorted((root / "pdjax").rglob("*.py")):
         parts = path.relative_to(root / "pdjax").with_suffix("").parts
         imports = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        conditions = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+        unused = [node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING"]  # imports for types alone
+        skipped = {inner for node in unused for inner in ast.walk(node)}
+        for node in (node for node in ast.walk(tree) if node not in skipped):
             if isinstance(node, ast.Import):
                 imports |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module is not None:

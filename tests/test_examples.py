@@ -1,5 +1,6 @@
 """What users add outside of the package, as they run it."""
 
+import csv
 import json
 import shutil
 
@@ -30,20 +31,63 @@ def test_a_strangers_classes_go_through_every_stage_to_the_report(finished):
     run = json.loads((workdir / "students" / "halfway-64" / "run.json").read_text())
     assert run["starts"] == [0, 8]
     assert run["teacher_steps"] == [32, 64]
-    assert run["replicas"][0]["loss"] == {"class": "modular:TotalVariation", "weight": 1.0}
+    assert run["replicas"][0]["loss"] == {"class": "addition:TotalVariation", "weight": 1.0}
 
 
 def test_the_files_are_kept_with_the_results(finished, root):
     workdir, _ = finished
-    for name in ("modular.py", "arithmetic.py"):
+    for name in ("modular.py", "addition.py", "arithmetic.py", "shown.py"):
         assert (workdir / "source" / name).read_text() == (root / "tests" / "examples" / name).read_text()
     assert type(read_experiment(workdir).task).__name__ == "ModularTask"
 
 
+def test_a_strangers_figure_and_claim_are_in_the_report(finished):
+    workdir, _ = finished
+    page = (workdir / "report" / "index.html").read_text()
+    assert "Loss over training" in page
+    assert (workdir / "report" / "figures" / "loss_over_training.svg").stat().st_size > 1000
+    reached = {}
+    for run in ("labels-64", "halfway-64"):
+        for line in (workdir / "students" / run / "metrics.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            if record["split"] == "evaluation":
+                right, count = record["accuracy"]
+                if right / count >= 0.3:
+                    reached.setdefault((run, record["replica"]), record["step"])
+    saved = [reached["labels-64", seed] - reached["halfway-64", seed] for seed in (0, 1)]
+    with open(workdir / "report" / "tables" / "claims.csv") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["claim"] == "sooner"]
+    assert float(row["mean"]) == sum(saved) / 2
+    assert row["quantity"] == "steps sooner than labels"
+
+
+def copied(root, directory):
+    for path in (root / "tests" / "examples").glob("*.py"):
+        shutil.copy(path, directory)
+
+
+def test_a_figure_may_change_when_all_is_trained(finished, call, root, tmp_path):
+    workdir, _ = finished
+    copied(root, tmp_path)
+    text = (tmp_path / "shown.py").read_text()
+    (tmp_path / "shown.py").write_text(text.replace('"Loss over training"', '"Losses"'))
+    code, log = call(f"--config={tmp_path / 'modular.py'}", f"--workdir={workdir}")
+    assert code == 0, log
+    assert "0 of 4 runs to do" in log
+    assert "Losses" in (workdir / "report" / "index.html").read_text()
+    (tmp_path / "shown.py").write_text(text.replace("axes = figure.add_subplot()", "axes = figure.add_axis()"))
+    code, log = call(f"--config={tmp_path / 'modular.py'}", f"--workdir={workdir}")
+    assert code == 2
+    assert "expected LossOverTraining (loss_over_training) to work on the results" in log
+    assert "has no attribute 'add_axis'" in log
+    assert "Losses" in (workdir / "report" / "index.html").read_text()
+    code, log = call(f"--config={MINE}", f"--workdir={workdir}")
+    assert code == 0, log
+
+
 def test_a_changed_file_is_another_experiment(finished, call, root, tmp_path):
     workdir, _ = finished
-    for path in (root / "tests" / "examples").glob("*.py"):
-        shutil.copy(path, tmp_path)
+    copied(root, tmp_path)
     code, log = call(f"--config={tmp_path / 'modular.py'}", f"--workdir={workdir}")
     assert code == 0  # the same content elsewhere
     assert "0 of 4 runs to do" in log

@@ -12,7 +12,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 from pdjax import main
-from pdjax.configuration import experiment_of
 from pdjax.io.command_line import parse_flags
 from pdjax.stages.runs import foresee_runs
 from pdjax.stages.teacher import stored_steps
@@ -214,7 +213,7 @@ def test_all_runs_of_a_comparison_are_sound_configurations(runs, call, monkeypat
     sound = []
 
     def check(argv, _):
-        config = experiment_of(parse_flags(argv))
+        config = parse_flags(argv)
         for one in (config, *config.variants().values()):
             foresee_runs(one, stored_steps(one, tmp_path))
         sound.append(config)

@@ -16,6 +16,7 @@ from pdjax.distill.curriculum import equally_spaced
 from pdjax.distill.phases import Phases
 from pdjax.errors import UserError, require
 from pdjax.settings import Choice, Count, settings
+from pdjax.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Selection(Choice, abc.ABC):
     def is_given(self) -> bool:
         """Whether the checkpoints are known before the teacher is trained."""
         return False
+
+    def check(self, task: Task) -> None:
+        """Raises a ``UserError`` if it is not for a task; by default it is for any."""
 
     @abc.abstractmethod
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
@@ -251,6 +255,15 @@ class Transition(Selection):
         """The points."""
         return ", ".join(self.at)
 
+    def check(self, task: Task) -> None:
+        """Requires one class per input; elsewhere the transition is the drop of the loss."""
+        require(
+            task.predicts == "example",
+            "a task of one class per input",
+            type(task).__name__,
+            "use Phase, the drop of the loss",
+        )
+
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
         """Returns the stored checkpoints nearest to the points."""
         transition = _require_shown(self, phases.transition, "rise of the teacher's accuracy")
@@ -282,6 +295,12 @@ class Levels(Selection):
     def label(self) -> str:  # pyright: ignore
         """The levels."""
         return "a checkpoint for each level" if self.levels is None else f"levels {', '.join(map(str, self.levels))}"
+
+    def check(self, task: Task) -> None:
+        """Requires levels that the task has."""
+        depth = len(getattr(task, "levels", ()))
+        beyond = [level for level in self.levels or () if not 0 <= level < depth]
+        require(not beyond, f"levels from 0 to {depth - 1}", beyond, "the root is level 0")
 
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
         """Returns the stored checkpoints nearest to the spikes."""

@@ -83,6 +83,11 @@ def parse_flags(argv: Sequence[str]) -> "Experiment":
     return experiment_of(config)
 
 
+def configuration_file() -> Path:
+    """Returns the file that ``--config`` names, without a variant."""
+    return Path(str(_CONFIG.value).partition(":")[0])
+
+
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the overrides of the configuration, with values that follow them, and all other arguments."""
     overrides, others = [], []

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import sys
@@ -15,21 +16,28 @@ import jax
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription, read_description, read_json, write_json
-from pdjax.io.source import check_kept, keep, load_kept
+from pdjax.io.source import check_kept, keep, load_kept, sources
 from pdjax.settings import determining, make, plain
+
+logger = logging.getLogger("pdjax")
 
 PACKAGES = ("pdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
 
 
-def open_workdir(experiment: Experiment, workdir: Path) -> None:
-    """Creates a working directory, or checks that it holds this very experiment; its remarks and its order are renewed.
+def open_workdir(experiment: Experiment, workdir: Path, configuration: Path | None = None) -> None:
+    """Creates a working directory, or checks that it holds this very experiment, and renews what determines no result.
+
+    Args:
+      experiment: what it is or will be of.
+      workdir: may not exist yet.
+      configuration: the file that the experiment comes from, of which a copy is kept.
 
     Raises:
       UserError: the directory holds another configuration, or files that are no experiment's.
     """
-    path = workdir / "config.json"
+    path, files = workdir / "config.json", sources(experiment, configuration)
     if path.exists():
-        check_kept(experiment, workdir)
+        check_kept(files, workdir)
         recorded = read_experiment(workdir)
         if recorded.digest != experiment.digest:
             raise UserError(
@@ -40,6 +48,8 @@ def open_workdir(experiment: Experiment, workdir: Path) -> None:
         renewed = dataclasses.replace(experiment, placement=recorded.placement)
         if json.dumps(plain(recorded)) != json.dumps(plain(renewed)):
             write_json(path, plain(renewed))
+        keep(files, workdir)
+        _note_versions(workdir)
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise UserError(
@@ -48,12 +58,12 @@ def open_workdir(experiment: Experiment, workdir: Path) -> None:
     device = jax.devices()[0]
     environment = {
         "command": ["python", "-m", "pdjax.main", *sys.argv[1:]],
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "date": _now(),
+        "versions": _versions(),
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
         "cores": os.cpu_count(),
     }
-    keep(experiment, workdir)
+    keep(files, workdir)
     write_json(workdir / "environment.json", environment)
     write_json(path, plain(experiment))
 
@@ -71,6 +81,28 @@ def read_experiment(workdir: Path) -> Experiment:
         raise UserError(
             f"a configuration of this version in {workdir}", f"another one ({error})", "go on with the version of it"
         ) from None
+
+
+def _note_versions(workdir: Path) -> None:
+    """Says and records that an experiment goes on under other versions than it was last run with."""
+    path = workdir / "environment.json"
+    if not path.exists():
+        return
+    environment, now = read_json(path), _versions()
+    later = environment.get("later", [])
+    last = later[-1]["versions"] if later else environment["versions"]
+    changed = [f"{name} {last.get(name)} -> {now[name]}" for name in now if now[name] != last.get(name)]
+    if changed:
+        logger.warning("%s goes on under other versions: %s", workdir, ", ".join(changed))
+        write_json(path, environment | {"later": [*later, {"date": _now(), "versions": now}]})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
 
 
 def _version(package: str) -> str | None:

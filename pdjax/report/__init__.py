@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from pdjax.report.additions import added_claims, added_figures
 from pdjax.report.claims import evaluate_claims
 from pdjax.report.figures import all_figures
 from pdjax.report.page import render_page
@@ -18,11 +19,11 @@ def write_report(workdir: Path) -> Path:
     give the same bytes.
 
     Raises:
-      UserError: the directory is no experiment's, or its records contradict each other.
+      UserError: the directory is no experiment's, its records contradict each other, or a user's figure or claim fails.
     """
     results = read_results(workdir)
-    claims = evaluate_claims(results)
-    figures, tables = all_figures(results), all_tables(results, claims)
+    claims = [*evaluate_claims(results), *added_claims(results)]
+    figures, tables = [*all_figures(results), *added_figures(results)], all_tables(results, claims)
     files = {"index.html": render_page(results, claims, figures, tables).encode()}
     files |= {f"figures/{figure.name}.svg": figure.svg for figure in figures}
     files |= {f"figures/{figure.name}.png": figure.png for figure in figures}

@@ -19,8 +19,14 @@ from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
 logger = logging.getLogger("pdjax")
 
 
-def run_experiment(experiment: Experiment, workdir: Path, stages: Sequence[str], interrupt: Interrupt) -> None:
-    """Runs the given stages of an experiment in its working directory.
+def run_experiment(
+    experiment: Experiment,
+    workdir: Path,
+    stages: Sequence[str],
+    interrupt: Interrupt,
+    configuration: Path | None = None,
+) -> None:
+    """Runs the given stages of an experiment in its working directory, which keeps a copy of its configuration's file.
 
     Raises:
       UserError: the directory holds another experiment, or a stage lacks the one before it.
@@ -31,7 +37,7 @@ def run_experiment(experiment: Experiment, workdir: Path, stages: Sequence[str],
     for one in (experiment, *experiment.variants().values()):
         foresee_runs(one, stored_steps(one, workdir))
     if is_first():
-        open_workdir(experiment, workdir)
+        open_workdir(experiment, workdir, configuration)
     meet("the working directory is open")
     if "teacher" in stages:
         train_teacher(experiment, workdir, interrupt)

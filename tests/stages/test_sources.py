@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from pdjax.distill.losses import Labels
+from pdjax.distill.losses import HiddenMatching, Labels
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Equal
 from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
-from pdjax.io.signals import Interrupt
+from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.models.mlp import Mlp
 from pdjax.stages import sources
 from pdjax.stages.students import train_students
@@ -60,6 +60,23 @@ def test_all_residencies_leave_the_same_records(small, tmp_path, monkeypatch):
     assert recorded[1] == recorded[0]
     assert recorded[2] == recorded[0]
     assert recorded[3] == recorded[0]
+
+
+def test_students_whose_loss_has_parameters_go_on_where_they_stopped(small, interrupt_at, tmp_path):
+    """The projection is trained from step to step as the model is, and saved with it; whatever the residency."""
+    config = dataclasses.replace(
+        small,
+        student_training=dataclasses.replace(small.student_training, batch_size=4),
+        strategies=(Strategy("matching", HiddenMatching(), FixedDuration(20), Equal(4)),),
+    )
+    for residency in ("stacked", "streamed"):
+        train_teacher(config, tmp_path / residency, Interrupt())
+    train_students(with_residency(config, "stacked"), tmp_path / "stacked", Interrupt())
+    streamed = with_residency(config, "streamed")
+    with pytest.raises(Interrupted, match="saved at step 50"):
+        train_students(streamed, tmp_path / "streamed", interrupt_at(5))
+    train_students(streamed, tmp_path / "streamed", Interrupt())
+    assert metrics(tmp_path / "streamed") == metrics(tmp_path / "stacked")
 
 
 def test_an_adaptive_curriculum_is_never_streamed(experiment):

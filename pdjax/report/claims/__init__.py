@@ -19,12 +19,10 @@ from pdjax.report.claims.searches import (
     the_inflection_is_the_best_first_checkpoint,
 )
 from pdjax.report.claims.sizes import larger_models_learn_faster
-from pdjax.report.claims.statement import ClaimResult, Measurement, Statement, Verdict
+from pdjax.report.claims.statement import ClaimResult, Measurement, Statement
 from pdjax.report.results import Results
 
-Claim = Callable[[Results], list[ClaimResult]]
-
-CLAIMS: tuple[Claim, ...] = (
+CLAIMS: tuple[Callable[[Results], list[ClaimResult]], ...] = (
     progressive_beats_baselines,
     correlations_peak_in_the_transition,
     one_checkpoint_of_the_transition,
@@ -38,7 +36,7 @@ CLAIMS: tuple[Claim, ...] = (
     adapting_beats_fixed_schedules,
 )
 
-__all__ = ["CLAIMS", "Claim", "ClaimResult", "Measurement", "Statement", "Verdict", "evaluate_claims"]
+__all__ = ["CLAIMS", "ClaimResult", "Measurement", "Statement", "evaluate_claims"]
 
 
 def evaluate_claims(results: Results) -> list[ClaimResult]:

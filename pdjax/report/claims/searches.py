@@ -1,6 +1,7 @@
 """Claim R4, which first checkpoint is best, and whether the automatic selection finds it."""
 
-from pdjax.report.claims.statement import OURS, ClaimResult, Measurement, Statement, Verdict, decide, margin
+from pdjax.findings import Verdict
+from pdjax.report.claims.statement import OURS, ClaimResult, Measurement, Statement, decide, margin
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.searches import Search, automatic_strategies, chosen_steps, searches, turn_name

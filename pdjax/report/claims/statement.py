@@ -2,15 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from pdjax.findings import Verdict
 from pdjax.report.groups import Group
 from pdjax.report.stats import Interval, mean_interval
-
-Verdict = Literal["holds", "fails", "undecided", "not tested"]
-
 
 OURS = "ours"
 """Source of a statement that the paper does not make."""
