@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_dict
 
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment
-from pdjax.settings import Beside, Choice, are_named, class_name, find_class, is_settings, make, named
+from pdjax.settings import Aside, Beside, Choice, are_named, class_name, find_class, is_settings, make, named
 
 NAME = "name"
 """The field by which settings stand in a ConfigDict, if they have one and are several."""
@@ -116,6 +116,7 @@ class Leaf(NamedTuple):
     kind: str
     value: Any
     documentation: str
+    determines_results: bool = True
 
 
 def leaves(experiment: Experiment) -> Iterator[Leaf]:
@@ -241,24 +242,29 @@ def _plain(value: Any) -> Any:
 
 def _leaves(value: Any, path: str) -> Iterator[Leaf]:
     for name, part, marks, field in _fields(value):
-        documentation = " ".join((field.description or "").split())
-        if Beside in marks and isinstance(part, tuple):
-            for one in part:
-                yield from _leaves_of_named(one, path)
-        elif are_named(part):
-            for one in part:
-                yield from _leaves_of_named(one, f"{path}.{name}")
-        elif is_settings(part):
-            inner = path if Beside in marks else f"{path}.{name}"
-            if isinstance(part, Choice):
-                tag = f"{path}.{name}" if Beside in marks else f"{path}.{name}.{KIND}"
-                summary = (type(part).__doc__ or "").partition("\n")[0]
-                yield Leaf(tag, _with_article(_base(field)), _short(part, _base(field)), documentation or summary)
-            yield from _leaves(part, inner)
-        elif isinstance(part, Mapping):
-            yield from _leaves_of_mapping(part, f"{path}.{name}", documentation)
-        else:
-            yield Leaf(f"{path}.{name}", _kind(field.annotation), part, documentation)
+        for leaf in _leaves_of_field(name, part, marks, field, path):
+            yield leaf._replace(determines_results=False) if Aside in marks else leaf
+
+
+def _leaves_of_field(name: str, part: Any, marks: set[type], field: Any, path: str) -> Iterator[Leaf]:
+    documentation = " ".join((field.description or "").split())
+    if Beside in marks and isinstance(part, tuple):
+        for one in part:
+            yield from _leaves_of_named(one, path)
+    elif are_named(part):
+        for one in part:
+            yield from _leaves_of_named(one, f"{path}.{name}")
+    elif is_settings(part):
+        inner = path if Beside in marks else f"{path}.{name}"
+        if isinstance(part, Choice):
+            tag = f"{path}.{name}" if Beside in marks else f"{path}.{name}.{KIND}"
+            summary = (type(part).__doc__ or "").partition("\n")[0]
+            yield Leaf(tag, _with_article(_base(field)), _short(part, _base(field)), documentation or summary)
+        yield from _leaves(part, inner)
+    elif isinstance(part, Mapping):
+        yield from _leaves_of_mapping(part, f"{path}.{name}", documentation)
+    else:
+        yield Leaf(f"{path}.{name}", _kind(field.annotation), part, documentation)
 
 
 def _leaves_of_mapping(mapping: Mapping[str, Any], path: str, documentation: str) -> Iterator[Leaf]:

@@ -181,7 +181,7 @@ class Comparison:
     """of the figure's files"""
     title: str
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]
-    figure: str = "no figure"
+    figure: str | None = None
     """of the paper, as the caption names it: "figure 1 (right)" """
     kind: Literal["training", "budgets", "first_checkpoints"] = "training"
     """training: accuracy over training, one figure for each budget. budgets: the final accuracy against the budget.
@@ -224,14 +224,14 @@ class Ablation:
 
     name: str
     """a directory"""
-    title: str
+    title: Annotated[str, Aside()]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]
     """trained in every variant"""
     budgets: Lengths
-    figure: str = "no figure"
+    figure: Annotated[str | None, Aside()] = None
     """of the paper"""
-    base: str | None = None
+    base: Annotated[str | None, Aside()] = None
     """what the experiment itself is called beside the variants; None leaves it out"""
     sizes: bool = False
     """whether every variant also trains the models of ``sizes``"""

@@ -228,6 +228,8 @@ def test_fields_have_their_types_and_what_they_mean(smoke):
     assert by_path["config.strategies.two_shot.duration"].documentation == "T, student steps on each checkpoint"
     assert by_path["config.strategies.two_shot.budgets"].kind == "tuple[int, ...] | None"
     assert by_path["config.teacher_training.trajectory"].kind == "str | None"
+    asides = {path.split(".")[1] for path, leaf in by_path.items() if not leaf.determines_results}
+    assert asides == {"comparisons", "loop", "placement", "remarks"}
     assert by_path["config.placement.residency"].kind == "'auto' | 'stacked' | 'streamed'"
     assert by_path["config.student_training.optimizer.kind"][1:3] == ("an Optimizer", "Adam")
     assert by_path["config.strategies.two_shot.schedule"].value == "FixedDuration"

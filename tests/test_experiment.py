@@ -123,7 +123,7 @@ WRONG = [
     (STRINGS, {"teacher_training__learning_rate": float("nan")}, r"learning_rate .*; found nan"),
     (STRINGS, {"strategies__one_shot__loss__temperature": -1.0}, r"temperature of at least 0; found \(-1\.0,\)"),
     (STRINGS, {"strategies__one_shot__loss__temperature": float("nan")}, r"a finite number, or a Ramp; found nan"),
-    (STRINGS, {"strategies__one_shot__loss__label_weight": 1.5}, r"label_weight of from 0 to 1; found \(1\.5,\)"),
+    (STRINGS, {"strategies__one_shot__loss__label_weight": 1.5}, r"label_weight from 0 to 1; found \(1\.5,\)"),
     (STRINGS, {"strategies__one_shot__loss__label_weight": 1.0}, r"label_weight below 1; found 1; the loss Labels"),
     (STRINGS, {"strategies__one_shot__name": "one shot"}, r"letters, digits and underscores; found 'one shot'"),
     (STRINGS, {"strategies__one_shot__name": "fixed"}, r"distinct strategies; found .*; remove the repeated ones"),

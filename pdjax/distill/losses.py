@@ -147,8 +147,8 @@ class Taught(Loss):
     def __post_init__(self):
         for name, low, high in (("temperature", 0, math.inf), ("label_weight", 0, 1)):
             ends = _ends(getattr(self, name))
-            limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-            require(all(low <= end <= high for end in ends), f"{name} of {limits}", ends, "change it")
+            limits = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+            require(all(low <= end <= high for end in ends), f"{name} {limits}", ends, "change it")
         labels_alone = self.label_weight == 1
         require(not labels_alone, "label_weight below 1", 1, "the loss Labels is training from labels alone")
 

@@ -4,6 +4,7 @@ import ast
 import difflib
 import keyword
 import re
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[
     Raises:
       UserError: the fields are wanted, and the other flags are not valid.
     """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads, such as head, may have seen enough
     if FIELDS.isdisjoint(argv[1:]):
         print(help_text(example, purpose, [*SHARED, *names], Path("configs")))
         return
@@ -58,7 +61,8 @@ def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[
     from pdjax.configuration import leaves
 
     for leaf in leaves(experiment):
-        print(f"--{leaf.path}={leaf.value!r}  ({leaf.kind}){': ' if leaf.documentation else ''}{leaf.documentation}")
+        notes = leaf.kind if leaf.determines_results else f"{leaf.kind}; determines no result"
+        print(f"--{leaf.path}={leaf.value!r}  ({notes}){': ' if leaf.documentation else ''}{leaf.documentation}")
 
 
 def parse_flags(argv: Sequence[str]) -> "Experiment":

@@ -69,7 +69,7 @@ def _load(root: Path, name: str, path: Path) -> ModuleType:
     for module, source in sources.items():
         if module not in _loaded:
             _check_free(module, source.files[0])
-        elif _loaded[module][1] != source.digest:
+        elif module not in sys.modules or _loaded[module][1] != source.digest:
             # A module that was imported stays what it was then; the file may have changed, or be another directory's.
             sys.modules.pop(module, None)
             del _loaded[module]

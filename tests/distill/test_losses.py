@@ -367,7 +367,7 @@ def test_values_and_gradients_of_other_divergences_are_finite(loss, scale):
         (lambda: Distillation(-1.0), r"temperature of at least 0; found \(-1.0,\)"),
         (lambda: Distillation(float("nan")), "a finite number, or a Ramp"),
         (lambda: Distillation(1.0, 1.0), "label_weight below 1"),
-        (lambda: TopK(2, 1.0, Ramp(0.0, 1.5)), r"label_weight of from 0 to 1; found \(0.0, 1.5\)"),
+        (lambda: TopK(2, 1.0, Ramp(0.0, 1.5)), r"label_weight from 0 to 1; found \(0.0, 1.5\)"),
         (lambda: ReverseKL(0.0), r"temperature above 0; found \(0.0,\)"),
         (lambda: ReverseKL(Ramp(1.0, 0.0)), r"temperature above 0; found \(1.0, 0.0\)"),
         (lambda: JensenShannon(0.0), "beta between 0 and 1"),

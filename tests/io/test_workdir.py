@@ -54,3 +54,20 @@ def test_another_experiment_is_refused_and_its_remarks_are_no_difference(tiny, t
     assert "config.seed" in str(caught.value)
     assert "remarks" not in str(caught.value)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_going_on_under_other_versions_is_said_and_recorded(tiny, tmp_path, monkeypatch, caplog):
+    real = importlib.metadata.version
+    open_workdir(tiny, tmp_path)
+    began = read_json(tmp_path / "environment.json")
+    open_workdir(tiny, tmp_path)
+    assert read_json(tmp_path / "environment.json") == began
+    assert not caplog.records
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "99.0" if package == "jax" else real(package))
+    for _ in range(2):  # once is enough
+        open_workdir(tiny, tmp_path)
+    (record,) = caplog.records
+    assert f"{tmp_path} goes on under other versions: jax {real('jax')} -> 99.0" in record.getMessage()
+    environment = read_json(tmp_path / "environment.json")
+    assert environment["versions"] == began["versions"]
+    assert [later["versions"]["jax"] for later in environment["later"]] == ["99.0"]

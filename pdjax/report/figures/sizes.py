@@ -47,8 +47,8 @@ def size_figures(results: Results) -> list[ReportFigure]:
     return [drawn("sizes", "Model sizes", size_caption(panels, figure), draw_sizes, results)]
 
 
-def size_caption(panels: Sequence[SizePanel], figure: str) -> str:
-    """Returns the caption of a figure of sizes; ``figure`` is that of the paper."""
+def size_caption(panels: Sequence[SizePanel], figure: str | None) -> str:
+    """Returns the caption of a figure of sizes; ``figure`` is that of the paper, if any."""
     several = any(
         p.results.experiment.sizes is not None and len(p.results.experiment.sizes.learning_rates) > 1 for p in panels
     )

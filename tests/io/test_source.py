@@ -1,0 +1,127 @@
+"""Users' files: loaded under their names, told apart by content, copied and read again."""
+
+import dataclasses
+import sys
+import textwrap
+
+import pytest
+
+from pdjax.errors import UserError
+from pdjax.io.source import load
+from pdjax.io.workdir import open_workdir, read_experiment
+from pdjax.settings import class_name
+
+SELECTION = """
+from typing import ClassVar
+from pdjax.distill.selection import Chosen, Selection
+from pdjax.settings import settings
+
+@settings
+class Second(Selection):
+    is_given: ClassVar[bool] = True
+
+    def select(self, available, phases):
+        return Chosen((available[PLACE], available[-1]), "as I like it")
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes files of a user's directory; forgets their modules after the test."""
+    before = set(sys.modules)
+
+    def write(directory="mine", **files):
+        for name, text in files.items():
+            path = (tmp_path / directory).joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+        return tmp_path / directory
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def using(tiny, selection):
+    strategy = dataclasses.replace(tiny.strategy("progressive"), selection=selection)
+    return dataclasses.replace(tiny, strategies=(strategy,), comparisons=())
+
+
+def test_a_file_is_loaded_once_and_anew_when_it_or_what_it_imports_changes(write):
+    directory = write(
+        choosing="from places import PLACE\n" + SELECTION, places="from depth.inner import PLACE",
+        depth____init__="", depth__inner="PLACE = 1",
+    )  # fmt: skip
+    first = load(directory / "choosing.py")
+    assert load(directory / "choosing.py") is first
+    assert class_name(first.Second) == "choosing:Second"
+    assert first.Second().select((8, 16, 24), None).teacher_steps == (16, 24)
+    write(depth__inner="PLACE = 0")
+    second = load(directory / "choosing.py")
+    assert second is not first
+    assert second.Second().select((8, 16, 24), None).teacher_steps == (8, 24)
+    assert not list(directory.rglob("__pycache__"))
+
+
+def test_files_of_the_same_name_elsewhere_are_those_of_their_directory(write):
+    one = write("one", choosing="from places import PLACE\n" + SELECTION, places="PLACE = 0")
+    other = write("other", choosing="from places import PLACE\n" + SELECTION, places="PLACE = 1")
+    steps = [
+        load(directory / "choosing.py").Second().select((8, 16, 24), None).teacher_steps
+        for directory in (one, other, one)
+    ]
+    assert steps == [(8, 24), (16, 24), (8, 24)]
+
+
+def test_what_an_imported_file_defines_is_kept_with_it_and_read_from_the_copy(write, tiny, tmp_path):
+    """The configuration's own file defines nothing: its import does."""
+    directory = write(asking="from choosing import Second", choosing="PLACE = 1\n" + SELECTION)
+    experiment = using(tiny, load(directory / "asking.py").Second())
+    workdir = tmp_path / "run"
+    open_workdir(experiment, workdir, directory / "asking.py")
+    for name in ("asking.py", "choosing.py"):
+        assert (workdir / "source" / name).read_bytes() == (directory / name).read_bytes()
+        (directory / name).unlink()
+    del sys.modules["choosing"], sys.modules["asking"]
+    again = read_experiment(workdir)
+    assert again.digest == experiment.digest
+    assert again.strategies[0].selection.select((8, 16, 24), None).teacher_steps == (16, 24)
+
+
+def test_changed_source_is_another_experiment_and_the_configurations_file_is_none(write, tiny, tmp_path):
+    files = dict(asking="from choosing import Second", choosing="PLACE = 1\n" + SELECTION)
+    directory, workdir = write(**files), tmp_path / "run"
+    open_workdir(using(tiny, load(directory / "asking.py").Second()), workdir, directory / "asking.py")
+    write(asking=files["asking"] + "  # a remark")
+    open_workdir(using(tiny, load(directory / "asking.py").Second()), workdir, directory / "asking.py")
+    assert "a remark" in (workdir / "source" / "asking.py").read_text()
+    write(choosing=files["choosing"] + "# a remark")
+    changed = using(tiny, load(directory / "asking.py").Second())
+    with pytest.raises(UserError, match=r"changes in choosing.py; go on with --config=.*source.asking.py, or"):
+        open_workdir(changed, workdir, directory / "asking.py")
+    assert "a remark" not in (workdir / "source" / "choosing.py").read_text()
+
+
+def test_a_damaged_copy_is_refused(write, tiny, tmp_path):
+    directory, workdir = write(choosing="PLACE = 1\n" + SELECTION), tmp_path / "run"
+    open_workdir(using(tiny, load(directory / "choosing.py").Second()), workdir, directory / "choosing.py")
+    (workdir / "source" / "choosing.py").write_text(SELECTION)
+    with pytest.raises(UserError, match=r"the copy of choosing.py that the experiment began with"):
+        read_experiment(workdir)
+
+
+@pytest.mark.parametrize("name", ["json", "numpy", "pdjax"])
+def test_the_name_of_another_module_is_refused(write, name):
+    directory = write(**{name: "X = 1"})
+    with pytest.raises(UserError, match="the name of a file that is no other module's"):
+        load(directory / f"{name}.py")
+    assert not hasattr(sys.modules.get(name), "X")
+
+
+def test_a_file_that_fails_is_not_half_loaded(write):
+    directory = write(failing="VALUE = 1\nraise RuntimeError('mine')")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="mine"):
+            load(directory / "failing.py")
+    assert "failing" not in sys.modules
