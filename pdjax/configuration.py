@@ -102,11 +102,16 @@ def experiment_of(config: ConfigDict) -> Experiment:
     Raises:
       UserError: a value, or a combination of them, is wrong.
     """
-    if not isinstance(config, Configuration):
+    return _again(configured(config).experiment, config, "config")
+
+
+def configured(value: Any) -> Configuration:
+    """Returns what a ``get_config`` gave, or raises a ``UserError`` where that is not what ``configure`` returns."""
+    if not isinstance(value, Configuration):
         raise UserError(
-            "a configuration that ends with configure(experiment)", type(config).__name__, "see configs/ for some"
+            "a configuration that ends with configure(experiment)", type(value).__name__, "see configs/ for some"
         )
-    return _again(config.experiment, config, "config")  # pyright: ignore
+    return value
 
 
 class Leaf(NamedTuple):

@@ -206,6 +206,31 @@ def test_every_field_of_the_configuration_is_printed_with_its_overrides_type_and
     assert_one_message(code, log, BAD_INPUT["no such variant"][1])
 
 
+def test_who_reads_no_further_gets_no_traceback(root):
+    command = [sys.executable, "-m", "pdjax.main", *STRINGS, "--print_config"]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=root, **pipes) as process:
+        assert process.stdout.readline().startswith("--config.name=")
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("return ParityTask(dimension=0)", ["line 5", "ParityTask.dimension of at least 1", "found 0"]),
+        ("return ParityTask(dimension=4, dgree=2)", ["line 5", "no field ParityTask.dgree", "found 2"]),
+        ("return 1 / 0", ["a configuration that can be loaded from", "ZeroDivisionError", "line 5"]),
+        ("return ParityTask()", ["ends with configure(experiment)", "found ParityTask"]),
+    ],
+)
+def test_a_users_file_that_fails_is_one_clear_message(call, tmp_path, line, words):
+    path = tmp_path / "failing.py"
+    path.write_text(f"from pdjax.tasks.parity import ParityTask\n\n\ndef get_config(variant=''):\n    {line}\n")
+    assert_one_message(*call(f"--config={path}", f"--workdir={tmp_path / 'run'}"), words)
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_of_a_plan_lists_its_own_flags_before_anything_slow_is_imported(root):
     script = (
         "import runpy, sys\n"

@@ -3,8 +3,9 @@
 import ast
 import difflib
 import keyword
+import os
 import re
-import signal
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,17 +53,19 @@ def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[
     Raises:
       UserError: the fields are wanted, and the other flags are not valid.
     """
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads, such as head, may have seen enough
     if FIELDS.isdisjoint(argv[1:]):
         print(help_text(example, purpose, [*SHARED, *names], Path("configs")))
         return
     experiment = parse_flags([argument for argument in argv if argument not in ASKING | FIELDS])
     from pdjax.configuration import leaves
 
-    for leaf in leaves(experiment):
-        notes = leaf.kind if leaf.determines_results else f"{leaf.kind}; determines no result"
-        print(f"--{leaf.path}={leaf.value!r}  ({notes}){': ' if leaf.documentation else ''}{leaf.documentation}")
+    try:
+        for leaf in leaves(experiment):
+            notes = leaf.kind if leaf.determines_results else f"{leaf.kind}; determines no result"
+            print(f"--{leaf.path}={leaf.value!r}  ({notes}){': ' if leaf.documentation else ''}{leaf.documentation}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter may flush the rest
 
 
 def parse_flags(argv: Sequence[str]) -> "Experiment":
@@ -119,24 +122,30 @@ def _quoted(argument: str) -> str:
 
 def _load(asked: str) -> ConfigDict:
     """Returns what the configuration in a file gives for the variant behind a colon."""
-    from pdjax.configuration import only
+    import pydantic
+
+    from pdjax.configuration import configured, only
     from pdjax.io.source import load
+    from pdjax.settings import complaint
 
     name, colon, variant = asked.partition(":")
     try:
         module = load(Path(name))
         require(hasattr(module, "get_config"), f"a function get_config in {name}", "none", "write one: see configs/")
         with only(_STRATEGIES.value):
-            return module.get_config(variant) if colon else module.get_config()
+            return configured(module.get_config(variant) if colon else module.get_config())
     except UserError:
         raise
     except Exception as error:  # whatever a user's file does
-        frames = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(Path(name).name)
+        calls = traceback.extract_tb(error.__traceback__)
+        places = [
+            f"{call.filename}, line {call.lineno}" for call in calls if Path(call.filename).name == Path(name).name
         ]
-        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        place = places[-1] if places else asked
+        if isinstance(error, pydantic.ValidationError):
+            raise complaint(error, error.title).within(place) from error
         expected = f"a configuration that can be loaded from {asked}"
-        raise UserError(expected, f"{type(error).__name__}: {_essence(error)}{where}", "correct it") from error
+        raise UserError(expected, f"{type(error).__name__}: {_essence(error)} ({place})", "correct it") from error
 
 
 def _check_names(arguments: Sequence[str]) -> None:

@@ -44,8 +44,8 @@ def write(tmp_path):
 
 
 def using(tiny, selection):
-    strategy = dataclasses.replace(tiny.strategy("progressive"), selection=selection)
-    return dataclasses.replace(tiny, strategies=(strategy,), comparisons=())
+    first, *others = tiny.strategies
+    return dataclasses.replace(tiny, strategies=(dataclasses.replace(first, selection=selection), *others))
 
 
 def test_a_file_is_loaded_once_and_anew_when_it_or_what_it_imports_changes(write):
