@@ -350,6 +350,10 @@ class Experiment:
         except UserError as error:
             raise error.within(path) from None
 
+    def determining(self, *names: str) -> dict[str, Any]:
+        """Returns what determines results of some fields, as plain data."""
+        return {name: determining(getattr(self, name)) for name in names}
+
     @property
     def digest(self) -> str:
         """SHA-256 over all that determines the results, in hexadecimal: an experiment may go on elsewhere."""

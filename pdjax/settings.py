@@ -118,19 +118,27 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
-def determining(value: Any) -> Any:
+def determining(value: Any, defaults: bool = False) -> Any:
     """Returns settings as plain data without what determines no result, and with the content of users' files.
 
-    Some fields determine none, nor does the order of what has a name.
+    Some fields determine none, nor does the order of what has a name. Fields that have their default are left out, so
+    that another field of it changes nobody's identity; with ``defaults`` they are there.
     """
     if are_named(value):
-        return {part.name: determining(part) for part in value}
+        return {part.name: determining(part, defaults) for part in value}
     if not is_settings(value):
-        return [determining(part) for part in value] if isinstance(value, tuple) else plain(value)
+        return [determining(part, defaults) for part in value] if isinstance(value, tuple) else plain(value)
     tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
     if tag and not type(value).__module__.startswith(f"{PACKAGE}."):
         tag |= {"source": _source_of(importlib.import_module(type(value).__module__))}
-    return tag | {name: determining(getattr(value, name)) for name, marks in marked(type(value)) if Aside not in marks}
+    given = {name: getattr(value, name) for name, marks in marked(type(value)) if Aside not in marks}
+    if not defaults:
+        given = {name: part for name, part in given.items() if part != _default(type(value), name)}
+    return tag | {name: determining(part, defaults) for name, part in given.items()}
+
+
+def _default(cls: type, name: str) -> Any:
+    return cls.__pydantic_fields__[name].get_default(call_default_factory=True)  # pyright: ignore
 
 
 def _source_of(module: types.ModuleType) -> str:

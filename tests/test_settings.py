@@ -239,6 +239,17 @@ def test_what_determines_results_is_without_what_is_said_and_without_the_order_o
     assert determining(Layer("a", Circle())) != determining(Layer("a", Polygon((1,))))
 
 
+def test_a_new_field_with_a_default_changes_no_identity():
+    @settings
+    class Layer2(Shape):
+        sides: int = 3
+
+    old = determining(Layer2())
+    assert determining(Layer2(4)) == {**old, "sides": 4}
+    assert "sides" not in old
+    assert determining(Layer2(), defaults=True) == {**old, "sides": 3}
+
+
 def test_named_keeps_the_order():
     layers = (Layer("b"), Layer("a"))
     assert list(named(layers).items()) == [("b", layers[0]), ("a", layers[1])]

@@ -40,9 +40,10 @@ def open_workdir(experiment: Experiment, workdir: Path, configuration: Path | No
         check_kept(files, workdir)
         recorded = read_experiment(workdir)
         if recorded.digest != experiment.digest:
+            both = [determining(one, defaults=True) for one in (recorded, experiment)]
             raise UserError(
                 f"the configuration of {workdir}",
-                f"another one ({'; '.join(_differences(determining(recorded), determining(experiment)))})",
+                f"another one ({'; '.join(_differences(*both))})",
                 "nothing was changed: choose another --workdir, or remove this one",
             )
         renewed = dataclasses.replace(experiment, placement=recorded.placement)

@@ -19,7 +19,7 @@ from pdjax.io.signals import Interrupt
 from pdjax.io.store import CheckpointStore
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe, Subject
-from pdjax.settings import plain
+from pdjax.settings import determining
 from pdjax.stages.probing import MOST_AT_ONCE, Measure, finish, is_measured, measure_checkpoints, prepared
 from pdjax.stages.runs import plan_runs
 from pdjax.stages.students import open_checkpoints, run_directory, students_shape, untrained_students
@@ -130,8 +130,7 @@ def _teacher(experiment: Experiment, workdir: Path, seed: int) -> CheckpointStor
 
 def _settings(experiment: Experiment) -> dict[str, object]:
     """Returns what the numbers depend on: the probes, whichever students they are evaluated on."""
-    fields = plain(experiment.probes)
-    return {key: value for key, value in fields.items() if key not in ("students", "longest_alone")}
+    return {"measured": determining(experiment.probes.measured), "seed": experiment.probes.seed}
 
 
 def _of_students(experiment: Experiment) -> list[Probe]:

@@ -128,9 +128,11 @@ def _identity(
     experiment: Experiment, shared: SharedRun, description: RunDescription, trajectory: CheckpointStore
 ) -> str:
     """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
-    fields = determining(experiment)
-    parts = {key: fields[key] for key in ("seed", "task", "student", "evaluation")}
-    training = {k: v for k, v in fields["student_training"].items() if k != "budgets"}
+    parts = experiment.determining("seed", "task", "student", "evaluation", "student_training")
+    parts["student_training"].pop("budgets", None)
+    replicas = [(r.seed, r.learning_rate, determining(r.loss)) for r in description.replicas]
+    run = plain(dataclasses.replace(description, replicas=()))
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
-    rule = {"schedule": plain(shared.course.rule), "run": plain(description)}
-    return digest_of({**parts, "training": training, "teachers": teachers, **rule})
+    return digest_of(
+        {**parts, "teachers": teachers, "rule": determining(shared.course.rule), "run": run, "replicas": replicas}
+    )

@@ -11,7 +11,7 @@ from pdjax.io.signals import Interrupt
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import Architecture
-from pdjax.settings import determining, plain
+from pdjax.settings import determining
 from pdjax.stages.programs import compiled, size_program
 from pdjax.train.loop import Job, train
 from pdjax.train.replicas import place_hyperparameters, product_of_replicas
@@ -35,9 +35,8 @@ def train_sizes(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> 
 
 
 def _describe(experiment: Experiment, sizes: Sizes, name: str, model: Architecture) -> RunDescription:
-    fields = determining(experiment)
-    training = {key: value for key, value in fields["sizes"].items() if key != "panels"}
-    parts = {key: fields[key] for key in ("seed", "task", "evaluation")}
+    training = {key: value for key, value in determining(sizes).items() if key != "panels"}
+    parts = experiment.determining("seed", "task", "evaluation")
     return RunDescription(
         role="size",
         name=name,
@@ -46,7 +45,7 @@ def _describe(experiment: Experiment, sizes: Sizes, name: str, model: Architectu
         replicas=product_of_replicas(sizes.seeds, sizes.learning_rates),
         starts=(),
         teacher_steps=(),
-        identity=digest_of({**parts, "training": training, "model": plain(model)}),
+        identity=digest_of({**parts, "training": training, "model": determining(model)}),
     )
 
 

@@ -20,7 +20,6 @@ from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
-from pdjax.settings import determining
 from pdjax.stages.programs import compiled, teacher_program
 from pdjax.train.loop import KEPT_STATES, ByReplica, Job, train
 from pdjax.train.replicas import Sweep, place_hyperparameters, product_of_replicas
@@ -80,14 +79,12 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
 
 def teacher_identity(experiment: Experiment) -> str:
     """Digest of all that determines the teachers' results."""
-    fields = determining(experiment)
-    parts = {key: fields[key] for key in ("seed", "evaluation", "task", "teacher", "teacher_training")}
-    return digest_of(parts)
+    return digest_of(experiment.determining("seed", "evaluation", "task", "teacher", "teacher_training"))
 
 
 def trajectory_identity(experiment: Experiment, seed: int) -> dict[str, Any]:
     """What the trajectory store of one teacher says about itself."""
-    fields = determining(experiment)
+    fields = experiment.determining("task", "teacher", "teacher_training")
     training = {key: value for key, value in fields["teacher_training"].items() if key != "extra_seeds"}
     return {"task": fields["task"], "model": fields["teacher"], "training": training | {"seed": seed}}
 
