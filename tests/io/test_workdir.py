@@ -2,12 +2,13 @@
 
 import dataclasses
 import importlib.metadata
+import json
 
 import pytest
 
 from pdjax.errors import UserError
 from pdjax.io.records import read_json
-from pdjax.io.workdir import open_workdir
+from pdjax.io.workdir import open_workdir, read_experiment
 
 
 def test_remarks_are_renewed_and_nothing_else_is(tiny, tmp_path):
@@ -71,3 +72,12 @@ def test_going_on_under_other_versions_is_said_and_recorded(tiny, tmp_path, monk
     environment = read_json(tmp_path / "environment.json")
     assert environment["versions"] == began["versions"]
     assert [later["versions"]["jax"] for later in environment["later"]] == ["99.0"]
+
+
+def test_a_directory_of_an_older_layout_is_one_clear_line(tiny, tmp_path):
+    old = {"task": {"kind": "parity", "dimension": 6}, "teacher": {"kind": "mlp", "widths": [16]}}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    for read in (read_experiment, lambda workdir: open_workdir(tiny, workdir)):
+        with pytest.raises(UserError, match=r"^expected a configuration of this version in .*; go on with the version"):
+            read(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
