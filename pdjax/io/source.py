@@ -80,25 +80,30 @@ def _load(root: Path, name: str, path: Path) -> ModuleType:
     sys.path.insert(0, str(root))
     try:
         importlib.invalidate_caches()
-        loaded = importlib.import_module(name)
+        # All of them now, those too that a function would import when it runs: the path is not there any more then.
+        for module in (name, *sources):
+            importlib.import_module(module)
+    except BaseException:
+        for module in set(sources) - set(_loaded):
+            sys.modules.pop(module, None)
+        raise
     finally:
         sys.path.remove(str(root))
         sys.dont_write_bytecode = bytecode
     for module, source in sources.items():
-        if module in sys.modules:
-            setattr(sys.modules[module], SOURCE, digests[module])
-            _loaded[module] = source, digests[module]
-    return loaded
+        setattr(sys.modules[module], SOURCE, digests[module])
+        _loaded[module] = source, digests[module]
+    return sys.modules[name]
 
 
 def _check_free(module: str, file: Path) -> None:
     top = module.partition(".")[0]
     other = importlib.util.find_spec(top)
-    origin = None if other is None else Path(other.origin or "").resolve()
-    own = origin in (file, *(parent / "__init__.py" for parent in file.parents))
-    require(
-        other is None or own, "the name of a file that is no other module's", f"{file} beside {origin}", "rename it"
-    )
+    if other is None or other.origin is None:  # a directory without __init__.py gives way
+        return
+    own = (file, *(parent / "__init__.py" for parent in file.parents))
+    found = f"{file}, but {top} is {other.origin}"
+    require(Path(other.origin).resolve() in own, "the name of a file that is no other module's", found, "rename it")
 
 
 class Sources(NamedTuple):

@@ -64,6 +64,11 @@ def test_a_file_is_loaded_once_and_anew_when_it_or_what_it_imports_changes(write
     assert not list(directory.rglob("__pycache__"))
 
 
+def test_an_import_within_a_function_works_when_it_runs(write):
+    directory = write(later="def place():\n    from places import PLACE\n    return PLACE", places="PLACE = 3")
+    assert load(directory / "later.py").place() == 3
+
+
 def test_files_of_the_same_name_elsewhere_are_those_of_their_directory(write):
     one = write("one", choosing="from places import PLACE\n" + SELECTION, places="PLACE = 0")
     other = write("other", choosing="from places import PLACE\n" + SELECTION, places="PLACE = 1")
