@@ -12,5 +12,6 @@ def named_key(seed: int | Int[Array, ""], name: str, step: int | Int[Scalar, ""]
     No key is ever carried or saved: every random draw of a run is a function of (name, seed, step), which
     is what makes a resumed run repeat an uninterrupted one.
     """
+    # A checksum, as Python's own hash of a string differs from process to process.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     return key if step is None else jax.random.fold_in(key, step)

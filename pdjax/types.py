@@ -87,6 +87,8 @@ def mean_of(values: Float[Array, "*places"], weights: Float[Array, "*places"]) -
 
 def ratio(mean: Mean) -> Float[Array, "*shape"]:
     """Returns ``sum / count``, and 0 where nothing was counted."""
+    # Counts are sums of weights of 0 or 1: the maximum changes no other count than 0. There a plain quotient would put
+    # NaN into the gradient, although `where` takes the other branch.
     return jnp.where(mean.count > 0, mean.sum / jnp.maximum(mean.count, 1), 0.0)
 
 

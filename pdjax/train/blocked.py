@@ -33,8 +33,10 @@ def applies(program: Program) -> bool:
     rule, widths = program.optimizer, _hidden_widths(program)
     if getattr(program.model, "compute", "float32") != "float32":  # sums of rounded steps are no rounded sums
         return False
+    # A block has no hidden states to show to a loss, and trains two layers and nothing else.
     if program.has_loss_params or any(loss.reads_intermediates for loss in program.losses):
         return False
+    # Clipping needs the norm of each step's gradient at the first layer, which a block never forms.
     return isinstance(rule, Sgd) and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
 
 
@@ -70,27 +72,33 @@ def train_block(
 
     ``batches`` and ``teacher_logits`` lead with the steps of the block.
     """
+    # The names are those of `MlpModule`.
     hidden, output = state.params["hidden_0"], state.params["output"]
-    x_NxD = batches.inputs["vector"][:, 0]
-    steps = state.step + jnp.arange(len(x_NxD))
+    x_NxD = batches.inputs["vector"][:, 0]  # batch 1: one example a step
+    steps = state.step + jnp.arange(len(x_NxD))  # of the student
     rates = replica.learning_rate * jax.vmap(lambda t: program.optimizer.factor(t, num_steps))(steps)
     before_NxW = x_NxD @ hidden["kernel"] + hidden["bias"][None]
+    # [t, s] is eta_s (x_s . x_t + 1) for s < t and 0 elsewhere: times the deltas, it is the sum that z_t lacks in Z_t.
     overlap_NxN = jnp.tril(x_NxD @ x_NxD.T + 1, -1) * rates[None]
 
     def one_step(carry: _Carry, t: Int[Array, ""]) -> tuple[_Carry, StepMetrics]:
         batch = jax.tree.map(lambda leaf: leaf[t], batches)
         step_logits = None if teacher_logits is None else teacher_logits[t]
         numbers = numbers_at(replica.numbers[0], state.step + t)
-        z_W = before_NxW[t] - overlap_NxN[t] @ carry.deltas
+        z_W = before_NxW[t] - overlap_NxN[t] @ carry.deltas  # z_t
         h_W = jnp.maximum(z_W, 0)
         logits_C = carry.kernel @ h_W + carry.bias
 
+        # Only the loss is differentiated by jax. From its gradient at the logits on, backpropagation is written out:
+        # jax's would form the gradient of the first layer's weights, which a block is to avoid.
         def objective(logits_C: Float[Array, "V"]) -> tuple[Float[Array, ""], StepMetrics]:
             teacher = None if step_logits is None else Outputs(step_logits, {})
             metrics = batch_metrics(loss, Outputs(logits_C[None], {}), teacher, batch, numbers)
             return ratio(metrics.loss), metrics
 
         gradient_C, metrics = jax.grad(objective, has_aux=True)(logits_C)
+        # Through the output layer as it was before this step: one step's gradients are all at the same weights. At 0
+        # the derivative is that of `jax.nn.relu`, 0; that of `jnp.maximum` would be 1/2.
         delta_W = jnp.where(z_W > 0, gradient_C @ carry.kernel, 0.0)
         scaled_C = rates[t] * gradient_C
         after = _Carry(
@@ -102,6 +110,7 @@ def train_block(
 
     first = _Carry(output["kernel"].T, output["bias"], jnp.zeros_like(before_NxW))
     last, metrics = jax.lax.scan(one_step, first, jnp.arange(len(x_NxD)), unroll=8)
+    # Sums of the block's N rank-one updates, eta_s x_s delta_s^T, as one product that passes over the layer once.
     scaled_NxW = rates[:, None] * last.deltas
     params = {
         "hidden_0": {
@@ -110,4 +119,5 @@ def train_block(
         },
         "output": {"kernel": last.kernel.T, "bias": last.bias},
     }
+    # Plain SGD has no state that could change.
     return TrainState(state.step + len(x_NxD), params, state.opt_state), metrics

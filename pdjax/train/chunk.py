@@ -55,9 +55,10 @@ def train_chunk(
 
     if not blocked.applies(program):
         return jax.lax.scan(single, state, None, length=chunk_steps)
-    size = min(blocked.block_steps(program), chunk_steps)
+    size = min(blocked.block_steps(program), chunk_steps)  # a static shape: of every block but the last
     blocks, rest = divmod(chunk_steps, size)
     state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=blocks)
+    # [blocks, size, R] to [N, R].
     metrics = jax.tree.map(lambda leaf: leaf.reshape(blocks * size, *leaf.shape[2:]), metrics)
     if rest:
         state, last = block(state, rest)
@@ -77,6 +78,8 @@ def _by_loss(program: Program, one: Callable[[Loss], Callable[..., Any]], hyperp
         return functools.partial(over_replicas(one(program.losses[0])), hyperparameters)
 
     def together(*arguments: Any) -> Any:
+        # Slices with static bounds. A switch by a replica's loss would, under vmap, compute every loss for every
+        # replica.
         parts, first = [], 0
         for loss, size, numbers in zip(program.losses, program.group_sizes, hyperparameters.numbers, strict=True):
             seeds, rates, *others = jax.tree.map(
@@ -99,11 +102,15 @@ def _advance(
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """One step of all replicas; metrics have shape [R]."""
+    # Batches and checkpoints are looked up by the step itself, which all replicas share: nothing is carried from step
+    # to step but the state, so a chunk may begin anywhere.
     shared = _sample(program, data_seed, state.step) if program.shared_batches else None
     fixed = teacher if teacher is not None and not teacher.adaptive else None
     checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
     shared_outputs = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
 
+    # What differs by replica is an argument of `advance`, over which it is mapped; what all share it finds around it,
+    # so that vmap makes no copies of it. An argument that is None has no leaves to map.
     def one(loss: Loss) -> Callable[..., tuple[TrainState, StepMetrics]]:
         def advance(
             replica: Hyperparameters, params: Params, opt_state: optax.OptState, starts: Int[Array, "S"] | None
@@ -120,6 +127,7 @@ def _advance(
 
     rows = teacher.starts if teacher is not None and teacher.adaptive else None
     after, metrics = _by_loss(program, one, hyperparameters)(state.params, state.opt_state, rows)
+    # The steps that come back have become one for each replica.
     return TrainState(state.step + 1, after.params, after.opt_state), metrics
 
 
@@ -133,16 +141,19 @@ def _advance_block(
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """``size`` steps of all replicas; metrics have shape [size, R]."""
-    steps = state.step + jnp.arange(size)
+    steps = state.step + jnp.arange(size)  # [N]
 
     def draw(seed: Int[Array, ""]) -> Batch:
         return jax.vmap(lambda step: _sample(program, seed, step))(steps)
 
-    shared = draw(data_seed) if program.shared_batches else None
-    separate = None if shared is not None else jax.vmap(draw)(hyperparameters.seed)
+    shared = draw(data_seed) if program.shared_batches else None  # [N, B, ...]
+    separate = None if shared is not None else jax.vmap(draw)(hyperparameters.seed)  # [R, N, B, ...]
     logits = None
     if teacher is not None:
         logits = _teach_block(program, teacher, shared, separate, state.step, size)
+    # All of the block's batches at once: the teacher does not change by the student's steps, so it needs no
+    # step-by-step loop. What it says to shared batches is found from within `advance`, otherwise [R, N, B, V] is mapped
+    # over.
     replica_logits = logits if teacher is not None and (teacher.adaptive or shared is None) else None
 
     def one(loss: Loss) -> Callable[..., tuple[TrainState, StepMetrics]]:
@@ -163,6 +174,7 @@ def _advance_block(
 
     of_all = _by_loss(program, one, hyperparameters)
     after, metrics = of_all(state.params, state.opt_state, separate, replica_logits)
+    # Mapped over replicas, metrics come back as [R, size].
     return TrainState(state.step + size, after.params, after.opt_state), jax.tree.map(jnp.transpose, metrics)
 
 
@@ -173,7 +185,7 @@ def _teach_block(
     batches = shared if separate is None else separate
     assert batches is not None
     if teacher.adaptive:  # no switch within a chunk, hence none within a block
-        axis = None if separate is None else 0
+        axis = None if separate is None else 0  # shared batches are not copied for each replica
 
         def for_replica(starts: Int[Array, "S"], batches: Batch) -> Logits:
             return _teach_many(program, teacher.checkpoint(teacher.slot_at(starts, step)), batches, 1)
@@ -191,16 +203,19 @@ def _teach_block(
             batch = jax.tree.map(lambda leaf: jnp.take(leaf, offset, axis=leading - 1), batches)
             return _teach_many(program, checkpoint, batch, leading - 1)
 
+        # One step after the other: under vmap, every step would hold a copy of its checkpoint.
         each = jax.lax.map(at, jnp.arange(size))
         return each if separate is None else each.swapaxes(0, 1)
 
     # Where the curriculum moves on within the block, every step asks its own checkpoint.
     constant = teacher.slot_at(starts, step) == teacher.slot_at(starts, step + size - 1)
+    # The condition is the same for all replicas and outside of their vmap, so that only one of the two runs.
     return jax.lax.cond(constant, one_teacher, a_teacher_each)
 
 
 def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: int) -> Logits:
     """Returns a teacher's logits for batches that have further leading axes, in one call."""
+    # `leading` axes and the batch become one larger batch: one product reads the weights once.
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[leading + 1 :]), batches.inputs)
     logits = _teach(program, checkpoint, batches._replace(inputs=flat)).logits
     return logits.reshape(*batches.targets.shape, logits.shape[-1])
@@ -212,6 +227,7 @@ def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Bat
 
 def _teach(program: Program, checkpoint: Params, batch: Batch) -> Outputs:
     assert program.teacher_model is not None  # checkpoints come with their model
+    # By this scope plans tell the teacher's products from the student's. Without a dropout key nothing is dropped.
     with jax.named_scope(TEACHER):
         logits, intermediates = program.teacher_model.apply(checkpoint, batch.inputs)
     return Outputs(logits, intermediates if any(loss.reads_intermediates for loss in program.losses) else {})

@@ -36,6 +36,7 @@ def count_products(function: Callable[..., Any], *arguments: Any) -> Counter[str
 def _count(jaxpr: core.Jaxpr, taught: bool) -> Counter[str]:
     total: Counter[str] = Counter()
     for equation in jaxpr.eqns:
+        # Equations of an inner jaxpr need not name the scopes around it: what is known there is passed down.
         inside = taught or re.search(rf"\b{TEACHER}\b", str(equation.source_info.name_stack)) is not None
         if equation.primitive.name == "dot_general":
             total["teacher" if inside else "student"] += _product(equation)
@@ -45,6 +46,7 @@ def _count(jaxpr: core.Jaxpr, taught: bool) -> Counter[str]:
             continue
         if equation.primitive.name == "cond":
             total.update(max(inner, key=lambda part: sum(part.values())))
+        # Loops without products, as random generators have them, count nothing.
         elif equation.primitive.name == "while" and any(inner):
             raise ValueError(f"a loop of unknown length with matrix products: {equation.source_info.name_stack}")
         else:
@@ -66,4 +68,5 @@ def _product(equation: core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     operands: list[Any] = [variable.aval for variable in (equation.invars[0], equation.outvars[0])]
     lhs, out = (operand.shape for operand in operands)
+    # For every element of the result a multiplication and an addition for each contracted one.
     return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)

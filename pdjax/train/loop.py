@@ -80,6 +80,8 @@ def train(job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress:
     store = CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES)
     write_json(directory / "run.json", plain(description))
     done = store.latest_step()
+    # The first process drops records behind the saved step. The others wait: an adaptive run reads them in each
+    # process.
     writer = open_writer(directory, done, loop.writers, description)
     meet("records are those of the state")
     progress.skip(done or 0)
@@ -89,22 +91,27 @@ def train(job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress:
         state = _first_state(job, store, done)
         if done is None:
             history.add(0, _evaluate(job, state, 0, store, writer, progress), job.sweep.of_model(state.params))
+        # `step` counts the steps done when the chunk has run; states are saved at such steps alone.
         for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
             state = _run_chunk(job, state, source.teacher(before, step), step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
             kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
+            # A multiple of `evaluate_every` within the chunk is evaluated at the chunk's end.
             if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
                 means = _evaluate(job, state, step, store, writer, progress)
                 history.add(step, means, job.sweep.of_model(state.params))
                 if kept and job.keep is not None:
                     job.keep(step, job.sweep.of_model(state.params), means)
+            # A signal may reach one process of several. Left to itself it would save at a step at which the others do
+            # not, and all take part in every save: they stop together.
             stopping = agree(interrupt.signal_number or 0) or None
             if stopping is not None or step == budget or step % loop.save_every == 0:
                 _save(state, step, store, writer)
             _log_cost(directory, step, time.monotonic() - began)
             if stopping is not None and step < budget:
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
+        # Last, as it is what makes a run count as done.
         write_json(directory / "result.json", {"step": budget, "identity": description.identity})
     finally:
         source.close()
@@ -134,6 +141,8 @@ class _History:
         self._measured: list[ByTeacher] = []
         self._starts: list[tuple[int, ...]] = []
         if done is not None and job.adapt is not None:
+            # As exact as what was decided from live: the records hold sums and counts, and the quotient is the same
+            # float64.
             curves = read_run(directory).evaluation
             self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
             self._measured = read_measured(directory)[1]
@@ -152,6 +161,8 @@ class _History:
         self._decide(adapt)
 
     def _decide(self, adapt: Adapt) -> None:
+        # Always from all evaluations, not from the last one on: live and resumed decisions are one and the same
+        # function.
         starts = adapt.decide(self._steps, self._accuracy, self._measured)
         if starts != self._starts:
             self._starts = starts
@@ -170,13 +181,16 @@ def _run_chunk(
 ) -> TrainState:
     """Runs the chunk that ends at ``step`` and records the means over its batches."""
     seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
+    # Arguments and no constants of the program: runs with other data or another length share it.
     state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget)
     metrics = fetch(metrics)
     if not np.all(np.isfinite(metrics.loss.sum)):
+        # Row n of [N, R] is the n-th step of the chunk; the first False is the least.
         bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
         _require_finite(job, "the loss", metrics.loss.sum[bad], step - chunk_steps + bad, store)
     # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
     _require_finite(job, "a parameter", fetch(_largest(state.params)), step, store)
+    # In float64: float32 counts one by one only up to 2**24 places, which a chunk of large batches exceeds.
     writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
     return state
 
@@ -184,6 +198,7 @@ def _run_chunk(
 @jax.jit
 def _largest(params: Params) -> Float[Array, "R"]:
     """Returns the largest magnitude among each replica's parameters; not finite if any of them is not."""
+    # Maxima pass NaN on. Reduced on the device, [R] numbers are fetched instead of all parameters.
     rows = [jnp.max(jnp.abs(leaf.reshape(len(leaf), -1)), axis=1) for leaf in jax.tree.leaves(params)]
     return jnp.max(jnp.stack(rows), axis=0)
 
@@ -202,6 +217,8 @@ def _evaluate(
 
 def _save(state: TrainState, step: int, store: CheckpointStore, writer: Writer) -> None:
     """Saves the training state, behind the records of its step."""
+    # In this order: records behind a state are dropped when a run resumes, but records that a state lacks are lost for
+    # good.
     writer.flush()
     store.save(step, state)
 

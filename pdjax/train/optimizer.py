@@ -36,6 +36,7 @@ class Optimizer(Choice, abc.ABC):
         ``cosine`` rises linearly from 0 over ``warmup_fraction * num_steps`` steps, then follows
         ``(1 + cos(pi * progress)) / 2`` down to 0 at ``num_steps``; ``constant`` keeps 1 after the warm-up.
         """
+        # `num_steps` may be traced, hence `where` and no branch; both sides are computed, so neither may divide by 0.
         warmup = jnp.round(self.warmup_fraction * num_steps)
         rising = step / jnp.maximum(warmup, 1)
         if self.schedule == "constant":

@@ -80,9 +80,12 @@ def _compiled(
     init, evaluate_all, state = _compiled_without_teacher(
         _without_teacher(program), num_replicas, evaluation, placement.student == "sharded", mesh
     )
+    # Of [N, R]: steps are no axis of the mesh.
     metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
     return Sweep(
         init=init,
+        # The old state's memory becomes the new one's, which therefore has to lie in the same way: a chunk's result is
+        # the next chunk's argument, and another sharding would be another program.
         chunk=jax.jit(
             functools.partial(train_chunk, program, chunk_steps), donate_argnums=0, out_shardings=(state, metrics)
         ),
@@ -96,6 +99,7 @@ def _compiled(
 
 def _without_teacher(program: Program) -> Program:
     """Returns a program whose states and evaluations are those of the same students without a teacher, if they are."""
+    # What such losses train is in the state beside the model's parameters: no other students' states are like it.
     if program.has_loss_params:
         return program
     return program._replace(teacher_model=None, losses=(Labels(),), group_sizes=())
@@ -127,6 +131,7 @@ def product_of_replicas(
     seeds: Sequence[int], learning_rates: Sequence[float], losses: Sequence[Loss] = (LABELS,)
 ) -> tuple[Replica, ...]:
     """Returns a replica for every combination: those of one family of losses together, of one loss, of one rate."""
+    # Families in the order of their first loss. Sorting is stable: within a family the losses keep the given order.
     known = list(dict.fromkeys(loss.family for loss in losses))
     ordered = sorted(losses, key=lambda loss: known.index(loss.family))
     return tuple(Replica(seed, rate, loss) for loss, rate, seed in itertools.product(ordered, learning_rates, seeds))
@@ -142,10 +147,13 @@ def place_hyperparameters(mesh: Mesh, replicas: Sequence[Replica]) -> Hyperparam
     """Returns what the replicas differ in as arrays on the mesh."""
     numbers = []
     for _, members in itertools.groupby(replicas, key=lambda replica: replica.loss.family):
+        # Losses of one family differ in numbers alone, so that all have the names of the first.
         of_each = [replica.loss.numbers for replica in members]
         numbers.append({name: _stacked([each[name] for each in of_each]) for name in of_each[0]})
     seeds = np.array([replica.seed for replica in replicas], np.int32)
     rates = np.array([replica.learning_rate for replica in replicas], np.float32)
+    # The mesh divides all replicas evenly, but not those of each family: of several, every device holds these few
+    # numbers.
     where = sharding.by_replica(mesh) if len(numbers) == 1 else sharding.replicated(mesh)
     placed = [{name: sharding.put(values, where) for name, values in group.items()} for group in numbers]
     seeds, rates = sharding.put((seeds, rates), sharding.by_replica(mesh))
@@ -156,6 +164,7 @@ def _stacked(values: Sequence[float | Ramp]) -> Float[np.ndarray, "R *ramp"]:
     """Returns numbers as an array, all of them with the four parts of a ramp if any of them is one."""
     if not any(isinstance(value, Ramp) for value in values):
         return np.array(values, np.float32)
+    # Replicas share one array, hence one shape: a number that stays is a ramp between equal ends.
     ramps = [value if isinstance(value, Ramp) else Ramp(value, value) for value in values]
     return np.array([(ramp.first, ramp.last, ramp.begin, ramp.end) for ramp in ramps], np.float32)
 

@@ -24,6 +24,7 @@ REPLICA, DATA, MODEL = AXES = ("replica", "data", "model")
 
 Spec = tuple[str | None, ...]
 
+# Patterns look at the end of a path: in front of it optimizer states have names of their own, and models their layers.
 RULES: tuple[tuple[str, Spec], ...] = (
     (r"attention/(query|key|value)/kernel$", (None, MODEL)),
     (r"attention/(query|key|value)/bias$", (MODEL,)),
@@ -104,6 +105,7 @@ def build_mesh(config: MeshSizes, num_replicas: int, batch_size: int, devices: S
     )
     for axis, total, what in ((REPLICA, num_replicas, "replicas"), (DATA, batch_size, "examples of a batch")):
         size = wanted[axis]
+        # A shard of each device has the same shape: nothing is padded.
         fits = size == REST or total % size == 0
         require(fits, f"placement.mesh.{axis} that divides the {total} {what}", size, "change it, or -1")
     sizes = dict(zip(AXES, _sizes(config, len(devices), num_replicas, batch_size), strict=True))
@@ -123,6 +125,7 @@ def _sizes(config: MeshSizes, devices: int, num_replicas: int, batch_size: int) 
     def options(size: int, limit: int, total: int) -> list[int]:
         return [size] if size != REST else [n for n in range(1, limit + 1) if total % n == 0]
 
+    # `model` splits by no number that is known here: what it does not divide, `_split` refuses.
     fitting = []
     for replica in options(config.replica, devices, num_replicas):
         for data in options(config.data, devices // replica, batch_size):
@@ -154,6 +157,7 @@ def put(tree: Any, shardings: Any) -> Any:
         return jax.device_put(tree, shardings)
     each = jax.tree.broadcast(shardings, tree)
     return jax.tree.map(
+        # Asked for the parts of this process's own devices alone.
         lambda leaf, where: jax.make_array_from_callback(leaf.shape, where, lambda part: np.asarray(leaf)[part]),
         tree,
         each,
@@ -174,6 +178,7 @@ def sharded(mesh: Mesh, tree: Any, leading: Spec, split: bool) -> Any:
     """
 
     def sharding_of(path: Any, leaf: Any) -> NamedSharding:
+        # An entry of a dict has a `key`, a field of a named tuple a `name`.
         name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
         shape = leaf.shape[len(leading) :]
         axes = _split(mesh, name, shape) if split else (None,) * len(shape)
@@ -193,6 +198,8 @@ def _split(mesh: Mesh, name: str, shape: tuple[int, ...]) -> Spec:
                 f"{size}",
                 "change the mesh, or leave the model replicated",
             )
+    # An axis that `data` does not divide stays whole, without an error: this split only saves memory, while that by
+    # `model` is what the configuration asks for.
     free = [i for i, axis in enumerate(axes) if axis is None and shape[i] % mesh.shape[DATA] == 0]
     if free and math.prod(shape) > SMALL:
         axes[max(free, key=lambda i: shape[i])] = DATA

@@ -67,6 +67,7 @@ class Program(NamedTuple):
         batch = self.task.sample(key, batch_size)
         if self.batch_sharding is None:
             return batch
+        # Extras are for probes, which sample for themselves.
         inputs, targets, weights = jax.lax.with_sharding_constraint(batch[:3], self.batch_sharding)
         return Batch(inputs, targets, weights, batch.extras)
 
@@ -74,11 +75,14 @@ class Program(NamedTuple):
 @functools.partial(jax.jit, static_argnums=0)  # one program: op by op it would compile hundreds of small ones
 def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
     """Returns the state before the first step, one replica for each seed."""
+    # Parameters depend on the inputs' shapes alone: no batch is drawn.
     inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), program.batch_size)).inputs
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
+    # By the seed and nothing else: students of one seed begin alike, whatever their loss, curriculum and learning rate.
     params = jax.vmap(lambda seed: program.model.init(named_key(seed, "init"), blank))(seeds)
     if program.has_loss_params:
         params = {"model": params, "loss": _loss_params(program, seeds, blank)}
+    # Mapped, so that every leaf leads with R, counters too.
     opt_state = jax.vmap(program.optimizer.direction().init)(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
@@ -87,6 +91,7 @@ def _loss_params(program: Program, seeds: Int[Array, "R"], inputs: Inputs) -> Pa
     """Returns the parameters of the one loss of a program, one set for each seed."""
     (loss,) = program.losses
 
+    # Shapes say all that a loss's parameters need: neither model runs.
     def said(model: Model) -> Outputs:
         return jax.eval_shape(lambda: Outputs(*model.apply(model.init(jax.random.key(0), inputs), inputs)))
 

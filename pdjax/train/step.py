@@ -47,6 +47,8 @@ def numbers_at(numbers: Mapping[str, Float[Array, "*ramp"]], step: Int[Array, ""
     def at(first: Array, last: Array, begin: Array, end: Array) -> Float[Array, ""]:
         return first + (last - first) * jnp.clip((step - begin) / (end - begin), 0, 1)
 
+    # The shape says whether any replica's number is a ramp (see `place_hyperparameters`): it is known when this is
+    # traced.
     return {name: at(*value) if value.ndim else value for name, value in numbers.items()}
 
 
@@ -80,9 +82,12 @@ def train_step(
         student = Outputs(*program.model.apply(program.of_model(params), batch.inputs, dropout_key))
         loss_params = params["loss"] if program.has_loss_params else None
         metrics = batch_metrics(loss, student, teacher, batch, numbers, loss_params)
+        # Over all places of the batch that count, as in the authors' code; equations 3 and 4 average within each
+        # sequence first.
         return ratio(metrics.loss), metrics
 
     gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
+    # The direction points uphill and has no rate in it: that is an array by replica, and comes last.
     updates, opt_state = program.optimizer.direction().update(gradients, state.opt_state, state.params)
     rate = replica.learning_rate * program.optimizer.factor(state.step, num_steps)
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
@@ -95,11 +100,14 @@ def evaluate(program: Program, num_batches: int, batch_size: int, params: Params
     models = program.of_model(params)
 
     def body(total: StepMetrics, index: Int[Array, ""]) -> tuple[StepMetrics, None]:
+        # Held out: training draws its batches under other names.
         batch = program.sample(named_key(seed, "evaluation", index), batch_size)
 
         def one(params: Params) -> StepMetrics:
+            # Of the labels whatever the loss: models of different losses are compared by the same numbers.
             return batch_metrics(LABELS, Outputs(*program.model.apply(params, batch.inputs)), None, batch, {})
 
+        # Sums and counts, divided once at the end: the mean of batches with unequal counts would be biased.
         return jax.tree.map(jnp.add, total, over_replicas(one)(models)), None
 
     replicas = jax.tree.leaves(models)[0].shape[0]
