@@ -48,6 +48,7 @@ class AdaptiveSchedule(Schedule):
 
     def curriculum(self, teacher_steps: Sequence[int], teacher_length: int, student_length: int) -> Curriculum:
         """Returns the first row alone."""
+        # When the others begin is not known before the students have been evaluated.
         return Curriculum((0,), (teacher_steps[0],))
 
     def scores(self, pupils: Pupils) -> Scores | None:
@@ -116,11 +117,12 @@ class UntilSaturated(AdaptiveSchedule):
             def with_one(teacher: Params) -> Mean:
                 return agreement(pupils.task, pupils.student, pupils.teacher, probe, params, teacher, seed).same
 
+            # One checkpoint after the other: under vmap, the activations of all K would be held at once.
             return jax.lax.map(with_one, teachers)
 
         def shares(params: Params) -> Float[np.ndarray, "R K"]:
             same = pupils.fetch(measure(params, pupils.checkpoints, jnp.int32(pupils.seed)))
-            return exact_ratio(same.sum, same.count).T
+            return exact_ratio(same.sum, same.count).T  # [K, R] to [R, K]
 
         return shares
 
@@ -128,12 +130,16 @@ class UntilSaturated(AdaptiveSchedule):
         """Returns the starts so far."""
         starts, last = [0], 0  # ``last``: the evaluation at which the student last moved on
         for here in range(1, len(steps)):
+            # The final checkpoint is kept to the end.
             if len(starts) == scores.shape[1]:
                 break
-            score = scores[:, len(starts) - 1]
+            score = scores[:, len(starts) - 1]  # with the checkpoint of the moment, at all evaluations so far
+            # At most `window` evaluations, and fewer soon after a move: then nothing is decided yet.
             before = score[max(last, here - self.window) : here]
             still_gaining = score[here] - float(np.mean(before)) >= self.min_gain
             has_gained = score[here] - score[last] > self.min_gain
+            # `has_gained` keeps a student on a checkpoint from which it has learned nothing yet: a plateau before
+            # learning is none after it.
             saturated = len(before) == self.window and has_gained and not still_gaining
             if saturated or steps[here] - steps[last] >= self.max_steps:
                 starts.append(steps[here])
@@ -167,8 +173,10 @@ class UntilRobust(AdaptiveSchedule):
         @functools.partial(jax.jit, static_argnums=0)
         def robustness(model: Model, params: Params, seed: Int[Array, ""]) -> Float[Array, "R"]:
             distances = ngram_distances(task, model, self.ngrams, params, seed)
+            # The median over places for each n first, then the mean over n: what `find_robust_peak` selects by, too.
             return jnp.median(distances[:, MEASURES.index("robust")], axis=-1).mean(axis=-1)
 
+        # Once for the whole run: teachers do not change.
         of_teachers = pupils.fetch(robustness(pupils.teacher, pupils.checkpoints, seed)).astype(np.float64)
 
         def surplus(params: Params) -> Float[np.ndarray, "R K"]:
@@ -184,6 +192,8 @@ class UntilRobust(AdaptiveSchedule):
             if len(starts) == scores.shape[1]:
                 break
             difference = scores[:, len(starts) - 1]
+            # Both with the checkpoint of the moment: a move changes the column, and with it the side on which the
+            # student begins.
             crossed = difference[here] * difference[last] <= 0
             if crossed or steps[here] - steps[last] >= self.max_steps:
                 starts.append(steps[here])

@@ -38,6 +38,8 @@ class Curriculum:
                 f"starts {self.starts} for checkpoints {self.teacher_steps}",
                 "give both lists the same length",
             )
+        # Without a start at 0 no row would hold at the first steps; of two rows with one start, the first would never
+        # hold.
         if self.starts[0] != 0 or any(a >= b for a, b in itertools.pairwise(self.starts)):
             raise UserError("starts that begin at 0 and increase", str(self.starts), "sort and correct the curriculum")
         if any(a >= b for a, b in itertools.pairwise(self.teacher_steps)):
@@ -71,6 +73,7 @@ def explicit(teacher_steps: Sequence[int], durations: Sequence[int]) -> Curricul
             f"{len(durations)} durations {tuple(durations)}",
             "give both lists the same length",
         )
+    # The last duration ends nothing: the last checkpoint is used for ever.
     starts = tuple(itertools.accumulate(durations[: len(teacher_steps) - 1], initial=0))
     return Curriculum(starts, tuple(teacher_steps))
 
@@ -111,6 +114,7 @@ def _split(teacher_steps: Sequence[int], span: fractions.Fraction | int, student
             f"{float(span):g} steps to split",
             "use fewer checkpoints, a longer student or a larger kappa",
         )
+    # In whole numbers or exact fractions: k * (span / count) in floating point may come out just below a step.
     starts = [k * span // count for k in range(count)]
     kept = [k for k, start in enumerate(starts) if start < student_length]
     return Curriculum(tuple(starts[k] for k in kept), tuple(teacher_steps[k] for k in kept))
@@ -122,6 +126,7 @@ def equally_spaced(count: int, final_step: int, every: int) -> tuple[int, ...]:
     Raises:
       UserError: the distance is not a multiple of the store's checkpoint distance ``every``.
     """
+    # An error, as the nearest stored steps would not be equally spaced, which is what the definition says.
     if final_step % (count * every) != 0:
         raise UserError(
             f"{count} equally spaced checkpoints among those stored every {every} steps up to {final_step}",
@@ -134,6 +139,8 @@ def equally_spaced(count: int, final_step: int, every: int) -> tuple[int, ...]:
 
 def checkpoint_index(starts: Int[Array, "K"], step: Int[Array, ""]) -> Int[Array, ""]:
     """Returns the row of the table that holds at a student step: the last k with starts[k] <= step."""
+    # Starts increase, so the rows that have begun are the first ones, and counting them finds the last of these without
+    # a search. Padding never begins.
     return jnp.sum(starts <= step) - 1
 
 

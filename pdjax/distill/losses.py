@@ -57,6 +57,7 @@ def _number(value: Any) -> float | Ramp:
         value = make(Ramp, value)
     if isinstance(value, Ramp):
         return value
+    # A bool is an int in Python.
     right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     require(right, "a finite number, or a Ramp", repr(value), "change it")
     return float(value)
@@ -114,6 +115,8 @@ class Loss(Choice, abc.ABC):
     @property
     def family(self) -> "Loss":
         """The loss without its numbers: students whose losses have one family share a program."""
+        # The family is checked when it is made, like any loss: 0.5 lies within the limits of temperatures, weights and
+        # beta.
         return dataclasses.replace(self, **dict.fromkeys(self.numbers, 0.5))  # pyright: ignore
 
     @property
@@ -150,6 +153,7 @@ class Taught(Loss):
             limits = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
             require(all(low <= end <= high for end in ends), f"{name} {limits}", ends, "change it")
         labels_alone = self.label_weight == 1
+        # It would run a teacher that nobody listens to.
         require(not labels_alone, "label_weight below 1", 1, "the loss Labels is training from labels alone")
 
     def values(
@@ -158,6 +162,7 @@ class Taught(Loss):
         """Returns ``alpha * cross_entropy + (1 - alpha) * divergence`` with ``alpha = label_weight``."""
         assert teacher is not None
         from_labels = cross_entropy(student.logits, batch.targets)
+        # Stopped here for all divergences. They may therefore divide by 0 in what only the teacher's logits go through.
         from_teacher = self.divergence(student.logits, jax.lax.stop_gradient(teacher.logits), numbers)
         alpha = numbers["label_weight"]
         return alpha * from_labels + (1 - alpha) * from_teacher
@@ -255,8 +260,11 @@ class JensenShannon(Taught):
         self, student: Float[Array, "*places V"], teacher: Float[Array, "*places V"], numbers: Numbers
     ) -> Float[Array, "*places"]:
         """Returns the divergence, exact where a teacher finds a class impossible."""
+        # KL(p_T || m) is taken apart into negative entropy and cross-entropy: at temperature 0 some log p are minus
+        # infinity, and their products with p = 0 no numbers.
         p, negative_entropy = soften(teacher, numbers["temperature"])
         log_q, beta = jax.nn.log_softmax(student), numbers["beta"]
+        # log(beta p + (1 - beta) q) without leaving logarithms, where q may underflow. Finite, as beta is below 1.
         log_m = jnp.logaddexp(jnp.log(beta) + _safe_log(p), jnp.log1p(-beta) + log_q)
         of_teacher = negative_entropy - jnp.sum(jnp.where(p > 0, p * log_m, 0.0), axis=-1)
         of_student = jnp.sum(jnp.exp(log_q) * (log_q - log_m), axis=-1)
@@ -288,11 +296,14 @@ class TopK(Taught):
         # By comparisons with the k-th logit: the gradient of a gather is a scatter, which is slow on every backend.
         least = jax.lax.top_k(teacher, k)[0][..., -1:]
         above, ties = teacher > least, teacher == least
+        # The first so many ties with the k-th logit are kept: more than k classes may be at least as likely as it.
         free = k - jnp.sum(above, axis=-1, keepdims=True)
         kept = above | (ties & (jnp.cumsum(ties, axis=-1) <= free))
         one_by_one = jnp.sum(jnp.where(kept & (p > 0), p * (_safe_log(p) - log_q), 0.0), axis=-1)
+        # Nothing is left, and the logarithm of the student's rest would be minus infinity.
         if k == teacher.shape[-1]:
             return one_by_one
+        # Sums of what is left. One minus what is kept would lose all digits where that is nearly everything.
         rest_p = jnp.sum(jnp.where(kept, 0.0, p), axis=-1)
         rest_log_q = jax.nn.logsumexp(jnp.where(kept, -jnp.inf, log_q), axis=-1)
         together = jnp.where(rest_p > 0, rest_p * (jnp.log(jnp.where(rest_p > 0, rest_p, 1.0)) - rest_log_q), 0.0)
@@ -324,6 +335,7 @@ class HiddenMatching(Distillation):
             teacher.intermediates["hidden"][self.teacher_layer],
         )
         shape = tuple(states.shape[-1] for states in both)
+        # Scaled by the student's width, so that projections are as large as its states.
         return {"projection": jax.random.normal(key, shape) * shape[0] ** -0.5}
 
     def values(
@@ -332,8 +344,10 @@ class HiddenMatching(Distillation):
         """Returns the divergence with the distance added."""
         assert teacher is not None
         ours, theirs = self._states(student, teacher)
+        # States may be bfloat16; squares and their sums are not.
         theirs = jax.lax.stop_gradient(theirs).astype(jnp.float32)
         apart = ours.astype(jnp.float32) @ params["projection"] - theirs
+        # One scale for the whole batch; the smallest number is for a teacher whose states are all 0.
         distance = jnp.mean(apart**2, axis=-1) / jnp.maximum(jnp.mean(theirs**2), 1e-12)
         return super().values(student, teacher, batch, numbers, params) + numbers["hidden_weight"] * distance
 
@@ -343,6 +357,8 @@ class HiddenMatching(Distillation):
             student.intermediates["hidden"][self.student_layer],
             teacher.intermediates["hidden"][self.teacher_layer],
         )
+        # A Transformer that predicts one class for each input has logits [B, V] but states [B, L, D]: the last
+        # position's count.
         places = student.logits.shape[:-1]
         ours, theirs = (h if h.ndim == len(places) + 1 else h[:, -1] for h in both)  # of one class for each input
         return ours, theirs
@@ -354,6 +370,7 @@ def _safe_log(p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _scaled(logits: Float[Array, "*places V"], temperature: Float[Array, ""]) -> Float[Array, "*places V"]:
+    # The largest is subtracted before the division: at low temperatures its quotient could overflow.
     return (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
 
 
@@ -375,9 +392,12 @@ def soften(
     others. Temperature 0 is the limit: all mass on the most likely class, shared equally by exact ties.
     """
     gaps = logits - jnp.max(logits, axis=-1, keepdims=True)
+    # At temperature 0 the quotient is 0 / 0 for the most likely classes. Its gradient would not be a number even so:
+    # callers stop it.
     scaled = jnp.where(gaps == 0, 0.0, gaps / temperature)
     log_probabilities = jax.nn.log_softmax(scaled)
     probabilities = jnp.exp(log_probabilities)
+    # 0 log 0 is 0, not the product of 0 and minus infinity.
     terms = jnp.where(probabilities > 0, probabilities * log_probabilities, 0.0)
     return probabilities, jnp.sum(terms, axis=-1)
 

@@ -69,22 +69,26 @@ def find_loss_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) 
       steps: of the evaluations, increasing.
       loss: held-out loss at these steps, in nats.
     """
+    # Of fewer than three intervals `convolve` would make as many speeds as its window is long, not one for each.
     if len(steps) < 4:
         return None
     # Interval i lies between evaluations i and i + 1; the window shrinks at both ends.
     window = np.ones(3)
     falls = np.convolve(-np.diff(loss), window, mode="same")
+    # The fall over the time that it took, each summed over the window: evaluations need not be equally spaced.
     speed = falls / np.convolve(np.diff(steps), window, mode="same")
     average = (loss[0] - loss[-1]) / (steps[-1] - steps[0])
     slow = np.flatnonzero(speed < average)
     if average <= 0 or not len(slow) or not np.any(speed[slow[0] :] > average):
         return None
+    # Behind the plateau: the fall from random predictions at the beginning may be faster.
     fastest = slow[0] + int(np.argmax(speed[slow[0] :]))
     first = last = fastest
     while first > slow[0] and speed[first - 1] >= speed[fastest] / 2:
         first -= 1
     while last + 1 < len(speed) and speed[last + 1] >= speed[fastest] / 2:
         last += 1
+    # Intervals `first` to `last` lie between evaluations `first` and `last + 1`.
     start, end = int(steps[first]), int(steps[last + 1])
     halfway = (loss[first] + loss[last + 1]) / 2
     below = first + int(np.argmax(loss[first : last + 2] <= halfway))
@@ -114,12 +118,15 @@ def find_transition(steps: Int[np.ndarray, "E"], accuracy: Float[np.ndarray, "E"
       chance: accuracy of guessing.
     """
     gain = float(accuracy[-1]) - chance
+    # A rise as small as the scatter of accuracies is none.
     if gain < 2 * UNRISEN * (1 - chance):
         return None
     risen = (accuracy - chance) / gain
+    # There is one: the last checkpoint has risen by the whole gain. `argmax` finds the first.
     last = int(np.argmax(risen >= RISEN))
     if last == len(steps) - 1:  # still rising when the training ended: nobody knows where its end is
         return None
+    # The last one near chance, not the first above it: an accuracy may leave chance and come back.
     below = np.flatnonzero(risen[:last] <= UNRISEN)
     first = int(below[-1]) if len(below) else 0
     # The nearest, not the first above: accuracies may rest at half of the rise, scattering to both sides of it.
@@ -177,6 +184,7 @@ def find_robust_peak(
         return None
     names = ", ".join(str(size) for size in n)
     what = f"median M_robust, averaged over n = {names},"
+    # Any curve has a maximum. It is a peak if the training ends well below it.
     if mean[-1] < FALLEN * mean[peak]:
         reason = (
             f"{what} rises from {mean[0]:.3f} at step {steps[0]} to its peak of {mean[peak]:.3f} at step {steps[peak]} "
@@ -184,6 +192,7 @@ def find_robust_peak(
         )
         return RobustPeak(int(steps[peak]), True, reason)
     window = np.ones(3)
+    # As in `find_loss_phases`.
     speed = np.convolve(np.diff(mean), window, mode="same") / np.convolve(np.diff(steps), window, mode="same")
     fastest = int(np.argmax(speed))
     first, last = max(fastest - 1, 0), min(fastest + 2, len(mean) - 1)

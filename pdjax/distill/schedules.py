@@ -47,6 +47,7 @@ class OneShot(Schedule):
 
     def curriculum(self, teacher_steps: Sequence[int], teacher_length: int, student_length: int) -> Curriculum:
         """Returns a table of one row."""
+        # Whatever is selected: one-shot is the baseline, which meets no intermediate checkpoint.
         return curricula.one_shot(teacher_length)
 
 

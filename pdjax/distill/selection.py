@@ -101,6 +101,7 @@ class Equal(Selection):
 
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
         """Returns every (T0 / count)-th step."""
+        # Checkpoints are stored at multiples of one distance, which is therefore the first of them.
         steps = equally_spaced(self.count, available[-1], available[0])
         return Chosen(steps, f"{self.count} equally spaced checkpoints, {available[-1] // self.count} steps apart")
 
@@ -179,10 +180,12 @@ class Multiples(Selection):
 
     def points(self, available: Sequence[int], num_levels: int) -> set[Any]:
         """Returns as many as there can be: the earlier the middle is, the more."""
+        # Where the middle will be is not known before the teacher is trained; plans count the most that there can be.
         most = self._of(available[0], available[-1], "").teacher_steps[:-1]
         return {("phase", multiple) for multiple in range(1, len(most) + 1)}
 
     def _of(self, first: int, final: int, why: str) -> Chosen:
+        # Without the final step, which comes last in any case.
         multiples = tuple(range(first, final, first))[: None if self.count is None else self.count - 1]
         return Chosen((*multiples, final), f"{why}; then its multiples and the final teacher")
 
@@ -270,6 +273,7 @@ class Transition(Selection):
         wanted = {point: _nearest(available, getattr(transition, point)) for point in self.at}
         named = ", ".join(f"{point} at {step}" for point, step in wanted.items())
         reason = f"stored checkpoints nearest to the transition's points ({named}): {transition.reason}"
+        # Where checkpoints are far apart, two points may be nearest to the same one, which a curriculum holds once.
         return Chosen((*sorted(set(wanted.values())), available[-1]), f"{reason}; then the final teacher")
 
     def points(self, available: Sequence[int], num_levels: int) -> set[Any]:
@@ -308,6 +312,7 @@ class Levels(Selection):
         levels = range(len(spikes)) if self.levels is None else self.levels
         unknown = [level for level in levels if not 0 <= level < len(spikes)]
         require(not unknown, f"levels from 0 to {len(spikes) - 1}", unknown, "the root is level 0")
+        # Levels may spike together and in any order: a curriculum holds each checkpoint once, and goes forward.
         steps = sorted({_nearest(available, spikes[level].step) for level in levels})
         why = "; ".join(spikes[level].reason for level in levels)
         return Chosen((*steps, available[-1]), f"one checkpoint for each level's spike: {why}; then the final teacher")
@@ -329,11 +334,13 @@ def _nearest(available: Sequence[int], wanted: int) -> int:
     before_final = available[:-1]
     if not before_final:
         raise UserError("a stored checkpoint before the final one", "none", "lower teacher_training.checkpoint_every")
+    # Of two that are as near, the earlier.
     return min(before_final, key=lambda step: abs(step - wanted))
 
 
 def _require_shown(selection: Selection, shown: Any, what: str) -> Any:
     if shown is None:
+        # An error and no other checkpoint instead: students of it would be reported under this selection's name.
         raise UserError(
             f"a {what} for the selection {type(selection).__name__}",
             "a training that shows none",

@@ -28,6 +28,7 @@ class Strategy:
     """training lengths in steps; None is those of student_training"""
 
     def __post_init__(self):
+        # The name stands in paths of flags and in names of files.
         require(self.name.isidentifier(), "a name of letters, digits and underscores", repr(self.name), "rename it")
 
     @property

@@ -29,11 +29,15 @@ class Teacher(NamedTuple):
 
     def slot_at(self, starts: Int[Array, "S"], step: Int[Array, ""]) -> Int[Array, ""]:
         """Returns the slot in the stack of the checkpoint that holds at a student step."""
+        # Rows and slots differ where checkpoints are streamed: there rows take turns in two slots.
         return self.slots[checkpoint_index(starts, step)]
 
     def checkpoint(self, slot: Int[Array, ""]) -> Params:
         """Returns the parameters in a slot of the stack or pair."""
         if isinstance(self.checkpoints, tuple):
             first, second = self.checkpoints
+            # Two trees and no stack: one checkpoint of the pair is replaced while the other stays where it is. A pair
+            # is never of an adaptive curriculum, so that the slot is the same for all replicas and only one branch
+            # runs.
             return jax.lax.cond(slot == 0, lambda: first, lambda: second)
         return jax.tree.map(lambda leaves: leaves[slot], self.checkpoints)
