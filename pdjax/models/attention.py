@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from pdjax.models.precision import current
 
+# Finite: a query that may see no key at all has equal weights, where minus infinity would make them NaN.
 HIDDEN = -1e9
 """Added to the scores of keys that a query must not see; its exponential is exactly 0."""
 
@@ -35,6 +36,7 @@ def attention(
     ``bias`` is a constant (0 or ``HIDDEN``): no gradient flows into it. On CUDA, cuDNN's flash attention computes it
     where the types and shapes are its own; elsewhere plain products do.
     """
+    # Both are known when this is traced: no program holds two kinds of attention.
     if jax.default_backend() == "gpu" and flash_allows(q, k):
         return flash("cudnn", q, k, v, bias)
     return products(q, k, v, bias)
@@ -68,6 +70,7 @@ def _with_replicas_in_the_batch(implementation: Implementation, gradient: bool) 
 
     def value(q, k, v, bias):
         q_BxLxHxC, k_BxMxHxC, v_BxMxHxC = (part.transpose(2, 3, 0, 1) for part in (q, k, v))
+        # [#B, 1, L, M]: one for all heads, in the queries' type.
         full = jnp.broadcast_to(bias, (bias.shape[0], q.shape[3], k.shape[3]))[:, None].astype(q.dtype)
         mixed_BxLxHxC = jax.nn.dot_product_attention(
             q_BxLxHxC, k_BxMxHxC, v_BxMxHxC, full, scale=1.0, implementation=implementation
@@ -85,11 +88,14 @@ def _with_replicas_in_the_batch(implementation: Implementation, gradient: bool) 
             return array if is_mapped else jnp.broadcast_to(array, (axis_size, *array.shape))
 
         *heads, bias = map(leading, arrays, mapped)
+        # Behind the replicas, which lead here: [R, H, C, B, L].
         batch = heads[0].shape[3]
+        # One for each sequence of each replica, in the order in which `merged` has them.
         if mapped[-1] or bias.shape[1] > 1:
             bias = jnp.broadcast_to(bias, (axis_size, batch, *bias.shape[2:])).reshape(-1, *bias.shape[2:])
         else:  # one for all sequences of all replicas, as a causal one
             bias = arrays[-1]
+        # [R, H, C, B, L] to [H, C, R * B, L], replica by replica.
         merged = [jnp.moveaxis(part, 0, 2).reshape(*part.shape[1:3], -1, part.shape[4]) for part in heads]
         results = call(*merged, bias)
 
@@ -107,7 +113,7 @@ def _flash_forward(implementation, q, k, v, bias):
 
 def _flash_backward(implementation, residuals, do):
     q, k, v, bias = residuals
-    return (*_with_replicas_in_the_batch(implementation, True)(q, k, v, do, bias), None)
+    return (*_with_replicas_in_the_batch(implementation, True)(q, k, v, do, bias), None)  # none for the bias
 
 
 flash.defvjp(_flash_forward, _flash_backward)
@@ -152,6 +158,7 @@ def _scores(q, k, bias):
     """
     if jax.default_backend() != "cpu" or bias.shape[1] > 1:
         return _products_of_heads(q, k) + bias.swapaxes(-1, -2)[None]
+    # [q, 1] . [k, bias] = q . k + bias: the product adds the bias. It needs one bias for all queries of a sequence.
     bias_1x1xBxM = jnp.broadcast_to(bias.swapaxes(0, 1)[None], (1, 1, *k.shape[2:])).astype(k.dtype)
     k = jnp.concatenate([k, jnp.repeat(bias_1x1xBxM, k.shape[0], axis=0)], axis=1)
     return _products_of_heads(jnp.concatenate([q, jnp.ones_like(q[:, :1])], axis=1), k)
@@ -170,6 +177,7 @@ def _forward(precision, q, k, v, bias):
 
 def _mixed(scores_HxBxMxL, v):
     v_HxBxCxM = v.swapaxes(1, 2)
+    # At most 1 after the maximum is subtracted, so that nothing overflows, and rounding them to v's type is safe.
     e_HxBxMxL = jnp.exp(scores_HxBxMxL - jnp.max(scores_HxBxMxL, axis=-2, keepdims=True)).astype(v.dtype)
     # A row of ones under V makes the value product return the sums z as well.
     ones_HxBx1xM = jnp.ones_like(v_HxBxCxM[:, :, :1])
@@ -182,7 +190,9 @@ def _mixed(scores_HxBxMxL, v):
 
 def _backward(precision, residuals, do):
     q, k, v, e_HxBxMxL, z_HxBx1xL, o_HxBxCxL = residuals
+    # dO / z of the formulas above.
     scaled_HxBxCxL = (do.swapaxes(1, 2) / z_HxBx1xL).astype(do.dtype)
+    # sum(dO * O) / z over the C dimensions of a head, instead of a sum over M keys of arrays as large as E.
     inner_HxBx1xL = jnp.sum(scaled_HxBxCxL * o_HxBxCxL, axis=2, keepdims=True)
     with jax.default_matmul_precision(precision):
         dv_HxBxMxC = e_HxBxMxL @ scaled_HxBxCxL.swapaxes(-1, -2)

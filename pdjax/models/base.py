@@ -73,8 +73,10 @@ class LinenModel:
         self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
         """Returns logits and intermediates; dropout is off without a key."""
+        # Inside what is differentiated: the gradient passes the rounding, and is float32 like the parameters it belongs
+        # to.
         params, inputs = _rounded((params, inputs), "bfloat16" if self.compute == "bfloat16" else "float32")
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {}  # modules are deterministic unless told otherwise
         if dropout_key is not None:
             options = {"deterministic": False, "rngs": {"dropout": dropout_key}}
         with products_in(self.compute):
@@ -84,6 +86,7 @@ class LinenModel:
 
 def _rounded(tree: Any, kind: str) -> Any:
     """Returns a tree whose floating-point arrays are of another type."""
+    # Tokens are integers, masks booleans: both stay.
     return jax.tree.map(lambda leaf: leaf.astype(kind) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 

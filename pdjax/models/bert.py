@@ -20,7 +20,7 @@ from pdjax.settings import Count, Share, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Inputs
 
-EPSILON = 1e-12
+EPSILON = 1e-12  # of Hugging Face's layer norms
 
 
 @settings
@@ -65,7 +65,7 @@ class EncoderLayer(nn.Module):
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
         """Encodes all positions, or only the ``asked`` ones; the others are then keys and values alone."""
         of, width = self.settings, x_DxT.shape[0]
-        queries_DxU = x_DxT
+        queries_DxU = x_DxT  # the residual stream goes on at the positions that ask, and only there
         if asked is not None:
             queries_DxU = at_positions(x_DxT, asked, self.batch_and_length)
 
@@ -101,12 +101,14 @@ class BertModule(nn.Module):
         bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], of.attend_to_selected)
         tokens = Embedding(self.vocabulary, width, name="tokens")
         positions = Embedding(self.length, width, name="positions")
+        # Token b * L + l is position l of sequence b: the positions repeat for each sequence.
         x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
         x_DxT = LayerNorm(EPSILON, name="embedding_norm")(x_DxT)
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []
         for i in range(of.num_layers):
             layer = EncoderLayer(of, (batch, length), name=f"layers_{i}")
+            # Before the last layer every position is needed, as a key and value of the next.
             asked = inputs.get("asked") if i == of.num_layers - 1 else None
             x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic, asked)
             hidden.append(x_DxT)
@@ -114,6 +116,7 @@ class BertModule(nn.Module):
         y_DxT = gelu(Dense(width, name="transform")(x_DxT))
         y_DxT = LayerNorm(EPSILON, name="transform_norm")(y_DxT)
         decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (self.vocabulary,))
+        # The decoder is tied to the embedding.
         logits_VxT = tokens.table @ y_DxT + decoder_bias[:, None]
         intermediates = {
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
@@ -126,5 +129,6 @@ def key_bias(
     valid: Bool[Array, "B L"], selected: Bool[Array, "B L"], attend_to_selected: bool
 ) -> Float[Array, "B 1 L"]:
     """Returns the addend to attention scores that hides padding, and selected positions if asked to."""
+    # As keys only: a hidden position still asks, and is predicted from the others.
     visible = valid if attend_to_selected else valid & ~selected
     return jnp.where(visible, 0.0, HIDDEN)[:, None, :]

@@ -22,7 +22,7 @@ from pdjax.settings import Count, Share, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Inputs
 
-EPSILON = 1e-5
+EPSILON = 1e-5  # of Hugging Face's layer norms
 
 
 @settings
@@ -92,19 +92,21 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
         """Decodes all positions, the last one, or the ``asked`` ones; the others are then keys and values alone."""
         of, width = self.settings, x_DxT.shape[0]
+        # Each layer adds to the residual stream twice: its variance at first does not grow with the number of layers.
         residual_scale = INITIAL_SCALE * (2 * of.num_layers) ** -0.5
 
         def dropped(y_DxT: Array) -> Array:
             return nn.Dropout(of.dropout)(y_DxT, deterministic=deterministic)
 
+        # All positions, as all are keys; of the residual stream only those that ask go on.
         keys_DxT = LayerNorm(EPSILON, name="attention_norm")(x_DxT)
         queries_DxU = keys_DxT
         if self.last_only:
             x_DxT, queries_DxU = (y.reshape(width, *self.batch_and_length)[:, :, -1] for y in (x_DxT, keys_DxT))
-            bias = bias[:, -1:]
+            bias = bias[:, -1:]  # [#B, 1, L]: the last position sees all keys before it, and itself
         elif asked is not None:
             x_DxT, queries_DxU = (at_positions(y, asked, self.batch_and_length) for y in (x_DxT, keys_DxT))
-            bias = jnp.take_along_axis(bias, asked[:, :, None], axis=1)
+            bias = jnp.take_along_axis(bias, asked[:, :, None], axis=1)  # [B, Q, L]
         attended, weights = SelfAttention(
             of.num_heads,
             of.dropout,
@@ -159,6 +161,7 @@ class Gpt2Module(nn.Module):
         if of.tied_head:
             logits_VxT = tokens.table @ y_DxT
         else:
+            # Classes need not be tokens: a parity's are the leaves of its tree.
             logits_VxT = self.param("head_kernel", normal_init, (width, self.num_classes)).T @ y_DxT
         intermediates = {
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
@@ -171,6 +174,7 @@ class Gpt2Module(nn.Module):
 def causal_bias(length: int, valid: Bool[Array, "B L"] | None = None) -> Float[Array, "#B L L"]:
     """Returns the addend to attention scores that hides later keys, and padding where ``valid`` marks it."""
     visible = jnp.tri(length, dtype=bool)[None]
+    # Padding behind a string is later than all of it, hence hidden already; probes hide tokens in between, too.
     if valid is not None:
         visible = visible & valid[:, None, :]
     return jnp.where(visible, 0.0, HIDDEN)

@@ -39,6 +39,7 @@ def _read(weights: Mapping[str, np.ndarray], layout: _Layout) -> dict:
     for name, (paths, transposed) in layout.items():
         if name not in weights:
             raise UserError(f"the weight {name}", "no such name", "check the number of layers and the architecture")
+        # Hugging Face keeps GPT-2's query, key and value in one weight, beside each other along its last axis.
         value = np.asarray(weights[name])
         for path, part in zip(paths, np.split(value.T if transposed else value, len(paths), axis=-1), strict=True):
             node = params
@@ -90,6 +91,7 @@ def _bert_layout(num_layers: int) -> _Layout:
     for i in range(num_layers):
         prefix = f"bert.encoder.layer.{i}."
         for path, name in _BERT_DENSE.items():
+            # PyTorch's linear layers are stored (out, in).
             layout |= _dense(((f"layers_{i}", *path),), prefix + name, transposed=True)
         for path, name in _BERT_NORMS.items():
             layout |= _norm((f"layers_{i}", *path), prefix + name)
@@ -107,6 +109,7 @@ def bert_from_hf(weights: Mapping[str, np.ndarray], num_layers: int) -> Params:
     """
     params = _read(weights, _bert_layout(num_layers))
     types = weights.get("bert.embeddings.token_type_embeddings.weight")
+    # The task has no second segment: every token is of type 0, whose embedding is a constant.
     if types is not None:
         params["positions"]["embedding"] = params["positions"]["embedding"] + np.asarray(types)[0]
     return params
@@ -116,7 +119,9 @@ def bert_to_hf(params: Params, num_layers: int) -> dict[str, np.ndarray]:
     """Returns a ``BertForMaskedLM`` state dict; its token-type embeddings (2 rows) are zero."""
     weights = _write(params, _bert_layout(num_layers))
     width = weights["bert.embeddings.word_embeddings.weight"].shape[1]
+    # Part of the positions' embeddings already.
     weights["bert.embeddings.token_type_embeddings.weight"] = np.zeros((2, width), np.float32)
+    # A state dict names tied weights once for each place.
     weights[f"{_BERT_HEAD}.decoder.weight"] = weights["bert.embeddings.word_embeddings.weight"]
     weights[f"{_BERT_HEAD}.decoder.bias"] = weights[f"{_BERT_HEAD}.bias"]
     return weights
@@ -145,6 +150,7 @@ def _gpt2_layout(num_layers: int, tied_head: bool) -> _Layout:
     for i in range(num_layers):
         prefix = f"transformer.h.{i}."
         for name, paths in _GPT2_DENSE.items():
+            # GPT-2's are stored (in, out), like ours.
             layout |= _dense(tuple((f"layers_{i}", *path) for path in paths), prefix + name, transposed=False)
         for name, path in _GPT2_NORMS.items():
             layout |= _norm((f"layers_{i}", *path), prefix + name)
@@ -157,6 +163,8 @@ def gpt2_from_hf(weights: Mapping[str, np.ndarray], num_layers: int, tied_head: 
     Raises:
       UserError: a weight is missing, or a head that should be tied differs from the token embedding.
     """
+    # A file of a tied model may leave the head out. One that has another head is no tied model, and would lose it
+    # silently.
     head = weights.get(_GPT2_HEAD)
     require(
         not tied_head or head is None or np.array_equal(head, weights.get(_GPT2_TABLE, head)),

@@ -28,6 +28,7 @@ def _gelu_forward(x):
     wide = x.astype(at_least_float32(x))
     cumulative = 0.5 * (1 + jax.lax.erf(wide * 0.5**0.5))
     density = jnp.exp(-0.5 * wide * wide) * (2 * jnp.pi) ** -0.5
+    # d/dx of x Phi(x) is Phi(x) + x phi(x), with the normal distribution's Phi and phi.
     return (wide * cumulative).astype(x.dtype), (cumulative + wide * density).astype(x.dtype)
 
 
@@ -39,6 +40,7 @@ def at_positions(
 ) -> Float[Array, "D U"]:
     """Returns the tokens at the asked positions of each sequence."""
     x_DxBxL = x_DxT.reshape(-1, *batch_and_length)
+    # [D, B, Q] to [D, U], sequence by sequence as the tokens were.
     return jnp.take_along_axis(x_DxBxL, asked[None], axis=2).reshape(len(x_DxT), -1)
 
 
@@ -66,6 +68,7 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (x_DxT.shape[0],))
         wide_DxT = x_DxT.astype(at_least_float32(x_DxT))
         centred = wide_DxT - jnp.mean(wide_DxT, axis=0, keepdims=True)
+        # Of centred numbers: a mean of squares minus the square of the mean cancels digits where the mean is large.
         variance = jnp.mean(jnp.square(centred), axis=0, keepdims=True)
         normalised = scale[:, None] * (centred * jax.lax.rsqrt(variance + self.epsilon)) + bias[:, None]
         return normalised.astype(x_DxT.dtype)
@@ -110,15 +113,19 @@ class SelfAttention(nn.Module):
         queries_DxU = x_DxT if queries_DxU is None else queries_DxU
 
         def heads(name: str, y_DxT: Float[Array, "D T"]) -> Float[Array, "H C B L"]:
+            # Features lead and are head by head; tokens are sequence by sequence: no transposition is needed.
             return Dense(self.num_heads * head_dim, name=name)(y_DxT).reshape(self.num_heads, head_dim, batch, -1)
 
         q, k, v = heads("query", queries_DxU), heads("key", x_DxT), heads("value", x_DxT)
+        # C numbers for each query instead of its scores, one for each key.
         q = q * head_dim**-0.5
+        # For probes and dropout. Where a program uses neither, the compiler removes them.
         weights = attention_weights(q, k, bias)
         if self.dropout > 0 and not deterministic:
             dropped = nn.Dropout(self.dropout)(weights, deterministic=False)
             mixed = jnp.einsum("bhqk,hcbk->hcbq", dropped, v)
         else:
             mixed = attention(q, k, v, bias)
+        # [C, B, L] averaged (figure 10 c), or [H, C, B, L], whose heads and dimensions become one axis.
         joined = jnp.mean(mixed, axis=0) if self.averaged else mixed
         return Dense(width, self.output_scale, name="output")(joined.reshape(-1, queries_DxU.shape[1])), weights

@@ -38,6 +38,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxD: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        # As PyTorch's linear layers begin: the bias, too, which in Flax's is 0 at first.
         fan_in = x_BxD.shape[-1]
 
         def uniform(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*shape"]:

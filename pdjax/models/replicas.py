@@ -17,6 +17,8 @@ def over_replicas(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def mapped(*arguments: Any) -> Any:
         if jax.tree.leaves(arguments)[0].shape[0] > 1:
+            # The name tells sharding constraints inside, such as that of a batch, on which axis of the mesh the mapped
+            # one lies.
             return jax.vmap(function, spmd_axis_name=REPLICA_AXIS)(*arguments)
         alone = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
         return jax.tree.map(lambda leaf: leaf[None], alone)

@@ -39,6 +39,7 @@ class Transformer(LinenArchitecture):
             "neither",
             "set one: the width is num_heads * head_dim",
         )
+        # From here on one of the two may be None, and follows from the other; if both are given they have to agree.
         width, heads = self.model_width, self.num_heads
         require(
             width % heads == 0,
