@@ -38,6 +38,7 @@ class _Tables(NamedTuple):
 
 
 def _tables(grammar: Grammar) -> _Tables:
+    # Symbols index the tables themselves. 0 is none of them: it has no rules, and stands for padding.
     size = max(max(level) for level in grammar.levels) + 1
     most_rules = max(len(sides) for sides in grammar.rules.values())
     longest = max(len(rule) for sides in grammar.rules.values() for rule in sides)
@@ -55,7 +56,7 @@ def _tables(grammar: Grammar) -> _Tables:
 def sample_derivations(grammar: Grammar, key: PRNGKeyArray, batch_size: int) -> Derivations:
     """Draws derivation trees independently, every rule of a symbol with equal probability."""
     tables = jax.tree.map(jnp.asarray, _tables(grammar))
-    widths = grammar.most_symbols()
+    widths = grammar.most_symbols()  # of every level, so that all shapes are known when this is traced
     symbols = jnp.full((batch_size, 1), grammar.root, jnp.int32)
     valid = jnp.ones((batch_size, 1), bool)
     levels, parents = [symbols], []
@@ -65,6 +66,7 @@ def sample_derivations(grammar: Grammar, key: PRNGKeyArray, batch_size: int) -> 
         symbols, valid, parent = _expand(tables, symbols, valid, uniform, width)
         levels.append(symbols)
         parents.append(parent)
+    # From the terminals up: the ancestor of a position at one depth is the parent of its ancestor at the next.
     indices = [jnp.broadcast_to(jnp.arange(widths[-1], dtype=jnp.int32), symbols.shape)]
     for parent in reversed(parents):
         indices.append(jnp.take_along_axis(parent, indices[-1], axis=1))
@@ -81,19 +83,21 @@ def sample_derivations(grammar: Grammar, key: PRNGKeyArray, batch_size: int) -> 
 
 def _expand(tables: _Tables, symbols: Array, valid: Array, uniform: Array, width: int) -> tuple[Array, Array, Array]:
     """Rewrites a level of [B, M] symbols into the next one of [B, width]; also each child's parent."""
+    # Rounded down, each of a symbol's rules is equally likely. Padding takes rule 0, and is counted as empty below.
     rule = (uniform * tables.num_rules[symbols]).astype(jnp.int32)
     count = jnp.where(valid, tables.rule_length[symbols, rule], 0)
-    ends = jnp.cumsum(count, axis=1)
+    ends = jnp.cumsum(count, axis=1)  # [B, M]: where each symbol's children end
     position = jnp.arange(width, dtype=jnp.int32)[None]
     # Counting by comparison instead of a binary search: no data-dependent gathers, vectorised on every device.
     parent = jnp.sum(ends[:, None, :] <= position[..., None], axis=-1, dtype=jnp.int32)
     child_valid = position < ends[:, -1:]
+    # Behind the last child the count is M, which is no symbol.
     parent = jnp.where(child_valid, parent, 0)
 
     def of_parent(values: Array) -> Array:
         return jnp.take_along_axis(values, parent, axis=1)
 
-    within = jnp.where(child_valid, position - of_parent(ends - count), 0)
+    within = jnp.where(child_valid, position - of_parent(ends - count), 0)  # which of its parent's children
     children = tables.children[of_parent(symbols), of_parent(rule), within]
     return jnp.where(child_valid, children, 0), child_valid, parent
 
@@ -105,6 +109,7 @@ def span_ends(indices: Int[Array, "B L depth"], terminal: Bool[Array, "B L"]) ->
       indices: as in ``Derivations``, possibly with other tokens in front or behind.
       terminal: which positions are the strings'.
     """
+    # By indices and not by symbols: neighbours may be equal symbols but are different spans.
     following = jnp.pad(indices[:, 1:], ((0, 0), (0, 1), (0, 0)))
     goes_on = jnp.pad(terminal[:, 1:], ((0, 0), (0, 1)))[..., None] & (following == indices)
     return terminal[..., None] & ~goes_on

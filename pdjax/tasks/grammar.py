@@ -47,6 +47,7 @@ class Grammar:
                 "choose one of them, or None for the grammar's own root",
             )
         levels = [{symbol}]
+        # All trees have one depth, so a level is of terminals altogether or not at all.
         while not levels[-1] <= set(self.terminals):
             levels.append({child for s in levels[-1] for rule in self.rules[s] for child in rule})
         kept = {s: self.rules[s] for level in levels[:-1] for s in sorted(level)}
@@ -94,6 +95,7 @@ def _length_distribution(
     if symbol not in known:
         total: dict[int, float] = collections.defaultdict(float)
         for rule in rules[symbol]:
+            # Children are independent: the distribution of the sum of their lengths is the convolution of theirs.
             lengths = {0: 1.0}
             for child in rule:
                 longer: dict[int, float] = collections.defaultdict(float)

@@ -32,6 +32,7 @@ def mask_tokens(
     """
     selection, action, choice = jax.random.uniform(key, (3, *tokens.shape))
     selected = selectable & (selection < rate)
+    # Drawn for every position, as shapes are static, and used where it is due. It may be the token that was there.
     random_token = (choice * num_ordinary).astype(tokens.dtype)
     kept_or_random = jnp.where(action < MASKED_SHARE + RANDOM_SHARE, random_token, tokens)
     replaced = jnp.where(action < MASKED_SHARE, mask_token, kept_or_random)

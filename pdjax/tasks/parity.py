@@ -60,6 +60,7 @@ class Parities(Task):
         if self.support == "random":
             with jax.ensure_compile_time_eval():  # first asked for while a program is traced, it is a constant there
                 order = np.asarray(jax.random.permutation(named_key(self.support_seed, "support"), self.dimension))
+        # Parts of one order, so that features never overlap.
         taken = order[: nodes * self.degree].reshape(nodes, self.degree)
         return tuple(tuple(sorted(row)) for row in taken.tolist())
 
@@ -71,6 +72,7 @@ class Parities(Task):
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws inputs and labels them."""
+        # One random word has 32 coordinates, where floats would take a word for each.
         words = jax.random.bits(key, (batch_size, -(-self.dimension // 32)), jnp.uint32)
         bits = (words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None]) & 1
         tokens = bits.reshape(batch_size, -1)[:, : self.dimension].astype(jnp.int32)
@@ -83,6 +85,7 @@ class Parities(Task):
 
     def products(self, x: Float[Array, "B D"]) -> Float[Array, "nodes B"]:
         """Returns the parity of every node."""
+        # Products of +1 and -1, exact in float32.
         return jnp.stack([jnp.prod(x[:, jnp.array(feature)], axis=1) for feature in self.features])
 
 
@@ -148,4 +151,4 @@ class HierarchicalTask(Parities):
         node = jnp.zeros(len(x), jnp.int32)  # breadth first, the root is 0: the children of j are 2 j + 1 and 2 j + 2
         for _ in range(self.depth):
             node = 2 * node + 1 + jnp.take_along_axis(right, node[None], axis=0)[0]
-        return node - (self.num_classes - 1)
+        return node - (self.num_classes - 1)  # leaves come behind the 2**depth - 1 inner nodes

@@ -45,9 +45,11 @@ class Strings(NamedTuple):
 def sample_strings(grammar: Grammar, length: int, key: PRNGKeyArray, batch_size: int) -> Strings:
     """Draws strings of a grammar as sequences of ``length`` positions, which hold the longest one and [BOS]."""
     trees = sample_derivations(grammar, key, batch_size)
+    # Positions for which no string is long enough; [BOS] takes one in front.
     behind = length - 1 - trees.terminals.shape[1]
     position = jnp.arange(length)[None]
     valid = position <= trees.length[:, None]
+    # Symbols 1, 2, 3 to the ids 0, 1, 2. What is -1 then lies behind the string, and becomes [PAD].
     terminals = jnp.pad(trees.terminals - 1, ((0, 0), (1, behind)))
     around = ((0, 0), (1, behind), (0, 0))
     return Strings(
@@ -188,8 +190,11 @@ class PcfgLanguageTask(GrammarTask):
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws strings."""
         strings = sample_strings(self.rules, self.num_positions, key, batch_size)
+        # C^(l) counts levels from the terminals up, `span_ends` from the root down.
         depth = self.rules.depth - (self.level - 1)
         counted = span_ends(strings.indices, strings.terminal)[..., depth]
+        # Position i is asked for token i + 1, so what counts moves one to the left, too; the last position is asked for
+        # nothing.
         following = ((0, 0), (0, 1))
         return Batch(
             inputs={"tokens": strings.tokens, "valid": strings.valid},
