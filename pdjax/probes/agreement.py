@@ -96,6 +96,7 @@ def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places
     """Returns the agreement of one model on one batch."""
     logits = model.apply(params, batch.inputs)[0]
     same = (jnp.argmax(logits, axis=-1) == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
+    # At temperature 1, whatever the students were taught at: it compares the predictions themselves.
     divergence = losses.distillation(logits, teacher_logits, 1.0)
     return Agreement(mean_of(same, batch.weights), mean_of(divergence, batch.weights))
 
@@ -107,6 +108,7 @@ def _total(
 
     def body(total: Agreement, index: Int[Array, ""]) -> tuple[Agreement, None]:
         batch = task.sample(named_key(seed, "agreement", index), probe.batch_size)
+        # Sums and counts are added: batches do not have equally many places that count.
         return jax.tree.map(jnp.add, total, measure(batch)), None
 
     replicas = jax.tree.leaves(params)[0].shape[0]

@@ -32,6 +32,7 @@ class AttentionProbe(Probe):
     def check(self, task: Task, teacher: Architecture) -> None:
         """Requires a task with a support, and a Transformer of two layers that decides at its last position."""
         support_of(task)
+        # An MLP has none, and is refused like another number.
         layers = getattr(teacher, "num_layers", None)
         require(
             layers == 2,
@@ -72,6 +73,7 @@ def attention_probe(
     def one(params: Params) -> tuple[Float[Array, "L"], Float[Array, ""]]:
         first, second = model.apply(params, inputs)[1]["attention"]
         each_BxL = path_attention(first, second)
+        # The support's median is of its sum for each input: a sum of the positions' medians would be another number.
         return jnp.median(each_BxL, axis=0), jnp.median(jnp.sum(each_BxL[:, chosen], axis=1))
 
     return over_replicas(one)(params)

@@ -14,7 +14,7 @@ from pdjax.keys import named_key
 from pdjax.tasks.pcfg import BOS, MASK, PAD, VOCABULARY
 from pdjax.types import Batch, Inputs
 
-ASKED = VOCABULARY
+ASKED = VOCABULARY  # the first number that is no token's
 
 
 class Places(NamedTuple):
@@ -43,10 +43,13 @@ def draw_places(key: PRNGKeyArray, batch: Batch, positions: int, masked: bool) -
     """
     tokens, valid = batch.extras["tokens"], batch.inputs["valid"]
     terminal = valid & (jnp.arange(valid.shape[1]) > 0)[None]
+    # Weights of next-token tasks stand one position before the token that they are about.
     counts = terminal if masked else jnp.pad(batch.weights > 0, ((0, 0), (1, 0)))[:, :-1]
     total = counts.sum(1, keepdims=True)
     uniform = jax.random.uniform(key, (len(tokens), positions))
+    # Which of the places that count. The product may be rounded up to their number.
     rank = jnp.minimum((uniform * total).astype(jnp.int32), total - 1)
+    # The first position up to which more than `rank` places count.
     position = jnp.sum(jnp.cumsum(counts, axis=1)[:, None] <= rank[:, :, None], axis=-1)
     return Places(jnp.repeat(tokens, positions, axis=0), jnp.repeat(valid, positions, axis=0), position.reshape(-1))
 
@@ -64,10 +67,13 @@ def contexts(places: Places, grams: tuple[int, ...], masked: bool) -> Int[Array,
     windows = jnp.stack([_window(distance, n, masked) for n in grams])
     # A next-token model keeps the token before the place: something must be there that predicts.
     removed = windows if masked else windows & (distance < -1)[None]
+    # [C, P, L], the full context first; [BOS], at index 0, is never hidden.
     hidden = jnp.concatenate([jnp.zeros_like(windows[:1]), removed, ~windows]) & (index > 0)[None]
+    # A next-token model is given nothing behind the place: equal beginnings are equal questions.
     given = places.valid if masked else distance < 0
     rows = jnp.where(hidden, MASK, places.tokens[None])
     rows = jnp.where(given[None], rows, PAD)
+    # Last, over whatever token is there: no context shows what it asks for.
     return jnp.where(distance[None] == 0, ASKED, rows).astype(jnp.int8)
 
 
@@ -96,6 +102,7 @@ def model_inputs(rows: Int[Array, "B L"], masked: bool, length: int) -> Inputs:
         tokens = jnp.where(selected, MASK, rows)
         return {"tokens": tokens, "valid": rows != PAD, "selected": selected, "asked": position}
     valid = (rows != PAD) & (rows != MASK) & (rows != ASKED)
+    # `ASKED` has no embedding; what stands at hidden positions does not matter.
     return {"tokens": jnp.where(valid, rows, BOS), "valid": valid, "asked": position - 1}
 
 
@@ -106,11 +113,14 @@ def distinct(rows: Int[Array, "Q L"], length: Int[Array, "Q"]) -> Distinct:
     equal is then seen from all of their tokens.
     """
     count, width = rows.shape
+    # Fixed numbers and no setting: they change no result. Of different rows with the same length and sums, equal ones
+    # may end up apart; then they are asked twice, and answered the same.
     weights = jax.random.bits(named_key(0, "contexts"), (2, 1, width), jnp.uint32)
     sums = jnp.sum(rows.astype(jnp.uint32)[None] * weights, axis=2, dtype=jnp.uint32)
     order = jax.lax.sort((length, *sums, jnp.arange(count)), num_keys=3)[3]
     together = rows[order]
     new = jnp.any(together[1:] != together[:-1], axis=1)
     number = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new, dtype=jnp.int32)])
+    # Several rows have one number: `min` makes the choice among them the same everywhere, a plain `set` would not.
     first = jnp.full(count, count).at[number].min(order)
     return Distinct(first, jnp.zeros(count, jnp.int32).at[order].set(number), number[-1] + 1)

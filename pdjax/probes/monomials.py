@@ -85,6 +85,7 @@ def support_of(task: Task) -> Coordinates:
         raise UserError(
             "a task with features and levels, such as ParityTask", type(task).__name__, "leave probes of a support out"
         )
+    # Features do not overlap: no coordinate comes twice.
     return tuple(sorted(j for feature in features for j in feature))
 
 
@@ -128,6 +129,7 @@ def choose_monomials(
     outside = sorted(set(range(dimension)) - set(support))
     longest = max((len(member) for member in members), default=0)
     off: list[Coordinates] = [(j,) for j in outside]
+    # By the seed alone, as the monomials are chosen again for their listing.
     generator = np.random.default_rng(seed)
     for degree in range(2, longest + 1):
         off += _random_sets(generator, degree, dimension, support, probe.off_support)
@@ -140,9 +142,10 @@ def _random_sets(
     """Returns distinct random sets of coordinates that are not subsets of the support."""
     inside = set(support)
     possible = math.comb(dimension, degree) - math.comb(len(inside), degree)
+    # All of them. Drawing until there are `count` might never end.
     if possible <= count:
         return [s for s in itertools.combinations(range(dimension), degree) if not inside.issuperset(s)]
-    sets: dict[Coordinates, None] = {}
+    sets: dict[Coordinates, None] = {}  # a set that keeps the order of drawing
     while len(sets) < count:
         candidate = tuple(sorted(generator.choice(dimension, degree, replace=False).tolist()))
         if not inside.issuperset(candidate):
@@ -168,6 +171,7 @@ def correlations(
     def body(total: Float[Array, "R M"], index: Int[Array, ""]) -> tuple[Float[Array, "R M"], None]:
         batch = task.sample(named_key(seed, "monomials", index), probe.batch_size)
         negatives_BxM = batch.inputs["tokens"].astype(jnp.float32) @ membership
+        # Counts of at most d are exact in float32.
         monomials_BxM = 1 - 2 * (negatives_BxM % 2)
 
         def first_class(params: Params) -> Float[Array, "B"]:
@@ -178,4 +182,5 @@ def correlations(
     replicas = jax.tree.leaves(params)[0].shape[0]
     zeros = jnp.zeros((replicas, membership.shape[1]))
     total, _ = jax.lax.scan(body, zeros, jnp.arange(probe.num_inputs // probe.batch_size))
+    # After the sum over all batches: a mean of batches' absolute values would be above 0 by their noise.
     return jnp.abs(total) / probe.num_inputs

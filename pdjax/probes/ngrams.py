@@ -61,6 +61,7 @@ class NgramProbe(Probe):
     """contexts at once, of 1 + 2 for each n at every place, which bounds the memory"""
 
     def __post_init__(self):
+        # Selections, figures and claims are about the median.
         require(50 in self.percentiles, "percentiles with 50 among them", self.percentiles, "add the median")
 
     def check(self, task: Task, teacher: Architecture) -> None:
@@ -116,8 +117,10 @@ def ngram_distances(
     rows_QxL = rows_CxPxL.reshape(-1, length)
     different = distinct(rows_QxL, num_tokens(rows_QxL, masked))
     lengths = padded_lengths(_context_lengths(task.rules, masked), NUM_LENGTHS)
+    # Every different context is asked once, for all models; `slot` then spreads the answers over the equal ones.
     p_RxQxV = _predictions(model, params, rows_QxL, different, masked, lengths, probe.batch_size)
     p_RxCxPxV = p_RxQxV[:, different.slot].reshape(-1, num_contexts, num_places, p_RxQxV.shape[-1])
+    # Context 0 is the full one, with which all others are compared; the rest are M_robust for each n, then M_close.
     apart_RxCxP = 0.5 * jnp.sum(jnp.abs(p_RxCxPxV[:, 1:] - p_RxCxPxV[:, :1]), axis=-1)
     return apart_RxCxP.reshape(-1, len(MEASURES), len(probe.n), num_places)
 
@@ -152,8 +155,10 @@ def _predictions(
         answers = at_length(lengths, num_tokens(asked[-1:], masked)[0], ask, params, asked)
         return jax.lax.dynamic_update_slice_in_dim(predictions, answers, index * batch_size, axis=1)
 
+    # Room for the case that all contexts differ: how many do only the data say, and shapes are static.
     replicas, _, classes = jax.eval_shape(lambda: ask(lengths[-1], params, rows[:1])).shape
     zeros = jnp.zeros((replicas, -(-len(rows) // batch_size) * batch_size, classes))
+    # No more blocks than there are different contexts.
     return jax.lax.fori_loop(0, -(-different.total // batch_size), block, zeros)
 
 
@@ -162,5 +167,7 @@ def _context_lengths(grammar: Grammar, masked: bool) -> dict[int, float]:
     strings = grammar.length_distribution()
     if masked:
         return {length + 1: p for length, p in strings.items()}
+    # A place is any of a string's with equal probability. At the i-th terminal a next-token model needs i tokens: [BOS]
+    # and those before. Where only some tokens count this is not exact, but it decides about padding alone.
     longest = max(strings)
     return {i: sum(strings.get(length, 0) / length for length in range(i, longest + 1)) for i in range(1, longest + 1)}

@@ -101,6 +101,7 @@ def targets_of(task: GrammarTask, batch: Batch) -> Targets:
     ends = span_ends(batch.extras["indices"], terminal)
     symbols, weights = [], []
     for depth in probed_levels(task):
+        # Classes are a level's symbols in order. Where no span ends any class will do: its weight is 0.
         known = jnp.asarray(np.array(sorted(levels[depth])))
         symbols.append(jnp.searchsorted(known, batch.extras["ancestors"][..., depth]))
         weights.append(ends[..., depth].astype(jnp.float32))
@@ -118,6 +119,7 @@ def whole_strings(batch: Batch) -> Inputs:
 def init_probe(task: GrammarTask, num_heads: int, width: int, key: PRNGKeyArray) -> ProbeParams:
     """Draws positions of standard normals over sqrt(width), and linear functions of zero."""
     depths = probed_levels(task)
+    # As many classes for every level, so that all levels are one array; those beyond a level's symbols are never right.
     symbols = max(len(task.rules.levels[depth]) for depth in depths)
     positions = jax.random.normal(key, (len(depths), task.num_positions, num_heads, width)) * width**-0.5
     return ProbeParams(
@@ -132,9 +134,11 @@ def predict(probe: ProbeParams, states: Float[Array, "B L D"], valid: Bool[Array
     sum that divides them: it goes over a string's own positions.
     """
     scores_JxHxLxL = jnp.einsum("jihd,jkhd->jhik", probe.positions, probe.positions)
+    # Against overflow. It stands in numerator and denominator alike, so it has no gradient to give.
     largest = jnp.max(jax.lax.stop_gradient(scores_JxHxLxL), axis=-1, keepdims=True)
     e_JxHxLxL = jnp.exp(scores_JxHxLxL - largest)
     sums_JxHxLxB = jnp.einsum("jhik,bk->jhib", e_JxHxLxL, valid.astype(states.dtype))
+    # Padding adds neither to the sums nor to the values: it is no key.
     values_JxHxLxBxN = jnp.einsum("bkd,jhdn->jhkbn", states * valid[..., None], probe.kernel)
     mixed_JxHxLxBxN = jnp.einsum("jhik,jhkbn->jhibn", e_JxHxLxL, values_JxHxLxBxN)
     # Positions behind all strings may outweigh those of a string so far that its sum vanishes, but never make it NaN.
@@ -161,6 +165,7 @@ def nonterminal_accuracy(
         return task.sample(named_key(seed, name, index), probing.batch_size)
 
     def states_of(params: Params, batch: Batch) -> Float[Array, "B L D"]:
+        # No gradient is taken by the model's parameters: its states are frozen.
         return model.apply(params, whole_strings(batch))[1]["hidden"][-1]
 
     def step(carry: tuple[ProbeParams, optax.OptState], index: Int[Array, ""]) -> tuple[Any, None]:
@@ -176,6 +181,7 @@ def nonterminal_accuracy(
         return over_replicas(one)(params, *carry), None
 
     def test(total: Any, index: Int[Array, ""]) -> tuple[Any, None]:
+        # Another name, hence other strings than those of the training.
         batch = draw("nonterminals held out", index)
         targets = targets_of(task, batch)
 
@@ -205,5 +211,7 @@ def _loss(
 ) -> Float[Array, ""]:
     """Returns the cross-entropy at the ends of spans: the mean of each level, summed over the levels."""
     entropy = optax.softmax_cross_entropy_with_integer_labels(predict(probe, states, valid), targets.symbol)
+    # Levels share no parameters, so that the sum over them trains each as if alone. Means, as high levels have few
+    # ends.
     sums = jnp.sum(entropy * targets.weight, axis=(1, 2)) / jnp.maximum(targets.weight.sum((1, 2)), 1)
     return jnp.sum(sums)
