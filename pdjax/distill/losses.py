@@ -300,7 +300,7 @@ class TopK(Taught):
         free = k - jnp.sum(above, axis=-1, keepdims=True)
         kept = above | (ties & (jnp.cumsum(ties, axis=-1) <= free))
         one_by_one = jnp.sum(jnp.where(kept & (p > 0), p * (_safe_log(p) - log_q), 0.0), axis=-1)
-        # Nothing is left, and the logarithm of the student's rest would be minus infinity.
+        # Of all classes nothing is left, and the logarithm of the student's rest would be minus infinity.
         if k == teacher.shape[-1]:
             return one_by_one
         # Sums of what is left. One minus what is kept would lose all digits where that is nearly everything.
