@@ -42,8 +42,11 @@ def adaptation(
     def decide(
         steps: Sequence[int], accuracy: Sequence[ByReplica], measured: Sequence[ByTeacher]
     ) -> list[tuple[int, ...]]:
-        alike = np.repeat(np.stack(accuracy)[:, :, None], count, axis=2)  # whoever the teacher is
+        # The accuracy does not depend on the teacher: K equal columns, for schedules to see one shape, [E, R, K].
+        # Numbers are float64 quotients of what the records hold: live and resumed, decisions are the same.
+        alike = np.repeat(np.stack(accuracy)[:, :, None], count, axis=2)
         scores = alike if measure is None else np.stack(measured)
+        # A student knows nothing of the others: its curriculum is that which it would have alone.
         return [schedule.starts(steps, scores[:, replica]) for replica in range(scores.shape[1])]
 
     return Adapt(decide, measure)

@@ -39,16 +39,20 @@ def probe_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
     seeds = experiment.teacher_training.seeds
     stores = [_teacher(experiment, workdir, seed) for seed in seeds]
     try:
+        # One run trained all of them: their checkpoints have the same steps.
         steps = stores[0].steps()
+        # Of the arrays: a teacher that is trained anew is another, although its settings are the same.
         digests = [[store.digest(step) for step in steps] for store in stores]
         identity = digest_of({"probes": _settings(experiment), "teachers": digests})
         if is_measured(directory, identity):
             return
 
         def load(step: int) -> Params:
+            # Every teacher once, along a leading axis: [S, ...].
             trees = [store.restore(step, like) for store in stores]
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
+        # The first is the teacher that students learn from, which all models are compared with.
         subject = _subject(experiment, experiment.teacher, stores[0].restore(steps[-1], like))
         probes = prepared(experiment.probes.measured, subject)
         names = [{"seed": seed} for seed in seeds]
@@ -82,6 +86,7 @@ def probe_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
     every = experiment.student_training.checkpoint_every
     assert every is not None  # the experiment requires it
     probes = prepared(_of_students(experiment), _subject(experiment, experiment.student, teacher))
+    # The one more is step 0.
     checkpoints = sum(1 + run.budget // every for run in runs)
     with closing(Progress("student probes", checkpoints, unit="checkpoint")) as progress:
         for run in runs:
@@ -102,8 +107,10 @@ def _probe_run(
     store, directory = open_checkpoints(workdir, run), run_directory(workdir, run) / "probes"
     try:
         kept = store.steps()
+        # Nobody keeps the untrained students: their seeds make them again.
         steps = (0, *kept)
         students = [store.digest(step) for step in kept]
+        # The final teacher too: what was compared with another one says nothing about this one.
         identity = digest_of(
             {"probes": _settings(experiment), "students": students, "steps": steps, "teacher": teacher}
         )
@@ -130,6 +137,7 @@ def _teacher(experiment: Experiment, workdir: Path, seed: int) -> CheckpointStor
 
 def _settings(experiment: Experiment) -> dict[str, object]:
     """Returns what the numbers depend on: the probes, whichever students they are evaluated on."""
+    # Which students are probed changes no number of those that are.
     return {"measured": determining(experiment.probes.measured), "seed": experiment.probes.seed}
 
 

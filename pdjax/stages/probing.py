@@ -68,10 +68,12 @@ def measure_checkpoints(
     Raises:
       Interrupted: a signal asked one of the processes to stop.
     """
+    # Every group has the same shape: a probe is compiled once for all of them.
     group = _group_size(len(steps), max(1, at_once // len(names)))
     groups = [tuple(steps[first : first + group]) for first in range(0, len(steps), group)]
     kept = _Kept(directory, identity, list(itertools.product(groups, probes)))
     for number, together in enumerate(groups):
+        # Points are ordered by group, then by probe: of the group that was begun, some probes are left.
         asked = list(probes)[max(kept.count - number * len(probes), 0) :]
         if not asked:
             progress.skip(len(together))
@@ -81,8 +83,10 @@ def measure_checkpoints(
         params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
         keys = [{**name, "step": step} for step in together for name in names]
         for name in asked:
+            # What was measured on the repeated checkpoint is dropped.
             records = zip(keys, probes[name](params)[: len(keys)], strict=True)
             kept.add([{**key, **record} for key, record in records])
+            # All of them stop here or none: who went on alone would wait for the others for ever.
             stopping = agree(interrupt.signal_number or 0)
             if stopping:
                 raise Interrupted(stopping, f"{kept.count} of {kept.total} measurements are kept in {directory}")
@@ -105,6 +109,7 @@ class _Kept:
         self._measurements: list[Any] = []
         if is_first():
             rows, named = read_jsonl(directory / KEPT), [[list(steps), name] for steps, name in points]
+            # The order of points has to be the same as well: what is left is told by their count alone.
             same = rows[:1] == [{"identity": identity}] and [row["point"] for row in rows[1:]] == named[: len(rows) - 1]
             self._measurements = rows[1:] if same else []
             # Again, without the half of a line that a process that was killed may have left.
@@ -123,6 +128,7 @@ class _Kept:
         self.count += 1
         if is_first():
             self._measurements.append({"point": [list(steps), name], "records": records})
+            # Closed at once: a process that is killed loses the line that it is writing at most.
             with open(self._directory / KEPT, "a") as file:
                 file.write(json.dumps(self._measurements[-1]) + "\n")
 
@@ -153,9 +159,11 @@ def is_measured(directory: Path, identity: str) -> bool:
 
 def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
     """Says what was measured, and that it is complete; ``listed`` says by probe what its numbers belong to."""
+    # In this order: whoever is killed in between leaves a file too many, not probes that look undone.
     write_json(directory / "result.json", {"identity": identity, "listed": listed})
     if is_first():
         (directory / KEPT).unlink()
+    # The selection of checkpoints reads these files in every process.
     meet(f"the probes in {directory} are done")
 
 

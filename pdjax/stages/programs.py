@@ -38,6 +38,7 @@ def teacher_program(experiment: Experiment) -> Training:
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=False,  # teachers of several seeds are independent of each other
+        # Streams of batches have names: the teacher's and a student's are different although their seeds may be equal.
         data_name="teacher batches",
     )
     # It is what learns here.
@@ -52,6 +53,7 @@ def student_program(experiment: Experiment, replicas: Sequence[Replica]) -> Trai
     program = Program(
         task=task,
         model=experiment.student.build(task),
+        # All losses of a run ask a teacher or none does: see ``_course`` in ``pdjax.stages.runs``.
         teacher_model=experiment.teacher.build(task) if losses[0].asks_teacher else None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,

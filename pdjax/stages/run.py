@@ -36,6 +36,7 @@ def run_experiment(
     # What can be wrong with the input is found before anything is written.
     for one in (experiment, *experiment.variants().values()):
         foresee_runs(one, stored_steps(one, workdir))
+    # The others go on once the directory is known to be this experiment's.
     if is_first():
         open_workdir(experiment, workdir, configuration)
     meet("the working directory is open")
@@ -62,6 +63,7 @@ def run_ablations(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
         directory = workdir / "ablations" / name
         if is_first():
             open_workdir(variant, directory)
+            # Such as a variant of the student alone.
             if teacher_identity(variant) == teacher_identity(experiment):
                 _share_teacher(workdir, directory)
         meet(f"ablation {name} is open")

@@ -57,7 +57,9 @@ def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRu
 
     def course_of(strategy: Strategy, budget: int) -> Course:
         if strategy.selection.is_given or not strategy.loss.asks_teacher:
+            # Selections whose checkpoints are given look at no phases, and students of the labels at no checkpoints.
             return _course(strategy, strategy.selection.select(stored, Phases()).teacher_steps, stored, budget)
+        # Equal rules find equal checkpoints, whatever these are.
         return Course((), (), (strategy.schedule, strategy.selection))
 
     return _shared_runs(experiment, course_of)
@@ -90,6 +92,7 @@ def plan_runs(
             replicas=shared.replicas,
             starts=shared.course.starts,
             teacher_steps=shared.course.teacher_steps,
+            # The digest is of everything else; it takes its place below.
             identity="",
         )
         strategy = experiment.strategy(shared.strategies[0])
@@ -107,6 +110,7 @@ def _shared_runs(experiment: Experiment, course_of: Callable[[Strategy, int], Co
         members.setdefault((budget, course_of(strategy, budget), alone), []).append(strategy.name)
     shared = []
     for (budget, course, _), unordered in members.items():
+        # The order in which a configuration writes strategies neither names a run nor orders its replicas.
         names = sorted(unordered)
         losses = tuple(dict.fromkeys(experiment.strategy(name).loss for name in names))
         shared.append(SharedRun(budget, course, tuple(names), student_replicas(experiment, losses)))
@@ -119,8 +123,10 @@ def _course(strategy: Strategy, steps: Sequence[int], available: Sequence[int], 
         return Course((), (), strategy.loss.family)
     table = strategy.schedule.curriculum(steps, available[-1], budget)
     table.check_available(available)
+    # The table has its first row alone: what students go on by are the schedule and all the checkpoints.
     if strategy.is_adaptive:
         return Course(table.starts, tuple(steps), strategy.schedule)
+    # Of the table, not of the selection: checkpoints that a short student never reaches are dropped (section D.2).
     return Course(table.starts, table.teacher_steps, None)
 
 
@@ -129,9 +135,11 @@ def _identity(
 ) -> str:
     """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
     parts = experiment.determining("seed", "task", "student", "evaluation", "student_training")
+    # A run has one budget, which its description holds; it is the same run whatever others there are.
     parts["student_training"].pop("budgets", None)
     replicas = [(r.seed, r.learning_rate, determining(r.loss)) for r in description.replicas]
     run = plain(dataclasses.replace(description, replicas=()))
+    # Steps do not tell teachers apart; the digests of their arrays do.
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
     return digest_of(
         {**parts, "teachers": teachers, "rule": determining(shared.course.rule), "run": run, "replicas": replicas}

@@ -29,6 +29,7 @@ def select_checkpoints(experiment: Experiment, workdir: Path, available: Sequenc
       UserError: the training did not show what a selection needs, or a checkpoint is not stored.
     """
     transitions = _find_transitions(experiment, workdir, available)
+    # Students learn from the first of the teachers.
     phases = recorded_phases(workdir, transitions[0])
     chosen = {
         strategy.name: strategy.selection.select(available, phases)
@@ -53,6 +54,7 @@ def select_checkpoints(experiment: Experiment, workdir: Path, available: Sequenc
 def recorded_phases(workdir: Path, transition: Transition | None) -> Phases:
     """Reads the curves of the teacher that students learn from, and its probes if there are any."""
     curves = read_run(workdir / "teacher").evaluation
+    # [E, R]: the first column is the teacher that students learn from, here and in the probes' records.
     loss = find_loss_phases(curves.steps, curves.loss[:, 0])
     return Phases(loss, transition, _find_spikes(workdir), _find_robust_peak(workdir))
 
@@ -67,6 +69,7 @@ def _find_transitions(experiment: Experiment, workdir: Path, available: Sequence
     if task.predicts == "positions":  # guessing is not right equally often, and the loss has phases instead
         return [None] * curves.accuracy.shape[1]
     stored = np.isin(curves.steps, available)
+    # [S, E]: a row for each teacher.
     columns = curves.accuracy[stored].T
     return [find_transition(curves.steps[stored], column, 1 / task.num_classes) for column in columns]
 
@@ -75,6 +78,7 @@ def _find_spikes(workdir: Path) -> tuple[Spike, ...] | None:
     record = read_monomials(workdir)
     if record is None or not record.low_degrees():
         return None
+    # The noise off the support, [E], is that of the same degrees as the features' correlations, [E, G].
     degrees = record.low_degrees()
     levels = range(record.num_features)
     inside = np.stack([np.mean([record.mean(d, g)[:, 0] for d in degrees], axis=0) for g in levels], axis=1)

@@ -35,6 +35,7 @@ def train_sizes(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> 
 
 
 def _describe(experiment: Experiment, sizes: Sizes, name: str, model: Architecture) -> RunDescription:
+    # A model's run is the same whatever other models the panels have.
     training = {key: value for key, value in determining(sizes).items() if key != "panels"}
     parts = experiment.determining("seed", "task", "evaluation")
     return RunDescription(
@@ -55,6 +56,7 @@ def _job(experiment: Experiment, sizes: Sizes, description: RunDescription, mode
         description=description,
         sweep=sweep,
         hyperparameters=place_hyperparameters(sweep.mesh, description.replicas),
+        # Labels are all that they learn from.
         open_source=lambda: Stacked(sweep, None),
         data_seed=experiment.seed,
         evaluation_seed=experiment.seed,

@@ -33,7 +33,9 @@ def plan_sources(
     like = teacher_shape(experiment)
     taught = [d for d in descriptions if d.starts]
     used = tuple(sorted({step for d in taught for step in d.teacher_steps}))
+    # Shorter tables are padded with rows that never hold.
     rows = max((len(d.teacher_steps) for d in taught), default=0)
+    # The device with the least memory decides: checkpoints are to fit on each of them.
     memory = min(memory_of(device) for device in jax.local_devices())
     stacked = are_stacked(experiment.placement.residency, len(used) * tree_bytes(like), memory)
     if taught:
@@ -41,6 +43,7 @@ def plan_sources(
             "students: %d checkpoints of %.1f MB, %s", len(used), tree_bytes(like) / 1e6,
             "all on the device" if stacked else "streamed, two on the device at a time",
         )  # fmt: skip
+    # Runs with the same checkpoints read them from the store once; they stay on the host, and go to devices by run.
     stack_of = functools.cache(lambda steps: stack(trajectory, steps, like))
 
     def source(description: RunDescription, sweep: Sweep) -> TeacherSource:
@@ -64,9 +67,11 @@ def is_adaptive(description: RunDescription) -> bool:
 
 def _starts(description: RunDescription, rows: int) -> Int[np.ndarray, "S"] | Int[np.ndarray, "R S"]:
     starts = np.asarray(padded(description.starts, rows))
+    # [R, S]: replicas begin with the same row, and each goes on by itself.
     return np.tile(starts, (len(description.replicas), 1)) if is_adaptive(description) else starts
 
 
 def _slots(description: RunDescription, steps: Sequence[int], rows: int) -> Int[np.ndarray, "S"]:
     slots = [steps.index(step) for step in description.teacher_steps]
+    # Padded rows never hold: any slot will do.
     return np.array(slots + [0] * (rows - len(slots)), np.int32)

@@ -46,12 +46,14 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         replicas = sum(len(description.replicas) for _, description in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
         sweep_of = functools.cache(lambda replicas: compiled(experiment, student_program(experiment, replicas)))
+        # Of all runs, done ones too: a resumed stage stacks the same checkpoints and has tables of the same length.
         source_of = plan_sources(experiment, trajectory, [description for _, description in runs])
         _announce_disk(experiment, workdir, [description for _, description in pending])
         with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
             progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
             for strategy, description in pending:
                 sweep = sweep_of(description.replicas)
+                # Neither reads checkpoints yet: a run opens its source, and adaptive strategies alone need the stack.
                 open_source = functools.partial(source_of, description, sweep)
                 teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(experiment))
                 adapt = adaptation(experiment, strategy, teachers, len(description.teacher_steps))
@@ -72,12 +74,14 @@ def open_checkpoints(workdir: Path, description: RunDescription) -> CheckpointSt
 
 def students_shape(experiment: Experiment, count: int) -> Params:
     """Returns the stacked parameters of so many students as shapes."""
+    # What is kept are the models without what a loss trains besides: their shapes are those of students of the labels.
     program = student_program(experiment, student_replicas(experiment)).program
     return jax.eval_shape(functools.partial(init_state, program), jax.ShapeDtypeStruct((count,), jnp.int32)).params
 
 
 def untrained_students(experiment: Experiment, description: RunDescription) -> Params:
     """Returns the stacked parameters that the students of a run begin with."""
+    # Seeds alone say what students begin with, whatever their losses.
     program = student_program(experiment, student_replicas(experiment)).program
     seeds = jnp.array([replica.seed for replica in description.replicas], jnp.int32)
     return init_state(program, seeds).params
@@ -95,6 +99,7 @@ def _announce_disk(experiment: Experiment, workdir: Path, pending: Sequence[RunD
         return
     needed = sum(kept_bytes(experiment, run.budget, len(run.replicas)) for run in pending)
     logger.info("students: their checkpoints take %.1f MB on disk", needed / 1e6)
+    # Before any of them is trained, not in the middle of a run.
     require_space(workdir, needed, "the students' checkpoints")
 
 
@@ -117,6 +122,7 @@ def _train(
     store = open_checkpoints(workdir, description)
 
     def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
+        # One checkpoint holds all replicas, hence the mean over them.
         store.save(step, params, {name: float(values.mean()) for name, values in means.items()})
 
     job = dataclasses.replace(job, keep_every=experiment.student_training.checkpoint_every, keep=keep)

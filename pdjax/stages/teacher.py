@@ -32,6 +32,7 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
     """Trains the teacher and keeps its trajectory, unless that is done or a trajectory is given."""
     directory, training = workdir / "teacher", experiment.teacher_training
     if training.trajectory is not None:
+        # Opening it compares its task and model with these.
         store = open_trajectory(experiment, workdir)
         logger.info("teacher: %d checkpoints of %s", len(store.steps()), training.trajectory)
         _copy_curves(Path(training.trajectory).parent, directory)
@@ -51,6 +52,7 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
         return
     sweep = compiled(experiment, teacher_program(experiment))
     _announce_disk(experiment, workdir, sweep)
+    # Each teacher has a store of its own, and is read from it as if it had been trained alone.
     trajectories = [open_trajectory(experiment, workdir, seed) for seed in training.seeds]
 
     def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
@@ -62,7 +64,9 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
         description=description,
         sweep=sweep,
         hyperparameters=place_hyperparameters(sweep.mesh, description.replicas),
+        # It learns from the labels.
         open_source=lambda: Stacked(sweep, None),
+        # Says nothing: batches are not shared, and each teacher draws its own by its own seed.
         data_seed=training.seed,
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
@@ -79,12 +83,14 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
 
 def teacher_identity(experiment: Experiment) -> str:
     """Digest of all that determines the teachers' results."""
+    # The seed and the evaluation are of the held-out examples, whose curves decide about checkpoints.
     return digest_of(experiment.determining("seed", "evaluation", "task", "teacher", "teacher_training"))
 
 
 def trajectory_identity(experiment: Experiment, seed: int) -> dict[str, Any]:
     """What the trajectory store of one teacher says about itself."""
     fields = experiment.determining("task", "teacher", "teacher_training")
+    # A teacher is the same alone as among others.
     training = {key: value for key, value in fields["teacher_training"].items() if key != "extra_seeds"}
     return {"task": fields["task"], "model": fields["teacher"], "training": training | {"seed": seed}}
 
