@@ -57,6 +57,7 @@ def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[
         print(help_text(example, purpose, [*SHARED, *names], Path("configs")))
         return
     experiment = parse_flags([argument for argument in argv if argument not in ASKING | FIELDS])
+    # With jax: the fields take it, help alone does not.
     from pdjax.configuration import leaves
 
     try:
@@ -80,6 +81,7 @@ def parse_flags(argv: Sequence[str]) -> "Experiment":
     require(_CONFIG.value is not None, "--config", "none", "try --config=configs/pcfg.py")
     from pdjax.configuration import experiment_of  # with jax: who mistyped a flag need not wait
 
+    # Flags of their own: among absl's, --config is the name of the file.
     config, values, arguments = _load(str(_CONFIG.value)), flags.FlagValues(), [argv[0], *map(_quoted, overrides)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
@@ -100,10 +102,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     overrides, others = [], []
     waiting = iter(arguments)
     for argument in waiting:
+        # Fields of the configuration are known when it is loaded, all other flags before.
         chosen = overrides if re.match(r"--?config\.", argument) else others
         chosen.append(argument)
         if chosen is overrides and "=" not in argument:
             following = next(waiting, None)
+            # A flag is no value: the override goes without one, and is complained about where it is read.
             if following is not None:
                 (overrides if not following.startswith("-") else others).append(following)
     return overrides, others
@@ -112,6 +116,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _quoted(argument: str) -> str:
     """Returns an override as ml_collections reads it: as Python, where no name is ``100`` or a keyword."""
     path, equals, value = argument.partition("=")
+    # With a bracket it is quoted already; what is no override is the value of one.
     if not path.lstrip("-").startswith("config.") or "[" in path:
         return argument
     first, *names = path.split(".")
@@ -132,11 +137,13 @@ def _load(asked: str) -> ConfigDict:
     try:
         module = load(Path(name))
         require(hasattr(module, "get_config"), f"a function get_config in {name}", "none", "write one: see configs/")
+        # A get_config takes the variant alone: configure(experiment), which it ends with, looks up the strategies.
         with only(_STRATEGIES.value):
             return configured(module.get_config(variant) if colon else module.get_config())
-    except UserError:
+    except UserError:  # says what to do already
         raise
     except Exception as error:  # whatever a user's file does
+        # The last line of the user's own file says more than where in a library it ended.
         calls = traceback.extract_tb(error.__traceback__)
         places = [
             f"{call.filename}, line {call.lineno}" for call in calls if Path(call.filename).name == Path(name).name
@@ -151,6 +158,7 @@ def _load(asked: str) -> ConfigDict:
 def _check_names(arguments: Sequence[str]) -> None:
     """Refuses flags that no command has, before anything is loaded."""
     for argument in arguments:
+        # As absl reads flags: with one dash or two, and a boolean one also as --noflag.
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name and name not in flags.FLAGS and name.removeprefix("no") not in flags.FLAGS:
             near = difflib.get_close_matches(name, list(flags.FLAGS), n=1)

@@ -169,9 +169,11 @@ Lines = tuple[tuple[int, ...], Sequence[int], Mapping[tuple[int, int], Mapping[s
 
 def _read_lines(workdir: Path, name: str) -> Lines | None:
     records = read_jsonl(workdir / "probes" / f"{name}.jsonl")
+    # Files are written probe by probe: the result says that all of them are there.
     if not records or not (workdir / "probes" / "result.json").exists():
         return None
     key = "seed" if "seed" in records[0] else "replica"
+    # In the order of the records: the first teacher is the one that students learn from.
     models = tuple(dict.fromkeys(record[key] for record in records))
     steps = sorted({record["step"] for record in records})
     return models, steps, {(record["step"], record[key]): record for record in records}

@@ -42,6 +42,7 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
         raise UserError(
             "--coordinator, --processes and --process together", f"{coordinator}, {count}, {index}", "give all or none"
         )
+    # The number is read once, when the first device is asked for.
     if devices is not None:
         jax.config.update("jax_num_cpu_devices", devices)
     if mode == "off" or not (all(given) or mode == "on" or several_started()):
@@ -58,6 +59,7 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
 
 def several_started() -> bool:
     """Whether SLURM, OpenMPI or GKE started this process as one of several."""
+    # Started alone by one of them, a process has nobody to wait for.
     return any(int(os.environ.get(variable, "1")) > 1 for variable in _MARKS.values())
 
 
@@ -81,10 +83,13 @@ def agree(value: int) -> int:
     """Returns the largest of all processes' values."""
     if jax.process_count() == 1:
         return value
+    # Zero stands for nothing to say (no signal, no records): whoever has something decides for all.
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 def _fetch(leaf: Any) -> np.ndarray:
+    # Parts that lie elsewhere are gathered, put together along the axes that they were split on. A replicated array is
+    # here whole, although some of its copies are not.
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
         return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
     return np.asarray(leaf)

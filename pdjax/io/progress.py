@@ -31,6 +31,7 @@ class Progress:
         """Counts steps that an earlier process has done, which say nothing about this one's speed."""
         self._skipped += steps
         if self._bar is not None:
+            # tqdm counts its rate from there: skipped steps took no time.
             self._bar.initial += steps
         self.advance(steps)
 

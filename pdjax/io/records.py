@@ -83,11 +83,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes a file of one JSON record a line, of which a reader never sees half."""
+    # Called by the first process alone.
     _write(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The new file takes the old one's name in one step. It is on disk before: a crash could leave the name without
+    # the content else.
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w") as file:
         file.write(text)
@@ -127,12 +130,14 @@ def read_run(directory: Path) -> RunRecord:
     records = read_jsonl(directory / "metrics.jsonl")
     replicas = len(description.replicas)
     adapted = directory / "curriculum.json"
+    # Of an adaptive run that was stopped before its first decision, the first row is all there is.
     starts = read_json(adapted)["starts"] if adapted.exists() else [description.starts] * replicas
     return RunRecord(
         description=description,
         train=_curves(records, "train", replicas),
         evaluation=_curves(records, "evaluation", replicas),
         starts=tuple(tuple(row) for row in starts),
+        # Every chunk adds its own, whichever process ran it.
         seconds=sum(r["seconds"] for r in read_jsonl(directory / "progress.jsonl")),
         complete=(directory / "result.json").exists(),
     )
@@ -141,6 +146,7 @@ def read_run(directory: Path) -> RunRecord:
 def read_measured(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R K"]]]:
     """Reads how far each student of an adaptive run was with each of its teachers: steps, and values by step."""
     rows = [record for record in read_jsonl(directory / "metrics.jsonl") if record["split"] == "measured"]
+    # Rows of one step stand in the order of the replicas, as they are written.
     by_step: dict[int, list[list[float]]] = {}
     for record in rows:
         by_step.setdefault(record["step"], []).append(record["values"])
@@ -161,6 +167,7 @@ def _curves(records: Sequence[Mapping[str, Any]], split: str, replicas: int) -> 
     chosen = [r for r in records if r["split"] == split]
     steps = sorted({r["step"] for r in chosen})
     row = {step: i for i, step in enumerate(steps)}
+    # Where there is no record the count stays 0, and the mean is NaN.
     sums = {name: np.zeros((2, len(steps), replicas)) for name in ("loss", "accuracy")}  # and what was counted
     for record in chosen:
         for name, values in sums.items():

@@ -24,5 +24,6 @@ class Interrupt:
             signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        # Nothing else here: a signal comes at any moment, amid a file too; it is looked at between chunks and probes.
         self.signal_number = number
         signal.signal(number, signal.SIG_DFL)

@@ -45,6 +45,7 @@ class _Source(NamedTuple):
     @property
     def digest(self) -> str:
         """Of all files together."""
+        # Digests of one length: no two lists of files run together to the same bytes.
         return _sha256("".join(self.digests.values()).encode())
 
 
@@ -77,6 +78,7 @@ def _load(root: Path, name: str, path: Path) -> ModuleType:
         return sys.modules[name]
     digests = {module: source.digest for module, source in sources.items()}
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nobody asked for files beside theirs
+    # For imports of files beside it, and no longer: these are to hide no other module.
     sys.path.insert(0, str(root))
     try:
         importlib.invalidate_caches()
@@ -84,6 +86,7 @@ def _load(root: Path, name: str, path: Path) -> ModuleType:
         for module in (name, *sources):
             importlib.import_module(module)
     except BaseException:
+        # The next import of these names is not to find half a module.
         for module in set(sources) - set(_loaded):
             sys.modules.pop(module, None)
         raise
@@ -172,6 +175,7 @@ def load_kept(workdir: Path) -> None:
     root = (workdir / DIRECTORY).resolve()
     for name, files in _kept(workdir)["classes"].items():
         for file, digest in files.items():
+            # A damaged copy would be another definition of the same names.
             right = (root / file).exists() and _sha256((root / file).read_bytes()) == digest
             require(right, f"the copy of {file} that the experiment began with", root / file, "restore it")
         _load(root, name, root / next(iter(files)))
@@ -184,6 +188,7 @@ def _kept(workdir: Path) -> Mapping[str, dict[str, dict[str, str]]]:
 
 def _with_imports(root: Path, path: Path) -> tuple[Path, ...]:
     """Returns a file and those under the root that it imports, and that those import."""
+    # The file itself comes first: a module's own is found by that.
     files = [path]
     for file in files:
         files += [imported for imported in _imported(root, file) if imported not in files]
@@ -197,6 +202,7 @@ def _imported(root: Path, path: Path) -> Iterator[Path]:
         if isinstance(node, ast.Import):
             names |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            # Relative imports have a level: a file without a package cannot have them.
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*above, *([node.module] if node.module else [])))
             names |= dict.fromkeys((module, *(f"{module}.{alias.name}" for alias in node.names)))  # modules in packages
@@ -205,6 +211,7 @@ def _imported(root: Path, path: Path) -> Iterator[Path]:
         # A module runs the __init__.py of every package that it is in.
         inits = [root.joinpath(*parts[:count], "__init__.py") for count in range(1, len(parts) + 1)]
         for candidate in (*inits, root.joinpath(*parts).with_suffix(".py")):
+            # This package may lie beside the file as well; its versions are recorded, not its files.
             if parts and parts[0] != PACKAGE and candidate.is_file():
                 yield candidate
 

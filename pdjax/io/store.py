@@ -54,6 +54,7 @@ class CheckpointStore:
             self.directory / "checkpoints",
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if keep is None else ocp.checkpoint_managers.LatestN(keep),
+                # What is written behind a save, such as result.json, says that it is complete.
                 enable_async_checkpointing=False,
             ),
         )
@@ -93,6 +94,7 @@ class CheckpointStore:
         Raises:
           UserError: the step exists with other arrays.
         """
+        # By all processes together: each has parts of arrays that span several of them.
         host = fetch(tree)
         digests = tree_digests(host)
         if step in self.steps():
@@ -104,6 +106,7 @@ class CheckpointStore:
                 )
             return
         record = {"digests": digests, "metrics": dict(metrics or {})}
+        # The record is a file like the others: a flipped bit in a metric or a digest is found as well.
         record |= {"sha256": digest_of(record)}
         # Orbax could do this when it opens, but in a thread that outlives short processes; and who only reads
         # must not remove what another process is writing.
@@ -131,6 +134,7 @@ class CheckpointStore:
         if step not in self.steps():
             raise UserError(f"checkpoint {step} in {self.directory}", f"steps {self.steps()}", "choose one of these")
         record = self._record(step)
+        # Compared here, as Orbax casts another dtype silently.
         expected = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in _named_leaves(like)}
         stored = {name: [digest["dtype"], digest["shape"]] for name, digest in record["digests"].items()}
         if expected != stored:
@@ -140,6 +144,7 @@ class CheckpointStore:
                 f"{ ({k: stored.get(k) for k in differing}) } in {self.path(step)}",
                 "the store belongs to another model",
             )
+        # Numpy arrays for numpy arrays: whoever restores them says where they go.
         blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         try:
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(blank))
@@ -165,6 +170,7 @@ class CheckpointStore:
 
     def _record(self, step: int) -> dict[str, Any]:
         try:
+            # An item of its own: digests and metrics are read without the arrays.
             record = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
             content = {name: record[name] for name in ("digests", "metrics")}
             sound = record["sha256"] == digest_of(content)
@@ -219,5 +225,6 @@ def _named_leaves(tree: Tree) -> list[tuple[str, Any]]:
 
 
 def _array_digest(array: np.ndarray) -> dict[str, Any]:
+    # Of the values in their order: how an array lies in memory changes nothing.
     content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": content}

@@ -60,6 +60,7 @@ class Stacked:
         """Replaces the starts of an adaptive curriculum."""
         assert self._teacher is not None
         table = np.stack([np.asarray(padded(tuple(row), self._teacher.starts.shape[-1])) for row in starts])
+        # The same shape as before: the chunk is not compiled again.
         self._teacher = self._teacher._replace(starts=place_starts(self._sweep, table))
 
     def close(self) -> None:
@@ -90,6 +91,7 @@ class Streamed:
         self._table = place_starts(sweep, np.asarray(padded(tuple(starts), rows)))
         self._slots = sharding.put(np.arange(rows, dtype=np.int32) % 2, sharding.replicated(sweep.mesh))
         self._held: dict[int, concurrent.futures.Future[Params]] = {}  # by row: at most two
+        # One thread: checkpoints come in the order in which they are asked for.
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "teacher")
         self.waited_seconds = 0.0  # for checkpoints that were not there in time
 
@@ -99,6 +101,7 @@ class Streamed:
         Raises:
           UserError: the chunk needs more than two checkpoints, or one cannot be read.
         """
+        # The same rows as ``checkpoint_index`` finds in the chunk: the last whose start is not behind the step.
         first, last = (int(np.searchsorted(self._starts, step, side="right")) - 1 for step in (begin, end - 1))
         if last - first > 1:
             raise UserError(
@@ -106,11 +109,13 @@ class Streamed:
                 f"{last - first + 1} from student step {begin} to {end}",
                 "lower loop.chunk_steps, use fewer checkpoints, or placement.residency 'stacked'",
             )
+        # Before the next one is read: the device never holds three.
         self._held = {row: held for row, held in self._held.items() if row in (first, first + 1)}
         for row in (first, first + 1):
             if row < len(self._teacher_steps) and row not in self._held:
                 self._held[row] = self._reader.submit(self._read, row)
         began = time.monotonic()
+        # An error of the thread is raised here, in the chunk that needs the checkpoint.
         needed = {row: self._held[row].result() for row in range(first, last + 1)}
         self.waited_seconds += time.monotonic() - began
         # A slot whose checkpoint is not needed in this chunk shows the other one: nothing waits for it.
@@ -126,6 +131,7 @@ class Streamed:
         self._reader.shutdown(cancel_futures=True)
 
     def _read(self, row: int) -> Params:
+        # Still in the thread: neither reading nor copying to the device holds up the chunks.
         return place_checkpoints(self._sweep, self._load(self._teacher_steps[row]), stacked=False)
 
 
@@ -139,6 +145,7 @@ def are_stacked(residency: str, num_bytes: int, memory: int) -> bool:
 
 def memory_of(device: Any) -> int:
     """Returns the bytes of memory of a device; a CPU's is the machine's."""
+    # None where the backend does not count memory.
     stats: dict[str, Any] | None = device.memory_stats()
     return stats["bytes_limit"] if stats and "bytes_limit" in stats else _machine_memory()
 

@@ -89,6 +89,7 @@ class MetricsWriter:
         path = directory / "metrics.jsonl"
         kept = [] if resume_step is None else _records_until(path, resume_step)
         directory.mkdir(parents=True, exist_ok=True)
+        # Killed between these lines, the records are the old ones or the new ones.
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(kept))
         os.replace(partial, path)
@@ -99,6 +100,7 @@ class MetricsWriter:
         """Writes the metrics of all replicas at a step; the arrays have shape [R]."""
         parts = {name: getattr(metrics, name) for name in PARTS}
         for replica in range(len(np.asarray(metrics.loss.sum))):
+            # JSON holds every bit of a float64: what is decided from the records is what was decided live.
             pairs = {n: [float(part.sum[replica]), float(part.count[replica])] for n, part in parts.items()}
             self._file.write(json.dumps({"split": split, "step": step, "replica": replica, **pairs}) + "\n")
             for sink in self._sinks:
