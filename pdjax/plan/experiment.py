@@ -74,9 +74,11 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
     checkpoints, size = most_checkpoints(experiment), tree_bytes(teacher_shape(experiment))
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
     stacked = are_stacked(experiment.placement.residency, checkpoints * size, memory)
+    # Teachers and other sizes learn from labels: ``held`` says nothing of them.
     programs = [plan("teacher", teacher_program(experiment), held=1)]
     held = checkpoints if stacked else None
     for name, shared in runs.items():
+        # All runs of a program have as many replicas, with the same families of losses: one of them shows it.
         programs.append(plan(name, student_program(experiment, shared[0].replicas), held=held))
     sizes = experiment.sizes
     if sizes is not None:
@@ -110,6 +112,7 @@ def most_checkpoints(experiment: Experiment) -> int:
     levels = len(getattr(experiment.task, "levels", ())) or 1
     asking = (strategy.selection for strategy in experiment.strategies if strategy.loss.asks_teacher)
     later = [selection for selection in asking if not selection.is_given]
+    # Sets: a point that several selections find is one checkpoint, and so is a step that several name.
     points = {point for selection in later for point in selection.points(stored, levels)}
     given = {step for run in foresee_runs(experiment, stored) for step in run.course.teacher_steps}
     final = {stored[-1]} if later else set[int]()
@@ -120,6 +123,7 @@ def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
     """Returns the runs of students by their program, those with a teacher first."""
     runs: dict[tuple[Any, int], list[SharedRun]] = {}
     for run in foresee_runs(experiment, experiment.teacher_training.checkpoints):
+        # What determines a program: the losses without their numbers, in blocks of so many replicas.
         runs.setdefault((families(run.replicas), len(run.replicas)), []).append(run)
     named: dict[str, list[SharedRun]] = {}
     for ((losses, _), count), members in sorted(runs.items(), key=lambda item: (not _taught(item[0][0]), item[0][1])):
@@ -153,7 +157,9 @@ def _stages(
 def _stage(program: ProgramPlan, runs: Sequence[RunPlan], evaluate_every: int, kept: int = 0) -> StagePlan:
     """Plans the runs of a program, which ``kept`` bytes of checkpoints stay from."""
     steps = sum(run.budget for run in runs)
+    # Not a number where a step is not: such a stage has no hours.
     seconds = steps * (program.seconds + program.evaluation_seconds / evaluate_every)
+    # Every run keeps its last training states when it is done.
     disk = kept + int(SAFETY * len(runs) * KEPT_STATES * program.saved)
     return StagePlan(program.name, tuple(runs), program.replicas, steps, seconds / 3600, disk)
 

@@ -54,6 +54,7 @@ CHIPS = {
 
 def chip_of(device: Any) -> Chip | None:
     """Returns what a device that is here can do, by the name it gives itself; None if no such chip is listed."""
+    # Devices call themselves more than that, such as "NVIDIA H100 80GB HBM3".
     return next((chip for name, chip in CHIPS.items() if name in device.device_kind.lower()), None)
 
 
@@ -127,6 +128,7 @@ def _tpus(kind: str, shape: str) -> Sequence[Any]:
     from jax.experimental import topologies
 
     for variable, value in TPU_ENVIRONMENT.items():
+        # What the user has set stays.
         os.environ.setdefault(variable, value)
     options: dict[str, Any] = {"chip_config_name": "megacore"} if kind == "v4" else {}
     if set(shape.split("x")) == {"1"}:

@@ -79,9 +79,11 @@ def _work(module: Module, name: str) -> Work:
             sizes = _bytes_of(one.kind)
             # What an asynchronous one starts with is in its type as well; its result is the largest.
             size = max(sizes) if one.opcode != base else sum(sizes)
+            # As much is taken to be read as is written.
             total += Work(1, 1, size, 2 * size)
         elif one.opcode.endswith("-start"):  # a copy or slice in the background: one of its ends is on the chip
             total += Work(traffic=max(_bytes_of(one.kind, in_memory=True)[:2], default=0))
+        # The second half of an asynchronous operation, its ``-done``, is no kernel: the first half has been counted.
         elif base in KERNELS and not any(target in one.line for target in FREE):
             total += Work(kernels=1, traffic=_traffic(module, computation, one))
     return total
@@ -94,12 +96,14 @@ def _traffic(module: Module, computation: Mapping[str, Instruction], one: Instru
     reads = [sum(_bytes_of(kind, in_memory=True)) for kind in operands]
     if one.opcode == "fusion":
         inner = module.computations.get(_called(one, "calls"), {})
+        # Outside, types say what is on the chip; inside, how much of an operand is touched: both are upper bounds.
         limits = [_read_of(module, inner, index) for index in range(len(reads))]
         written = min(result, sum(_written(inner, root) for root in _roots(inner)))
         return written + sum(min(pair) for pair in zip(reads, limits, strict=True))
     if one.opcode in SLICES:
         return 2 * result
     if one.opcode in ("dynamic-update-slice", "scatter"):
+        # In place: what is new is read and written, the rest of the array stays where it is.
         return 2 * sum(reads[1:])
     return result + sum(reads)
 
@@ -116,11 +120,13 @@ def _read_of(module: Module, inner: Mapping[str, Instruction], index: int) -> in
         for position, operand in enumerate(one.operands):
             if operand != name:
                 continue
+            # Of what is sliced the slices are read; an index is read whole.
             if one.opcode in SLICES and position == 0:
                 total += sum(_bytes_of(one.kind))
             elif one.opcode == "fusion":
                 total += _read_of(module, module.computations.get(_called(one, "calls"), {}), position)
             elif one.opcode != "dynamic-update-slice" or position != 0:
+                # Any other use reads all of it.
                 return sum(_bytes_of(inner[name].kind))
     return total
 
@@ -150,6 +156,7 @@ def _trips(module: Module, loop: Instruction) -> int:
     if noted is not None:
         return int(noted[1])
     condition = module.computations.get(_called(loop, "condition"), {})
+    # A scan counts from 0 by 1: the bound is the number of trips.
     matches = (re.search(r"\bconstant\((\d+)\)", one.line) for one in condition.values())
     return max((int(match[1]) for match in matches if match is not None), default=1)
 
@@ -172,6 +179,7 @@ def _parse(text: str) -> Module:
 
 def _instruction(line: str) -> tuple[str, Instruction]:
     name, value = line.strip().split(" = ", 1)
+    # A type of several arrays stands in brackets and has spaces inside.
     end = _closing(value) if value.startswith("(") else value.index(" ")
     kind, rest = value[:end], value[end:].strip()
     opcode, _, _ = rest.partition("(")

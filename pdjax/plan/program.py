@@ -84,6 +84,7 @@ def plan_program(
     arguments = abstract_arguments(training, sweep, held)
     state, teachers = bytes_on_a_device(arguments[0]), bytes_on_a_device(arguments[2])
     steps = experiment.loop.chunk_steps
+    # From the jaxpr: XLA counts the body of a loop once. A chunk is ``steps`` steps.
     products = count_products(functools.partial(train_chunk, training.program, steps), *arguments)
     plan = functools.partial(
         ProgramPlan,
@@ -94,10 +95,12 @@ def plan_program(
         student_products=products["student"] / steps,
         saved=tree_bytes(arguments[0]),
     )
+    # The chip's, where the devices are not there to be asked.
     limit = chip.memory if chip is not None else memory_of(devices[0])
     try:
         program, evaluator = _compile(sweep.chunk, *arguments), _compile(sweep.evaluate, *_evaluated(arguments))
     except jax.errors.JaxRuntimeError as error:
+        # TPU compilers refuse what does not fit. Others compile it, and the peak is compared with the limit.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         refusal, unknown = str(error).splitlines()[0][:300], float("nan")
@@ -105,6 +108,7 @@ def plan_program(
         return plan(memory=memory, refusal=refusal, work=Work(), seconds=unknown, bound="", evaluation_seconds=unknown)
     temporaries, peak = _compiled_memory(program)
     plan = functools.partial(plan, memory=Memory(state, teachers, temporaries, peak, limit), refusal=None)
+    # Already of one device: the text is of the partitioned program. Products are of all of them, hence ``used``.
     work = count_work(program.as_text()).times(1 / steps)
     if chip is None:
         seconds, evaluation = measure(sweep, arguments, steps)
@@ -131,6 +135,7 @@ def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, Any]:
 def _compiled_memory(program: Any) -> tuple[int, int]:
     """Returns the bytes of temporaries and of everything, on each device."""
     stats = program.memory_analysis()
+    # The state is donated: what its arrays become lies in the same memory, and is counted as an argument.
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporaries = stats.temp_size_in_bytes
     return temporaries, stats.argument_size_in_bytes + results + temporaries + stats.generated_code_size_in_bytes
@@ -171,6 +176,7 @@ def _abstract_numbers(training: Training, rates: Any) -> tuple[dict[str, Any], .
     program = training.program
     sizes = program.group_sizes or (training.num_replicas,)
     alone = len(sizes) == 1
+    # As ``place_hyperparameters`` does: blocks of several losses need not divide the replica axis.
     where = rates.sharding if alone else sharding.replicated(rates.sharding.mesh)
     shapes = [jax.ShapeDtypeStruct((size,), jnp.float32, sharding=where) for size in sizes]
     return tuple(dict.fromkeys(loss.numbers, shape) for loss, shape in zip(program.losses, shapes, strict=True))
@@ -189,6 +195,7 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
         jax.tree.map(lambda leaf: jax.device_put(jnp.ones(leaf.shape, leaf.dtype), leaf.sharding), a)
         for a in arguments[1:]
     ]
+    # A real state, as each chunk takes over the memory of the one before.
     state = sweep.init(values[0].seed)
     chunks, evaluations = [], []
     for _ in range(4):
@@ -198,12 +205,14 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
         jax.block_until_ready(sweep.evaluate(state.params, values[2]))
         chunks.append((trained - began) / steps)
         evaluations.append(time.monotonic() - trained)
+    # The first of each compiles.
     return statistics.median(chunks[1:]), statistics.median(evaluations[1:])
 
 
 def _abstract_teacher(training: Training, sweep: Sweep, held: int | None) -> Teacher:
     replicated = sharding.replicated(sweep.mesh)
     one = teacher_shape(training)
+    # The table has a row for each checkpoint; of streamed ones two stand for any number, as rows are but integers.
     rows: Any = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=replicated)
     if held is None:
         placed = _shaped(one, sharding.sharded(sweep.mesh, one, (), sweep.split_teacher))
