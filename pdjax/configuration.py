@@ -38,6 +38,7 @@ class Configuration(ConfigDict):
 
     def __init__(self, experiment: Experiment):
         super().__init__(_tree(experiment))
+        # Past ConfigDict, which would make it one of the fields.
         object.__setattr__(self, "experiment", experiment)
 
 
@@ -53,7 +54,9 @@ def only(strategies: str | None) -> Iterator[None]:
 
 def configure(experiment: Experiment) -> ConfigDict:
     """Returns the locked ConfigDict of an experiment: what a configuration's ``get_config`` returns."""
+    # Set around a get_config, which takes the variant alone.
     asked = _asked.get()
+    # Locked: an override of a field that does not exist is refused.
     return Configuration(experiment if asked is None else with_strategies(experiment, asked)).lock()
 
 
@@ -163,6 +166,7 @@ def _tree(value: Any, field: Any = None) -> Any:
     if value is None and field is not None:
         base = _base(field)
         kind = typing.get_origin(base) or base
+        # Its type says how a flag reads a value for it.
         return config_dict.placeholder(kind if kind in (int, float, str, bool, tuple) else dict)
     return value
 
@@ -181,6 +185,7 @@ def _parts(value: Any) -> dict[str, Any]:
             new = {getattr(one, NAME): _tree_of_named(one) for one in part}
         else:
             new = {name: _short(part, _base(field))} | _parts(part)
+        # One would hide the other without a word.
         if twice := sorted(set(parts) & set(new)):
             raise UserError(
                 f"fields of {type(value).__name__} with names of their own beside each other", str(twice), "rename them"
@@ -202,6 +207,7 @@ def _again(original: Any, tree: Any, path: str) -> Any:
             fields[name] = _choice(part, tree, tree[name], where, _base(field))
         else:
             fields[name] = _rebuilt(part, tree[name], where, _base(field))
+    # All checks again: an override may contradict what was right before.
     return make(type(original), fields, path)
 
 
@@ -227,6 +233,7 @@ def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = 
         call = ast.parse(f"_({arguments}" if opening else "_()", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError
+        # Literals alone: no code of a flag is run.
         given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError):
         name, given = asked, {}

@@ -9,6 +9,7 @@ class UserError(ValueError):
 
     def within(self, path: str) -> "UserError":
         """Returns the same error with the path that it belongs to in front."""
+        # The message is whole: __init__ would compose another one.
         error = UserError.__new__(UserError)
         ValueError.__init__(error, f"in {path}: {self}")
         return error

@@ -330,6 +330,7 @@ class Experiment:
             base = dataclasses.replace(
                 self,
                 name=f"{self.name}/{ablation.name}/{variant.name}",
+                # Variants have the budgets of their ablation, whatever the strategies have elsewhere.
                 strategies=tuple(dataclasses.replace(strategy, budgets=None) for strategy in strategies),
                 teacher_training=training,
                 student_training=dataclasses.replace(
@@ -344,6 +345,7 @@ class Experiment:
                 report=Report(),
                 remarks={},
             )
+            # Through plain data, so that every check of an experiment is made.
             return make(Experiment, _replaced(plain(base), plain(variant.changes)))
         except pydantic.ValidationError as error:
             raise complaint(error, path) from None
@@ -370,6 +372,7 @@ def _replaced(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     replaced = dict(fields)
     for key, value in changes.items():
         old = replaced.get(key)
+        # Another class has other fields: those of the old one would be unknown to it.
         both = isinstance(value, Mapping) and isinstance(old, Mapping) and "class" not in value
         replaced[key] = _replaced(old, value) if both else value  # pyright: ignore[reportArgumentType]
     return replaced
@@ -430,6 +433,7 @@ def _check_lengths(experiment: Experiment) -> None:
         **({} if experiment.sizes is None else {"sizes.steps": experiment.sizes.steps}),
         **({} if kept is None else {"student_training.checkpoint_every": kept}),
     }
+    # All chunks have one length, which is compiled in: nothing else happens before the end of one.
     for name, length in lengths.items():
         require(
             length % chunk == 0,

@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True)
     logger.setLevel(logging.INFO)
     interrupt = Interrupt()
+    # Before all that takes long: a signal amid imports or compiling is remembered as well.
     interrupt.install()
     try:
         if asks_for_help(argv):
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> int:
         return 1
     except Interrupted as error:
         logger.warning("stopped by %s; the same command continues from there", error)
+        # As shells say it; launch/slurm.sbatch puts back a job that SIGTERM has ended so.
         return 128 + error.signal_number
     return 0
 
@@ -66,8 +68,10 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     from pdjax.io.processes import is_first, join
     from pdjax.stages.run import run_experiment
 
+    # Before any device is used.
     join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
     if not is_first():
+        # All processes would say the same.
         logger.setLevel(logging.WARNING)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / experiment.name
     stages = STAGES if _STAGE.value == "all" else (_STAGE.value,)

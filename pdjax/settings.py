@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 PACKAGE = "pdjax"
 
+# Not strict, pydantic takes True and '8' for integers. Defaults are checked as any other values are.
 CONFIG = pydantic.ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
 )
@@ -59,6 +60,7 @@ CLASS = "class"
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
     """Makes a class a frozen dataclass whose fields are checked when it is made: names, types, limits."""
+    # A subclass of a choice inherits its open schema; a field of that very class is closed.
     if "__get_pydantic_core_schema__" not in vars(cls):
         cls.__get_pydantic_core_schema__ = classmethod(_schema)  # pyright: ignore
     return pydantic.dataclasses.dataclass(cls, frozen=True, config=CONFIG)  # pyright: ignore
@@ -125,6 +127,7 @@ def determining(value: Any, defaults: bool = False) -> Any:
     that another field of it changes nobody's identity; with ``defaults`` they are there.
     """
     if are_named(value):
+        # By name: a digest sorts keys, and the order is gone.
         return {part.name: determining(part, defaults) for part in value}
     if not is_settings(value):
         return [determining(part, defaults) for part in value] if isinstance(value, tuple) else plain(value)
@@ -203,6 +206,7 @@ def find_class(name: str, base: type[T]) -> type[T]:
     module, _, attribute = name.rpartition(":")
     alone = not module  # as a flag may write it: ``fixed_duration`` too
     module = module or ".".join(base.__module__.split(".")[:2])
+    # Nothing is registered: modules are imported one after the other until one has the class.
     for source in _modules(module, name):
         for known, cls in vars(source).items():
             right = known == attribute or (alone and _folded(known) == _folded(attribute))
@@ -248,6 +252,7 @@ def complaint(error: pydantic.ValidationError, path: str) -> UserError:
     where = ".".join(str(part) for part in (path, *first["loc"]) if part != "")
     context, value = first.get("ctx", {}), first["input"]
     inner = context.get("error")
+    # Of one of our own checks: pydantic carries along a ValueError, as which it is raised.
     if isinstance(inner, UserError):
         return inner.within(where) if where else inner
     limits = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

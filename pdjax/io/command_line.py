@@ -194,6 +194,7 @@ def help_text(command: str, purpose: str, names: Sequence[str], directory: Path)
 def configurations(directory: Path) -> Iterator[str]:
     """Yields a line for each configuration file of a directory: its name, and the first line of its docstring."""
     for path in sorted(directory.glob("*.py")):
+        # Parsed, not imported: that would take jax, for help as well.
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
         yield flags.text_wrap(docstring.partition("\n")[0], _WIDTH, "      ", f"  {path}: ")
 
