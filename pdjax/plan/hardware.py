@@ -52,10 +52,15 @@ CHIPS = {
 }
 
 
+_KINDS = {"tpu v5 lite": "v5e", "tpu v5": "v5p", "tpu v6 lite": "v6e"}
+"""What TPUs call themselves that are sold under another name; that of v4 is in its own."""
+
+
 def chip_of(device: Any) -> Chip | None:
     """Returns what a device that is here can do, by the name it gives itself; None if no such chip is listed."""
+    kind = device.device_kind.lower()
     # Devices call themselves more than that, such as "NVIDIA H100 80GB HBM3".
-    return next((chip for name, chip in CHIPS.items() if name in device.device_kind.lower()), None)
+    return next((chip for name, chip in CHIPS.items() if name in _KINDS.get(kind, kind)), None)
 
 
 _LIMITS = """
