@@ -58,7 +58,7 @@ _KINDS = {"tpu v5 lite": "v5e", "tpu v5": "v5p", "tpu v6 lite": "v6e"}
 
 def chip_of(device: Any) -> Chip | None:
     """Returns what a device that is here can do, by the name it gives itself; None if no such chip is listed."""
-    kind = device.device_kind.lower()
+    kind: str = device.device_kind.lower()
     # Devices call themselves more than that, such as "NVIDIA H100 80GB HBM3".
     return next((chip for name, chip in CHIPS.items() if name in _KINDS.get(kind, kind)), None)
 
