@@ -65,10 +65,12 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
     experiment = parse_flags(argv)
     # Imports of orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
+    from pdjax.io.determinism import ask_for_the_same_bits
     from pdjax.io.processes import is_first, join
     from pdjax.stages.run import run_experiment
 
     # Before any device is used.
+    ask_for_the_same_bits(experiment)
     join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
     if not is_first():
         # All processes would say the same.

@@ -21,6 +21,7 @@ FLAGS = [  # Tests compile many small programs and run them briefly: the less XL
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",  # the workers fill the cores
+    "--xla_gpu_deterministic_ops=true",  # as pdjax.main sets it: flags are part of what a cached program is known by
 ]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # twice as fast to compile; later versions have no such flag

@@ -9,6 +9,8 @@ from importlib import metadata
 
 import pytest
 
+from pdjax.io.records import read_json
+
 SMALL = ("--config=tests/minimal.py",)
 STRINGS = ("--config=configs/pcfg.py:smoke",)
 
@@ -40,6 +42,16 @@ def test_second_call_does_nothing_again(call, undisturbed):
     assert "0 of 4 runs to do" in log
     assert "320/320" not in log
     assert results(workdir) == before
+
+
+def test_what_xla_was_asked_for_is_on_record(call, undisturbed, monkeypatch, tmp_path):
+    workdir = shutil.copytree(undisturbed[0], tmp_path / "run")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_other=1")
+    code, log = call(*SMALL, f"--workdir={workdir}", "--stage=teacher")
+    assert code == 0
+    assert "goes on under other versions: XLA_FLAGS" in log
+    (later,) = read_json(workdir / "environment.json")["later"]
+    assert later["versions"]["XLA_FLAGS"] == "--xla_other=1 --xla_gpu_deterministic_ops=true"
 
 
 def test_killed_at_any_stage_ends_with_the_same_bits(start, call, undisturbed, tmp_path):

@@ -103,7 +103,9 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str | None]:
-    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    """Returns what bits hang on beside the configuration and the device."""
+    packages = {package: _version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | packages | {"XLA_FLAGS": os.environ.get("XLA_FLAGS")}
 
 
 def _version(package: str) -> str | None:
