@@ -23,6 +23,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def main() -> int:
     """Runs the parts, one after the other; returns 0, 1 (something does not work), 2 or 128 + signal."""
     options = _options()
     until = options.until if options.until is not None else time.time() + options.seconds
-    records = Records(options.out / "results.jsonl", until, options.tiny)
+    records = Records(options.out / "results.jsonl", until, options.tiny, options.cases)
     if options.child is not None:
         _run(options.child, records, options.configs)
         return 0
@@ -82,8 +83,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=480.0, help="for everything, compiling included")
     parser.add_argument("--out", type=Path, default=Path("build") / "accelerator", help="where the results go")
     parser.add_argument("--tiny", action="store_true", help="a dry run at tiny sizes")
+    parser.add_argument("--cases", type=_words, default=[], help="words, with commas: only cases that hold one of them")
     smokes = ",".join(f"configs/{name}.py:smoke" for name in CONFIGS)
-    parser.add_argument("--configs", default=smokes, type=lambda text: text.split(","), help="what part 'runs' runs")
+    parser.add_argument("--configs", default=smokes, type=_words, help="what part 'runs' runs")
     parser.add_argument("--child", choices=SHARES, help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -93,6 +95,10 @@ def _parts(text: str) -> list[str]:
     unknown = set(text.split(",")) - set(SHARES)
     if unknown:
         raise argparse.ArgumentTypeError(f"expected parts among {','.join(SHARES)}; found {','.join(sorted(unknown))}")
+    return text.split(",")
+
+
+def _words(text: str) -> list[str]:
     return text.split(",")
 
 
@@ -116,10 +122,16 @@ def _part(part: str, options: argparse.Namespace, until: float, records: Records
         return
     command = [sys.executable, __file__, f"--child={part}", f"--until={until}", f"--out={options.out}"]
     command += ["--tiny"] * options.tiny + [f"--configs={','.join(options.configs)}"]
+    command += [f"--cases={','.join(options.cases)}"] * bool(options.cases)
     environment = {key: value for key, value in os.environ.items() if key != "XLA_PYTHON_CLIENT_MEM_FRACTION"}
     environment |= {"XLA_CLIENT_MEM_FRACTION": "0.92"}
     if card() is not None:
         environment |= {"JAX_PLATFORMS": "cuda,cpu"}  # without it jax would go on on the processor, were the card lost
+    if part in ("speed", "profile"):  # what is profiled was compiled to be timed
+        compiled = options.out.absolute() / "compiled"
+        if part == "speed":
+            shutil.rmtree(compiled, ignore_errors=True)  # reading a program takes less than compiling it
+        environment |= {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     records.current.unlink(missing_ok=True)
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 
 from .records import Records, card, essence
-from .training import EXPAND, MASK_RATE, RATE, SECONDS, SIZES, TEMPERATURE, TINY, Case, Size, cases
+from .training import EXPAND, MASK_RATE, RATE, SECONDS, SIZES, TEMPERATURE, TINY, Case, Size, cases, differences
 
 PART = "peer"
 WAYS = ("eager", "compiled")
@@ -36,6 +36,7 @@ def run(records: Records) -> None:
     sizes = TINY if records.tiny else SIZES
     single = {str(case): case for case in cases() if case.replicas == 1}
     named = {f"{name}, {way}": (case, way) for name, case in single.items() for way in WAYS}
+    named = dict(sorted(named.items(), key=lambda item: (differences(item[1][0]) > 1, WAYS.index(item[1][1]))))
     for name in records.timely(PART, list(named)):
         case, way = named[name]
         ours = [line for line in records.lines() if line["part"] == "speed" and line["case"] == str(case)]

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ class Records:
       path: of the file.
       until: the time (of ``time.time``) after which no case begins.
       tiny: whether this is a dry run.
+      only: words, of which a case's name holds at least one; none stands for all cases.
     """
 
-    def __init__(self, path: Path, until: float, tiny: bool):
+    def __init__(self, path: Path, until: float, tiny: bool, only: Sequence[str] = ()):
         self.path, self.tiny = path, tiny
-        self._until = until
+        self._until, self._only = until, only
 
     def lines(self) -> list[dict[str, Any]]:
         """Returns all results so far, in the order in which they came."""
@@ -47,12 +48,17 @@ class Records:
             os.fsync(file.fileno())
         print(f"{part:10} {case:48} " + ", ".join(f"{key} {_cell(value)}" for key, value in values.items()), flush=True)
 
+    def waiting(self, part: str, cases: list[str]) -> list[str]:
+        """Returns the cases that are asked for and not measured yet."""
+        asked = [case for case in cases if not self._only or any(word in case for word in self._only)]
+        return [case for case in asked if not self.has(part, case)]
+
     def timely(self, part: str, cases: list[str]) -> Iterator[str]:
         """Yields the cases that are not measured yet, until the time is up; what is left out is written down.
 
         A case begins only if one as long as they have been on average would end in time.
         """
-        waiting = [case for case in cases if not self.has(part, case)]
+        waiting = self.waiting(part, cases)
         began = time.time()
         for done, case in enumerate(waiting):
             average = (time.time() - began) / max(1, done)
@@ -82,6 +88,7 @@ def essence(error: BaseException) -> str:
 def machine(tiny: bool) -> dict[str, Any]:
     """Returns what the results are of: the card, or the processor where there is none, and versions."""
     environment: dict[str, Any] = {"card": card() or _processor(), "python": platform.python_version(), "tiny": tiny}
+    environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS")
     for name in PACKAGES:
         try:
             environment[name] = importlib.metadata.version(name)

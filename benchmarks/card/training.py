@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
+from pdjax.io.determinism import FLAG
 from pdjax.io.teacher_source import memory_of
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
@@ -177,8 +179,15 @@ def prepare(program: Program, replicas: int, steps: int, checkpoints: int, compu
     training = Training(program, None, replicas, REPLICAS_ONLY)  # pyright: ignore[reportArgumentType]
     shapes = abstract_arguments(training, sweep, checkpoints)
     began = time.perf_counter()
-    compiled = sweep.chunk.lower(*shapes).compile()  # pyright: ignore[reportFunctionMemberAccess]
+    lowered = sweep.chunk.lower(*shapes)  # pyright: ignore[reportFunctionMemberAccess]
+    compiled = lowered.compile(compiler_options=_options(computes))
     return Prepared(program, sweep, shapes, steps, compiled, time.perf_counter() - began, computes)
+
+
+def _options(computes: Mapping[str, Compute]) -> dict[str, bool]:
+    """Returns the options under which ``pdjax.main`` has programs compiled (``pdjax.io.determinism``)."""
+    decided = FLAG in os.environ.get("XLA_FLAGS", "") or "bfloat16" in computes.values()
+    return {} if decided or jax.default_backend() != "gpu" else {FLAG.removeprefix("--"): True}
 
 
 def values(prepared: Prepared) -> tuple[Any, ...]:

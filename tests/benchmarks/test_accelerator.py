@@ -95,6 +95,21 @@ def test_what_there_is_no_time_for_is_said(card, tmp_path):
     assert "left out" not in card("records").as_tables(early.lines())
 
 
+def test_programs_are_compiled_together_and_measured_alone(card, records, monkeypatch):
+    speed, training = card("speed"), card("training")
+    names, said = [str(case) for case in training.cases()[:3]], []
+    monkeypatch.setattr(speed, "AT_ONCE", 2)
+    monkeypatch.setattr(speed, "prepare_case", lambda case, size: said.append(f"compiled {case}") or str(case))
+    monkeypatch.setattr(speed, "measure", lambda name: said.append(f"measured {name}") or {"ms": 1.0})
+    some = card("records").Records(records.path, time.time() + 600, True, names)
+    some.write("speed", names[1], ms=1.0)
+    speed.run(some)
+    first, _, second = names
+    expected = [f"compiled {first}", f"compiled {second}", f"measured {first}", f"measured {second}"]
+    assert [line for line in said if line.endswith((first, second))] == expected
+    assert {line["case"] for line in some.lines()} == set(names)
+
+
 STAND_IN = """
 import pathlib, sys, time
 workdir = pathlib.Path(sys.argv[1])
