@@ -1,5 +1,6 @@
 """The command line: ``python -m pdjax.main --config=configs/pcfg.py``."""
 
+import gc
 import logging
 import sys
 from importlib import metadata
@@ -64,6 +65,8 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     # https://github.com/jax-ml/jax/issues/39103: of 32,768 terms and more, the last sum of several can be another's.
     require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
     experiment = parse_flags(argv)
+    # Tracing makes millions of objects that live on; to look for garbage among them took a sixth of the time.
+    gc.set_threshold(100_000, 50, 100)
     # Imports of orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
     from pdjax.io.determinism import ask_for_the_same_bits
     from pdjax.io.processes import is_first, join

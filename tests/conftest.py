@@ -53,6 +53,7 @@ from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.replicas import _compiled, _compiled_without_teacher
 from pdjax.train.state import Program
 
+gc.set_threshold(100_000, 50, 100)  # as pdjax.main does
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -32,7 +32,8 @@ def records(card, tmp_path):
 
 
 def test_a_dry_run_checks_writes_and_goes_on_where_it_stopped(root, tmp_path):
-    command = [*COMMAND, "--parts=checks", "--seconds=45", f"--out={tmp_path}"]
+    one_of_each = "--cases=products,gradient mlp,blocks,strings,of 8 dimensions"
+    command = [*COMMAND, "--parts=checks", one_of_each, "--seconds=45", f"--out={tmp_path}"]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "all that was checked works" in result.stdout
