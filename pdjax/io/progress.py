@@ -1,4 +1,4 @@
-"""What a person watching sees: one tqdm bar for a stage on a terminal, plain log lines elsewhere."""
+"""What a person watching sees: one tqdm bar for a stage on a terminal, a log line now and then elsewhere."""
 
 import logging
 import sys
@@ -9,6 +9,9 @@ from tqdm import tqdm
 from pdjax.io.processes import is_first
 
 logger = logging.getLogger("pdjax")
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Evaluations come many times a second where models are small: a log of them all is read by nobody."""
 
 
 class Progress:
@@ -25,6 +28,7 @@ class Progress:
         self._done = 0
         self._skipped = 0
         self._began = time.monotonic()
+        self._said = -SECONDS_BETWEEN_LINES
         self._bar = tqdm(total=total, desc=stage, unit=unit) if sys.stderr.isatty() and is_first() else None
 
     def skip(self, steps: int) -> None:
@@ -42,12 +46,16 @@ class Progress:
             self._bar.update(steps)
 
     def report(self, run: str, step: int, budget: int, loss: float, accuracy: float) -> None:
-        """Shows the means over replicas of an evaluation."""
+        """Shows the means over replicas of an evaluation: in a log the last one of a run, and others now and then."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"{run} loss={loss:.3f} accuracy={accuracy:.3f}")
             return
+        seconds = time.monotonic() - self._began
+        if step < budget and seconds - self._said < SECONDS_BETWEEN_LINES:
+            return
+        self._said = seconds
         here = self._done - self._skipped
-        left = (self._total - self._done) * (time.monotonic() - self._began) / here if here else None
+        left = (self._total - self._done) * seconds / here if here else None
         remaining = "" if left is None else f", {left:.0f} s left in this stage"
         logger.info("%s %d/%d: loss %.3f, accuracy %.3f%s", run, step, budget, loss, accuracy, remaining)
 

@@ -37,6 +37,20 @@ def test_elsewhere_there_are_log_lines_with_the_time_left(monkeypatch, caplog):
     assert caplog.messages == ["labels-20 5/20: loss 1.250, accuracy 0.500, 24 s left in this stage"]
 
 
+def test_a_log_has_a_line_in_ten_seconds_and_the_last_of_every_run(monkeypatch, caplog):
+    clock = iter([0.0, 1.0, 2.0, 10.5, 11.5, 12.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    progress = Progress("students", 40)
+    with caplog.at_level(logging.INFO, "pdjax"):
+        for run, step in (("a", 5), ("a", 10), ("a", 15), ("a", 20), ("b", 5)):
+            progress.report(run, step, 20, 1.25, 0.5)
+    assert [message.split(":")[0] for message in caplog.messages] == ["a 5/20", "a 20/20"]
+    with caplog.at_level(logging.INFO, "pdjax"):
+        monkeypatch.setattr("time.monotonic", lambda: 21.5)
+        progress.report("b", 10, 20, 1.25, 0.5)
+    assert caplog.messages[-1].startswith("b 10/20: ")
+
+
 def test_nothing_is_promised_before_the_first_step(caplog):
     with caplog.at_level(logging.INFO, "pdjax"):
         Progress("teacher", 30).report("teacher", 0, 30, 2.0, 0.1)
