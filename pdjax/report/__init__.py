@@ -1,5 +1,6 @@
 """Figures, tables, verdicts on the paper's claims and one static page, from recorded files alone."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -9,11 +10,16 @@ from pdjax.report.claims import evaluate_claims
 from pdjax.report.figures import all_figures
 from pdjax.report.page import render_page
 from pdjax.report.reading import read_results
+from pdjax.report.summary import verdict_lines
 from pdjax.report.tables import all_tables
+
+logger = logging.getLogger("pdjax")
 
 
 def write_report(workdir: Path) -> Path:
     """Writes ``<workdir>/report/`` from what the experiment has recorded so far, and returns its index.html.
+
+    The log says where it is, and the verdict on every claim.
 
     The old report stays complete until the new one is; files of earlier reports do not survive. The same records
     give the same bytes.
@@ -41,4 +47,6 @@ def write_report(workdir: Path) -> Path:
     os.replace(partial, report)
     if old.exists():
         shutil.rmtree(old)
-    return report / "index.html"
+    page = report / "index.html"
+    logger.info("%s", "\n  ".join([f"report: {page}", *verdict_lines(claims)]))
+    return page

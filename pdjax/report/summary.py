@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pdjax.report.claims import ClaimResult
+from pdjax.report.claims import ClaimResult, Statement
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.stats import mean_interval
@@ -20,10 +20,7 @@ def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
             if finished:
                 sentences.append(_best_sentence(results, finished, len(groups)))
     for statement in dict.fromkeys(claim.statement for claim in claims):
-        verdicts = [claim.verdict for claim in claims if claim.statement == statement]
-        words = {"holds": "holds", "fails": "fails", "undecided": "is undecided", "not tested": "is not tested"}
-        counts = [f"{text} in {verdicts.count(v)}" for v, text in words.items() if v in verdicts]
-        cases = "1 case" if len(verdicts) == 1 else f"{len(verdicts)} cases"
+        cases, counts = _counts(statement, claims)
         listed = " and ".join([", ".join(counts[:-1]), counts[-1]] if counts[1:] else counts)
         sentences.append(f"Of {cases}, claim {statement.name} {listed}.")
     if results.unfinished:
@@ -38,6 +35,25 @@ def summary(results: Results, claims: Sequence[ClaimResult]) -> str:
         ablations = "the ablation" if count == 1 else f"the {count} ablations"
         sentences.append(f"Of the {len(variants)} variants of {ablations}, {complete} are complete.")
     return " ".join(sentences)
+
+
+def verdict_lines(claims: Sequence[ClaimResult]) -> list[str]:
+    """Returns a line for each claim, for a terminal: its name and its verdicts over all cases."""
+    statements = list(dict.fromkeys(claim.statement for claim in claims))
+    width = max((len(statement.name) for statement in statements), default=0)
+    lines = []
+    for statement in statements:
+        cases, counts = _counts(statement, claims)
+        lines.append(f"{statement.name:{width}}  of {cases}: {', '.join(counts)}")
+    return lines
+
+
+def _counts(statement: Statement, claims: Sequence[ClaimResult]) -> tuple[str, list[str]]:
+    """Returns the number of a claim's cases, and of those with each verdict, in words."""
+    verdicts = [claim.verdict for claim in claims if claim.statement == statement]
+    words = {"holds": "holds", "fails": "fails", "undecided": "is undecided", "not tested": "is not tested"}
+    counts = [f"{text} in {verdicts.count(v)}" for v, text in words.items() if v in verdicts]
+    return "1 case" if len(verdicts) == 1 else f"{len(verdicts)} cases", counts
 
 
 def _teacher_sentence(results: Results) -> str:

@@ -53,7 +53,7 @@ def run_experiment(
     if "ablations" in stages:
         run_ablations(experiment, workdir, interrupt)
     if "report" in stages and is_first():
-        logger.info("report: %s", write_report(workdir))
+        write_report(workdir)
 
 
 def run_ablations(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
