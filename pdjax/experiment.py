@@ -166,10 +166,10 @@ class Loop:
     """How often the loop comes back from the device, and saves."""
 
     chunk_steps: Count = 50
-    """steps compiled into one program"""
-    save_every: Count = 400
+    """steps compiled into one program; one run keeps to it, as its saved states and records lie on multiples"""
+    save_every: Annotated[Count, Aside()] = 400
     """steps between saved training states, from which a run resumes"""
-    writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    writers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Aside()] = ()
     """besides JSONL, which is always written"""
 
 
@@ -262,7 +262,7 @@ class Experiment:
     comparisons: Annotated[tuple[Comparison, ...], Aside()] = ()
     """figures of the report"""
     report: Annotated[Report, Aside()] = Report()
-    loop: Annotated[Loop, Aside()] = Loop()
+    loop: Loop = Loop()
     placement: Annotated[Placement, Aside()] = Placement()
     remarks: Annotated[Mapping[str, str], Aside()] = Field(default_factory=dict)
     """what other sizes have shown, by the name of the claim: shown beside its verdicts"""

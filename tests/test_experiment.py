@@ -328,7 +328,7 @@ def test_the_digest_is_the_same_wherever_arrays_live_whatever_is_drawn_or_said_a
         dict(placement=placement),
         dict(remarks={}),
         dict(comparisons=()),
-        dict(loop=Loop(10, 200)),
+        dict(loop=Loop(20, 200)),
         dict(strategies=STRINGS.strategies[::-1]),
     ):
         assert dataclasses.replace(STRINGS, **same).digest == STRINGS.digest
@@ -340,6 +340,7 @@ def test_the_digest_changes_with_what_determines_results():
         *({"seed": 1}, {"name": "other"}, {"task__mask_rate": 0.2}, {"student__compute": "bfloat16"}),
         *({"teacher_training__seed": 2}, {"teacher_training__optimizer__beta2": 0.5}, {"sizes__seeds": (7,)}),
         *({"student_training__seeds": (3,)}, {"student_training__shared_batches": False}, {"evaluation__every": 20}),
+        *({"loop__chunk_steps": 10},),
         *({"strategies__labels__name": "renamed"}, {"strategies__fixed__schedule__duration": 60}, {"sizes": None}),
         *({"probes__seed": 1}, {"ablations__mask_rate__budgets": (400,)}, {"strategies__one_shot__budgets": (200,)}),
     ]
