@@ -1,7 +1,9 @@
 """The command line: ``python -m pdjax.main --config=configs/pcfg.py``."""
 
+import functools
 import gc
 import logging
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +12,7 @@ from absl import flags
 
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.io.command_line import asks_for_help, configuration_file, parse_flags, print_help
+from pdjax.io.determinism import ask_for_the_same_bits
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.stages import STAGES
 
@@ -64,23 +67,29 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     jaxlib = metadata.version("jaxlib")
     # https://github.com/jax-ml/jax/issues/39103: of 32,768 terms and more, the last sum of several can be another's.
     require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
-    experiment = parse_flags(argv)
+    given = os.environ.get("XLA_FLAGS", "")
+    experiment = parse_flags(argv, functools.partial(_prepare, given))
+    ask_for_the_same_bits(given, experiment)
     # Tracing makes millions of objects that live on; to look for garbage among them took a sixth of the time.
     gc.set_threshold(100_000, 50, 100)
     # Imports of orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
-    from pdjax.io.determinism import ask_for_the_same_bits
-    from pdjax.io.processes import is_first, join
+    from pdjax.io.processes import is_first
     from pdjax.stages.run import run_experiment
 
-    # Before any device is used.
-    ask_for_the_same_bits(experiment)
-    join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
     if not is_first():
         # All processes would say the same.
         logger.setLevel(logging.WARNING)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / experiment.name
     stages = STAGES if _STAGE.value == "all" else (_STAGE.value,)
     run_experiment(experiment, workdir, stages, interrupt, configuration_file())
+
+
+def _prepare(given: str) -> None:
+    """Does what has to be done before any device is used: what XLA is asked for, and joining other processes."""
+    from pdjax.io.processes import join  # with jax: who mistyped a flag need not wait
+
+    ask_for_the_same_bits(given)
+    join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ def test_all_runs_of_a_comparison_are_sound_configurations(runs, call, monkeypat
     sound = []
 
     def check(argv, _):
-        config = parse_flags(argv)
+        config = parse_flags(argv, lambda: None)
         for one in (config, *config.variants().values()):
             foresee_runs(one, stored_steps(one, tmp_path))
         sound.append(config)

@@ -9,6 +9,7 @@ from importlib import metadata
 
 import pytest
 
+from pdjax.errors import UserError
 from pdjax.io.records import read_json
 
 SMALL = ("--config=tests/minimal.py",)
@@ -52,6 +53,32 @@ def test_what_xla_was_asked_for_is_on_record(call, undisturbed, monkeypatch, tmp
     assert "goes on under other versions: XLA_FLAGS" in log
     (later,) = read_json(workdir / "environment.json")["later"]
     assert later["versions"]["XLA_FLAGS"] == "--xla_other=1 --xla_gpu_deterministic_ops=true"
+
+
+def test_a_run_keeps_to_its_chunks(call, undisturbed):
+    before = results(undisturbed[0])
+    code, log = call(*SMALL, f"--workdir={undisturbed[0]}", "--config.loop.chunk_steps=40")
+    assert code == 2
+    assert "config.loop.chunk_steps: 4 there, 40 here" in log
+    assert results(undisturbed[0]) == before
+
+
+def test_processes_join_before_a_configuration_may_use_a_device(call, monkeypatch, tmp_path):
+    def join(*_):
+        raise UserError("processes", "none", "start them")
+
+    (tmp_path / "mine.py").write_text("raise ValueError('loaded')")
+    monkeypatch.setattr("pdjax.io.processes.join", join)
+    code, log = call(f"--config={tmp_path / 'mine.py'}")
+    assert code == 2
+    assert "expected processes; found none" in log
+
+
+def test_fields_with_a_value_are_no_run(call, tmp_path):
+    code, log = call(*SMALL, "--print_config=true", f"--workdir={tmp_path / 'run'}")
+    assert code == 2
+    assert "write --print_config" in log
+    assert not (tmp_path / "run").exists()
 
 
 def test_killed_at_any_stage_ends_with_the_same_bits(start, call, undisturbed, tmp_path):

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[
     if FIELDS.isdisjoint(argv[1:]):
         print(help_text(example, purpose, [*SHARED, *names], Path("configs")))
         return
-    experiment = parse_flags([argument for argument in argv if argument not in ASKING | FIELDS])
+    experiment = parse_flags([argument for argument in argv if argument not in ASKING | FIELDS], lambda: None)
     # With jax: the fields take it, help alone does not.
     from pdjax.configuration import leaves
 
@@ -69,8 +69,13 @@ def print_help(argv: Sequence[str], example: str, purpose: str, names: Sequence[
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter may flush the rest
 
 
-def parse_flags(argv: Sequence[str]) -> "Experiment":
-    """Returns the experiment that the flags ask for; turns every complaint about them into a ``UserError``."""
+def parse_flags(argv: Sequence[str], before_loading: Callable[[], None]) -> "Experiment":
+    """Returns the experiment that the flags ask for; turns every complaint about them into a ``UserError``.
+
+    Args:
+      argv: the command line.
+      before_loading: called when the flags are known and the configuration is not: loading it may use a device.
+    """
     overrides, others = _split(argv[1:])
     _check_names(others)
     try:
@@ -79,6 +84,8 @@ def parse_flags(argv: Sequence[str]) -> "Experiment":
         raise UserError("flags that exist, with values of theirs", _essence(error), "see --help") from error
     require(len(rest) == 1, "only flags", f"the arguments {rest[1:]}", "write --flag=value")
     require(_CONFIG.value is not None, "--config", "none", "try --config=configs/pcfg.py")
+    require(not _PRINT.value, "--print_config without a value", "one", "write --print_config")
+    before_loading()
     from pdjax.configuration import experiment_of  # with jax: who mistyped a flag need not wait
 
     # Flags of their own: among absl's, --config is the name of the file.
