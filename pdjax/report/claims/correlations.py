@@ -15,7 +15,7 @@ R1 = Statement(
     "checkpoint. The claim holds for a degree if 95% Student t intervals over teachers lie above 0 for: the "
     "correlation in the support minus twice that off the support, at the middle (“far more”); the gap at the middle "
     "minus that at the start; the gap at the middle minus that at the end. It fails if one lies below 0. Teachers that "
-    "had no transition within their training are left out.",
+    "no probe measured, or that had no transition within their training, are left out.",
 )
 
 
@@ -25,9 +25,11 @@ def correlations_peak_in_the_transition(results: Results) -> list[ClaimResult]:
     if record is None:
         return []
     transitions = results.selection.get("transitions", [None] * len(record.seeds))
-    shown = [(teacher, t) for teacher, t in enumerate(transitions) if t is not None]
-    absent = len(transitions) - len(shown)
-    note = f"{absent} of {len(transitions)} teachers had no transition" if absent else ""
+    # A given trajectory comes with the curves of all teachers trained along with it, of which probes measure the first.
+    probed = transitions[: len(record.seeds)]
+    shown = [(teacher, t) for teacher, t in enumerate(probed) if t is not None]
+    left_out = {"were not probed": len(transitions) - len(probed), "had no transition": len(probed) - len(shown)}
+    notes = [f"{count} of {len(transitions)} teachers {why}" for why, count in left_out.items() if count]
     cases = []
     for degree in record.low_degrees():
         inside, outside = record.mean(degree, None), record.mean(degree, -1)
@@ -46,5 +48,6 @@ def correlations_peak_in_the_transition(results: Results) -> list[ClaimResult]:
             measured("gap at the middle minus at the end", above_end),
         )
         verdict, missing = decide(measurements)
-        cases.append(ClaimResult(R1, f"degree {degree}", measurements, verdict, missing or note))
+        note = "; ".join([missing, *notes] if missing else notes)
+        cases.append(ClaimResult(R1, f"degree {degree}", measurements, verdict, note))
     return cases
