@@ -25,11 +25,13 @@ def write_report(workdir: Path) -> Path:
     give the same bytes.
 
     Raises:
-      UserError: the directory is no experiment's, its records contradict each other, or a user's figure or claim fails.
+      UserError: the directory is no experiment's, its records contradict each other, a user's figure or claim
+        fails, or a figure has the name of another.
     """
     results = read_results(workdir)
     claims = [*evaluate_claims(results), *added_claims(results)]
-    figures, tables = [*all_figures(results), *added_figures(results)], all_tables(results, claims)
+    figures, tables = all_figures(results), all_tables(results, claims)
+    figures += added_figures(results, {figure.name for figure in figures})
     files = {"index.html": render_page(results, claims, figures, tables).encode()}
     files |= {f"figures/{figure.name}.svg": figure.svg for figure in figures}
     files |= {f"figures/{figure.name}.png": figure.png for figure in figures}

@@ -2,7 +2,7 @@
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import matplotlib.figure
 import pandas as pd
@@ -18,21 +18,36 @@ from pdjax.report.style import context
 from pdjax.report.table_of_results import table_of_results
 
 
-def added_figures(results: Results) -> list[ReportFigure]:
+def added_figures(results: Results, taken: Collection[str]) -> list[ReportFigure]:
     """Draws the figures that have something to draw.
 
+    Args:
+      results: what they see.
+      taken: names of the report's other figures.
+
     Raises:
-      UserError: one fails.
+      UserError: one fails, or has the name of another.
     """
-    figures = []
+    figures: list[ReportFigure] = []
     for figure in results.experiment.report.figures:
-        with _blaming(figure), context(salt=figure.name):
-            made = figure.draw(table_of_results(results))
-        if made is not None:
-            expected = f"a matplotlib.figure.Figure, or None, of the figure {figure.name}"
-            require(isinstance(made, matplotlib.figure.Figure), expected, type(made).__name__, "correct draw")
-            figures.append(drawn(figure.name, figure.title, figure.caption, lambda made=made: made))
+        with _blaming(figure):
+            added = _drawn(figure, table_of_results(results))
+        if added is not None:
+            expected = f"a name that no other figure has, of {type(figure).__name__}"
+            free = added.name not in {*taken, *(other.name for other in figures)}
+            require(free, expected, added.name, "give it another name; all that was trained is kept")
+            figures.append(added)
     return figures
+
+
+def _drawn(figure: Figure, table: pd.DataFrame) -> ReportFigure | None:
+    with context(salt=figure.name):
+        made = figure.draw(table)
+    if made is None:
+        return None
+    expected = f"a matplotlib.figure.Figure, or None, of the figure {figure.name}"
+    require(isinstance(made, matplotlib.figure.Figure), expected, type(made).__name__, "correct draw")
+    return drawn(figure.name, figure.title, figure.caption, lambda: made)
 
 
 def added_claims(results: Results) -> list[ClaimResult]:
