@@ -1,6 +1,7 @@
-"""Figures of users: what is wrong with one is said on a line that names it, and nothing is overwritten."""
+"""Figures and claims of users: what is wrong with one is said on a line that names it, and nothing is overwritten."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,9 +11,9 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.experiment import Report
-from pdjax.findings import Figure
+from pdjax.findings import Claim, Figure
 from pdjax.report import write_report
-from pdjax.report.additions import added_figures
+from pdjax.report.additions import added_claims, added_figures
 from pdjax.report.reading import read_results
 from pdjax.report.results import Results
 from pdjax.settings import settings
@@ -82,9 +83,31 @@ class Uncaptioned(Figure):
         return matplotlib.figure.Figure()
 
 
-def reporting(results: Results, *figures: Figure) -> Results:
-    """Returns results of an experiment that adds figures to its report."""
-    return dataclasses.replace(results, experiment=dataclasses.replace(results.experiment, report=Report(figures)))
+@settings
+class Measured(Claim):
+    """Measures as much as it is told."""
+
+    name: ClassVar[str] = "measured"
+    text: ClassVar[str] = "All quantities are positive."
+
+    quantities: int = 0
+
+    def measure(self, table: pd.DataFrame) -> Mapping[str, Mapping[str, Sequence[float]]]:
+        """Returns positive values of two seeds."""
+        return {"all": {f"quantity {index}": [1.0, 1.1] for index in range(self.quantities)}}
+
+
+def reporting(results: Results, *figures: Figure, claims: tuple[Claim, ...] = ()) -> Results:
+    """Returns results of an experiment that adds figures and claims to its report."""
+    return dataclasses.replace(
+        results, experiment=dataclasses.replace(results.experiment, report=Report(figures, claims))
+    )
+
+
+@pytest.mark.parametrize(("quantities", "expected"), [(0, ("not tested", "no quantity")), (1, ("holds", ""))])
+def test_a_claim_without_quantities_is_not_tested(finished: Any, quantities: int, expected: tuple[str, str]):
+    (result,) = added_claims(reporting(read_results(finished.path), claims=(Measured(quantities),)))
+    assert (result.verdict, result.note) == expected
 
 
 def test_a_figure_without_a_caption_is_named(finished: Any):

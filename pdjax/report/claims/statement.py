@@ -93,15 +93,15 @@ def margin(
 def decide(measurements: Sequence[Measurement], missing: str = "") -> tuple[Verdict, str]:
     """Returns the verdict on quantities that the claim says are above 0, and why it is not tested if so.
 
-    It holds if every interval lies above 0, fails if one lies below, and is undecided otherwise; not tested if a
-    quantity has no interval, or for the reason that the caller gives.
+    It holds if every interval lies above 0, fails if one lies below, and is undecided otherwise; not tested if there
+    is no quantity or one has no interval, or for the reason that the caller gives.
     """
     measured = [m.interval for m in measurements if m.interval is not None]
     if any(interval.high < 0 for interval in measured):  # one lost comparison is enough, whatever else is missing
         return "fails", ""
     notes = list(dict.fromkeys([note for note in (missing, *(m.note for m in measurements)) if note]))
-    if notes:
-        return "not tested", "; ".join(notes)
+    if notes or not measured:
+        return "not tested", "; ".join(notes) or "no quantity"
     return ("holds" if all(interval.low > 0 for interval in measured) else "undecided"), ""
 
 
