@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,8 +129,11 @@ def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
     named: dict[str, list[SharedRun]] = {}
     for ((losses, _), count), members in sorted(runs.items(), key=lambda item: (not _taught(item[0][0]), item[0][1])):
         name = f"students {'with a teacher' if losses[0].asks_teacher else 'of labels'} x {count}"
-        others = ", ".join(type(loss).__name__ for loss in losses)
-        named[f"{name} ({others})" if name in named else name] = members
+        kinds = ", ".join(type(loss).__name__ for loss in losses)
+        # Losses of one class may differ in more than numbers, such as a layer: nothing but a count tells these apart.
+        counted = (f"{name} ({kinds}, {number})" for number in itertools.count(2))
+        free = (one for one in itertools.chain((name, f"{name} ({kinds})"), counted) if one not in named)
+        named[next(free)] = members
     return named
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from pdjax.distill.losses import Distillation
+from pdjax.distill.losses import Distillation, HiddenMatching
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Equal, Levels, Multiples, Phase, Steps, Transition
 from pdjax.distill.strategy import Strategy
@@ -206,6 +206,24 @@ def test_the_disk_of_a_plan_holds_the_kept_checkpoints_of_teachers_and_students(
         states = sum(KEPT_STATES * saved[stage.name] * len(stage.runs) for stage in stages)
         assert sum(stage.disk for stage in stages) == pytest.approx(SAFETY * (nbytes + states), rel=1e-3)
         assert nbytes > 0
+
+
+def test_programs_that_differ_in_a_layer_alone_are_all_counted(trained):
+    """As many programs as there are layers: the learned projections have shapes of their own."""
+    small, _, _ = trained
+    layered = dataclasses.replace(
+        small,
+        teacher=Mlp((12, 10, 8)),
+        strategies=tuple(
+            Strategy(f"layer_{layer}", HiddenMatching(teacher_layer=layer), budgets=(40,)) for layer in range(3)
+        ),
+    )
+    plan = plan_experiment(layered, _Pretended(CHIPS["h100"]))
+    _, *students = plan.stages
+    assert [[run.strategies for run in stage.runs] for stage in students] == [[(f"layer_{n}",)] for n in range(3)]
+    name = "students with a teacher x 2"
+    assert [stage.name for stage in students] == [name, f"{name} (HiddenMatching)", f"{name} (HiddenMatching, 2)"]
+    assert [program.name for program in plan.programs] == ["teacher", *(stage.name for stage in students)]
 
 
 def bytes_in(store, like):
