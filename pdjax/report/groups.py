@@ -78,7 +78,7 @@ class RunState:
 
 
 def replicas_by_rate(run: RunRecord, loss: Loss) -> dict[float, tuple[int, ...]]:
-    """Returns the replicas of a loss (temperature and label weight) by learning rate, in order of their seeds."""
+    """Returns the replicas of a loss, the same in all its fields, by learning rate, in order of their seeds."""
     replicas = run.description.replicas
     rates = dict.fromkeys(replica.learning_rate for replica in replicas)
     of_loss = [index for index, replica in enumerate(replicas) if replica.loss == loss]
