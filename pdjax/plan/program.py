@@ -97,15 +97,11 @@ def plan_program(
     )
     # The chip's, where the devices are not there to be asked.
     limit = chip.memory if chip is not None else memory_of(devices[0])
-    try:
-        program, evaluator = _compile(sweep.chunk, *arguments), _compile(sweep.evaluate, *_evaluated(arguments))
-    except jax.errors.JaxRuntimeError as error:
-        # TPU compilers refuse what does not fit. Others compile it, and the peak is compared with the limit.
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        refusal, unknown = str(error).splitlines()[0][:300], float("nan")
-        memory = Memory(state, teachers, None, None, limit)
-        return plan(memory=memory, refusal=refusal, work=Work(), seconds=unknown, bound="", evaluation_seconds=unknown)
+    programs = _compile(sweep, arguments)
+    if isinstance(programs, str):
+        memory, unknown = Memory(state, teachers, None, None, limit), float("nan")
+        return plan(memory=memory, refusal=programs, work=Work(), seconds=unknown, bound="", evaluation_seconds=unknown)
+    program, evaluator = programs
     temporaries, peak = _compiled_memory(program)
     plan = functools.partial(plan, memory=Memory(state, teachers, temporaries, peak, limit), refusal=None)
     # Already of one device: the text is of the partitioned program. Products are of all of them, hence ``used``.
@@ -122,8 +118,17 @@ def plan_program(
     return plan(work=work, seconds=seconds, bound=bound, evaluation_seconds=evaluation)
 
 
-def _compile(function: Any, *arguments: Any) -> Any:
-    return function.lower(*arguments).compile()
+def _compile(sweep: Sweep, arguments: tuple[Any, ...]) -> tuple[Any, Any] | str:
+    """Returns a chunk and an evaluation, compiled, or the compiler's words where it refuses one that does not fit."""
+    parts: Any = ((sweep.chunk, arguments), (sweep.evaluate, _evaluated(arguments)))
+    try:
+        program, evaluator = (function.lower(*given).compile() for function, given in parts)
+    except jax.errors.JaxRuntimeError as error:
+        # TPU compilers refuse what does not fit. Others compile it, and the peak is compared with the limit.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return str(error).splitlines()[0][:300]
+    return program, evaluator
 
 
 def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, Any]:

@@ -58,12 +58,17 @@ def as_text(plan: ExperimentPlan) -> str:
         ),
         "",
     ]
+    return "\n".join([*lines, *_remarks(plan)])
+
+
+def _remarks(plan: ExperimentPlan) -> list[str]:
+    """Says what times are, what is not exact or not counted, and what does not fit."""
     if plan.assumed is None:
-        lines.append("A step's time was measured. Memory is per device; products are of all devices together.")
+        lines = ["A step's time was measured. Memory is per device; products are of all devices together."]
     else:
         shares = ", ".join(f"{share:.0%} of {name}" for name, share in plan.assumed.items() if name in EFFICIENCY)
         kernel = f"{1e6 * plan.assumed['seconds_a_kernel']:g} µs a kernel"
-        lines.append(f"A step's time is a roofline, not measured: {shares}, and at least {kernel}.")
+        lines = [f"A step's time is a roofline, not measured: {shares}, and at least {kernel}."]
     if plan.found_later:
         lines.append(
             f"Runs, replicas and checkpoints are at most so many: the teacher's training decides about those of "
@@ -71,8 +76,7 @@ def as_text(plan: ExperimentPlan) -> str:
         )
     if plan.left_out:
         lines.append(f"Not counted: {'; '.join(plan.left_out)}.")
-    lines += [_complaint(program) for program in plan.programs if not program.memory.fits]
-    return "\n".join(lines)
+    return lines + [_complaint(program) for program in plan.programs if not program.memory.fits]
 
 
 def _complaint(program: ProgramPlan) -> str:

@@ -263,6 +263,23 @@ def test_what_does_not_fit_is_said_with_what_to_change(smoke):
     assert re.search(r"STUDENTS WITH A TEACHER X 4 DOES NOT FIT: mostly its \w+. To change it, \w+", text)
 
 
+def test_what_a_compiler_refuses_does_not_fit_in_its_words(trained, monkeypatch):
+    small, _, _ = trained
+
+    def refuse(lowered, *_):
+        raise jax.errors.JaxRuntimeError(words)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    words = "RESOURCE_EXHAUSTED: 20 GB of 17 GB\nAllocations: ..."
+    plan = plan_experiment(small, _Pretended(CHIPS["h100"]))
+    assert not plan.fits
+    assert {program.refusal for program in plan.programs} == {"RESOURCE_EXHAUSTED: 20 GB of 17 GB"}
+    assert all(program.memory.peak is None and np.isnan(program.seconds) for program in plan.programs)
+    words = "INTERNAL: a mistake of the compiler"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a mistake"):
+        plan_experiment(small, _Pretended(CHIPS["h100"]))
+
+
 def test_advice_is_about_what_takes_the_memory(measured):
     parts = {"state": "split the model", "teachers": "stream the checkpoints", "temporaries": "share the batch"}
     for part, advice in parts.items():
