@@ -23,7 +23,8 @@ from pdjax.models.gpt2 import Gpt2
 from pdjax.models.precision import Compute
 from pdjax.plan.hardware import Chip, chip_of
 from pdjax.plan.hlo import count_work
-from pdjax.plan.program import abstract_arguments, roofline
+from pdjax.plan.program import abstract_arguments
+from pdjax.plan.roofline import roofline
 from pdjax.settings import Count, settings
 from pdjax.stages.programs import Training
 from pdjax.tasks.base import Task

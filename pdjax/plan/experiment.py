@@ -13,7 +13,8 @@ from pdjax.experiment import Experiment
 from pdjax.io.store import SAFETY, tree_bytes
 from pdjax.io.teacher_source import are_stacked, memory_of
 from pdjax.plan.hardware import Topology
-from pdjax.plan.program import EFFICIENCY, ProgramPlan, plan_program
+from pdjax.plan.program import ProgramPlan, plan_program
+from pdjax.plan.roofline import EFFICIENCY
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes

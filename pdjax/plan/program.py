@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from pdjax.io.teacher_source import memory_of
 from pdjax.models.precision import Compute
 from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
+from pdjax.plan.roofline import roofline
 from pdjax.stages.programs import Training, compiled
 from pdjax.train import sharding
 from pdjax.train.chunk import train_chunk
@@ -25,9 +25,6 @@ from pdjax.train.flops import count_products
 from pdjax.train.replicas import Sweep
 from pdjax.train.state import Hyperparameters, TrainState
 from pdjax.types import Params
-
-EFFICIENCY = {"compute": 0.4, "memory": 0.7, "links": 0.7}
-"""Shares of the published peaks that a step is taken to reach."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,24 +141,6 @@ def _compiled_memory(program: Any) -> tuple[int, int]:
     results = stats.output_size_in_bytes - stats.alias_size_in_bytes
     temporaries = stats.temp_size_in_bytes
     return temporaries, stats.argument_size_in_bytes + results + temporaries + stats.generated_code_size_in_bytes
-
-
-def roofline(products: Sequence[tuple[Compute, float]], work: Work, chip: Chip) -> tuple[float, str]:
-    """Returns a step's seconds on one device and what bounds them: the slowest of its parts, as if all overlapped.
-
-    Args:
-      products: floating-point operations in matrix products, by the type of their operands.
-      work: of the step.
-      chip: the device.
-    """
-    parts = {
-        "compute": sum(count / (chip.products[kind] * EFFICIENCY["compute"]) for kind, count in products),
-        "memory": work.traffic / (chip.bandwidth * EFFICIENCY["memory"]),
-        "links": work.collective_bytes / (chip.links * EFFICIENCY["links"]),
-        "kernels": work.kernels * chip.kernel,
-    }
-    bound = max(parts, key=lambda part: parts[part])
-    return parts[bound], bound
 
 
 def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tuple[Any, ...]:

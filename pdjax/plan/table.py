@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from pdjax.plan.experiment import ExperimentPlan, StagePlan
-from pdjax.plan.program import EFFICIENCY, ProgramPlan
+from pdjax.plan.program import ProgramPlan
+from pdjax.plan.roofline import EFFICIENCY
 
 ADVICE = {
     "temporaries": "share the batch among more devices (placement.mesh.data), compute in bfloat16, or lower the "

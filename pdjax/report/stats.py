@@ -1,10 +1,12 @@
-"""Means over seeds with Student-t confidence intervals."""
+"""Means over seeds, and of margins paired by seed, with Student-t confidence intervals."""
 
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
+
+from pdjax.report.groups import Group
 
 CONFIDENCE = 0.95
 
@@ -40,3 +42,19 @@ def mean_interval(values: Float[np.ndarray, "R"], confidence: float = CONFIDENCE
     """
     mean, half = float(np.mean(values)), float(half_width(values, confidence))
     return Interval(mean, mean - half, mean + half, values.shape[-1])
+
+
+def paired_margin(first: Group, second: Group, over_training: bool = False) -> Interval | None:
+    """Returns the mean difference in final held-out accuracy, first minus second, paired by seed.
+
+    With ``over_training`` it is the accuracy averaged over all evaluations. With fewer than 2 common seeds the
+    interval's ends are nan; without any the result is None.
+    """
+    common = [seed for seed in first.seeds if seed in second.seeds]
+    if not common:
+        return None
+    values = []
+    for group in (first, second):
+        accuracy = group.accuracy.mean(axis=0) if over_training else group.final_accuracy
+        values.append(np.array([accuracy[group.seeds.index(seed)] for seed in common]))
+    return mean_interval(values[0] - values[1])

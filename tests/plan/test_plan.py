@@ -24,7 +24,8 @@ from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import left_out, most_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
 from pdjax.plan.hlo import Work
-from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device, roofline
+from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device
+from pdjax.plan.roofline import roofline
 from pdjax.plan.table import as_text
 from pdjax.stages.programs import compiled, student_program, student_replicas
 from pdjax.stages.students import open_checkpoints, students_shape, train_students

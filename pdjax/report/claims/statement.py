@@ -8,7 +8,7 @@ import numpy as np
 
 from pdjax.findings import Verdict
 from pdjax.report.groups import Group
-from pdjax.report.stats import Interval, mean_interval
+from pdjax.report.stats import Interval, mean_interval, paired_margin
 
 OURS = "ours"
 """Source of a statement that the paper does not make."""
@@ -48,22 +48,6 @@ class ClaimResult:
     measurements: tuple[Measurement, ...]
     verdict: Verdict
     note: str  # why it was not tested, or what to read the verdict with
-
-
-def paired_margin(first: Group, second: Group, over_training: bool = False) -> Interval | None:
-    """Returns the mean difference in final held-out accuracy, first minus second, paired by seed.
-
-    With ``over_training`` it is the accuracy averaged over all evaluations. With fewer than 2 common seeds the
-    interval's ends are nan; without any the result is None.
-    """
-    common = [seed for seed in first.seeds if seed in second.seeds]
-    if not common:
-        return None
-    values = []
-    for group in (first, second):
-        accuracy = group.accuracy.mean(axis=0) if over_training else group.final_accuracy
-        values.append(np.array([accuracy[group.seeds.index(seed)] for seed in common]))
-    return mean_interval(values[0] - values[1])
 
 
 def margin(
