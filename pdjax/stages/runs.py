@@ -56,8 +56,11 @@ def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRu
     """
 
     def course_of(strategy: Strategy, budget: int) -> Course:
-        if strategy.selection.is_given or not strategy.loss.asks_teacher:
-            # Selections whose checkpoints are given look at no phases, and students of the labels at no checkpoints.
+        if not strategy.loss.asks_teacher:
+            # Whatever their strategy selects: it may be a copy of one with a teacher.
+            return _course(strategy, (), stored, budget)
+        if strategy.selection.is_given:
+            # Selections whose checkpoints are given look at no phases.
             return _course(strategy, strategy.selection.select(stored, Phases()).teacher_steps, stored, budget)
         # Equal rules find equal checkpoints, whatever these are.
         return Course((), (), (strategy.schedule, strategy.selection))

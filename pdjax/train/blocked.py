@@ -37,7 +37,8 @@ def applies(program: Program) -> bool:
     if program.has_loss_params or any(loss.reads_intermediates for loss in program.losses):
         return False
     # Clipping needs the norm of each step's gradient at the first layer, which a block never forms.
-    return isinstance(rule, Sgd) and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
+    # Of these very classes: one that is derived from them may have another rule or activation.
+    return type(rule) is Sgd and rule.clip_norm is None and program.batch_size == 1 and len(widths) == 1
 
 
 def block_steps(program: Program) -> int:
@@ -48,7 +49,7 @@ def block_steps(program: Program) -> int:
 def _hidden_widths(program: Program) -> tuple[int, ...]:
     """Returns the widths of an MLP's hidden layers, and none for another model."""
     module = getattr(program.model, "module", None)
-    return module.widths if isinstance(module, MlpModule) else ()
+    return module.widths if type(module) is MlpModule else ()
 
 
 class _Carry(NamedTuple):

@@ -17,9 +17,9 @@ from pdjax.settings import Choice, Positive, Share, settings
 class Optimizer(Choice, abc.ABC):
     """How gradients become updates, and how their size changes over a training (section D.6)."""
 
-    schedule: Literal["constant", "cosine"]
-    warmup_fraction: float
-    clip_norm: float | None
+    schedule: Literal["constant", "cosine"] = "constant"  # these three where an optimizer has no such field
+    warmup_fraction: float = 0.0
+    clip_norm: float | None = None
 
     @abc.abstractmethod
     def rule(self) -> optax.GradientTransformation:

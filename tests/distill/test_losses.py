@@ -10,7 +10,9 @@ import scipy.special
 import scipy.stats
 
 from pdjax.distill import losses
-from pdjax.distill.losses import Distillation, JensenShannon, Outputs, Ramp, ReverseKL, TopK
+from pdjax.distill.losses import Distillation, JensenShannon, Loss, Number, Outputs, Ramp, ReverseKL, TopK
+from pdjax.errors import require
+from pdjax.settings import settings
 from pdjax.train import sharding
 from pdjax.train.replicas import Replica, place_hyperparameters
 from pdjax.train.step import numbers_at
@@ -255,6 +257,22 @@ def test_the_sum_of_each_replica_is_its_own():
     summed = jax.jit(jax.vmap(lambda student: losses.distillation(student, teacher, 1.0).sum()))(students)
     alone = [kl_in_float64(student, teacher, 1.0).sum() for student in students]
     np.testing.assert_allclose(summed, alone, rtol=1e-5)
+
+
+def test_numbers_of_ones_own_loss_have_limits_of_its_own():
+    @settings
+    class Hinge(Loss):
+        margin: Number = 1.0
+
+        def __post_init__(self):
+            require(self.margin >= 1, "margin >= 1", self.margin, "raise it")
+
+        def values(self, student, teacher, batch, numbers, params):
+            return jnp.zeros(())
+
+    assert Hinge(2.0) != Hinge(3.0)
+    assert Hinge(2.0).family == Hinge(3.0).family
+    assert hash(Hinge(2.0).family) == hash(Hinge(3.0).family)
 
 
 # Other divergences

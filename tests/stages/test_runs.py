@@ -117,6 +117,13 @@ def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_fi
     }
 
 
+def test_students_of_the_labels_ask_for_no_checkpoint_whatever_their_strategy_selects(config):
+    """As a copy of a progressive strategy does, of which only the loss is replaced."""
+    copy = Strategy("plain", Labels(), FixedDuration(4), Phase())
+    runs = foresee_runs(dataclasses.replace(config, strategies=(STRATEGIES["labels"], copy)), [8, 32])
+    assert {run.strategies for run in runs} == {("labels", "plain")}
+
+
 def test_the_order_of_strategies_orders_the_runs_and_changes_nothing_in_them(config, workdir):
     """Nor where they lie: what was trained before the strategies were written in another order stays theirs."""
     turned = dataclasses.replace(config, strategies=config.strategies[::-1])

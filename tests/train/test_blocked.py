@@ -6,11 +6,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.teacher import Teacher
-from pdjax.models.mlp import Mlp
+from pdjax.models.mlp import Mlp, MlpModule
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.train import blocked
 from pdjax.train.chunk import train_chunk
@@ -167,6 +168,22 @@ def test_coordinates_off_the_support_are_interchangeable():
 def test_other_training_does_not_run_in_blocks(changes):
     assert blocked.applies(program_of())
     assert not blocked.applies(program_of(**changes))
+
+
+def test_classes_derived_from_those_of_blocks_do_not_run_in_blocks():
+    """They may do something else: nobody would notice that they are not asked."""
+
+    class Heavy(Sgd):
+        def rule(self):
+            return optax.trace(0.9)
+
+    class Rectified(MlpModule):
+        pass
+
+    model = Mlp((30,)).build(PARITY)
+    other = dataclasses.replace(model, module=Rectified(model.module.widths, model.module.num_classes))
+    assert not blocked.applies(program_of(optimizer=Heavy()))
+    assert not blocked.applies(program_of(model=other))
 
 
 def test_an_mlp_with_two_hidden_layers_does_not_run_in_blocks():

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from pdjax.train.optimizer import Adam, Sgd
+from pdjax.settings import settings
+from pdjax.train.optimizer import Adam, Optimizer, Sgd
 
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
 
@@ -106,6 +107,19 @@ def test_adam_by_hand():
     mean = (0.9 * 0.1 * 2 + 0.1 * -1) / (1 - 0.9**2)
     square = (0.95 * 0.05 * 4 + 0.05 * 1) / (1 - 0.95**2)
     np.testing.assert_allclose(second["x"], mean / (math.sqrt(square) + 0.1), rtol=1e-6)
+
+
+def test_an_optimizer_of_ones_own_has_a_rule_and_no_more():
+    @settings
+    class Sign(Optimizer):
+        def rule(self):
+            return optax.scale_by_sign()
+
+    gradient = jnp.array([3.0, -0.5])
+    direction = Sign().direction()
+    updates, _ = direction.update(gradient, direction.init(gradient))
+    assert updates.tolist() == [1.0, -1.0]
+    np.testing.assert_array_equal(factors(Sign(), 8, np.arange(9)), 1.0)
 
 
 def test_sgd_follows_the_plain_gradient():
