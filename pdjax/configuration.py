@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_dict
 
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment
-from pdjax.settings import Aside, Beside, Choice, are_named, class_name, find_class, is_settings, make, named
+from pdjax.settings import Aside, Beside, ByName, Choice, class_name, find_class, is_settings, make, named
 
 NAME = "name"
 """The field by which settings stand in a ConfigDict, if they have one and are several."""
@@ -135,7 +135,9 @@ def leaves(experiment: Experiment) -> Iterator[Leaf]:
 def _fields(value: Any) -> Iterator[tuple[str, Any, set[type], Any]]:
     """Yields name, value, marks and pydantic's description of the fields of settings."""
     for name, field in type(value).__pydantic_fields__.items():
-        yield name, getattr(value, name), {type(mark) for mark in field.metadata}, field
+        part, marks = getattr(value, name), {type(mark) for mark in field.metadata}
+        # Without names of its own there is nothing that could stand beside the field.
+        yield name, part, marks - {Beside} if isinstance(part, tuple) and ByName not in marks else marks, field
 
 
 def _short(value: Choice, base: Any) -> str:
@@ -159,8 +161,6 @@ def _tree(value: Any, field: Any = None) -> Any:
         if not isinstance(value, Choice):
             return _parts(value)
         return {KIND: class_name(type(value)) if field is None else _short(value, _base(field))} | _parts(value)
-    if are_named(value):
-        return {getattr(part, NAME): _tree_of_named(part) for part in value}
     if isinstance(value, Mapping):
         return {key: _tree(part) for key, part in value.items()}
     if value is None and field is not None:
@@ -179,10 +179,13 @@ def _tree_of_named(part: Any) -> dict[str, Any]:
 def _parts(value: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for name, part, marks, field in _fields(value):
-        if Beside not in marks:
+        if ByName in marks and part:
+            trees = {key: _tree_of_named(one) for key, one in named(part).items()}
+            new = trees if Beside in marks else {name: trees}
+        elif Beside not in marks:
             new = {name: _tree(part, field)}
-        elif isinstance(part, tuple):
-            new = {getattr(one, NAME): _tree_of_named(one) for one in part}
+        elif ByName in marks:
+            new = {}
         else:
             new = {name: _short(part, _base(field))} | _parts(part)
         # One would hide the other without a word.
@@ -201,8 +204,11 @@ def _again(original: Any, tree: Any, path: str) -> Any:
         where = f"{path}.{name}"
         if name == NAME and NAME not in tree:
             fields[name] = part
-        elif Beside in marks and isinstance(part, tuple):
-            fields[name] = tuple(_rebuilt(one, tree[one.name], f"{path}.{one.name}") for one in part)
+        elif ByName in marks and part:
+            trees, inner = (tree, path) if Beside in marks else (tree[name], where)
+            fields[name] = tuple(_rebuilt(one, trees[one.name], f"{inner}.{one.name}") for one in part)
+        elif ByName in marks and Beside in marks:
+            fields[name] = part
         elif Beside in marks:
             fields[name] = _choice(part, tree, tree[name], where, _base(field))
         else:
@@ -217,8 +223,6 @@ def _rebuilt(original: Any, tree: Any, path: str, base: Any = None) -> Any:
         return _choice(original, tree, tree.get(KIND), path, base)
     if is_settings(original):
         return _again(original, tree, path)
-    if are_named(original):
-        return tuple(_rebuilt(one, tree[one.name], f"{path}.{one.name}") for one in original)
     if isinstance(original, Mapping):
         return {key: _rebuilt(part, tree[key], f"{path}.{key}") for key, part in original.items()}
     return _plain(tree)
@@ -260,12 +264,9 @@ def _leaves(value: Any, path: str) -> Iterator[Leaf]:
 
 def _leaves_of_field(name: str, part: Any, marks: set[type], field: Any, path: str) -> Iterator[Leaf]:
     documentation = " ".join((field.description or "").split())
-    if Beside in marks and isinstance(part, tuple):
+    if ByName in marks and (part or Beside in marks):
         for one in part:
-            yield from _leaves_of_named(one, path)
-    elif are_named(part):
-        for one in part:
-            yield from _leaves_of_named(one, f"{path}.{name}")
+            yield from _leaves_of_named(one, path if Beside in marks else f"{path}.{name}")
     elif is_settings(part):
         inner = path if Beside in marks else f"{path}.{name}"
         if isinstance(part, Choice):

@@ -16,7 +16,20 @@ from pdjax.errors import UserError, require
 from pdjax.findings import Claim, Figure
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe
-from pdjax.settings import Aside, Beside, Count, Positive, Seed, complaint, determining, make, named, plain, settings
+from pdjax.settings import (
+    Aside,
+    Beside,
+    ByName,
+    Count,
+    Positive,
+    Seed,
+    complaint,
+    determining,
+    make,
+    named,
+    plain,
+    settings,
+)
 from pdjax.tasks.base import Task
 from pdjax.train.optimizer import Adam, Optimizer
 from pdjax.train.sharding import Placement
@@ -110,19 +123,19 @@ class SizePanel:
 
     name: str
     """a title, and a directory"""
-    models: Annotated[tuple[SizedModel, ...], Field(min_length=1), Beside()]
+    models: Annotated[tuple[SizedModel, ...], Field(min_length=1), Beside(), ByName()]
     """in increasing size"""
 
     def __post_init__(self):
         _check_directory(self.name)
-        _check_distinct("models", tuple(named(self.models)))
+        _check_distinct("models", tuple(sized.name for sized in self.models))
 
 
 @settings
 class Sizes:
     """Models of several sizes trained from the labels, to see which learns faster (figures 7 and 10)."""
 
-    panels: Annotated[tuple[SizePanel, ...], Field(min_length=1)]
+    panels: Annotated[tuple[SizePanel, ...], Field(min_length=1), ByName()]
     seeds: Seeds = (0, 1, 2)
     learning_rates: Rates = (5e-3,)
     steps: Count = 600
@@ -131,6 +144,7 @@ class Sizes:
     optimizer: Optimizer = Adam()
 
     def __post_init__(self):
+        _check_distinct("panels", tuple(panel.name for panel in self.panels))
         for name in ("seeds", "learning_rates"):
             _check_distinct(name, getattr(self, name))
 
@@ -145,7 +159,7 @@ class Sizes:
 class Probes:
     """What is measured on the checkpoints of teachers, and of some students."""
 
-    measured: Annotated[tuple[Probe, ...], Beside()] = ()
+    measured: Annotated[tuple[Probe, ...], Beside(), ByName()] = ()
     students: tuple[str, ...] = ()
     """strategies whose students are probed as well, at all of their checkpoints"""
     longest_alone: bool = False
@@ -193,8 +207,8 @@ class Comparison:
 class Report:
     """What the report shows besides the figures and claims of this package."""
 
-    figures: Annotated[tuple[Figure, ...], Beside()] = ()
-    claims: Annotated[tuple[Claim, ...], Beside()] = ()
+    figures: Annotated[tuple[Figure, ...], Beside(), ByName()] = ()
+    claims: Annotated[tuple[Claim, ...], Beside(), ByName()] = ()
 
     def __post_init__(self):
         _check_distinct("figures and claims", tuple(part.name for part in (*self.figures, *self.claims)))
@@ -225,7 +239,7 @@ class Ablation:
     name: str
     """a directory"""
     title: Annotated[str, Aside()]
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1), ByName()]
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]
     """trained in every variant"""
     budgets: Lengths
@@ -238,7 +252,7 @@ class Ablation:
 
     def __post_init__(self):
         _check_directory(self.name)
-        _check_distinct("variants, and base", (*named(self.variants), self.base))
+        _check_distinct("variants, and base", (*(variant.name for variant in self.variants), self.base))
 
 
 @settings
@@ -249,7 +263,7 @@ class Experiment:
     task: Task
     teacher: Architecture
     student: Architecture
-    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)]
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1), ByName()]
     seed: Seed = 0
     """of batches that students share, and of the held-out examples"""
     teacher_training: TeacherTraining = TeacherTraining()
@@ -257,9 +271,9 @@ class Experiment:
     sizes: Sizes | None = None
     """further models trained from the labels; None trains none"""
     probes: Probes = Probes()
-    ablations: tuple[Ablation, ...] = ()
+    ablations: Annotated[tuple[Ablation, ...], ByName()] = ()
     evaluation: Evaluation = Evaluation()
-    comparisons: Annotated[tuple[Comparison, ...], Aside()] = ()
+    comparisons: Annotated[tuple[Comparison, ...], Aside(), ByName()] = ()
     """figures of the report"""
     report: Annotated[Report, Aside()] = Report()
     loop: Loop = Loop()

@@ -24,7 +24,7 @@ import pydantic.dataclasses
 from pydantic import Field
 from pydantic_core import core_schema
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 
 T = TypeVar("T")
 
@@ -43,7 +43,14 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class Beside:
-    """Marks a field whose own fields stand beside it in overrides: ``strategies.x.duration`` of x's schedule."""
+    """Marks a field whose own fields stand beside it in overrides: ``strategies.x.duration`` of x's schedule.
+
+    Of a tuple that is ``ByName`` the names do.
+    """
+
+
+class ByName:
+    """Marks a tuple of settings with distinct names that is used by them: its order determines no result."""
 
 
 class Aside:
@@ -123,21 +130,29 @@ def plain(value: Any) -> Any:
 def determining(value: Any, defaults: bool = False) -> Any:
     """Returns settings as plain data without what determines no result, and with the content of users' files.
 
-    Some fields determine none, nor does the order of what has a name. Fields that have their default are left out, so
-    that another field of it changes nobody's identity; with ``defaults`` they are there.
+    Some fields determine none, nor does the order of what is used by name: of a field that says so, or of a tuple of
+    settings with names that is given itself. Fields that have their default are left out, so that another field of it
+    changes nobody's identity; with ``defaults`` they are there.
     """
-    if are_named(value):
-        # By name: a digest sorts keys, and the order is gone.
-        return {part.name: determining(part, defaults) for part in value}
+    by_name = isinstance(value, tuple) and all(is_settings(part) and hasattr(part, "name") for part in value)
+    return _determining(value, defaults, by_name)
+
+
+def _determining(value: Any, defaults: bool, by_name: bool = False) -> Any:
+    if by_name and value:
+        # A digest sorts keys, and the order is gone.
+        return {name: _determining(part, defaults) for name, part in named(value).items()}
     if not is_settings(value):
-        return [determining(part, defaults) for part in value] if isinstance(value, tuple) else plain(value)
+        return [_determining(part, defaults) for part in value] if isinstance(value, tuple) else plain(value)
     tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
     if tag and not type(value).__module__.startswith(f"{PACKAGE}."):
         tag |= {"source": _source_of(importlib.import_module(type(value).__module__))}
-    given = {name: getattr(value, name) for name, marks in marked(type(value)) if Aside not in marks}
-    if not defaults:
-        given = {name: part for name, part in given.items() if part != _default(type(value), name)}
-    return tag | {name: determining(part, defaults) for name, part in given.items()}
+    parts: dict[str, Any] = {}
+    for name, marks in marked(type(value)):
+        part = getattr(value, name)
+        if Aside not in marks and (defaults or part != _default(type(value), name)):
+            parts[name] = _determining(part, defaults, ByName in marks)
+    return tag | parts
 
 
 def _default(cls: type, name: str) -> Any:
@@ -152,11 +167,6 @@ def _source_of(module: types.ModuleType) -> str:
 def is_settings(value: Any) -> bool:
     """Whether a value is an instance of a settings class."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def are_named(value: Any) -> bool:
-    """Whether a value is a tuple of settings with a ``name``, at least one."""
-    return isinstance(value, tuple) and len(value) > 0 and all(is_settings(p) and hasattr(p, "name") for p in value)
 
 
 def choices(value: Any, determining_results: bool = False) -> Iterator[type]:
@@ -185,8 +195,14 @@ def marked(cls: type) -> Iterator[tuple[str, set[type]]]:
 
 
 def named(parts: Sequence[T]) -> dict[str, T]:
-    """Returns settings by their ``name``."""
-    return {part.name: part for part in parts}  # pyright: ignore
+    """Returns settings by their ``name``.
+
+    Raises:
+      UserError: two of them have one name.
+    """
+    names: list[str] = [part.name for part in parts]  # pyright: ignore
+    require(len({*names}) == len(names), "distinct names", names, "remove or rename the repeated ones")
+    return dict(zip(names, parts, strict=True))
 
 
 def class_name(cls: type) -> str:

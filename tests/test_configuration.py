@@ -16,8 +16,21 @@ from pdjax.distill.selection import Steps
 from pdjax.distill.strategy import temperature_name
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment
-from pdjax.settings import make, named, plain
+from pdjax.models.mlp import Mlp
+from pdjax.settings import Count, make, named, plain, settings
 from pdjax.train.optimizer import Adam, Sgd
+
+
+@settings
+class Block:
+    name: str
+    width: Count
+
+
+@settings
+class Blocks(Mlp):
+    blocks: tuple[Block, ...] = ()
+
 
 VARIANTS = {
     "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
@@ -234,6 +247,19 @@ def test_fields_have_their_types_and_what_they_mean(smoke):
     assert by_path["config.placement.residency"].kind == "'auto' | 'stacked' | 'streamed'"
     assert by_path["config.student_training.optimizer.kind"][1:3] == ("an Optimizer", "Adam")
     assert by_path["config.strategies.two_shot.schedule"].value == "FixedDuration"
+
+
+def test_a_tuple_of_settings_that_nothing_names_comes_back_with_order_and_repetition(experiment):
+    base = experiment("parity_mlp", "smoke")
+    conv, wide, attention = Block("conv", 8), Block("conv", 16), Block("attention", 8)
+    given = [dataclasses.replace(base, student=Blocks(blocks=b)) for b in ((conv, wide), (conv, attention), ())]
+    for one in given:
+        config = configure(one)
+        assert experiment_of(config).student == one.student
+        printed = {leaf.path: leaf.value for leaf in leaves(one)}
+        assert printed["config.student.blocks"] == config.student.blocks == one.student.blocks
+    turned = dataclasses.replace(base, student=Blocks(blocks=(attention, conv)))
+    assert turned.digest != given[1].digest
 
 
 def test_a_dict_that_nobody_configured_is_refused(smoke):

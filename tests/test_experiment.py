@@ -127,6 +127,16 @@ WRONG = [
     (STRINGS, {"strategies__one_shot__loss__label_weight": 1.0}, r"label_weight below 1; found 1; the loss Labels"),
     (STRINGS, {"strategies__one_shot__name": "one shot"}, r"letters, digits and underscores; found 'one shot'"),
     (STRINGS, {"strategies__one_shot__name": "fixed"}, r"distinct strategies; found .*; remove the repeated ones"),
+    (
+        STRINGS,
+        {"sizes__panels": (SizePanel("heads", (SizedModel("4", BERT),)),) * 2},
+        r"sizes: expected distinct panels; found \('heads', 'heads'\); remove",
+    ),
+    (
+        STRINGS,
+        {"sizes__panels": ({"name": "heads", "models": [{"name": "4", "model": plain(BERT)}] * 2},)},
+        r"expected distinct models; found \('4', '4'\); remove",
+    ),
     # Contradictions within a part.
     (STRINGS, {"student__width": 17}, r"student: expected a width that 2 heads divide; found width 17; change width"),
     (STRINGS, {"teacher__width": 64}, r"teacher: expected width = num_heads \* head_dim = 4 \* 8 = 32; found width 64"),

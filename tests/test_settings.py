@@ -12,6 +12,7 @@ from pdjax.errors import UserError, require
 from pdjax.settings import (
     Aside,
     Beside,
+    ByName,
     Choice,
     Count,
     Positive,
@@ -57,7 +58,7 @@ class Layer:
 
 @settings
 class Drawing:
-    layers: tuple[Layer, ...] = ()
+    layers: Annotated[tuple[Layer, ...], ByName()] = ()
     background: Circle = Circle()
     frame: Circle | None = None
     colour: Literal["red", "blue"] = "red"
@@ -65,6 +66,7 @@ class Drawing:
     title: str | None = None
     remark: Annotated[str, Aside()] = ""
     extras: Mapping[str, Any] = Field(default_factory=dict)
+    strokes: tuple[Layer, ...] = ()
 
 
 HOME = Circle.__module__
@@ -97,6 +99,7 @@ def test_plain_data_comes_back_the_same():
         "title": None,
         "remark": "",
         "extras": {"n": [1, 2]},
+        "strokes": [],
     }
     assert make(Drawing, data) == drawing
 
@@ -237,6 +240,18 @@ def test_what_determines_results_is_without_what_is_said_and_without_the_order_o
     for other in (Drawing((first,)), Drawing((turned, second)), Drawing((first, second), seed=1)):
         assert determining(other) != determining(drawing)
     assert determining(Layer("a", Circle())) != determining(Layer("a", Polygon((1,))))
+
+
+def test_a_tuple_that_is_not_used_by_name_keeps_order_and_repetition():
+    thin, thick = Layer("a"), Layer("a", weight=0.5)
+    drawings = [Drawing(strokes=strokes) for strokes in ((thin, thick), (thick, thin), (thick,), (thick, thick))]
+    digests = [str(determining(drawing)) for drawing in drawings]
+    assert len(set(digests)) == len(digests)
+
+
+def test_repeated_names_are_refused_where_names_are_used():
+    with pytest.raises(UserError, match=r"distinct names; found \['a', 'a'\]; remove or rename"):
+        determining(Drawing((Layer("a"), Layer("a", weight=0.5))))
 
 
 def test_a_new_field_with_a_default_changes_no_identity():
