@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment
 from pdjax.settings import Aside, Beside, ByName, Choice, class_name, find_class, is_settings, make, named
 
@@ -199,6 +199,11 @@ def _parts(value: Any) -> dict[str, Any]:
 
 def _again(original: Any, tree: Any, path: str) -> Any:
     """Returns settings made along the original of what a ConfigDict holds now."""
+    # All checks again: an override may contradict what was right before.
+    return make(type(original), _fields_again(original, tree, path), path)
+
+
+def _fields_again(original: Any, tree: Any, path: str) -> dict[str, Any]:
     fields = {}
     for name, part, marks, field in _fields(original):
         where = f"{path}.{name}"
@@ -213,8 +218,7 @@ def _again(original: Any, tree: Any, path: str) -> Any:
             fields[name] = _choice(part, tree, tree[name], where, _base(field))
         else:
             fields[name] = _rebuilt(part, tree[name], where, _base(field))
-    # All checks again: an override may contradict what was right before.
-    return make(type(original), fields, path)
+    return fields
 
 
 def _rebuilt(original: Any, tree: Any, path: str, base: Any = None) -> Any:
@@ -229,7 +233,11 @@ def _rebuilt(original: Any, tree: Any, path: str, base: Any = None) -> Any:
 
 
 def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = None) -> Any:
-    """Returns settings of the class that is asked for, with the fields that it shares with the original."""
+    """Returns settings of the class that is asked for, with the fields that it shares with the original.
+
+    Raises:
+      UserError: there is no such class, or an override would have no effect: of a field that it lacks, or gets besides.
+    """
     if asked is None or asked in (class_name(type(original)), None if base is None else _short(original, base)):
         return _again(original, tree, path)
     name, opening, arguments = asked.partition("(")
@@ -245,8 +253,24 @@ def _choice(original: Any, tree: Any, asked: str | None, path: str, base: Any = 
         cls = find_class(name, base or type(original).__mro__[1])
     except UserError as error:
         raise error.within(path) from None
-    shared = set(cls.__pydantic_fields__) & set(type(original).__pydantic_fields__) & set(tree)
-    return make(cls, {key: _plain(tree[key]) for key in shared} | given, path)
+    fields = _fields_again(original, tree, path)
+    shared = {key: value for key, value in fields.items() if key in cls.__pydantic_fields__}
+    # What has its old value nobody may have asked for: it goes with the old class.
+    for key in (key for key, value in fields.items() if value != getattr(original, key)):
+        place, value = f"{path}.{key}", repr(fields[key])
+        require(
+            key in shared,
+            f"a field of {cls.__name__} for {place}",
+            value,
+            "remove the override, or choose a class that has the field",
+        )
+        require(
+            key not in given,
+            f"{place} once",
+            f"{value}, and {given.get(key)!r} beside {cls.__name__}",
+            "remove one of them",
+        )
+    return make(cls, shared | given, path)
 
 
 def _plain(value: Any) -> Any:

@@ -199,6 +199,32 @@ def test_what_is_wrong_is_said_with_its_path(smoke, path, value, message):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"strategies__two_shot__schedule": "EqualSplit", "strategies__two_shot__duration": 500},
+            "expected a field of EqualSplit for config.strategies.two_shot.schedule.duration; found 500; "
+            "remove the override, or choose a class that has the field",
+        ),
+        (
+            {"student_training__optimizer__kind": "Sgd", "student_training__optimizer__beta2": 0.9},
+            "expected a field of Sgd for config.student_training.optimizer.beta2; found 0.9; "
+            "remove the override, or choose a class that has the field",
+        ),
+        (
+            {"strategies__two_shot__loss": "ReverseKL(temperature=2.0)", "strategies__two_shot__temperature": 0.5},
+            "expected config.strategies.two_shot.loss.temperature once; found 0.5, and 2.0 beside ReverseKL; "
+            "remove one of them",
+        ),
+    ],
+)
+def test_an_override_that_would_have_no_effect_is_refused(smoke, overrides, message):
+    with pytest.raises(UserError) as caught:
+        changed(smoke, **overrides)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
     "name", ["Nowhere", "pdjax.train:Adam", "EqualSplit(", "TeacherSplit(0.25)", "TeacherSplit(kappa=f(1))"]
 )
 def test_a_class_that_is_none_is_refused_with_its_path(smoke, name):
