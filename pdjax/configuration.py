@@ -22,7 +22,18 @@ from ml_collections import ConfigDict, config_dict
 
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment
-from pdjax.settings import Aside, Beside, ByName, Choice, class_name, find_class, is_settings, make, named
+from pdjax.settings import (
+    Aside,
+    Beside,
+    ByName,
+    Choice,
+    check_written,
+    class_name,
+    find_class,
+    is_settings,
+    make,
+    named,
+)
 
 NAME = "name"
 """The field by which settings stand in a ConfigDict, if they have one and are several."""
@@ -53,7 +64,12 @@ def only(strategies: str | None) -> Iterator[None]:
 
 
 def configure(experiment: Experiment) -> ConfigDict:
-    """Returns the locked ConfigDict of an experiment: what a configuration's ``get_config`` returns."""
+    """Returns the locked ConfigDict of an experiment: what a configuration's ``get_config`` returns.
+
+    Raises:
+      UserError: something of it could not be written down and found again, as its class is within another.
+    """
+    check_written(experiment, "config")
     # Set around a get_config, which takes the variant alone.
     asked = _asked.get()
     # Locked: an override of a field that does not exist is refused.

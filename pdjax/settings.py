@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import inspect
 import pkgutil
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -98,6 +99,8 @@ class Choice:
 def opened(base: type[T], value: Any) -> T:
     """Returns an instance of a subclass of ``base``: the value itself, or one made of a mapping with its class."""
     if isinstance(value, base):
+        name = type(value).__name__
+        require(is_settings(value), f"@settings above class {name}", f"{class_name(type(value))} without it", "add it")
         return value
     if not isinstance(value, Mapping) or not isinstance(value.get(CLASS), str):
         expected = f"an instance of {base.__name__}, or a mapping with {CLASS!r} and its fields"
@@ -119,6 +122,7 @@ def make(cls: type[T], fields: Mapping[str, Any], path: str = "") -> T:
 
 def plain(value: Any) -> Any:
     """Returns settings as nested dicts, lists and scalars, as JSON holds them: all fields of whatever class it is."""
+    # Records of runs too, which are no settings.
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
         return tag | {name: plain(getattr(value, name)) for name in _field_names(value)}
@@ -166,7 +170,38 @@ def _source_of(module: types.ModuleType) -> str:
 
 def is_settings(value: Any) -> bool:
     """Whether a value is an instance of a settings class."""
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return hasattr(type(value), "__pydantic_fields__") and dataclasses.is_dataclass(value)
+
+
+def check_written(value: Any, path: str = "") -> None:
+    """Raises a ``UserError`` where settings could not be written as JSON, or not be made again of it elsewhere."""
+    if is_settings(value):
+        cls = type(value)
+        # Classes of this package are where their names say.
+        if isinstance(value, Choice) and not cls.__module__.startswith(f"{PACKAGE}."):
+            require(
+                "." not in cls.__qualname__,
+                f"a class{f' of {path}' if path else ''} that {cls.__module__} has under its name",
+                class_name(cls),
+                "define it outside of other classes and functions",
+            )
+        value = {name: getattr(value, name) for name, _ in marked(cls)}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        for key, part in value.items():
+            check_written(part, f"{path}.{key}" if path else key)
+    elif isinstance(value, tuple | list):
+        for place, part in enumerate(value):
+            # Users know what has a name by that.
+            inner = part.name if is_settings(part) and hasattr(part, "name") else place
+            check_written(part, f"{path}.{inner}")
+    else:
+        expected = "text, a number, true, false, None, settings, or a tuple or mapping by text of these"
+        require(
+            value is None or isinstance(value, str | int | float),
+            f"{path} to be {expected}",
+            repr(value),
+            "change its type",
+        )
 
 
 def choices(value: Any, determining_results: bool = False) -> Iterator[type]:

@@ -288,6 +288,17 @@ def test_a_tuple_of_settings_that_nothing_names_comes_back_with_order_and_repeti
     assert turned.digest != given[1].digest
 
 
+@settings
+class Placed(Mlp):
+    place: Path = Path("there")
+
+
+def test_what_cannot_be_written_down_is_refused_before_anything_is_made_of_it(experiment):
+    base = dataclasses.replace(experiment("parity_mlp", "smoke"), student=Placed())
+    with pytest.raises(UserError, match=r"^expected config\.student\.place to be text, .*; found .*Path\('there'\)"):
+        configure(base)
+
+
 def test_a_dict_that_nobody_configured_is_refused(smoke):
     with pytest.raises(UserError, match=r"ends with configure\(experiment\); found ConfigDict"):
         experiment_of(ml_collections.ConfigDict(plain(smoke)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -18,6 +19,7 @@ from pdjax.settings import (
     Positive,
     Seed,
     Share,
+    check_written,
     class_name,
     determining,
     find_class,
@@ -263,6 +265,71 @@ def test_a_new_field_with_a_default_changes_no_identity():
     assert determining(Layer2(4)) == {**old, "sides": 4}
     assert "sides" not in old
     assert determining(Layer2(), defaults=True) == {**old, "sides": 3}
+
+
+class Unmarked(Shape):
+    """Lacks the decorator."""
+
+
+class Thing(Choice):
+    """Has classes of its own, which no message about shapes lists."""
+
+
+class Outer:
+    @settings
+    class Inner(Thing):
+        """Is found by no name."""
+
+
+def test_a_class_without_the_decorator_is_refused_where_it_is_given():
+    message = r"^in it\.shape: expected @settings above class Unmarked; found .*; add it"
+    with pytest.raises(UserError, match=message):
+        make(Layer, {"name": "a", "shape": Unmarked()}, "it")
+
+
+@settings
+class Stored(Thing):
+    place: Path
+
+
+def test_what_can_be_written_down_and_found_again_is_right():
+    check_written(Drawing((Layer("a", Polygon((3,))),), extras={"a": ({"b": None}, 1.5, True, Circle())}), "it")
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (
+            Outer.Inner(),
+            f"expected a class of it.extras.n that {HOME} has under its name; found {HOME}:Outer.Inner; "
+            "define it outside of other classes and functions",
+        ),
+        (
+            Stored(Path("there")),
+            f"expected it.extras.n.place to be text, a number, true, false, None, settings, or a tuple or "
+            f"mapping by text of these; found {Path('there')!r}; change its type",
+        ),
+    ],
+)
+def test_what_cannot_be_written_down_and_found_again_is_refused_with_its_path(thing, message):
+    with pytest.raises(UserError) as caught:
+        check_written(Drawing(extras={"n": thing}), "it")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("value", [{1: "a"}, ({"a": {2.0}},), Outer, dataclasses.make_dataclass("Other", ["x"])(1)])
+def test_what_json_does_not_give_back_is_refused(value):
+    with pytest.raises(UserError, match=r"^expected extras\.n.* mapping by text of these; found .*; change its type$"):
+        check_written(Drawing(extras={"n": value}))
+
+
+def test_a_class_within_a_function_is_refused():
+    @settings
+    class Local(Thing):
+        """Is gone when the function returns."""
+
+    with pytest.raises(UserError, match=r"found .*<locals>\.Local; define it outside"):
+        check_written(Local())
 
 
 def test_named_keeps_the_order():

@@ -22,7 +22,7 @@ from pdjax.errors import require
 from pdjax.experiment import Experiment
 from pdjax.io.processes import is_first
 from pdjax.io.records import read_json, write_json
-from pdjax.settings import PACKAGE, SOURCE, choices
+from pdjax.settings import PACKAGE, SOURCE, check_written, choices
 
 DIRECTORY = "source"
 """Of the copies, in a working directory."""
@@ -121,7 +121,12 @@ class Sources(NamedTuple):
 
 
 def sources(experiment: Experiment, configuration: Path | None = None) -> Sources:
-    """Returns the files that define what an experiment uses, and those of its configuration."""
+    """Returns the files that define what an experiment uses, and those of its configuration.
+
+    Raises:
+      UserError: a class or value of the experiment could not be found again in them.
+    """
+    check_written(experiment)
     classes = {name: _loaded[name][0] for name in sorted(_modules_of(experiment) & set(_loaded))}
     of_configuration = {}
     if configuration is not None:

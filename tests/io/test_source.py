@@ -108,6 +108,16 @@ def test_changed_source_is_another_experiment_and_the_configurations_file_is_non
     assert "a remark" not in (workdir / "source" / "choosing.py").read_text()
 
 
+def test_a_class_that_no_name_finds_is_refused_before_anything_is_written(write, tiny, tmp_path):
+    imports, _, definition = SELECTION.partition("@settings")
+    inner = "\nclass Outer:\n" + textwrap.indent(f"@settings{definition}", "    ")
+    directory = write(choosing=imports + inner)
+    experiment = using(tiny, load(directory / "choosing.py").Outer.Second())
+    with pytest.raises(UserError, match=r"found choosing:Outer\.Second; define it outside"):
+        open_workdir(experiment, tmp_path / "run", directory / "choosing.py")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_copy_is_refused(write, tiny, tmp_path):
     directory, workdir = write(choosing="PLACE = 1\n" + SELECTION), tmp_path / "run"
     open_workdir(using(tiny, load(directory / "choosing.py").Second()), workdir, directory / "choosing.py")
