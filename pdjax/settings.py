@@ -146,11 +146,18 @@ def _determining(value: Any, defaults: bool, by_name: bool = False) -> Any:
     if by_name and value:
         # A digest sorts keys, and the order is gone.
         return {name: _determining(part, defaults) for name, part in named(value).items()}
+    if isinstance(value, Mapping):
+        # Through plain data: what has been written and read again is the same.
+        data = plain(value)
+        choice = _choice_in(data)
+        return (
+            {key: _determining(part, defaults) for key, part in data.items()}
+            if choice is None
+            else _determining(choice, defaults)
+        )
     if not is_settings(value):
-        return [_determining(part, defaults) for part in value] if isinstance(value, tuple) else plain(value)
-    tag = {CLASS: class_name(type(value))} if isinstance(value, Choice) else {}
-    if tag and not type(value).__module__.startswith(f"{PACKAGE}."):
-        tag |= {"source": _source_of(importlib.import_module(type(value).__module__))}
+        return [_determining(part, defaults) for part in value] if isinstance(value, tuple | list) else value
+    tag = {CLASS: class_name(type(value)), **_source_of(type(value))} if isinstance(value, Choice) else {}
     parts: dict[str, Any] = {}
     for name, marks in marked(type(value)):
         part = getattr(value, name)
@@ -163,9 +170,25 @@ def _default(cls: type, name: str) -> Any:
     return cls.__pydantic_fields__[name].get_default(call_default_factory=True)  # pyright: ignore
 
 
-def _source_of(module: types.ModuleType) -> str:
+def _choice_in(fields: Mapping[str, Any]) -> Choice | None:
+    """Returns the choice that plain data is of; None where it is of none, or names the class without its module."""
+    name = fields.get(CLASS)
+    # Its module has been loaded: an ablation's choices are made when it is checked.
+    if not isinstance(name, str) or name.rpartition(":")[0] not in sys.modules:
+        return None
+    try:
+        return make(find_class(name, Choice), _without_class(fields))
+    except UserError:  # a mapping of a user's may have such a key as well
+        return None
+
+
+def _source_of(cls: type) -> dict[str, str]:
     """Returns the digest of a user's module: of its files together, where it was loaded with those beside it."""
-    return getattr(module, SOURCE, None) or hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+    if cls.__module__.startswith(f"{PACKAGE}."):
+        return {}
+    module = importlib.import_module(cls.__module__)
+    digest = getattr(module, SOURCE, None) or hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+    return {"source": digest}
 
 
 def is_settings(value: Any) -> bool:
@@ -205,10 +228,13 @@ def check_written(value: Any, path: str = "") -> None:
 
 
 def choices(value: Any, determining_results: bool = False) -> Iterator[type]:
-    """Yields the classes of all choices that settings hold, with repetitions; of those alone that determine results."""
+    """Yields the classes of all choices that settings hold, with repetitions; of those alone that determine results.
+
+    Those too that mappings hold as plain data.
+    """
     if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, tuple):
+        value = _choice_in(value) or tuple(value.values())
+    if isinstance(value, tuple | list):
         for part in value:
             yield from choices(part, determining_results)
     elif is_settings(value):

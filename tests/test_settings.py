@@ -20,6 +20,7 @@ from pdjax.settings import (
     Seed,
     Share,
     check_written,
+    choices,
     class_name,
     determining,
     find_class,
@@ -279,6 +280,32 @@ class Outer:
     @settings
     class Inner(Thing):
         """Is found by no name."""
+
+
+@settings
+class Noted(Thing):
+    size: Count = 1
+    remark: Annotated[str, Aside()] = ""
+
+
+def test_settings_in_a_mapping_determine_what_they_determine_elsewhere():
+    def within(*things):
+        return determining(Drawing(extras={"n": {"all": things}}))["extras"]["n"]["all"]
+
+    assert within(Noted(), Noted(2, "said")) == [determining(Noted()), determining(Noted(2))]
+    assert "source" in within(Noted())[0]
+
+
+def test_a_class_that_a_mapping_names_is_told_by_its_source_and_is_among_the_choices():
+    named_alone = {"class": f"{HOME}:Noted", "size": 2}
+    assert determining({"n": named_alone}) == {"n": named_alone | {"source": determining(Noted())["source"]}}
+    assert (
+        determining({"n": named_alone}) == determining({"n": Noted(2, "said")}) == determining(plain({"n": Noted(2)}))
+    )
+    others = ({"class": "no_module:Noted"}, {"class": f"{HOME}:Noted", "unknown": 1}, {"class": 1})
+    drawing = Drawing(extras={"n": named_alone, "task": plain(ParityTask(5, 2)), "others": others})
+    assert {*choices(drawing)} == {Noted, ParityTask, Circle}
+    assert determining({"others": others}) == {"others": [*others]}
 
 
 def test_a_class_without_the_decorator_is_refused_where_it_is_given():

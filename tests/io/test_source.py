@@ -7,9 +7,11 @@ import textwrap
 import pytest
 
 from pdjax.errors import UserError
+from pdjax.experiment import Ablation, Variant
 from pdjax.io.source import load
 from pdjax.io.workdir import open_workdir, read_experiment
-from pdjax.settings import class_name
+from pdjax.settings import class_name, opened, plain
+from pdjax.tasks.base import Task
 
 SELECTION = """
 from typing import ClassVar
@@ -22,6 +24,16 @@ class Second(Selection):
 
     def select(self, available, phases):
         return Chosen((available[PLACE], available[-1]), "as I like it")
+"""
+
+TASK = """
+from pdjax.settings import settings
+from pdjax.tasks.pcfg import PcfgTask
+
+@settings
+class Mine(PcfgTask):
+    pass
+
 """
 
 
@@ -116,6 +128,27 @@ def test_a_class_that_no_name_finds_is_refused_before_anything_is_written(write,
     with pytest.raises(UserError, match=r"found choosing:Outer\.Second; define it outside"):
         open_workdir(experiment, tmp_path / "run", directory / "choosing.py")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("as_data", [True, False])
+def test_what_an_ablation_alone_uses_is_kept_and_part_of_what_the_experiment_is(write, tiny, tmp_path, as_data):
+    directory, workdir = write(mine=TASK + "LENGTH = 1"), tmp_path / "run"
+
+    def experiment():
+        load(directory / "mine.py")
+        task = {**plain(tiny.task), "class": "mine:Mine"}
+        variant = Variant("mine", {"task": task if as_data else opened(Task, task)})
+        return dataclasses.replace(
+            tiny, ablations=(Ablation("tasks", "Tasks", (variant,), ("labels",), tiny.student_training.budgets),)
+        )
+
+    open_workdir(experiment(), workdir, directory / "mine.py")
+    assert (workdir / "source" / "mine.py").read_bytes() == (directory / "mine.py").read_bytes()
+    before = experiment().digest
+    write(mine=TASK + "LENGTH = 2")
+    assert experiment().digest != before
+    del sys.modules["mine"]
+    assert read_experiment(workdir).digest == before
 
 
 def test_a_damaged_copy_is_refused(write, tiny, tmp_path):
