@@ -3,7 +3,8 @@
 ::
 
     config.json                    the whole configuration
-    environment.json               versions, device, command, date of the first start
+    environment.json               versions, device, command, date of the first start; ``later``: other versions since
+    source/                        users' files that define what it uses, and their digests (``pdjax.io.source``)
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
     probes/                        what was measured on the teachers' checkpoints (``pdjax.stages.probes``)
     ablations/<key>/<variant>/     the same again for a variant of the experiment; its teacher/ may be a link

@@ -2,9 +2,10 @@
 
 A configuration is a Python file anywhere, which may define tasks, models, losses and all else that ``class`` can name,
 and import files beside it. Each is a module under its own name, ``mine`` for ``mine.py``, so that its classes are
-``mine:Name`` wherever it lies. The content of the files that define what determines results is part of what an
-experiment is. All that it uses are copied into the working directory, from which a report loads them again, and a run
-that is to go on may.
+``mine:Name`` wherever it lies. The content of the files that define what determines results, and of those that they
+import, is part of what an experiment is: nobody can tell what of an import matters. A figure may change at any time in
+a file that none of these imports. All that it uses are copied into the working directory, from which a report loads
+them again, and a run that is to go on may.
 """
 
 import ast
@@ -165,7 +166,7 @@ def check_kept(files: Sources, workdir: Path) -> None:
         changed = sorted(file for file in {*before, *now} if before.get(file) != now.get(file))
         require(
             not changed,
-            f"the source that {workdir} began with",
+            f"the source of {name}, and of what it imports, that {workdir} began with",
             f"changes in {', '.join(changed)}",
             f"go on with --config={configuration}, or choose another --workdir",
         )

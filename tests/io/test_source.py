@@ -115,7 +115,10 @@ def test_changed_source_is_another_experiment_and_the_configurations_file_is_non
     assert "a remark" in (workdir / "source" / "asking.py").read_text()
     write(choosing=files["choosing"] + "# a remark")
     changed = using(tiny, load(directory / "asking.py").Second())
-    with pytest.raises(UserError, match=r"changes in choosing.py; go on with --config=.*source.asking.py, or"):
+    with pytest.raises(
+        UserError,
+        match=r"changes in choosing.py; go on with --config=.*source.asking.py, or",
+    ):
         open_workdir(changed, workdir, directory / "asking.py")
     assert "a remark" not in (workdir / "source" / "choosing.py").read_text()
 
@@ -149,6 +152,17 @@ def test_what_an_ablation_alone_uses_is_kept_and_part_of_what_the_experiment_is(
     assert experiment().digest != before
     del sys.modules["mine"]
     assert read_experiment(workdir).digest == before
+
+
+def test_a_change_of_an_import_is_said_with_the_module_that_imports_it(write, tiny, tmp_path):
+    directory, workdir = write(choosing="import shown\nPLACE = 1\n" + SELECTION, shown=""), tmp_path / "run"
+    open_workdir(using(tiny, load(directory / "choosing.py").Second()), workdir, directory / "choosing.py")
+    write(shown="TITLE = 'another'")
+    changed = using(tiny, load(directory / "choosing.py").Second())
+    with pytest.raises(
+        UserError, match=r"the source of choosing, and of what it imports, .*; found changes in shown\.py; go"
+    ):
+        open_workdir(changed, workdir, directory / "choosing.py")
 
 
 def test_a_damaged_copy_is_refused(write, tiny, tmp_path):
