@@ -15,7 +15,6 @@ import hashlib
 import importlib
 import inspect
 import pkgutil
-import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -173,8 +172,7 @@ def _default(cls: type, name: str) -> Any:
 def _choice_in(fields: Mapping[str, Any]) -> Choice | None:
     """Returns the choice that plain data is of; None where it is of none, or names the class without its module."""
     name = fields.get(CLASS)
-    # Its module has been loaded: an ablation's choices are made when it is checked.
-    if not isinstance(name, str) or name.rpartition(":")[0] not in sys.modules:
+    if not isinstance(name, str) or ":" not in name:
         return None
     try:
         return make(find_class(name, Choice), _without_class(fields))
