@@ -78,6 +78,17 @@ class Loss(Choice, abc.ABC):
     reads_intermediates: ClassVar[bool] = False
     """Whether it looks at more than logits: then training in blocks is not for it."""
 
+    def check(self, student: Outputs, teacher: Outputs) -> None:
+        """Refuses models that do not say what it needs, before anything is trained; most need logits alone.
+
+        Args:
+          student: shapes of what it will say.
+          teacher: of what its teacher will say.
+
+        Raises:
+          UserError: they do not.
+        """
+
     @abc.abstractmethod
     def values(
         self, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Numbers, params: Params
@@ -281,12 +292,17 @@ class TopK(Taught):
     kept over the whole, would ask the student for a sharper distribution than the teacher's.
     """
 
-    k: Count = 8
+    k: Count = 2
     """classes that count one by one; of ties the first"""
     temperature: Number = 1.0
     """of the teacher"""
     label_weight: Number = 0.0
     """alpha, the share of the labels"""
+
+    def check(self, student: Outputs, teacher: Outputs) -> None:
+        """Refuses to be another loss under this name."""
+        classes = teacher.logits.shape[-1]
+        require(self.k < classes, f"k < {classes}, the number of classes", self.k, "lower it, or take Distillation")
 
     def divergence(
         self, student: Float[Array, "*places V"], teacher: Float[Array, "*places V"], numbers: Numbers
@@ -328,6 +344,15 @@ class HiddenMatching(Distillation):
     """of the student's hidden states, in the order of its layers"""
     teacher_layer: int = -1
     """of the teacher's"""
+
+    def check(self, student: Outputs, teacher: Outputs) -> None:
+        """Refuses models without hidden states, or without that layer."""
+        both = (("student", student, self.student_layer), ("teacher", teacher, self.teacher_layer))
+        for who, said, layer in both:
+            expected, count = f"a {who} with intermediates['hidden']", len(said.intermediates.get("hidden", ()))
+            require(count > 0, expected, f"{sorted(said.intermediates)}", "take another loss or model")
+            expected = f"{who}_layer from {-count} to {count - 1}, as the {who} has {count} hidden states"
+            require(-count <= layer < count, expected, layer, "change it")
 
     def init(self, key: PRNGKeyArray, student: Outputs, teacher: Outputs | None) -> Params:
         """Draws the projection."""

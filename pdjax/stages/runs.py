@@ -6,9 +6,12 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from pdjax.distill.losses import Loss
 from pdjax.distill.phases import Phases
 from pdjax.distill.strategy import Strategy
+from pdjax.errors import UserError
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.records import RunDescription
 from pdjax.io.store import CheckpointStore
@@ -16,6 +19,7 @@ from pdjax.settings import determining, plain
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.train.replicas import Replica
+from pdjax.train.state import outputs_of
 
 
 class Course(NamedTuple):
@@ -52,8 +56,10 @@ def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRu
       stored: the teacher steps that the trajectory holds, or will hold.
 
     Raises:
-      UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length.
+      UserError: a curriculum asks for a checkpoint that is not among them, or does not fit a student's length; a loss
+        asks for what the models do not say.
     """
+    _check_losses(experiment)
 
     def course_of(strategy: Strategy, budget: int) -> Course:
         if not strategy.loss.asks_teacher:
@@ -66,6 +72,20 @@ def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRu
         return Course((), (), (strategy.schedule, strategy.selection))
 
     return _shared_runs(experiment, course_of)
+
+
+def _check_losses(experiment: Experiment) -> None:
+    """Shows losses that look at more than logits the shapes of what both models will say."""
+    looking = [strategy for strategy in experiment.strategies if type(strategy.loss).check is not Loss.check]
+    if not looking:
+        return  # tracing both models takes a second
+    inputs = jax.eval_shape(lambda: experiment.task.sample(jax.random.key(0), 1)).inputs
+    student, teacher = (outputs_of(a.build(experiment.task), inputs) for a in (experiment.student, experiment.teacher))
+    for strategy in looking:
+        try:
+            strategy.loss.check(student, teacher)
+        except UserError as error:
+            raise error.within(f"config.strategies.{strategy.name}.loss") from None
 
 
 def plan_runs(

@@ -92,8 +92,11 @@ def _loss_params(program: Program, seeds: Int[Array, "R"], inputs: Inputs) -> Pa
     (loss,) = program.losses
 
     # Shapes say all that a loss's parameters need: neither model runs.
-    def said(model: Model) -> Outputs:
-        return jax.eval_shape(lambda: Outputs(*model.apply(model.init(jax.random.key(0), inputs), inputs)))
-
-    student, teacher = said(program.model), None if program.teacher_model is None else said(program.teacher_model)
+    student = outputs_of(program.model, inputs)
+    teacher = None if program.teacher_model is None else outputs_of(program.teacher_model, inputs)
     return jax.vmap(lambda seed: loss.init(named_key(seed, "loss"), student, teacher))(seeds)
+
+
+def outputs_of(model: Model, inputs: Inputs) -> Outputs:
+    """Returns the shapes of what a model says to inputs, of which the shapes are enough."""
+    return jax.eval_shape(lambda inputs: Outputs(*model.apply(model.init(jax.random.key(0), inputs), inputs)), inputs)

@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 from pdjax.distill.adaptive import UntilSaturated
-from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.losses import Distillation, HiddenMatching, Labels, TopK
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Phase, Steps
 from pdjax.distill.strategy import Strategy
+from pdjax.errors import UserError
 from pdjax.io.records import write_json
 from pdjax.settings import named
 from pdjax.stages.runs import asked_runs, foresee_runs, plan_runs
@@ -122,6 +124,22 @@ def test_students_of_the_labels_ask_for_no_checkpoint_whatever_their_strategy_se
     copy = Strategy("plain", Labels(), FixedDuration(4), Phase())
     runs = foresee_runs(dataclasses.replace(config, strategies=(STRATEGIES["labels"], copy)), [8, 32])
     assert {run.strategies for run in runs} == {("labels", "plain")}
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (TopK(7), "in config.strategies.odd.loss: expected k < 7, the number of classes; found 7"),
+        (
+            HiddenMatching(student_layer=9),
+            "expected student_layer from -2 to 1, as the student has 2 hidden states; found 9",
+        ),
+        (HiddenMatching(teacher_layer=-3), "expected teacher_layer from -2 to 1, as the teacher has 2 hidden"),
+    ],
+)
+def test_a_loss_that_the_models_cannot_serve_is_refused_before_anything_is_trained(config, loss, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        foresee_runs(dataclasses.replace(config, strategies=(Strategy("odd", loss),)), [8, 32])
 
 
 def test_the_order_of_strategies_orders_the_runs_and_changes_nothing_in_them(config, workdir):
