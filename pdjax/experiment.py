@@ -168,7 +168,10 @@ class Probes:
     """of fresh inputs, and of the sets that probes draw"""
 
     def __post_init__(self):
-        _check_distinct("probes", tuple(probe.name for probe in self.measured))
+        names = tuple(probe.name for probe in self.measured)
+        _check_distinct("probes", names)
+        # Its records would lie in measured.jsonl, which holds those of all probes until they are done, and then goes.
+        require("measured" not in names, "names of probes other than 'measured'", names, "rename it")
 
     def __getitem__(self, name: str) -> Probe | None:
         """Returns a probe by its name; None where it is not measured."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from typing import ClassVar
 
 import pytest
 
@@ -30,14 +31,26 @@ from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
 from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.attention import AttentionProbe
+from pdjax.probes.base import Probe
 from pdjax.probes.monomials import MonomialProbe
 from pdjax.probes.ngrams import NgramProbe
 from pdjax.probes.nonterminals import NonterminalProbe
-from pdjax.settings import make, plain
+from pdjax.settings import make, plain, settings
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.sharding import MeshSizes, Placement
 from pdjax.train.step import Evaluation
+
+
+@settings
+class Measured(Probe):
+    """A user's probe whose records would lie in the stage's own file."""
+
+    name: ClassVar[str] = "measured"
+
+    def prepare(self, subject):
+        return lambda params: {}
+
 
 BERT = Bert(num_layers=2, num_heads=4, head_dim=8)
 GPT2 = Gpt2(num_layers=2, num_heads=2, head_dim=8)
@@ -211,6 +224,7 @@ WRONG = [
         {"probes__measured": (NGRAMS, NGRAMS)},
         r"probes: expected distinct probes; found \('ngrams', 'ngrams'\)",
     ),
+    (STRINGS, {"probes__measured": (Measured(),)}, r"names of probes other than 'measured'; found \('measured',\)"),
     (PARITY, {"probes__measured": (NGRAMS,)}, r"in probes\.ngrams: expected .*; found ParityTask"),
     (STRINGS, {"probes__measured": (MonomialProbe(),)}, r"in probes\.monomials: expected .*; found PcfgTask"),
     (LANGUAGE, {"probes__measured": (AttentionProbe(64),)}, r"in probes\.attention: .*; found PcfgLanguageTask"),
