@@ -44,8 +44,6 @@ class Pupils(NamedTuple):
 class AdaptiveSchedule(Schedule):
     """A schedule whose table each student extends at its evaluations."""
 
-    max_steps: int
-
     def curriculum(self, teacher_steps: Sequence[int], teacher_length: int, student_length: int) -> Curriculum:
         """Returns the first row alone."""
         # When the others begin is not known before the students have been evaluated.

@@ -65,31 +65,16 @@ def agreement(
       seed: of the batches.
     """
 
-    def measure(batch: Batch) -> Agreement:
+    def body(total: Agreement, index: Int[Array, ""]) -> tuple[Agreement, None]:
+        batch = task.sample(named_key(seed, "agreement", index), probe.batch_size)
         teacher_logits = teacher.apply(teacher_params, batch.inputs)[0]
-        return over_replicas(lambda params: _compare(model, params, teacher_logits, batch))(params)
+        measured = over_replicas(lambda params: _compare(model, params, teacher_logits, batch))(params)
+        # Sums and counts are added: batches do not have equally many places that count.
+        return jax.tree.map(jnp.add, total, measured), None
 
-    return _total(task, probe, seed, measure, params)
-
-
-def agreement_with_own(
-    task: Task,
-    model: Model,
-    teacher: Model,
-    probe: AgreementProbe,
-    params: Params,
-    teacher_params: Params,
-    seed: Int[Array, ""],
-) -> Agreement:
-    """Returns the same as ``agreement`` for R models each of which has its own teacher: both are stacked."""
-
-    def measure(batch: Batch) -> Agreement:
-        def one(params: Params, teacher_params: Params) -> Agreement:
-            return _compare(model, params, teacher.apply(teacher_params, batch.inputs)[0], batch)
-
-        return over_replicas(one)(params, teacher_params)
-
-    return _total(task, probe, seed, measure, params)
+    replicas = jax.tree.leaves(params)[0].shape[0]
+    zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
+    return jax.lax.scan(body, Agreement(zeros, zeros), jnp.arange(probe.num_batches))[0]
 
 
 def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places V"], batch: Batch) -> Agreement:
@@ -99,18 +84,3 @@ def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places
     # At temperature 1, whatever the students were taught at: it compares the predictions themselves.
     divergence = losses.distillation(logits, teacher_logits, 1.0)
     return Agreement(mean_of(same, batch.weights), mean_of(divergence, batch.weights))
-
-
-def _total(
-    task: Task, probe: AgreementProbe, seed: Int[Array, ""], measure: Callable[[Batch], Agreement], params: Params
-) -> Agreement:
-    """Returns the sum over the batches of what is measured on each."""
-
-    def body(total: Agreement, index: Int[Array, ""]) -> tuple[Agreement, None]:
-        batch = task.sample(named_key(seed, "agreement", index), probe.batch_size)
-        # Sums and counts are added: batches do not have equally many places that count.
-        return jax.tree.map(jnp.add, total, measure(batch)), None
-
-    replicas = jax.tree.leaves(params)[0].shape[0]
-    zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
-    return jax.lax.scan(body, Agreement(zeros, zeros), jnp.arange(probe.num_batches))[0]
