@@ -399,6 +399,8 @@ def _check_strategies(experiment: Experiment) -> None:
     """Requires selections and schedules that the task, the probes and the evaluations are for."""
     task = experiment.task
     for strategy in experiment.strategies:
+        if not strategy.loss.asks_teacher:
+            continue  # its selection and schedule say nothing
         path, selection = f"strategies.{strategy.name}", strategy.selection
         with _within(f"{path}.selection"):
             selection.check(task)

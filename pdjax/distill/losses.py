@@ -300,9 +300,11 @@ class TopK(Taught):
     """alpha, the share of the labels"""
 
     def check(self, student: Outputs, teacher: Outputs) -> None:
-        """Refuses to be another loss under this name."""
+        """Refuses to be another loss under this name: of one other class nothing is put together."""
         classes = teacher.logits.shape[-1]
-        require(self.k < classes, f"k < {classes}, the number of classes", self.k, "lower it, or take Distillation")
+        require(
+            self.k < classes - 1, f"k + 1 < {classes}, the number of classes", self.k, "lower it, or take Distillation"
+        )
 
     def divergence(
         self, student: Float[Array, "*places V"], teacher: Float[Array, "*places V"], numbers: Numbers

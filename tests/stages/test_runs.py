@@ -9,7 +9,7 @@ import pytest
 from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Distillation, HiddenMatching, Labels, TopK
 from pdjax.distill.schedules import FixedDuration
-from pdjax.distill.selection import Phase, Steps
+from pdjax.distill.selection import Phase, RobustPeak, Steps, Transition
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.io.records import write_json
@@ -119,17 +119,22 @@ def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_fi
     }
 
 
-def test_students_of_the_labels_ask_for_no_checkpoint_whatever_their_strategy_selects(config):
+@pytest.mark.parametrize("selection", [Phase(), Transition(), RobustPeak(), Steps((9,))], ids=repr)
+def test_students_of_the_labels_ask_for_no_checkpoint_whatever_their_strategy_selects(config, selection):
     """As a copy of a progressive strategy does, of which only the loss is replaced."""
-    copy = Strategy("plain", Labels(), FixedDuration(4), Phase())
-    runs = foresee_runs(dataclasses.replace(config, strategies=(STRATEGIES["labels"], copy)), [8, 32])
+    copy, probes = (
+        Strategy("plain", Labels(), FixedDuration(4), selection),
+        dataclasses.replace(config.probes, measured=()),
+    )
+    strategies = (STRATEGIES["labels"], copy)
+    runs = foresee_runs(dataclasses.replace(config, strategies=strategies, probes=probes, ablations=()), [8, 32])
     assert {run.strategies for run in runs} == {("labels", "plain")}
 
 
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (TopK(7), "in config.strategies.odd.loss: expected k < 7, the number of classes; found 7"),
+        (TopK(6), "in config.strategies.odd.loss: expected k + 1 < 7, the number of classes; found 6"),
         (
             HiddenMatching(student_layer=9),
             "expected student_layer from -2 to 1, as the student has 2 hidden states; found 9",
