@@ -208,10 +208,22 @@ class Comparison:
 
 @settings
 class Report:
-    """What the report shows besides the figures and claims of this package."""
+    """What the report says of the experiment, and shows besides the figures and claims of this package."""
 
     figures: Annotated[tuple[Figure, ...], Beside(), ByName()] = ()
     claims: Annotated[tuple[Claim, ...], Beside(), ByName()] = ()
+    title: str = ""
+    """of the page; empty is the experiment's name"""
+    question: str = ""
+    """what is asked, in a sentence: it opens the page"""
+    paper: str = ""
+    """what the paper reports of it, in a sentence"""
+    paper_figures: Mapping[str, str] = Field(default_factory=dict)
+    """the paper's figures that the report's correspond to, by their names or the beginnings of these"""
+    main_figure: str = ""
+    """the name, or its beginning, of the figure that is shown first; empty is accuracy by budget, or over training"""
+    decides: bool = True
+    """whether verdicts are worth reading; a size that is there to try the pipeline decides nothing"""
 
     def __post_init__(self):
         _check_distinct("figures and claims", tuple(part.name for part in (*self.figures, *self.claims)))

@@ -1,17 +1,27 @@
-"""Figures and claims that a report shows besides its own: settings that see one table of all results.
+"""What is found of results: figures and claims, which see one table of everything that was measured.
 
-Each row of the table is one number that was measured:
+Each row of the table is one number. ``pdjax.report.results`` returns it for one or several working directories, and
+a report saves it as ``results.csv`` (and ``results.parquet`` where pyarrow is installed):
 
-================  ====================================================================================================
-``role``          ``teacher``, ``student`` or ``size`` (a model of another size, trained from the labels)
-``strategy``      the strategy's name; of a size its panel and label, ``panel/label``; of a teacher empty
-``seed``          of the model
-``learning_rate`` the peak; of a teacher that of its training
-``budget``        training steps in all
-``step``          training steps when it was measured
-``measure``       ``accuracy`` or ``loss`` on the held-out examples
-``value``         a fraction; nats per prediction that counts
-================  ====================================================================================================
+=================  ===================================================================================================
+``workdir``        where several directories are read together: which one
+``variant``        ``<ablation>/<variant>``; empty in the experiment itself, which figures and claims see alone
+``role``           ``teacher``, ``student`` or ``size`` (a model of another size, trained from the labels)
+``teacher_seed``   of the teacher that students learn from (those of labels have it beside them); of a teacher its own
+``strategy``       the strategy's name; of a size its panel and label, ``panel/label``; of a teacher empty
+``loss``           what the model learns from, with its numbers
+``seed``           of the model
+``learning_rate``  the peak
+``budget``         training steps in all
+``step``           training steps when it was measured
+``measure``        ``accuracy`` or ``loss`` on held-out examples, or what a probe calls its own
+``value``          a fraction of the predictions that count; nats per such prediction; of probes see ``measurements``
+``model``          the run's directory, and the model's place in it: strategies that differ in nothing share models
+``complete``       whether its run is
+=================  ===================================================================================================
+
+Further columns are those of the probes, empty in rows of others: ``n`` and ``percentile`` of ``M_robust`` and
+``M_close``, ``level`` of ``non-terminals``, ``degree``, ``feature`` and ``monomial`` of ``correlation``, and so on.
 """
 
 import abc
@@ -24,7 +34,9 @@ if TYPE_CHECKING:  # experiments are made without them, and they take a second t
     import matplotlib.figure
     import pandas as pd
 
-COLUMNS = ("role", "strategy", "seed", "learning_rate", "budget", "step", "measure", "value")
+COLUMNS = ("role", "teacher_seed", "strategy", "loss", "seed", "learning_rate", "budget", "step", "measure", "value")
+COLUMNS += ("model", "complete")
+"""Of one experiment without its variants, before those of probes."""
 
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
 

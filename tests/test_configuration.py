@@ -268,7 +268,7 @@ def test_fields_have_their_types_and_what_they_mean(smoke):
     assert by_path["config.strategies.two_shot.budgets"].kind == "tuple[int, ...] | None"
     assert by_path["config.teacher_training.trajectory"].kind == "str | None"
     asides = {path.split(".")[1] for path, leaf in by_path.items() if not leaf.determines_results}
-    assert asides == {"comparisons", "loop", "placement", "remarks"}
+    assert asides == {"comparisons", "loop", "placement", "remarks", "report"}
     assert by_path["config.loop.chunk_steps"].determines_results
     assert by_path["config.placement.residency"].kind == "'auto' | 'stacked' | 'streamed'"
     assert by_path["config.student_training.optimizer.kind"][1:3] == ("an Optimizer", "Adam")

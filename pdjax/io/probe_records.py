@@ -16,7 +16,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -61,16 +61,6 @@ class MonomialRecord:
 
 
 @dataclasses.dataclass(frozen=True)
-class AttentionRecord:
-    """Attention of S teachers' last position at E checkpoints: medians over inputs."""
-
-    seeds: tuple[int, ...]
-    steps: Int[np.ndarray, "E"]
-    positions: Float[np.ndarray, "E S L"]  # to each position
-    support: Float[np.ndarray, "E S"]  # to all positions of the support together
-
-
-@dataclasses.dataclass(frozen=True)
 class NgramRecord:
     """How much predictions depend on n-grams: M_robust and M_close of R models at E checkpoints."""
 
@@ -88,35 +78,16 @@ class NgramRecord:
         return self.values[:, :, MEASURES.index(measure), :, self.percentiles.index(percentile)]
 
 
-@dataclasses.dataclass(frozen=True)
-class NonterminalRecord:
-    """Accuracy of probes for the non-terminals of J levels in the hidden states of R models at E checkpoints."""
+def read_probe(directory: Path, name: str) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+    """Reads the lines of a probe, and what its numbers belong to; no lines where not all of it was measured (yet).
 
-    steps: Int[np.ndarray, "E"]
-    levels: tuple[int, ...]  # depths, the root is 0
-    accuracy: Float[np.ndarray, "E R J"]
-
-
-@dataclasses.dataclass(frozen=True)
-class AgreementRecord:
-    """Agreement of R models at E checkpoints with the final teacher on held-out examples."""
-
-    steps: Int[np.ndarray, "E"]
-    top1: Float[np.ndarray, "E R"]  # share of places with the same most likely class
-    divergence: Float[np.ndarray, "E R"]  # KL(teacher || model), nats
-
-
-class StringProbes(NamedTuple):
-    """What was measured on a directory's models of strings; None where nothing was."""
-
-    ngrams: NgramRecord | None
-    nonterminals: NonterminalRecord | None
-    agreement: AgreementRecord | None
-
-
-def read_string_probes(directory: Path) -> StringProbes:
-    """Reads what was measured on the teachers (of a working directory) or the students (of a run's)."""
-    return StringProbes(read_ngrams(directory), _read_nonterminals(directory), _read_agreement(directory))
+    Args:
+      directory: the working directory, with what was measured on teachers, or that of a run of students.
+      name: of the probe.
+    """
+    if not (directory / "probes" / "result.json").exists():
+        return [], {}
+    return read_jsonl(directory / "probes" / f"{name}.jsonl"), _listed(directory, name)
 
 
 def read_ngrams(directory: Path) -> NgramRecord | None:
@@ -126,20 +97,6 @@ def read_ngrams(directory: Path) -> NgramRecord | None:
         return None
     values = _table(lines, "distances")
     return NgramRecord(np.array(lines[1]), tuple(listed["n"]), tuple(listed["percentiles"]), values)
-
-
-def _read_nonterminals(directory: Path) -> NonterminalRecord | None:
-    lines, listed = _read_lines(directory, "nonterminals"), _listed(directory, "nonterminals")
-    if lines is None:
-        return None
-    return NonterminalRecord(np.array(lines[1]), tuple(listed["levels"]), _table(lines, "accuracy"))
-
-
-def _read_agreement(directory: Path) -> AgreementRecord | None:
-    lines = _read_lines(directory, "agreement")
-    if lines is None:
-        return None
-    return AgreementRecord(np.array(lines[1]), _table(lines, "top1"), _table(lines, "divergence"))
 
 
 def read_monomials(workdir: Path) -> MonomialRecord | None:
@@ -152,15 +109,6 @@ def read_monomials(workdir: Path) -> MonomialRecord | None:
     members = tuple(tuple(member) for member in listed["members"])
     values = _table(lines, "correlations")
     return MonomialRecord(seeds, np.array(steps), members, np.array(listed["groups"]), values)
-
-
-def read_attention(workdir: Path) -> AttentionRecord | None:
-    """Reads the measured attention; None if there is none (yet)."""
-    lines = _read_lines(workdir, "attention")
-    if lines is None:
-        return None
-    seeds, steps, _ = lines
-    return AttentionRecord(seeds, np.array(steps), _table(lines, "positions"), _table(lines, "support"))
 
 
 Lines = tuple[tuple[int, ...], Sequence[int], Mapping[tuple[int, int], Mapping[str, Any]]]

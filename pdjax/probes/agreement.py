@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from pdjax.distill import losses
 from pdjax.keys import named_key
 from pdjax.models.replicas import over_replicas
-from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Batch, Mean, Model, Params, mean_of, ratio
@@ -35,6 +35,11 @@ class AgreementProbe(Probe):
             return {"top1": ratio(means.same), "divergence": ratio(means.divergence)}
 
         return measure
+
+    def measurements(self, record: Record, listing: Record, task: Task) -> Rows:
+        """Yields ``agreement``, a fraction of places, and ``divergence``, nats."""
+        yield from spread("agreement", record["top1"])
+        yield from spread("divergence", record["divergence"])
 
 
 class Agreement(NamedTuple):

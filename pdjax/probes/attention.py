@@ -13,8 +13,8 @@ from pdjax.keys import named_key
 from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.probes.base import Columns, Probe, Subject
-from pdjax.probes.monomials import support_of
+from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
+from pdjax.probes.monomials import OFF_SUPPORT, support_of
 from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Model, Params
@@ -51,6 +51,16 @@ class AttentionProbe(Probe):
             return {"positions": positions, "support": support}
 
         return measure
+
+    def measurements(self, record: Record, listing: Record, task: Task) -> Rows:
+        """Yields ``attention`` by ``position``, with ``feature`` -1 off the support, and ``attention to the support``.
+
+        Both are medians over inputs, summed over heads.
+        """
+        chosen = support_of(task)
+        for row in spread("attention", record["positions"], position=range(len(record["positions"]))):
+            yield {**row, "feature": 0 if row["position"] in chosen else OFF_SUPPORT}
+        yield from spread("attention to the support", record["support"])
 
 
 def path_attention(first: Float[Array, "B H L L"], second: Float[Array, "B H #L L"]) -> Float[Array, "B L"]:

@@ -21,7 +21,7 @@ from pdjax.keys import named_key
 from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Model, Params
@@ -69,6 +69,12 @@ class MonomialProbe(Probe):
     def listing(self, task: Task, seed: int) -> dict[str, Any]:
         """Returns the monomials' ``members`` and ``groups``."""
         return self._chosen(task, seed)._asdict()
+
+    def measurements(self, record: Record, listing: Record, task: Task) -> Rows:
+        """Yields ``correlation`` by ``monomial``, with its ``degree`` and ``feature`` (the root's is 0, -1 off)."""
+        for row in spread("correlation", record["correlations"], monomial=range(len(listing["members"]))):
+            place = row["monomial"]
+            yield {**row, "degree": len(listing["members"][place]), "feature": listing["groups"][place]}
 
     def _chosen(self, task: Task, seed: int) -> "Monomials":
         return choose_monomials(task.levels, support_of(task), task.num_positions, self, seed)  # pyright: ignore

@@ -32,7 +32,7 @@ from pdjax.errors import UserError, require
 from pdjax.keys import named_key
 from pdjax.models.base import Architecture
 from pdjax.models.replicas import over_replicas
-from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.probes.contexts import Distinct, Places, contexts, distinct, draw_places, model_inputs, num_tokens
 from pdjax.probes.lengths import at_length, padded_lengths
 from pdjax.settings import Count, settings
@@ -76,6 +76,11 @@ class NgramProbe(Probe):
     def listing(self, task: Task, seed: int) -> dict[str, Any]:
         """Returns ``n`` and ``percentiles``."""
         return {"n": self.n, "percentiles": self.percentiles}
+
+    def measurements(self, record: Record, listing: Record, task: Task) -> Rows:
+        """Yields ``M_robust`` and ``M_close`` (total variation, 0 to 1) by ``n`` and ``percentile`` over places."""
+        for measure, values in zip(MEASURES, record["distances"], strict=True):
+            yield from spread(f"M_{measure}", values, n=listing["n"], percentile=listing["percentiles"])
 
 
 def strings_of(task: Task) -> GrammarTask:

@@ -24,7 +24,7 @@ from pdjax.keys import named_key
 from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.probes.base import Columns, Probe, Subject
+from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.probes.ngrams import strings_of
 from pdjax.settings import Count, Positive, settings
 from pdjax.tasks.base import Task
@@ -72,6 +72,10 @@ class NonterminalProbe(Probe):
     def listing(self, task: Task, seed: int) -> dict[str, Any]:
         """Returns the ``levels``."""
         return {"levels": probed_levels(strings_of(task))}
+
+    def measurements(self, record: Record, listing: Record, task: Task) -> Rows:
+        """Yields ``non-terminals`` (accuracy of the probes, a fraction) by ``level``; the root is 0."""
+        return spread("non-terminals", record["accuracy"], level=listing["levels"])
 
 
 class ProbeParams(NamedTuple):

@@ -1,12 +1,17 @@
 """Figures, tables, verdicts on the paper's claims and one static page, from recorded files alone."""
 
+import importlib.util
+import io
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from pdjax.report.additions import added_claims, added_figures
-from pdjax.report.claims import evaluate_claims
+from pdjax.report.claims import CLAIMS, evaluate_claims
 from pdjax.report.figures import all_figures
 from pdjax.report.page import render_page
 from pdjax.report.reading import read_results
@@ -14,6 +19,24 @@ from pdjax.report.summary import verdict_lines
 from pdjax.report.tables import all_tables
 
 logger = logging.getLogger("pdjax")
+
+
+def results(*workdirs: str | Path) -> pd.DataFrame:
+    """Returns everything that was measured in working directories, finished or not: see ``pdjax.findings``.
+
+    A column ``workdir`` says which, and ``variant`` which variant of an ablation; empty is the experiment itself. The
+    mean final accuracy of every strategy, by the teacher's seed of each experiment::
+
+        table = results(*Path("runs").glob("parity_mlp_seed*"))
+        ends = table[(table.role == "student") & (table.measure == "accuracy") & (table.step == table.budget)]
+        ends.groupby(["teacher_seed", "strategy"]).value.mean().unstack()
+
+    Raises:
+      UserError: a directory is no experiment's, or its records contradict each other.
+    """
+    tables = [read_results(Path(workdir)).table_with_variants.assign(workdir=str(workdir)) for workdir in workdirs]
+    joined = pd.concat([table for table in tables if not table.empty] or tables[:1], ignore_index=True)
+    return joined[["workdir", *(name for name in joined if name != "workdir")]]
 
 
 def write_report(workdir: Path) -> Path:
@@ -26,16 +49,37 @@ def write_report(workdir: Path) -> Path:
 
     Raises:
       UserError: the directory is no experiment's, its records contradict each other, a user's figure or claim
-        fails, or a figure has the name of another.
+        fails, or has the name of another.
     """
-    results = read_results(workdir)
-    claims = [*evaluate_claims(results), *added_claims(results)]
-    figures, tables = all_figures(results), all_tables(results, claims)
-    figures += added_figures(results, {figure.name for figure in figures})
-    files = {"index.html": render_page(results, claims, figures, tables).encode()}
-    files |= {f"figures/{figure.name}.svg": figure.svg for figure in figures}
-    files |= {f"figures/{figure.name}.png": figure.png for figure in figures}
-    files |= {f"tables/{table.name}.csv": table.csv().encode() for table in tables}
+    recorded = read_results(workdir)
+    findings = [*evaluate_claims(recorded), *added_claims(recorded, {claim.name for claim in CLAIMS})]
+    figures, tables = all_figures(recorded), all_tables(recorded, findings)
+    figures += added_figures(recorded, {figure.name for figure in figures})
+    files = {"index.html": render_page(recorded, findings, figures, tables).encode()}
+    for figure in figures:
+        files |= {f"figures/{figure.name}.{kind}": getattr(figure, kind) for kind in ("svg", "png", "csv")}
+    files |= {f"tables/{name}.csv": _csv(table) for name, table in tables.items()}
+    files |= _whole(recorded.table_with_variants)
+    page = _replace(workdir, files)
+    logger.info("%s", "\n  ".join([f"report: {page}", *verdict_lines(findings)]))
+    return page
+
+
+def _whole(table: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+    """Yields the files of the table of results."""
+    yield "results.csv", _csv(table)
+    if importlib.util.find_spec("pyarrow") is not None:
+        file = io.BytesIO()
+        table.to_parquet(file, index=False)
+        yield "results.parquet", file.getvalue()
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _replace(workdir: Path, files: dict[str, bytes]) -> Path:
+    """Writes the files of a report in place of the old one, and returns its page."""
     report, partial, old = (workdir / name for name in ("report", "report.partial", "report.old"))
     for leftover in (partial, old):
         if leftover.exists():
@@ -49,6 +93,4 @@ def write_report(workdir: Path) -> Path:
     os.replace(partial, report)
     if old.exists():
         shutil.rmtree(old)
-    page = report / "index.html"
-    logger.info("%s", "\n  ".join([f"report: {page}", *verdict_lines(claims)]))
-    return page
+    return report / "index.html"

@@ -8,21 +8,21 @@ import matplotlib.figure
 import pandas as pd
 
 from pdjax.errors import UserError, require
-from pdjax.findings import Claim, Figure
-from pdjax.report.claims import ClaimResult, Statement
-from pdjax.report.claims.statement import OURS, decide, measured
-from pdjax.report.figures import ReportFigure
-from pdjax.report.figures.drawing import drawn
+from pdjax.findings import Claim as AddedClaim
+from pdjax.findings import Figure as AddedFigure
+from pdjax.report.claims.claim import OURS, Absent, Case, Claim, Finding, decided, measured
+from pdjax.report.figures.drawing import ReportFigure, drawn
 from pdjax.report.results import Results
 from pdjax.report.style import context
-from pdjax.report.table_of_results import table_of_results
+
+_KEPT = "give it another name; all that was trained is kept"
 
 
 def added_figures(results: Results, taken: Collection[str]) -> list[ReportFigure]:
     """Draws the figures that have something to draw.
 
     Args:
-      results: what they see.
+      results: whose table they see.
       taken: names of the report's other figures.
 
     Raises:
@@ -31,48 +31,65 @@ def added_figures(results: Results, taken: Collection[str]) -> list[ReportFigure
     figures: list[ReportFigure] = []
     for figure in results.experiment.report.figures:
         with _blaming(figure):
-            added = _drawn(figure, table_of_results(results))
+            added = _drawn(figure, results.table.copy())
         if added is not None:
             expected = f"a name that no other figure has, of {type(figure).__name__}"
-            free = added.name not in {*taken, *(other.name for other in figures)}
-            require(free, expected, added.name, "give it another name; all that was trained is kept")
+            require(added.name not in {*taken, *(other.name for other in figures)}, expected, added.name, _KEPT)
             figures.append(added)
     return figures
 
 
-def _drawn(figure: Figure, table: pd.DataFrame) -> ReportFigure | None:
+def _drawn(figure: AddedFigure, table: pd.DataFrame) -> ReportFigure | None:
     with context(salt=figure.name):
         made = figure.draw(table)
     if made is None:
         return None
     expected = f"a matplotlib.figure.Figure, or None, of the figure {figure.name}"
     require(isinstance(made, matplotlib.figure.Figure), expected, type(made).__name__, "correct draw")
-    return drawn(figure.name, figure.title, figure.caption, lambda: made)
+    return drawn(figure.name, figure.title, figure.caption, lambda table: made, table)
 
 
-def added_claims(results: Results) -> list[ClaimResult]:
-    """Returns the verdicts on the claims.
+def added_claims(results: Results, taken: Collection[str]) -> list[Finding]:
+    """Returns what came out of the claims.
+
+    Args:
+      results: whose table they see.
+      taken: names of the report's other claims.
 
     Raises:
-      UserError: one fails.
+      UserError: one fails, or has the name of another.
     """
-    decided = []
-    for claim in results.experiment.report.claims:
-        with _blaming(claim):
-            decided += _decided(claim, table_of_results(results))
-    return decided
+    found = []
+    for added in results.experiment.report.claims:
+        require(
+            added.name not in taken, f"a name that no other claim has, of {type(added).__name__}", added.name, _KEPT
+        )
+        with _blaming(added):
+            claim = _as_claim(added)
+            cases = claim.measure(results)
+            found.append(Finding(claim, [], cases.reason) if isinstance(cases, Absent) else Finding(claim, cases, ""))
+    return found
 
 
-def _decided(claim: Claim, table: pd.DataFrame) -> Iterator[ClaimResult]:
-    statement = Statement(claim.name, claim.text, OURS, claim.rule)
-    for case, quantities in claim.measure(table).items():
-        measurements = tuple(measured(name, list(values)) for name, values in quantities.items())
-        verdict, note = decide(measurements)
-        yield ClaimResult(statement, case, measurements, claim.decide(quantities) or verdict, note)
+def _as_claim(added: AddedClaim) -> Claim:
+    def measure(results: Results) -> list[Case] | Absent:
+        return _cases(added, results.table.copy()) or Absent("it is not about this experiment")
+
+    return Claim(added.name, added.text, OURS, added.rule, smallest=0.0, figure="", measure=measure)
+
+
+def _cases(claim: AddedClaim, table: pd.DataFrame) -> list[Case]:
+    cases = []
+    for name, quantities in claim.measure(table).items():
+        series = {quantity: pd.Series(list(values), dtype=float) for quantity, values in quantities.items()}
+        case = decided(name, [measured(quantity, values) for quantity, values in series.items()])
+        own = claim.decide(quantities)
+        cases.append(case if own is None else Case(name, case.measurements, own))
+    return cases
 
 
 @contextlib.contextmanager
-def _blaming(addition: Figure | Claim) -> Iterator[None]:
+def _blaming(addition: AddedFigure | AddedClaim) -> Iterator[None]:
     """Says on one line what failed in somebody's code, and where: the rest of the report is not theirs to mend."""
     try:
         yield

@@ -1,11 +1,13 @@
 """Which checkpoint each student learned from, and when, as tables and in words."""
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pdjax.io.records import Replica, RunRecord
+from pdjax.report.results import Results
 
+_MOST_LEGS = 12  # of a curriculum that the page lists without folding it
 _IN_WORDS_FROM = 5  # checkpoints; fewer are as quickly read one by one
 
 
@@ -54,3 +56,51 @@ def in_words(legs: Sequence[Leg]) -> str | None:
         f"{len(legs)} checkpoints, of teacher steps {legs[0].teacher_step:,} to {legs[-1].teacher_step:,} every "
         f"{'' if len(gaps) == 1 else 'about '}{min(gaps):,}; the student moves on every {about}{min(waits):,} steps"
     )
+
+
+def curriculum_rows(results: Results) -> list[Mapping[str, Any]]:
+    """Returns what is to be said about the strategies' checkpoints, once for those that do the same."""
+    chosen = {} if results.selection is None else results.selection.chosen
+    prominent = {results.labels[key] for key in results.prominent}
+    names: dict[tuple[str, tuple[tuple[int, tuple[Curriculum, ...]], ...]], list[str]] = {}
+    for strategy, label in results.labels.items():
+        runs = [(budget, run) for (key, budget), run in results.runs.items() if key == strategy]
+        tables = tuple((budget, tuple(curricula_of(run))) for budget, run in runs if run.description.teacher_steps)
+        reason = chosen[strategy].reason if strategy in chosen else ""
+        if tables or reason:
+            names.setdefault((reason, tables), []).append(label)
+    return [
+        {
+            "names": labels,
+            "searched": not prominent.intersection(labels),
+            "reason": reason,
+            "tables": [_curriculum_table(results, budget, curricula) for budget, curricula in tables],
+        }
+        for (reason, tables), labels in names.items()
+    ]
+
+
+def shared_students(results: Results) -> list[tuple[str, str]]:
+    """Returns the strategies whose students are the same: labels, and the budgets with which they are."""
+    budgets_by_labels: dict[str, list[int]] = {}
+    for alike, _, budget in results.cases(tuple(results.labels)):
+        if len(alike) > 1:
+            budgets = budgets_by_labels.setdefault(" = ".join(results.labels[key] for key in alike), [])
+            budgets += [] if budget in budgets else [budget]
+    return [(names, ", ".join(f"{budget:,}" for budget in budgets)) for names, budgets in budgets_by_labels.items()]
+
+
+def _curriculum_table(results: Results, budget: int, curricula: Sequence[Curriculum]) -> Mapping[str, Any]:
+    """Returns a budget's curricula: rows of text and legs, in words where there are any, folded where they are long."""
+    several = len(results.learning_rates) > 1
+    rows = []
+    for replica, legs in curricula:
+        rate = f", learning rate {replica.learning_rate}" if replica is not None and several else ""
+        rows.append(("" if replica is None else f"seed {replica.seed}{rate}: ", legs))
+    by_replica = any(curriculum.replica is not None for curriculum in curricula)
+    counts = sorted({len(curriculum.legs) for curriculum in curricula})
+    reached = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    moves_on = f"each student moves on by itself and comes to {reached} checkpoints"
+    summary = moves_on if by_replica else in_words(curricula[0].legs)
+    folded = summary is not None or sum(len(legs) for _, legs in curricula) > _MOST_LEGS
+    return {"budget": budget, "summary": summary, "folded": folded, "rows": rows}

@@ -1,52 +1,66 @@
 """The models that a comparison is between, and the state of the runs that train them."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float, Int
+import pandas as pd
 
-from pdjax.distill.losses import Loss
 from pdjax.io.records import RunRecord
 
+UNIT = ["teacher_seed", "seed"]
+"""What tells the models of a group apart: students are paired by it."""
 
-@dataclasses.dataclass(frozen=True)
+
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows without the percentiles of a measure other than its median."""
+    return rows if "percentile" not in rows else rows[rows.percentile.isna() | (rows.percentile == 50)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """The models that differ in nothing but the seed: one strategy (or size), learning rate and budget."""
+    """The models that differ in nothing but seeds: one strategy (or size), learning rate and budget."""
 
     strategy: str
     learning_rate: float
     budget: int  # steps
-    run: RunRecord
-    replicas: tuple[int, ...]  # which of the run's
+    complete: bool
+    rows: pd.DataFrame  # of the table of results
 
-    @property
+    @functools.cached_property
+    def models(self) -> tuple[str, ...]:
+        """The models, in the order of their seeds."""
+        return tuple(self.rows.sort_values(UNIT, kind="stable").model.unique())
+
+    @functools.cached_property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of the R replicas."""
-        return tuple(self.run.description.replicas[replica].seed for replica in self.replicas)
+        """The seeds of the models."""
+        return tuple(sorted(self.rows.seed.unique().tolist()))
 
-    @property
-    def steps(self) -> Int[np.ndarray, "E"]:
-        """The student steps of the held-out evaluations."""
-        return self.run.evaluation.steps
+    def over(self, measure: str = "accuracy") -> pd.DataFrame:
+        """Returns a measure over training, the mean where it has several places: a row by step, a column by unit."""
+        rows = medians(self.rows[self.rows.measure == measure])
+        return rows.groupby(["step", *UNIT]).value.mean().unstack(UNIT)
 
-    @property
-    def accuracy(self) -> Float[np.ndarray, "E R"]:
-        """Held-out accuracy, a fraction."""
-        return self.run.evaluation.accuracy[:, self.replicas]
-
-    @property
-    def loss(self) -> Float[np.ndarray, "E R"]:
-        """Held-out loss in nats per selected position, counted token or input."""
-        return self.run.evaluation.loss[:, self.replicas]
-
-    @property
-    def final_accuracy(self) -> Float[np.ndarray, "R"]:
-        """Held-out accuracy after the last step; only of a complete run."""
-        return self.accuracy[-1]
+    def final(self, measure: str = "accuracy") -> pd.Series:
+        """Returns a measure after the last step by unit, the mean where it has several places; empty if not there."""
+        rows = medians(self.rows[(self.rows.measure == measure) & (self.rows.step == self.budget)])
+        return rows.groupby(UNIT).value.mean()
 
     def is_same(self, other: "Group") -> bool:
         """Whether these are the very same students, as those of strategies that differ in nothing are."""
-        return self.run is other.run and self.replicas == other.replicas
+        return self.models == other.models
+
+
+def best(groups: Sequence[Group]) -> Group:
+    """Returns the most accurate of groups that differ in the learning rate, by means over the units.
+
+    Accuracy is that after the last evaluation that all of them have, which is the final one of finished runs, to 3
+    decimals; of those with the same, the one that is more accurate over training.
+    """
+    means = pd.concat([group.over().mean(axis="columns") for group in groups], axis="columns").dropna()
+    merits = [(round(float(mean.iloc[-1]), 3), float(mean.mean())) for _, mean in means.items()]
+    return groups[max(range(len(groups)), key=lambda index: merits[index])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +89,3 @@ class RunState:
             return "not started"
         step = f"{self.evaluated_step:,} of {self.budget:,}"
         return "complete" if self.complete else f"unfinished: evaluated to step {step}"
-
-
-def replicas_by_rate(run: RunRecord, loss: Loss) -> dict[float, tuple[int, ...]]:
-    """Returns the replicas of a loss, the same in all its fields, by learning rate, in order of their seeds."""
-    replicas = run.description.replicas
-    rates = dict.fromkeys(replica.learning_rate for replica in replicas)
-    of_loss = [index for index, replica in enumerate(replicas) if replica.loss == loss]
-    in_order = sorted(of_loss, key=lambda index: replicas[index].seed)
-    return {rate: tuple(index for index in in_order if replicas[index].learning_rate == rate) for rate in rates}

@@ -1,7 +1,7 @@
 """Reads a working directory, and refuses records that contradict each other."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Sizes, StudentTraining
-from pdjax.io.probe_records import read_attention, read_monomials, read_string_probes
+from pdjax.io.probe_records import read_probe
 from pdjax.io.records import RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
+from pdjax.io.selection import read_selection
 from pdjax.io.workdir import read_experiment
-from pdjax.report.results import Results
+from pdjax.report.results import Probed, Results
+from pdjax.settings import named
 
 
 def read_results(workdir: Path) -> Results:
@@ -43,30 +45,32 @@ def read_results(workdir: Path) -> Results:
     return Results(
         experiment=experiment,
         environment=_read_optional(workdir / "environment.json"),
-        selection=_read_optional(workdir / "selection.json"),
+        selection=read_selection(workdir),
         teacher=teacher,
         students=students,
         sizes=sizes,
-        monomials=read_monomials(workdir),
-        attention=read_attention(workdir),
-        teacher_probes=read_string_probes(workdir),
-        student_probes={
-            run.description.name: read_string_probes(workdir / "students" / run.description.name) for run in students
-        },
-        ablations=_read_ablations(experiment, workdir),
+        probed=_read_probes(experiment, workdir, students),
+        variants=_read_variants(experiment, workdir),
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
         shares_teacher=(workdir / "teacher").is_symlink(),
     )
 
 
-def _read_ablations(experiment: Experiment, workdir: Path) -> dict[tuple[str, str], Results]:
-    ablations = {}
+def _read_probes(experiment: Experiment, workdir: Path, students: Sequence[RunRecord]) -> dict[str, Probed]:
+    directories = {"teacher": workdir}
+    directories |= {run.description.name: workdir / "students" / run.description.name for run in students}
+    names = named(experiment.probes.measured)
+    return {run: {name: read_probe(path, name) for name in names} for run, path in directories.items()}
+
+
+def _read_variants(experiment: Experiment, workdir: Path) -> dict[tuple[str, str], Results]:
+    variants = {}
     for ablation in experiment.ablations:
         for variant in ablation.variants:
             directory = workdir / "ablations" / ablation.name / variant.name
             if (directory / "config.json").exists():
-                ablations[ablation.name, variant.name] = read_results(directory)
-    return ablations
+                variants[ablation.name, variant.name] = read_results(directory)
+    return variants
 
 
 def _read_teacher(experiment: Experiment, directory: Path) -> RunRecord | None:

@@ -1,42 +1,79 @@
-"""The recorded results of an experiment, grouped as the report compares them."""
+"""The recorded results of an experiment, as the report compares them."""
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pdjax.distill.losses import Labels
+import pandas as pd
+
 from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Ablation, Comparison, Experiment
-from pdjax.io.probe_records import AttentionRecord, MonomialRecord, StringProbes
 from pdjax.io.records import RunRecord
+from pdjax.io.selection import SelectionRecord
 from pdjax.models.base import Architecture
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
-from pdjax.report.groups import Group, RunState, replicas_by_rate
+from pdjax.report.groups import Group, RunState, best
+from pdjax.report.table import models_of, probed_values, table_of, values_of
 from pdjax.settings import named
-from pdjax.tasks.pcfg import GrammarTask
+
+Probed = Mapping[str, tuple[Sequence[dict[str, Any]], Mapping[str, Any]]]
+"""The records of a run by probe, and what their numbers belong to."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Results:
     """Everything the report is written from."""
 
     experiment: Experiment
     environment: Mapping[str, Any]
-    selection: Mapping[str, Any]
+    selection: SelectionRecord | None  # None: nothing was chosen (yet)
     teacher: RunRecord | None
     students: tuple[RunRecord, ...]
     sizes: tuple[RunRecord, ...]  # models of other sizes, each named <panel>/<label>
-    monomials: MonomialRecord | None
-    attention: AttentionRecord | None
-    teacher_probes: StringProbes
-    student_probes: Mapping[str, StringProbes]  # by the name of the run
-    ablations: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and variant; never nested further
+    probed: Mapping[str, Probed]  # by the name of the run; of teachers "teacher"
+    variants: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and variant; never nested further
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
     shares_teacher: bool  # whether the teacher is that of the experiment of which this is a variant
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        """Everything that was measured, as ``pdjax.findings`` describes it, without variants."""
+        return table_of(self._models(), self._values())
+
+    @property
+    def table_with_variants(self) -> pd.DataFrame:
+        """The same with the variants of ablations, and a column that names them."""
+        every = {"": self, **{f"{ablation}/{name}": results for (ablation, name), results in self.variants.items()}}
+        tables = [results.table.assign(variant=name) for name, results in every.items()]
+        joined = pd.concat([table for table in tables if not table.empty] or tables[:1], ignore_index=True)
+        return joined[["variant", *(name for name in joined if name != "variant")]]
+
+    def _models(self) -> Iterator[pd.DataFrame]:
+        seed = self.experiment.teacher_training.seed
+        if self.teacher is not None:
+            yield models_of("teacher", "teacher", self.teacher)
+        for (key, _), run in self.runs.items():
+            name = f"students/{run.description.name}"
+            yield models_of("student", name, run, seed, key, self.strategies[key].loss)
+        for (panel, label), run in self.size_runs.items():
+            if run is not None:
+                yield models_of("size", f"sizes/{panel}/{label}", run, seed, f"{panel}/{label}")
+
+    def _values(self) -> Iterator[pd.DataFrame]:
+        task, probes = self.experiment.task, named(self.experiment.probes.measured)
+        runs = {"teacher": self.teacher} | {f"students/{run.description.name}": run for run in self.students}
+        runs |= {f"sizes/{run.description.name}": run for run in self.sizes}
+        for name, run in runs.items():
+            if run is None:
+                continue
+            yield values_of(name, run)
+            names = [r.seed if name == "teacher" else index for index, r in enumerate(run.description.replicas)]
+            for probe, (records, listing) in self.probed.get(run.description.name, {}).items():
+                yield probed_values(name, names, probes[probe], records, listing, task)
 
     @functools.cached_property
     def strategies(self) -> Mapping[str, Strategy]:
@@ -122,18 +159,32 @@ class Results:
     @functools.cached_property
     def groups(self) -> Mapping[tuple[str, float, int], Group]:
         """The groups of all started runs by (strategy, learning rate, budget), in the order of the config."""
-        groups = {}
-        for (strategy, budget), run in self.runs.items():
-            replicas = replicas_by_rate(run, self.strategies[strategy].loss)
-            for rate in self.learning_rates:
-                if replicas.get(rate):
-                    groups[strategy, rate, budget] = Group(strategy, rate, budget, run, replicas[rate])
-        return groups
+        students = self.table[self.table.role == "student"]
+        found = dict(iter(students.groupby(["strategy", "learning_rate", "budget"])))
+        return {
+            (key, rate, budget): Group(key, rate, budget, bool(rows.complete.all()), rows)
+            for key, budget in self.runs
+            for rate in self.learning_rates
+            if (rows := found.get((key, rate, budget))) is not None
+        }
 
-    def finished(self, strategy: str, learning_rate: float, budget: int) -> Group | None:
-        """Returns a group if its run is complete, otherwise None."""
-        group = self.groups.get((strategy, learning_rate, budget))
-        return group if group is not None and group.run.complete else None
+    def best_rate(self, strategy: str, budget: int) -> float | None:
+        """Returns the learning rate of a strategy's most accurate students; None where nothing is evaluated.
+
+        It is chosen by the seeds that figures then show, and nothing corrects for that.
+        """
+        groups = [group for (key, _, of), group in self.groups.items() if (key, of) == (strategy, budget)]
+        return best(groups).learning_rate if groups else None
+
+    def group(self, strategy: str, learning_rate: float | None, budget: int) -> Group | None:
+        """Returns a strategy's students with a learning rate, the best where that is None; None: nothing evaluated."""
+        rate = self.best_rate(strategy, budget) if learning_rate is None else learning_rate
+        return None if rate is None else self.groups.get((strategy, rate, budget))
+
+    def finished(self, strategy: str, learning_rate: float | None, budget: int) -> Group | None:
+        """Returns what ``group`` does if its run is complete, otherwise None."""
+        group = self.group(strategy, learning_rate, budget)
+        return group if group is not None and group.complete else None
 
     def alike(self, strategy: str, learning_rate: float, budget: int) -> list[str]:
         """Returns the strategies whose students are those of a strategy, which is among them: they are one evidence."""
@@ -160,6 +211,19 @@ class Results:
         if self.teacher is None or self.teacher.description.budget not in self.teacher.evaluation.steps:
             return None
         return float(self.teacher.evaluation.accuracy[-1, 0])
+
+    def teacher_curve(self, measure: str = "accuracy", seed: int | None = None) -> pd.DataFrame:
+        """Returns what was measured of a teacher over training; by default of the one that students learn from."""
+        seed = self.experiment.teacher_training.seed if seed is None else seed
+        rows = self.table[(self.table.role == "teacher") & (self.table.measure == measure)]
+        return rows[rows.seed == seed]
+
+    @property
+    def last_teacher_step(self) -> int:
+        """The teacher's last step, as recorded; as configured where nothing is."""
+        if self.teacher is None:
+            return self.experiment.teacher_training.steps
+        return max(self.teacher.description.budget, *self.teacher.evaluation.steps.tolist())
 
     @property
     def states(self) -> list[RunState]:
@@ -203,30 +267,19 @@ class Results:
     @functools.cached_property
     def size_groups(self) -> Mapping[tuple[str, str, float], Group]:
         """The evaluated models of other sizes by panel, label and learning rate; their strategy is <panel>/<label>."""
-        groups = {}
-        for (panel, label), run in self.size_runs.items():
-            if run is not None and run.evaluation.steps.size:
-                for rate, replicas in replicas_by_rate(run, Labels()).items():
-                    groups[panel, label, rate] = Group(f"{panel}/{label}", rate, run.description.budget, run, replicas)
-        return groups
+        sizes = self.table[self.table.role == "size"]
+        found = dict(iter(sizes.groupby(["strategy", "learning_rate"])))
+        return {
+            (panel, label, rate): Group(f"{panel}/{label}", rate, rows.budget.iloc[0], bool(rows.complete.all()), rows)
+            for panel, label in self.size_runs
+            for rate in (() if self.experiment.sizes is None else self.experiment.sizes.learning_rates)
+            if (rows := found.get((f"{panel}/{label}", rate))) is not None
+        }
 
-    @functools.cached_property
-    def support(self) -> tuple[int, ...] | None:
-        """The positions that the task depends on; None without recorded monomials.
-
-        The monomials hold every single coordinate off the support, but not those of all features of a tree.
-        """
-        if self.monomials is None:
-            return None
-        members = self.monomials.members
-        off = {m[0] for m, group in zip(members, self.monomials.groups, strict=True) if len(m) == 1 and group < 0}
-        count = getattr(self.experiment.task, "dimension", None) or 1 + max(max(member) for member in members)
-        return tuple(sorted(set(range(count)) - off))
-
-    @property
-    def has_strings(self) -> bool:
-        """Whether the task is one of strings of a grammar."""
-        return isinstance(self.experiment.task, GrammarTask)
+    def best_size(self, panel: str, label: str) -> Group | None:
+        """Returns the models of a size with the learning rate that is best for them; None: none is evaluated."""
+        rates = [group for (*key, _), group in self.size_groups.items() if key == [panel, label]]
+        return best(rates) if rates else None
 
     @property
     def counted(self) -> str:

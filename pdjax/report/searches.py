@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pdjax.distill.losses import Loss
@@ -11,6 +11,9 @@ from pdjax.distill.selection import Auto, Steps
 from pdjax.experiment import Comparison
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
+
+NO_SEARCH = "there is no search for the best first checkpoint whose checkpoints are chosen"
+"""Why claims about searches say nothing."""
 
 
 class Series(NamedTuple):
@@ -30,6 +33,7 @@ class Search:
     """Students of (2, T) strategies that differ in the first checkpoint and in T, with one budget and learning rate."""
 
     key: str  # of the comparison
+    name: str  # of what is decided: the comparison, the budget, and the learning rate where there are several
     comparison: Comparison
     learning_rate: float
     budget: int  # steps
@@ -54,14 +58,14 @@ class Search:
             groups = [group for (step, _), group in self.groups.items() if step == first]
             finished = [group for group in groups if group is not None]
             complete = len(finished) == len(groups)
-            best[first] = max(finished, key=lambda group: float(group.final_accuracy.mean())) if complete else None
+            best[first] = max(finished, key=lambda group: float(group.final().mean())) if complete else None
         return best
 
     @property
     def winner(self) -> int | None:
         """The first checkpoint of the grid with the highest mean final accuracy; None while one is unfinished."""
         best = {first: self.best[first] for first in self.grid}
-        means = {first: float(group.final_accuracy.mean()) for first, group in best.items() if group is not None}
+        means = {first: float(group.final().mean()) for first, group in best.items() if group is not None}
         return max(means, key=lambda first: means[first]) if means and len(means) == len(best) else None
 
     def places_apart(self, a: int, b: int) -> int:
@@ -71,6 +75,11 @@ class Search:
         """
         low, high = sorted((a, b))
         return max(sum(low < g <= high for g in self.grid), sum(low <= g < high for g in self.grid))
+
+    def distance(self, a: int, b: int) -> str:
+        """Says how many places apart two teacher steps are."""
+        apart = self.places_apart(a, b)
+        return "1 place" if apart == 1 else f"{apart} places"
 
 
 def searches(results: Results) -> list[Search]:
@@ -87,13 +96,15 @@ def searches(results: Results) -> list[Search]:
                         groups[cell] = results.finished(strategy, rate, budget)
                 grid = tuple(sorted({first for k, (first, _) in given.items() if results.asks(k, budget)}))
                 if grid:
-                    all_searches.append(Search(key, comparison, rate, budget, groups, grid))
+                    of_rate = f", learning rate {rate}" if len(results.learning_rates) > 1 else ""
+                    name = f"{comparison.title}, {budget:,} steps{of_rate}"
+                    all_searches.append(Search(key, name, comparison, rate, budget, groups, grid))
     return all_searches
 
 
-def chosen_steps(results: Results, strategy: str) -> Sequence[int]:
+def chosen_steps(results: Results, strategy: str) -> tuple[int, ...]:
     """Returns the teacher steps that were chosen for a strategy; none are while nothing is recorded."""
-    return results.selection.get("strategies", {}).get(strategy, {}).get("teacher_steps", ())
+    return () if results.selection is None else results.selection.steps(strategy)
 
 
 def automatic_strategies(results: Results) -> list[str]:
@@ -114,5 +125,5 @@ def _members(results: Results, comparison: Comparison) -> dict[str, tuple[int, S
 
 def turn_name(results: Results) -> str:
     """Names what was found of M_robust: a peak, or its fastest rise where it never falls; empty if nothing was."""
-    peak = results.selection.get("robust_peak")
-    return "" if not peak else "peak" if peak.get("peaked", True) else "fastest rise"
+    peak = None if results.selection is None else results.selection.robust_peak
+    return "" if peak is None else "peak" if peak.peaked else "fastest rise"

@@ -1,14 +1,17 @@
-"""Means over seeds, and of margins paired by seed, with Student-t confidence intervals."""
+"""Means over independent runs, with Student t or bootstrap confidence intervals."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from pdjax.report.groups import Group
-
 CONFIDENCE = 0.95
+
+Method = Literal["t", "bootstrap"]
+
+_RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
@@ -19,42 +22,47 @@ class Interval(NamedTuple):
     high: float
     size: int  # runs
 
-
-def half_width(values: Float[np.ndarray, "*points R"], confidence: float = CONFIDENCE) -> Float[np.ndarray, "*points"]:
-    """Returns half the length of the two-sided confidence interval of the mean over the last axis.
-
-    ``t(1 - (1 - confidence) / 2; R - 1) * s / sqrt(R)``, with s the sample standard deviation (division by
-    R - 1): the interval for a normal population of unknown variance. One value says nothing about the spread
-    of others: the result is then nan.
-    """
-    count = values.shape[-1]
-    if count < 2:
-        return np.full(values.shape[:-1], np.nan)
-    quantile = float(scipy.stats.t.ppf(0.5 + confidence / 2, count - 1))
-    return quantile * np.std(values, axis=-1, ddof=1) / np.sqrt(count)
+    def clipped(self, low: float = 0.0, high: float = 1.0) -> "Interval":
+        """Returns it without what lies beyond the range of what is measured, such as accuracies above 1."""
+        low, high = (float(np.clip(end, low, high)) for end in (self.low, self.high))
+        return self._replace(low=low, high=high)
 
 
-def mean_interval(values: Float[np.ndarray, "R"], confidence: float = CONFIDENCE) -> Interval:
-    """Returns the mean of R >= 1 values, one per seed, with its confidence interval.
+def interval(values: Float[np.ndarray, "R"], method: Method = "t") -> Interval:
+    """Returns the mean of R >= 1 values, one per independent run, with its two-sided 95% confidence interval.
 
-    >>> mean_interval(np.array([1.0, 2.0, 3.0]))  # 2 -+ 4.303 / sqrt(3)  # doctest: +ELLIPSIS
+    Args:
+      values: the runs are the unit: values that share one (a teacher, say) are to be averaged before.
+      method: ``t`` is ``mean -+ t(0.975; R - 1) * s / sqrt(R)``, for a normal population of unknown variance;
+        ``bootstrap`` the percentiles of the means of 2,000 resamples, always the same ones.
+
+    >>> interval(np.array([1.0, 2.0, 3.0]))  # 2 -+ 4.303 / sqrt(3)  # doctest: +ELLIPSIS
     Interval(mean=2.0, low=-0.484..., high=4.484..., size=3)
     """
-    mean, half = float(np.mean(values)), float(half_width(values, confidence))
-    return Interval(mean, mean - half, mean + half, values.shape[-1])
+    mean, size = float(np.mean(values)), len(values)
+    if size < 2:
+        return Interval(mean, np.nan, np.nan, size)
+    if method == "t":
+        half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, size - 1) * scipy.stats.sem(values))
+        return Interval(mean, mean - half, mean + half, size)
+    ends = scipy.stats.bootstrap(
+        (values,), np.mean, confidence_level=CONFIDENCE, n_resamples=_RESAMPLES, method="percentile", rng=0
+    ).confidence_interval
+    return Interval(mean, float(ends.low), float(ends.high), size)
 
 
-def paired_margin(first: Group, second: Group, over_training: bool = False) -> Interval | None:
-    """Returns the mean difference in final held-out accuracy, first minus second, paired by seed.
+def band(
+    method: Method = "t", low: float = -np.inf, high: float = np.inf
+) -> Callable[[Iterable[float]], tuple[float, float]]:
+    """Returns what seaborn's ``errorbar`` asks for: a function from values to the ends of their interval.
 
-    With ``over_training`` it is the accuracy averaged over all evaluations. With fewer than 2 common seeds the
-    interval's ends are nan; without any the result is None.
+    Args:
+      method: see ``interval``.
+      low: the ends stay within the range of what is measured: for accuracies 0 ...
+      high: ... and 1.
     """
-    common = [seed for seed in first.seeds if seed in second.seeds]
-    if not common:
-        return None
-    values = []
-    for group in (first, second):
-        accuracy = group.accuracy.mean(axis=0) if over_training else group.final_accuracy
-        values.append(np.array([accuracy[group.seeds.index(seed)] for seed in common]))
-    return mean_interval(values[0] - values[1])
+
+    def ends(values: Iterable[float]) -> tuple[float, float]:
+        return interval(np.fromiter(values, float), method).clipped(low, high)[1:3]
+
+    return ends

@@ -16,7 +16,7 @@ INSIDE_COLOR, OUTSIDE_COLOR = "#D55E00", "#0072B2"  # in and off the support
 
 # Okabe and Ito's palette without its black and its yellow, which vanishes on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
+_LINES = ("", (4, 1.6), (6, 1.5, 1.2, 1.5), (1.2, 1.2), (5, 1, 1.2, 1, 1.2, 1))  # on and off, in line widths
 _MARKERS = ("o", "s", "D", "P", "X", "p", "*")
 _FILLS = ("full", "none", "left", "bottom", "right")
 
@@ -47,9 +47,14 @@ class StrategyStyle(NamedTuple):
     """A strategy's look, the same in every figure."""
 
     color: str
-    line: Any
+    line: Any  # dashes as seaborn takes them
     marker: str
     fill: str  # of the triangles that mark its checkpoints
+
+    @property
+    def matplotlib_line(self) -> Any:
+        """The dashes as matplotlib takes them."""
+        return (0, self.line) if self.line else "-"
 
 
 def strategy_style(index: int) -> StrategyStyle:

@@ -35,7 +35,7 @@ def variants_of(results: Results, ablation: str) -> list[Variant]:
     It stands at its place where its name has a number too (30% between 15% and 50%), otherwise first.
     """
     asked = results.asked_ablations[ablation]
-    variants = [Variant(v.name, plain(v.changes), results.ablations.get((ablation, v.name))) for v in asked.variants]
+    variants = [Variant(v.name, plain(v.changes), results.variants.get((ablation, v.name))) for v in asked.variants]
     variants.sort(key=lambda variant: _natural(variant.name))
     if asked.base is not None:
         variants.insert(0, Variant(asked.base, {}, results))
@@ -44,7 +44,9 @@ def variants_of(results: Results, ablation: str) -> list[Variant]:
     return variants
 
 
-def group_in(results: Results, variant: Variant, strategy: str, learning_rate: float, budget: int) -> Group | None:
+def group_in(
+    results: Results, variant: Variant, strategy: str, learning_rate: float | None, budget: int
+) -> Group | None:
     """Returns a finished group of a variant; where both have one learning rate alone, they need not be the same."""
     if variant.results is None:
         return None
@@ -70,8 +72,8 @@ def relative_gap(results: Results, groups: Mapping[str, Group | None], strategy:
     students = groups[strategy]
     if strategy not in progressive or students is None or not finished:
         return None
-    best = max(float(group.final_accuracy.mean()) for group in finished)
-    return float(students.final_accuracy.mean()) / best - 1
+    best = max(float(group.final().mean()) for group in finished)
+    return float(students.final().mean()) / best - 1
 
 
 def varies_alone(ablation: Ablation, section: str, field: str) -> bool:

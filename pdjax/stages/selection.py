@@ -1,6 +1,5 @@
 """Choosing checkpoints from what is recorded about the teacher; writes ``selection.json``."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from pdjax.distill.phases import (
 from pdjax.distill.selection import Chosen
 from pdjax.experiment import Experiment
 from pdjax.io.probe_records import read_monomials, read_ngrams
-from pdjax.io.records import read_run, write_json
+from pdjax.io.records import read_run
+from pdjax.io.selection import SelectionRecord, write_selection
 
 
 def select_checkpoints(experiment: Experiment, workdir: Path, available: Sequence[int]) -> dict[str, Chosen]:
@@ -36,18 +36,8 @@ def select_checkpoints(experiment: Experiment, workdir: Path, available: Sequenc
         for strategy in experiment.strategies
         if strategy.loss.asks_teacher
     }
-    spikes = phases.spikes
-    record = {
-        "phases": None if phases.loss is None else dataclasses.asdict(phases.loss),
-        "transition": None if phases.transition is None else dataclasses.asdict(phases.transition),
-        "transitions": [None if t is None else dataclasses.asdict(t) for t in transitions],  # of all teachers
-        "spikes": None if spikes is None else [dataclasses.asdict(spike) for spike in spikes],
-        "robust_peak": None if phases.robust_peak is None else dataclasses.asdict(phases.robust_peak),
-        "strategies": {
-            name: {"teacher_steps": list(one.teacher_steps), "reason": one.reason} for name, one in chosen.items()
-        },
-    }
-    write_json(workdir / "selection.json", record)
+    record = SelectionRecord(phases.loss, tuple(transitions), phases.spikes, phases.robust_peak, chosen)
+    write_selection(workdir, record)
     return chosen
 
 

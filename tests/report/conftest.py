@@ -5,11 +5,12 @@ Tests reach all of this through fixtures: which ``conftest`` an import finds dep
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from matplotlib.figure import Figure
 
 from pdjax.distill.losses import Distillation, Labels, Loss
 from pdjax.distill.schedules import FixedDuration
@@ -35,6 +36,9 @@ from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.ngrams import NgramProbe
 from pdjax.probes.nonterminals import NonterminalProbe
 from pdjax.report import style, write_report
+from pdjax.report.claims import Absent, Case, Claim
+from pdjax.report.figures.drawing import ReportFigure
+from pdjax.report.reading import read_results
 from pdjax.settings import named, plain
 from pdjax.tasks.base import Task
 from pdjax.tasks.parity import ParityTask
@@ -312,6 +316,18 @@ class Workdir:
         else:
             result.unlink(missing_ok=True)
 
+    def cases(self, claim: Claim) -> list[Case]:
+        """Returns the verdicts on a claim that says something about the experiment."""
+        cases = claim.measure(read_results(self.path))
+        assert not isinstance(cases, Absent), cases.reason
+        return cases
+
+    def absence(self, claim: Claim) -> str:
+        """Returns why a claim says nothing about the experiment."""
+        absent = claim.measure(read_results(self.path))
+        assert isinstance(absent, Absent)
+        return absent.reason
+
     def write(self, name: str, value: Any) -> None:
         """Writes a JSON file."""
         path = self.path / name
@@ -338,6 +354,14 @@ def _unwritten(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if "report" not in request.fixturenames:
         monkeypatch.setattr(style, "svg_bytes", lambda figure: b"<svg></svg>")
         monkeypatch.setattr(style, "png_bytes", lambda figure: b"png")
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[ReportFigure]], dict[str, Figure]]:
+    """Returns a function that draws what a generator of figures yields, and returns matplotlib's figures by name."""
+    caught: list[Figure] = []
+    monkeypatch.setattr(style, "svg_bytes", lambda figure: caught.append(figure) or b"<svg></svg>")
+    return lambda figures: {figure.name: caught[-1] for figure in figures}
 
 
 @pytest.fixture

@@ -4,15 +4,13 @@ import csv
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pdjax.distill.losses import Distillation
-from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Comparison
 from pdjax.report import write_report
-from pdjax.report.claims import ClaimResult, evaluate_claims
-from pdjax.report.figures import all_figures, draw_ablation
+from pdjax.report.claims.ablations import A
+from pdjax.report.claims.sizes import R6
+from pdjax.report.figures import all_figures
 from pdjax.report.reading import read_results
 from pdjax.report.variants import variants_of
 
@@ -29,11 +27,6 @@ def ablated(workdir: Any, **fields: Any) -> None:
     variant.student("two", 100, {100: (0.54, 0.55, 0.56)}, table=((0, 200), (50, 400)))
 
 
-def claims_a(workdir: Any) -> list[ClaimResult]:
-    """Returns the results of claim A."""
-    return [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "A"]
-
-
 @pytest.mark.parametrize(
     ("base", "names"),
     [("as it is", ["as it is", "5 %", "15 %"]), ("10 %", ["5 %", "10 %", "15 %"]), (None, ["5 %", "15 %"])],
@@ -47,34 +40,9 @@ def test_variants_are_in_the_order_of_their_numbers(finished: Any, base: str | N
     assert {variant.name for variant in variants if variant.results is None} == {"5 %"}
 
 
-def test_bars_are_grouped_by_variant_with_relative_gaps(finished: Any):
-    ablated(finished)
-    results = read_results(finished.path)
-    assert "ablation_mask" in [figure.name for figure in all_figures(results)]
-    figure = draw_ablation(results, "mask", 1e-3)
-    (axes,) = figure.axes
-    assert axes.get_title() == "100 steps"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["15 %", "30 %"]  # 5 % has nothing to show
-    heights = [bars[0].get_height() for bars in axes.containers if len(bars.get_children()) == 1]
-    np.testing.assert_allclose(heights, [0.61, 0.55, 0.42, 0.52])
-    texts = [text.get_text() for text in axes.texts if text.get_text()]
-    assert texts == ["−9.8%", "+23.8%"]  # 0.55 / 0.61 and 0.52 / 0.42
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["one-shot", "progressive (2, 50)"]
-
-
-def test_the_gap_is_to_the_better_one_shot_strategy(finished: Any):
-    finished.add(Strategy("soft", Distillation(2.0)))
-    ablated(finished, base=None, strategies=("one_shot", "soft", "two"))
-    variant = finished.variant("mask", "15 %")
-    variant.student("soft", 100, {100: (0.44, 0.44, 0.44)})
-    texts = [text.get_text() for text in draw_ablation(read_results(finished.path), "mask", 1e-3).axes[0].texts]
-    assert [text for text in texts if text] == ["−9.8%"]
-
-
 def test_claim_a_has_a_case_for_each_other_variant(finished: Any):
     ablated(finished)
-    cases = {claim.case: claim for claim in claims_a(finished)}
+    cases = {case.name: case for case in finished.cases(A)}
     assert list(cases) == ["Mask: 5 %, progressive (2, 50), 100 steps", "Mask: 15 %, progressive (2, 50), 100 steps"]
     not_begun, begun = cases.values()
     assert (not_begun.verdict, not_begun.note) == ("not tested", "unfinished")
@@ -87,9 +55,9 @@ def test_claim_a_holds_and_is_undecided(finished: Any):
     variant = finished.variant("mask", "5 %")
     variant.student("one_shot", 100, {100: (0.40, 0.41, 0.42)})
     variant.student("two", 100, {100: (0.50, 0.52, 0.51)})
-    assert claims_a(finished)[0].verdict == "holds"
+    assert finished.cases(A)[0].verdict == "holds"
     variant.student("two", 100, {100: (0.39, 0.45, 0.41)})
-    assert claims_a(finished)[0].verdict == "undecided"
+    assert finished.cases(A)[0].verdict == "undecided"
 
 
 def test_claim_a_covers_comparisons_by_budget(finished: Any):
@@ -98,7 +66,7 @@ def test_claim_a_covers_comparisons_by_budget(finished: Any):
     finished.start()
     results = read_results(finished.path)
     assert "budgets_splits" in [figure.name for figure in all_figures(results)]
-    verdicts = {claim.case: claim.verdict for claim in claims_a(finished)}
+    verdicts = {case.name: case.verdict for case in finished.cases(A)}
     assert verdicts == {
         "Splits: progressive (2, 50), 100 steps": "holds",
         "Splits: progressive (2, 50), 200 steps": "undecided",
@@ -109,7 +77,11 @@ def test_parities_have_no_claim_a(workdir: Any):
     workdir.parity()
     workdir.ablation("dimension", {"7": {"task": {"dimension": 7}}}, [100])
     workdir.start()
-    assert claims_a(workdir) == []
+    assert "positions of a string" in workdir.absence(A)
+
+
+def test_without_variants_and_comparisons_by_budgets_there_is_no_claim_a(finished: Any):
+    assert finished.absence(A) == "no ablation or comparison by budgets has both progressive and one-shot strategies"
 
 
 def test_the_table_has_every_variant(finished: Any):
@@ -138,8 +110,8 @@ def page_of(workdir: Any) -> str:
 def test_the_page_lists_variants_with_their_directories_and_cost(finished: Any):
     ablated(finished)
     text = page_of(finished)
-    assert "Of the 2 variants of the ablation, 1 are complete." in text
-    assert "<code>ablations/mask/15 %</code>" in text
+    assert "Of 2 variants of ablations, 1 are complete." in text
+    assert "ablations/mask/15 %" in text
     assert "task.mask_rate = 0.05" in text
     assert "25.0 s" in text  # seven runs of the experiment and three of the variant, of 2.5 s each
 
@@ -152,7 +124,7 @@ def test_a_shared_teacher_is_counted_once(finished: Any):
     (variant / "teacher").rmdir()
     (variant / "teacher").symlink_to("../../../teacher", target_is_directory=True)
     results = read_results(finished.path)
-    inner = results.ablations["mask", "15 %"]
+    inner = results.variants["mask", "15 %"]
     assert [state.name for state in inner.states] == ["one_shot-100", "two-100"]
     assert inner.teacher_accuracy == results.teacher_accuracy == 0.7
     text = page_of(finished)
@@ -173,5 +145,7 @@ def test_sizes_have_a_panel_for_each_variant(workdir: Any):
             experiment.size(f"heads/{label}", accuracy, [(0, 1e-3), (1, 1e-3)])
     results = read_results(workdir.path)
     assert {"sizes", "ablation_mask_sizes"} <= {figure.name for figure in all_figures(results)}
-    verdicts = [(claim.case, claim.verdict) for claim in evaluate_claims(results) if claim.statement.name == "R6"]
-    assert verdicts == [("heads", "holds"), ("Mask: 15 %, heads", "holds")]
+    assert [(case.name, case.verdict) for case in workdir.cases(R6)] == [
+        ("heads", "holds"),
+        ("Mask: 15 %, heads", "holds"),
+    ]

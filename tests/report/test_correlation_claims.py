@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pdjax.report import write_report
-from pdjax.report.claims import ClaimResult, evaluate_claims
-from pdjax.report.reading import read_results
+from pdjax.probes.monomials import MonomialProbe
+from pdjax.report.claims import Case
+from pdjax.report.claims.correlations import R1
 
 TRANSITION = {"start": 100, "middle": 200, "end": 300, "reason": "it rises"}
 OFF = 0.1
@@ -21,7 +21,7 @@ def record(workdir: Any, transitions: Sequence[Any], middles: Sequence[float]) -
     """
     seeds = range(len(transitions))
     workdir.parity()
-    workdir.change(teacher_training={"extra_seeds": tuple(seeds[1:])})
+    workdir.change(teacher_training={"extra_seeds": tuple(seeds[1:])}, probes={"measured": (MonomialProbe(),)})
     workdir.teacher()
     workdir.start()
     workdir.select({"one_shot": (400,)}, transition=transitions[0], transitions=transitions)
@@ -34,11 +34,11 @@ def record(workdir: Any, transitions: Sequence[Any], middles: Sequence[float]) -
     workdir.probe("monomials", records, members=[[0], [2]], groups=[0, -1])
 
 
-def decide(workdir: Any) -> ClaimResult:
+def decide(workdir: Any) -> Case:
     """Returns the verdict on the only degree."""
-    (result,) = [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == "R1"]
-    assert result.case == "degree 1"
-    return result
+    (case,) = workdir.cases(R1)
+    assert case.name == "degree 1"
+    return case
 
 
 @pytest.mark.parametrize(("middle", "verdict"), [(0.5, "holds"), (0.15, "fails"), (0.2, "undecided")])
@@ -64,4 +64,14 @@ def test_teachers_of_which_only_the_curves_were_given_are_left_out(workdir: Any)
     workdir.configure()
     result = decide(workdir)
     assert (result.verdict, result.note) == ("not tested", "needs 2 seeds; 2 of 3 teachers were not probed")
-    assert write_report(workdir.path).exists()
+
+
+def test_without_a_selection_no_teacher_has_a_transition(workdir: Any):
+    record(workdir, [TRANSITION] * 3, (0.5, 0.5, 0.5))
+    (workdir.path / "selection.json").unlink()
+    result = decide(workdir)
+    assert (result.verdict, result.note) == ("not tested", "needs 2 seeds; 3 of 3 teachers had no transition")
+
+
+def test_without_correlations_there_is_nothing_to_compare(finished: Any):
+    assert finished.absence(R1) == "no correlations of the teachers with monomials were measured (yet)"

@@ -1,18 +1,17 @@
-"""Claim R5 from hand-made numbers, and the tables of what probes measured."""
+"""Claim R5 from hand-made numbers."""
 
-import csv
+import dataclasses
 from typing import Any
 
 import pytest
 
-from pdjax.report.claims import ClaimResult, evaluate_claims
-from pdjax.report.reading import read_results
-from pdjax.report.tables import all_tables
+from pdjax.report.claims import Case
+from pdjax.report.claims.features import R5
 
 
 def probed(
     workdir: Any, two: dict[str, tuple[float, ...]], untrained: float | None = None, leave_out: tuple[str, ...] = ()
-) -> dict[str, ClaimResult]:
+) -> dict[str, Case]:
     """Returns the verdicts on progressive at 100 steps; one-shot has M_robust 0.4, M_close 0.3 and probes at 0.5.
 
     The seeds of one-shot lie 0.01 apart. The measures of ``two`` are given by seed, for every n and level alike.
@@ -38,9 +37,9 @@ def probed(
     return verdicts(workdir)
 
 
-def verdicts(workdir: Any) -> dict[str, ClaimResult]:
+def verdicts(workdir: Any) -> dict[str, Case]:
     """Returns the cases of R5 by their names."""
-    return {c.case: c for c in evaluate_claims(read_results(workdir.path)) if c.statement.name == "R5"}
+    return {case.name: case for case in workdir.cases(R5)}
 
 
 BETTER = {"robust": (0.29, 0.31, 0.30), "close": (0.19, 0.21, 0.20), "levels": (0.59, 0.61, 0.60)}
@@ -85,32 +84,22 @@ def test_r5_waits_for_the_probes(workdir: Any):
     assert {(c.verdict, c.note) for c in verdicts(workdir).values()} == {("not tested", "not measured yet")}
 
 
+def test_r5_is_about_probes_of_strings(finished: Any):
+    assert finished.absence(R5) == "no probes of n-grams or non-terminals have measured anything (yet)"
+
+
+def test_r5_counts_the_medians_alone(workdir: Any):
+    probed(workdir, BETTER)
+    ngrams = dataclasses.replace(workdir.experiment.probes["ngrams"], percentiles=(25, 50))
+    workdir.change(probes={"measured": (ngrams,)})
+    workdir.configure()
+    for key, more in (("one_shot", 0.1), ("two", 0.0)):
+        worse_below = [[[[0.0 if more else 0.9, 0.3 + more + seed / 100]] * 2] * 2 for seed in (1, 2, 3)]
+        workdir.measure(f"{key}-100", ngrams={100: worse_below})
+    assert {case: result.verdict for case, result in verdicts(workdir).items()} == {CLOSE: "holds", ROBUST: "holds"}
+
+
 def test_r5_says_what_untrained_students_show(workdir: Any):
     results = probed(workdir, BETTER, untrained=0.47)
     assert results[LEVELS].note == "0.470 in these students before training, 0.600 in the last checkpoint"
     assert (results[LEVELS].verdict, results[CLOSE].note) == ("holds", "")
-
-
-def test_tables_name_model_step_and_place(workdir: Any):
-    probed(workdir, BETTER)
-    workdir.measure(
-        None,
-        ngrams={400: [[[[0.1], [0.2]], [[0.3], [0.4]]]]},
-        nonterminals={400: [[0.6, 0.7]]},
-        agreement={400: [(1.0, 0.0)]},
-    )
-    results = read_results(workdir.path)
-    tables = {table.name: list(csv.reader(table.csv().splitlines())) for table in all_tables(results, ())}
-    head, *rows = tables["ngrams"]
-    assert head == ["who", "strategy", "budget", "learning_rate", "seed", "step", "measure", "n", "percentile", "value"]
-    assert rows[:2] == [
-        ["teacher", "", "", "", "0", "400", "robust", "2", "50", "0.1"],
-        ["teacher", "", "", "", "0", "400", "robust", "4", "50", "0.2"],
-    ]
-    assert len(rows) == 4 + 2 * 3 * 2 * 4  # two strategies, three seeds, two steps
-    assert ["student", "two", "100", "0.001", "1", "100", "close", "4", "50", "0.21"] in rows
-    assert tables["nonterminals"][1:3] == [
-        ["teacher", "", "", "", "0", "400", "1", "0.6"],
-        ["teacher", "", "", "", "0", "400", "2", "0.7"],
-    ]
-    assert tables["agreement"][1:] == [["teacher", "", "", "", "0", "400", "1.0", "0.0"]]

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from pdjax.report.claims import ClaimResult, evaluate_claims
-from pdjax.report.figures import all_figures
-from pdjax.report.reading import read_results
+from pdjax.report.claims import Case
+from pdjax.report.claims.language import R7
 
 ONE_SHOT = (0.50, 0.51, 0.52)
 
@@ -24,10 +23,9 @@ def write(workdir: Any, gaps: Gaps, spread: float = 0.01) -> None:
         workdir.student("two", budget, {budget: two})
 
 
-def cases(workdir: Any) -> dict[str, ClaimResult]:
+def cases(workdir: Any) -> dict[str, Case]:
     """Returns the results of the claim by case."""
-    claims = evaluate_claims(read_results(workdir.path))
-    return {claim.case: claim for claim in claims if claim.statement.name == "R7"}
+    return {case.name: case for case in workdir.cases(R7)}
 
 
 def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
@@ -35,7 +33,7 @@ def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
     workdir.start()
     write(workdir, {100: 0.3, 200: 0.1})
     results = cases(workdir)
-    assert {case: claim.verdict for case, claim in results.items()} == {
+    assert {name: case.verdict for name, case in results.items()} == {
         "l = 3, progressive (2, 50): all gaps": "holds",
         "l = 3, progressive (2, 50): gap by budget": "holds",
     }
@@ -118,14 +116,4 @@ def test_an_unfinished_level_is_not_tested(workdir: Any):
 
 
 def test_other_tasks_have_no_such_claim(finished: Any):
-    assert cases(finished) == {}
-
-
-def test_the_teachers_figures_are_those_of_gpt2(workdir: Any):
-    workdir.language()
-    workdir.strings()
-    workdir.start()
-    workdir.teacher()
-    workdir.measure(None, ngrams={step: [[[[0.1], [0.2]], [[0.3], [0.4]]]] for step in (100, 200)})
-    captions = {figure.name: figure.caption for figure in all_figures(read_results(workdir.path))}
-    assert captions["ngrams"].endswith("Corresponds to figure 29 (b, c) of the paper.")
+    assert finished.absence(R7) == "the task does not predict next tokens"

@@ -8,16 +8,15 @@ import pytest
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.report.reading import read_results
-from pdjax.tasks.parity import HierarchicalTask
 
 
 def test_groups_hold_the_recorded_accuracies(finished: Any):
     results = read_results(finished.path)
     assert len(results.groups) == 6
     for (key, rate, budget), group in results.groups.items():
-        assert (rate, group.seeds, group.steps.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
-        np.testing.assert_array_equal(group.final_accuracy, finished.FINAL[key, budget])
-        np.testing.assert_allclose(group.loss, 2 - group.accuracy)
+        assert (rate, group.seeds, group.over().index.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
+        np.testing.assert_array_equal(group.final(), finished.FINAL[key, budget])
+        np.testing.assert_allclose(group.over("loss"), 2 - group.over())
     assert results.teacher_accuracy == 0.7
 
 
@@ -26,8 +25,8 @@ def test_a_group_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
     workdir.start()
     workdir.student("labels", 100, {100: (0.1, 0.2, 0.3, 0.4)}, [(1, 0.001), (0, 0.001), (1, 0.01), (0, 0.01)])
     groups = read_results(workdir.path).groups
-    assert groups["labels", 0.001, 100].final_accuracy.tolist() == [0.2, 0.1]
-    assert groups["labels", 0.01, 100].final_accuracy.tolist() == [0.4, 0.3]
+    assert groups["labels", 0.001, 100].final().tolist() == [0.2, 0.1]
+    assert groups["labels", 0.01, 100].final().tolist() == [0.4, 0.3]
 
 
 def test_states_name_every_run_asked_for(workdir: Any):
@@ -97,14 +96,6 @@ def test_a_size_that_nobody_asks_for_is_a_stray(workdir: Any):
     workdir.start()
     workdir.size("width/7", {100: (0.5, 0.5)}, [(0, 0.1), (1, 0.1)])
     assert read_results(workdir.path).strays == ["width/7"]
-
-
-def test_other_features_of_a_tree_belong_to_the_support_too(workdir: Any):
-    workdir.parity(HierarchicalTask(8, 2, 2))
-    workdir.start()
-    members, groups = [[0], [1], [2], [3], [6], [7]], [0, 0, 1, 1, -1, -1]  # 4 and 5: the root's other child
-    workdir.probe("monomials", [{"seed": 0, "step": 10, "correlations": [0.1] * 6}], members=members, groups=groups)
-    assert read_results(workdir.path).support == (0, 1, 2, 3, 4, 5)
 
 
 def test_a_directory_without_an_experiment_is_an_error(workdir: Any):

@@ -1,7 +1,6 @@
 """Searches for the best first checkpoint: the figure, claim R4 and the claim about the automatic selection."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from pdjax.distill.losses import Distillation
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Auto
 from pdjax.distill.strategy import Strategy
-from pdjax.report.claims import ClaimResult, evaluate_claims
-from pdjax.report.figures import all_figures, draw_search
+from pdjax.report.claims.automatic import AUTO
+from pdjax.report.claims.inflection import R4
 from pdjax.report.reading import read_results
 from pdjax.report.searches import searches
 
@@ -21,7 +20,12 @@ BEST_AT_300 = {100: 0.4, 200: 0.45, 300: 0.6, 400: 0.55, 500: 0.42}
 
 
 def searched(
-    workdir: Any, means: Mapping[int, float], peak: int | None = 300, auto: int | None = None, spread: float = 0.01
+    workdir: Any,
+    means: Mapping[int, float],
+    peak: int | None = 300,
+    auto: int | None = None,
+    spread: float = 0.01,
+    peaked: bool = True,
 ) -> None:
     """Writes a search with T = 25 and T = 50, which is 0.02 less accurate, and what the training showed.
 
@@ -34,7 +38,7 @@ def searched(
     workdir.change(teacher_training={"steps": 600})
     workdir.start()
     chosen = {f"c{first}_{t}": (first, 600) for first in means for t in (25, 50)}
-    peaks = None if peak is None else {"step": peak, "reason": "it peaks there"}
+    peaks = None if peak is None else {"step": peak, "peaked": peaked, "reason": "it peaks there"}
     workdir.select({**chosen, **({} if auto is None else {"auto": (auto, 600)})}, robust_peak=peaks)
     for index, (first, mean) in enumerate(means.items()):
         for t in (25, 50):
@@ -54,62 +58,6 @@ def share(workdir: Any, run: str, strategy: str) -> None:
     path.write_text(path.read_text().replace(f'["{key}"]', f'["{key}", "{strategy}"]'))
 
 
-def verdicts(workdir: Any, name: str) -> list[ClaimResult]:
-    """Returns the results of a claim."""
-    return [claim for claim in evaluate_claims(read_results(workdir.path)) if claim.statement.name == name]
-
-
-def test_bars_are_means_by_first_checkpoint_and_duration(workdir: Any):
-    searched(workdir, BEST_AT_300)
-    workdir.student("labels", 100, {100: (0.41, 0.42, 0.43)})
-    workdir.student("one_shot", 100, {100: (0.43, 0.44, 0.45)}, table=((0, 600),))
-    results = read_results(workdir.path)
-    (search,) = searches(results)
-    figure = draw_search(results, search)
-    axes = figure.axes[0]
-    heights = [bars[0].get_height() for bars in axes.containers if len(bars.get_children()) == 1]
-    np.testing.assert_allclose(heights, [mean - less for mean in BEST_AT_300.values() for less in (0, 0.02)])
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["T = 25", "T = 50", "labels only", "one-shot"]
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["100", "200\n▲ mid", "300\n▲ C1", "400", "500"]
-    horizontal = [line.get_ydata() for line in axes.lines if list(line.get_xdata()) == [0, 1]]
-    np.testing.assert_allclose([np.asarray(heights)[0] for heights in horizontal], [0.42, 0.44])
-    shades = [(patch.get_x(), patch.get_width()) for patch in axes.patches[-3:]]
-    assert shades == [(-0.5, 0.5), (0, 2), (2, 2.5)]  # phase 2 is from step 100, place 0, to step 300, place 2
-
-
-def test_single_seeds_are_points(workdir: Any):
-    searched(workdir, {100: 0.4, 200: 0.5})
-    results = read_results(workdir.path)
-    axes = draw_search(results, searches(results)[0]).axes[0]
-    points = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_marker() == "."]
-    np.testing.assert_allclose(points[0], [0.39, 0.4, 0.41])
-    assert len(points) == 4
-
-
-def test_the_caption_says_what_is_shown(workdir: Any):
-    searched(workdir, BEST_AT_300, auto=400)
-    (workdir.path / "students" / "c500_50-100" / "result.json").unlink()
-    figures = {figure.name: figure for figure in all_figures(read_results(workdir.path))}
-    drawn = figures["first_checkpoints_search_100"]
-    assert drawn.title == "First checkpoints, 100 steps"
-    assert "means over 3 seeds" in drawn.caption
-    assert "auto, the automatic choice" in drawn.caption
-    assert "1 of 10 are not finished and left out" in drawn.caption
-    assert drawn.caption.endswith("Corresponds to figure 4 (right) of the paper.")
-
-
-def test_strategies_of_a_search_are_in_no_other_figure(workdir: Any):
-    searched(workdir, BEST_AT_300)
-    workdir.student("labels", 100, {100: (0.41, 0.42, 0.43)})
-    results = read_results(workdir.path)
-    names = [figure.name for figure in all_figures(results)]
-    assert [name for name in names if "training" in name] == ["training_all_100"]
-    assert results.compared == ("labels", "one_shot", "two")
-    assert set(results.prominent) == {"labels", "one_shot", "two"}
-
-
 def test_places_count_along_the_grid_and_between_its_places(workdir: Any):
     searched(workdir, dict.fromkeys(FIRSTS, 0.5))
     (search,) = searches(read_results(workdir.path))
@@ -119,82 +67,77 @@ def test_places_count_along_the_grid_and_between_its_places(workdir: Any):
 
 def test_r4_holds_where_the_peak_beats_all_that_is_not_beside_it(workdir: Any):
     searched(workdir, BEST_AT_300)
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "holds"
-    assert result.case == "First checkpoints, 100 steps"
-    assert [m.quantity for m in result.measurements] == [
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "holds"
+    assert case.name == "First checkpoints, 100 steps"
+    assert [m.quantity for m in case.listed] == [
         "300 (T = 25) minus 100 (T = 25)",
         "300 (T = 25) minus 500 (T = 25)",
         "300 (T = 25) minus 200 (T = 25) (neighbour)",
         "300 (T = 25) minus 400 (T = 25) (neighbour)",
     ]
-    assert [m.interval.mean for m in result.measurements if m.interval is not None] == pytest.approx(
-        [0.2, 0.18, 0.15, 0.05]
-    )
-    assert "highest mean: first checkpoint 300, 0 places from C1" in result.note
-    assert "1 place from the middle of the loss’s drop (200)" in result.note
+    assert [m.interval.mean for m in case.listed if m.interval is not None] == pytest.approx([0.2, 0.18, 0.15, 0.05])
+    assert "highest mean: first checkpoint 300, 0 places from C1" in case.note
+    assert "1 place from the middle of the loss’s drop (200)" in case.note
 
 
 def test_a_better_neighbour_does_not_decide_r4(workdir: Any):
     searched(workdir, {**BEST_AT_300, 400: 0.7})
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "holds"
-    assert "highest mean: first checkpoint 400, 1 place from C1" in result.note
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "holds"
+    assert "highest mean: first checkpoint 400, 1 place from C1" in case.note
 
 
 def test_r4_fails_where_a_checkpoint_elsewhere_is_better(workdir: Any):
     searched(workdir, {**BEST_AT_300, 500: 0.7})
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "fails"
-    assert "highest mean: first checkpoint 500, 2 places from C1" in result.note
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "fails"
+    assert "highest mean: first checkpoint 500, 2 places from C1" in case.note
 
 
 def test_r4_is_undecided_where_seeds_differ_more_than_means(workdir: Any):
     searched(workdir, BEST_AT_300, spread=0.3)
-    assert verdicts(workdir, "R4")[0].verdict == "undecided"
+    assert workdir.cases(R4)[0].verdict == "undecided"
 
 
 def test_r4_needs_a_rise_of_m_robust(workdir: Any):
     searched(workdir, BEST_AT_300, peak=None)
-    (result,) = verdicts(workdir, "R4")
-    assert (result.verdict, result.note) == ("not tested", "M_robust does not rise, or was not measured")
+    (case,) = workdir.cases(R4)
+    assert (case.verdict, case.note) == ("not tested", "M_robust does not rise, or was not measured")
 
 
 @pytest.mark.parametrize("peaked", [True, False])
 def test_c1_of_r4_is_the_place_of_the_grid_nearest_to_where_m_robust_turns(workdir: Any, peaked: bool):
-    searched(workdir, BEST_AT_300, peak=330)
-    selection = json.loads((workdir.path / "selection.json").read_text())
-    selection["robust_peak"]["peaked"] = peaked
-    workdir.write("selection.json", selection)
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "holds"
-    assert f"C1 is 300, nearest to the {'peak' if peaked else 'fastest rise'} of M_robust at step 330" in result.note
+    searched(workdir, BEST_AT_300, peak=330, peaked=peaked)
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "holds"
+    assert f"C1 is 300, nearest to the {'peak' if peaked else 'fastest rise'} of M_robust at step 330" in case.note
 
 
 def test_c1_of_r4_is_where_m_robust_turns_if_students_learned_from_there(workdir: Any):
     searched(workdir, BEST_AT_300, peak=330, auto=330)
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "holds"
-    assert [m.quantity for m in result.measurements] == [
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "holds"
+    assert [m.quantity for m in case.listed] == [
         *(f"330 (T = 25) minus {first} (T = 25)" for first in (100, 200, 500)),
         *(f"330 (T = 25) minus {first} (T = 25) (neighbour)" for first in (300, 400)),
     ]
-    assert "C1 is 330, the peak of M_robust;" in result.note
+    assert "C1 is 330, the peak of M_robust;" in case.note
 
 
 def test_r4_waits_for_every_duration_of_a_first_checkpoint(workdir: Any):
     searched(workdir, BEST_AT_300)
     (workdir.path / "students" / "c500_50-100" / "result.json").unlink()
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "not tested"
-    assert "first checkpoint 500 unfinished" in result.note
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "not tested"
+    assert "first checkpoint 500 unfinished" in case.note
 
 
 def test_r4_needs_places_that_are_not_beside_the_peak(workdir: Any):
     searched(workdir, {200: 0.4, 300: 0.6, 400: 0.5})
-    (result,) = verdicts(workdir, "R4")
-    assert result.verdict == "not tested"
-    assert "no first checkpoint more than one place away" in result.note
+    (case,) = workdir.cases(R4)
+    assert case.verdict == "not tested"
+    assert "no first checkpoint more than one place away" in case.note
 
 
 @pytest.mark.parametrize(
@@ -203,10 +146,10 @@ def test_r4_needs_places_that_are_not_beside_the_peak(workdir: Any):
 )
 def test_the_automatic_choice_is_right_within_one_place(workdir: Any, auto: int, verdict: str, apart: str):
     searched(workdir, BEST_AT_300, auto=auto)
-    (result,) = verdicts(workdir, "auto")
-    assert result.verdict == verdict
-    assert result.note == f"chosen: {auto}, best: 300, {apart} apart in a grid of 5"
-    (measurement,) = result.measurements
+    (case,) = workdir.cases(AUTO)
+    assert case.verdict == verdict
+    assert case.note == f"chosen: {auto}, best: 300, {apart} apart in a grid of 5"
+    (measurement,) = case.shown
     assert measurement.interval is not None
     assert measurement.interval.mean == pytest.approx({300: 0.0, 400: -0.05, 250: -0.1, 500: -0.18}[auto])
     assert (measurement.note == "the same students") == (auto == 300)
@@ -214,10 +157,16 @@ def test_the_automatic_choice_is_right_within_one_place(workdir: Any, auto: int,
 
 def test_the_automatic_choice_needs_a_whole_grid(workdir: Any):
     searched(workdir, {200: 0.4, 300: 0.6, 400: 0.5}, auto=300)
-    (result,) = verdicts(workdir, "auto")
-    assert (result.verdict, result.note) == ("not tested", "3 first checkpoints, needs 4")
+    (case,) = workdir.cases(AUTO)
+    assert (case.verdict, case.note) == ("not tested", "3 first checkpoints, needs 4")
 
 
-def test_without_a_search_there_are_no_cases(finished: Any):
-    names: Sequence[str] = [claim.statement.name for claim in evaluate_claims(read_results(finished.path))]
-    assert set(names) == {"F1"}
+def test_without_a_search_or_an_automatic_choice_there_are_no_cases(finished: Any):
+    none = "there is no search for the best first checkpoint whose checkpoints are chosen"
+    assert finished.absence(R4) == none
+    assert finished.absence(AUTO) == "no strategy has one intermediate checkpoint that was chosen automatically"
+    finished.strings()
+    finished.add(Strategy("auto", Distillation(0.0), FixedDuration(25), Auto()))
+    finished.configure()
+    finished.select({"auto": (200, 400)})
+    assert finished.absence(AUTO) == none

@@ -17,7 +17,7 @@ from pdjax.distill.selection import RobustPeak, Steps
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import Ablation, Probes, Variant
-from pdjax.io.probe_records import read_string_probes
+from pdjax.io.probe_records import read_probe
 from pdjax.io.progress import Progress
 from pdjax.io.records import read_json, read_measured, read_run
 from pdjax.io.signals import Interrupt
@@ -90,8 +90,8 @@ def test_a_variant_of_the_student_has_the_same_teacher_and_one_of_the_task_its_o
     assert identity[0] == identity[1] != identity[2]
     for path in (wide, masks):
         assert {p.name for p in (path / "students").iterdir()} == {"hard-16", "peak-16"}
-        assert read_string_probes(path).ngrams is not None  # what the strategy 'peak' selects by
-        assert read_string_probes(path).agreement is None
+        assert read_probe(path, "ngrams")[0]  # what the strategy 'peak' selects by
+        assert not read_probe(path, "agreement")[0]
 
 
 def test_a_finished_experiment_does_nothing_again(config, workdir):
@@ -101,20 +101,20 @@ def test_a_finished_experiment_does_nothing_again(config, workdir):
 
 
 def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
-    teacher = read_string_probes(workdir)
-    assert teacher.ngrams is not None
-    assert teacher.agreement is not None
-    assert teacher.ngrams.values.shape == (8, 1, 2, 2, 1)
-    assert teacher.ngrams.steps.tolist() == list(range(4, 33, 4))
-    assert np.all((teacher.ngrams.values >= 0) & (teacher.ngrams.values <= 1))
-    assert teacher.agreement.top1[-1, 0] == 1  # the final teacher with itself
-    assert teacher.agreement.divergence[-1, 0] == pytest.approx(0, abs=1e-6)
-    student = read_string_probes(workdir / "students" / "hard-24")
-    assert student.ngrams is not None
-    assert student.ngrams.steps.tolist() == [0, 12, 24]
-    assert student.ngrams.values.shape == (3, 4, 2, 2, 1)
-    untrained = student.ngrams.values[0]  # strategies by seeds: temperatures begin with the same students
-    np.testing.assert_array_equal(untrained[:2], untrained[2:])
+    grams, agreement = (read_probe(workdir, name)[0] for name in ("ngrams", "agreement"))
+    assert [record["step"] for record in grams] == [record["step"] for record in agreement] == list(range(4, 33, 4))
+    values = np.array([record["distances"] for record in grams])
+    assert values.shape == (8, 2, 2, 1)
+    assert np.all((values >= 0) & (values <= 1))
+    assert agreement[-1]["top1"] == 1  # the final teacher with itself
+    assert agreement[-1]["divergence"] == pytest.approx(0, abs=1e-6)
+    student, _ = read_probe(workdir / "students" / "hard-24", "ngrams")
+    assert [(record["step"], record["replica"]) for record in student] == list(itertools.product((0, 12, 24), range(4)))
+    untrained = np.array([record["distances"] for record in student[:4]])
+    assert untrained.shape == (4, 2, 2, 1)
+    np.testing.assert_array_equal(
+        untrained[:2], untrained[2:]
+    )  # strategies by seeds: both begin with the same students
     assert not np.array_equal(untrained[0], untrained[1])
     assert not (workdir / "students" / "peak-24" / "probes").exists()
 

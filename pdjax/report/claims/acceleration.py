@@ -1,9 +1,31 @@
 """Claim F1: progressive distillation learns faster."""
 
-from pdjax.report.claims.statement import ClaimResult, Measurement, Statement, decide, margin
+from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin_over
 from pdjax.report.results import Results
 
-F1 = Statement(
+
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares every progressive strategy that is drawn over training, for each learning rate and budget."""
+    progressive = [key for key in results.compared if results.strategies[key].is_progressive]
+    if not progressive:
+        where = "comparisons over training" if results.comparisons else "configuration"
+        return Absent(f"there is no progressive strategy in the {where}")
+    return [_case(results, *case) for case in results.cases(progressive)]
+
+
+def _case(results: Results, alike: list[str], rate: float, budget: int) -> Case:
+    strategies = results.strategies
+    baselines = [k for k, s in strategies.items() if not s.is_progressive and results.asks(k, budget)]
+    margins = [margin_over(results, alike[0], baseline, rate, budget) for baseline in baselines]
+    # The claim is about both kinds of baseline.
+    kinds = {False: "strategy trained from labels", True: "one-shot strategy"}
+    taught = {strategies[key].loss.asks_teacher for key in baselines}
+    missing = " and no ".join(text for asks, text in kinds.items() if asks not in taught)
+    name = f"{results.joined_name(alike, rate)}, {budget:,} steps"
+    return decided(name, margins, f"no {missing} in the configuration" if missing else "")
+
+
+F1 = Claim(
     name="F1",
     text="Progressive distillation reaches higher accuracy than one-shot distillation and than training from labels, "
     "at equal student steps.",
@@ -16,37 +38,7 @@ F1 = Statement(
     "missing or unfinished, or where curriculum and loss are those of a baseline: then they are the same students. "
     "Strategies that are the same students as each other are one case. Strategies that the report does not draw over "
     "training are no cases: those of a search for the best checkpoint are judged as one.",
+    smallest=0.01,
+    figure="training_",
+    measure=measure,
 )
-
-
-def progressive_beats_baselines(results: Results) -> list[ClaimResult]:
-    """Claim F1 (figure 1): for every progressive strategy that is drawn over training, learning rate and budget."""
-    progressive = [key for key in results.compared if results.strategies[key].is_progressive]
-    if not progressive:
-        where = "comparisons over training" if results.comparisons else "configuration"
-        return [ClaimResult(F1, "all", (), "not tested", f"no progressive strategy in the {where}")]
-    return [_case(results, *case) for case in results.cases(progressive)]
-
-
-def _case(results: Results, alike: list[str], rate: float, budget: int) -> ClaimResult:
-    strategies = results.strategies
-    baselines = [k for k, s in strategies.items() if not s.is_progressive and results.asks(k, budget)]
-    measurements = tuple(margin_over(results, alike[0], baseline, rate, budget) for baseline in baselines)
-    verdict, note = decide(measurements, _missing_kinds(results, baselines))
-    case = f"{results.joined_name(alike, rate)}, {budget:,} steps"
-    return ClaimResult(F1, case, measurements, verdict, note)
-
-
-def margin_over(results: Results, key: str, baseline: str, rate: float, budget: int) -> Measurement:
-    """Returns by how much a strategy's students are more accurate in the end than a baseline's."""
-    first, second = (results.finished(strategy, rate, budget) for strategy in (key, baseline))
-    missing = f"{results.labels[key if first is None else baseline]} unfinished"
-    return margin(f"margin over {results.labels[baseline]}", first, second, missing=missing)
-
-
-def _missing_kinds(results: Results, baselines: list[str]) -> str:
-    """Says which of the two kinds of baseline there is none of; the claim is about both."""
-    kinds = {False: "strategy trained from labels", True: "one-shot strategy"}
-    taught = {results.strategies[key].loss.asks_teacher for key in baselines}
-    missing = [text for asks, text in kinds.items() if asks not in taught]
-    return f"no {' and no '.join(missing)} in the configuration" if missing else ""

@@ -1,32 +1,21 @@
 """Our claim about adaptive schedules."""
 
-from pdjax.report.claims.acceleration import margin_over
-from pdjax.report.claims.statement import OURS, ClaimResult, Statement, decide
+from pdjax.report.claims.claim import OURS, Absent, Case, Claim, decided, margin_over
 from pdjax.report.results import Results
 
-ADAPTIVE = Statement(
-    name="adaptive",
-    text="Students that move on by what they have learned reach higher accuracy than students with a fixed progressive "
-    "schedule, at equal student steps.",
-    source=OURS,
-    rule="Students of an adaptive strategy are paired by seed, learning rate and budget with those of each fixed "
-    "progressive strategy that a comparison draws together with it. The claim holds in a case if the 95% Student t "
-    "intervals of the difference in final held-out accuracy all lie above 0, fails if one lies below 0, and is "
-    "undecided otherwise.",
-)
 
-
-def adapting_beats_fixed_schedules(results: Results) -> list[ClaimResult]:
-    """Our claim: for every adaptive strategy, learning rate and budget, if a comparison has fixed ones beside it."""
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares every adaptive strategy with the fixed ones beside it, for each learning rate and budget."""
     adaptive = [key for key, strategy in results.strategies.items() if strategy.is_adaptive]
+    if not adaptive:
+        return Absent("there is no adaptive strategy in the configuration")
     cases = []
     for alike, rate, budget in results.cases(adaptive):
         rivals = [rival for rival in _drawn_with(results, alike[0]) if results.asks(rival, budget)]
-        margins = tuple(margin_over(results, alike[0], rival, rate, budget) for rival in rivals)
+        margins = [margin_over(results, alike[0], rival, rate, budget) for rival in rivals]
         if margins:
-            name = f"{results.joined_name(alike, rate)}, {budget:,} steps"
-            cases.append(ClaimResult(ADAPTIVE, name, margins, *decide(margins)))
-    return cases
+            cases.append(decided(f"{results.joined_name(alike, rate)}, {budget:,} steps", margins))
+    return cases or Absent("no comparison has a fixed progressive strategy beside an adaptive one")
 
 
 def _drawn_with(results: Results, key: str) -> list[str]:
@@ -35,3 +24,18 @@ def _drawn_with(results: Results, key: str) -> list[str]:
     together = {other for strategies in drawn for other in strategies}
     strategies = results.strategies
     return [k for k, s in strategies.items() if k in together and s.is_progressive and not s.is_adaptive]
+
+
+ADAPTIVE = Claim(
+    name="adaptive",
+    text="Students that move on by what they have learned reach higher accuracy than students with a fixed progressive "
+    "schedule, at equal student steps.",
+    source=OURS,
+    rule="Students of an adaptive strategy are paired by seed, learning rate and budget with those of each fixed "
+    "progressive strategy that a comparison draws together with it. The claim holds in a case if the 95% Student t "
+    "intervals of the difference in final held-out accuracy all lie above 0, fails if one lies below 0, and is "
+    "undecided otherwise.",
+    smallest=0.01,
+    figure="training_",
+    measure=measure,
+)

@@ -1,11 +1,64 @@
 """Claim R1: what a teacher's predictions correlate with in its transition."""
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Literal
 
-from pdjax.report.claims.statement import ClaimResult, Statement, decide, measured
+import numpy as np
+import pandas as pd
+
+from pdjax.distill.phases import Transition
+from pdjax.report.claims.claim import Absent, Case, Claim, decided, measured
+from pdjax.report.groups import UNIT
 from pdjax.report.results import Results
 
-R1 = Statement(
+LOW_DEGREES = (1, 2, 3)
+
+Transitions = Mapping[tuple[int, int], Transition]
+"""By unit; a teacher's own seed is its teacher seed."""
+
+
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares the correlations with the monomials of every low degree, over teachers."""
+    table = results.table
+    rows = table[(table.role == "teacher") & (table.measure == "correlation")]
+    if results.teacher is None or rows.empty:
+        return Absent("no correlations of the teachers with monomials were measured (yet)")
+    seeds = [replica.seed for replica in results.teacher.description.replicas]
+    found = {} if results.selection is None else dict(zip(seeds, results.selection.transitions, strict=False))
+    # A given trajectory comes with the curves of all teachers trained along with it, of which probes measure the first.
+    probed = [seed for seed in seeds if seed in set(rows.seed)]
+    transitions = {(seed, seed): t for seed in probed if (t := found.get(seed)) is not None}
+    left_out = {"were not probed": len(seeds) - len(probed), "had no transition": len(probed) - len(transitions)}
+    note = "; ".join(f"{count} of {len(seeds)} teachers {why}" for why, count in left_out.items() if count)
+    inside, off = rows[rows.feature >= 0], rows[rows.feature < 0]
+    degrees = [degree for degree in LOW_DEGREES if degree in set(inside.degree) & set(off.degree)]
+    cases = [_case(degree, _curves(inside, degree), _curves(off, degree), transitions, note) for degree in degrees]
+    return cases or Absent("no low degree has monomials both in and off the support")
+
+
+def _curves(rows: pd.DataFrame, degree: int) -> pd.DataFrame:
+    """Returns the mean correlation with the monomials of a degree: a row by step, a column by unit."""
+    return rows[rows.degree == degree].groupby(["step", *UNIT]).value.mean().unstack(UNIT)
+
+
+def _case(degree: int, inside: pd.DataFrame, off: pd.DataFrame, transitions: Transitions, note: str) -> Case:
+    gap = inside - off
+    middle = _at("middle", gap, transitions)
+    measurements = (
+        measured("in the support minus twice off it, middle", middle - _at("middle", off, transitions)),
+        measured("gap at the middle minus at the start", middle - _at("start", gap, transitions)),
+        measured("gap at the middle minus at the end", middle - _at("end", gap, transitions)),
+    )
+    return decided(f"degree {degree}", measurements, note=note)
+
+
+def _at(point: Literal["start", "middle", "end"], curves: pd.DataFrame, transitions: Transitions) -> pd.Series:
+    """Returns every teacher's value at the checkpoint nearest to a point of its transition."""
+    nearest = {unit: np.abs(curves.index - getattr(t, point)).argmin() for unit, t in transitions.items()}
+    return pd.Series({unit: curves[unit].iloc[place] for unit, place in nearest.items()}, dtype=float)
+
+
+R1 = Claim(
     name="R1",
     text="During its phase transition the teacher correlates far more with low-degree monomials of the support than "
     "with others, before and after it does not.",
@@ -16,38 +69,7 @@ R1 = Statement(
     "correlation in the support minus twice that off the support, at the middle (“far more”); the gap at the middle "
     "minus that at the start; the gap at the middle minus that at the end. It fails if one lies below 0. Teachers that "
     "no probe measured, or that had no transition within their training, are left out.",
+    smallest=0.01,
+    figure="correlations",
+    measure=measure,
 )
-
-
-def correlations_peak_in_the_transition(results: Results) -> list[ClaimResult]:
-    """Claim R1 (figures 2, 9, 12 and 17): for every low degree, over teachers."""
-    record = results.monomials
-    if record is None:
-        return []
-    transitions = results.selection.get("transitions", [None] * len(record.seeds))
-    # A given trajectory comes with the curves of all teachers trained along with it, of which probes measure the first.
-    probed = transitions[: len(record.seeds)]
-    shown = [(teacher, t) for teacher, t in enumerate(probed) if t is not None]
-    left_out = {"were not probed": len(transitions) - len(probed), "had no transition": len(probed) - len(shown)}
-    notes = [f"{count} of {len(transitions)} teachers {why}" for why, count in left_out.items() if count]
-    cases = []
-    for degree in record.low_degrees():
-        inside, outside = record.mean(degree, None), record.mean(degree, -1)
-        far, above_start, above_end = [], [], []
-        for teacher, transition in shown:
-            start, middle, end = (
-                int(np.argmin(np.abs(record.steps - transition[point]))) for point in ("start", "middle", "end")
-            )
-            gap = inside[:, teacher] - outside[:, teacher]
-            far.append(float(inside[middle, teacher] - 2 * outside[middle, teacher]))
-            above_start.append(float(gap[middle] - gap[start]))
-            above_end.append(float(gap[middle] - gap[end]))
-        measurements = (
-            measured("in the support minus twice off it, middle", far),
-            measured("gap at the middle minus at the start", above_start),
-            measured("gap at the middle minus at the end", above_end),
-        )
-        verdict, missing = decide(measurements)
-        note = "; ".join([missing, *notes] if missing else notes)
-        cases.append(ClaimResult(R1, f"degree {degree}", measurements, verdict, note))
-    return cases

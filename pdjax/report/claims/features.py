@@ -1,13 +1,63 @@
 """Claim R5: progressive students depend less on n-grams and know the grammar better."""
 
-import numpy as np
+from collections.abc import Sequence
 
-from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
-from pdjax.report.features import Measure, student_feature, untrained_feature
+from pdjax.report.claims.claim import SAME_STUDENTS, Absent, Case, Claim, Measurement, decided, measured
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
-R5 = Statement(
+LEVELS = "non-terminals"
+"""The measure of which more is better."""
+
+NAMES = {"M_close": "M_close", "M_robust": "M_robust", LEVELS: "accuracy of probes for non-terminals"}
+"""What quantities call the measures, which are averaged over n and levels."""
+
+
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares every probed progressive strategy, for each learning rate and budget, by every measure."""
+    measures = [name for name in NAMES if (results.table.measure == name).any()]
+    if not measures:
+        return Absent("no probes of n-grams or non-terminals have measured anything (yet)")
+    strategies, probed = results.strategies, results.experiment.probes.students
+    progressive = [key for key in probed if strategies[key].is_progressive]
+    cases = []
+    for alike, rate, budget in results.cases(progressive):
+        rivals = [k for k in probed if not strategies[k].is_progressive and results.asks(k, budget)]
+        if rivals and results.experiment.probes_students_of(budget):
+            cases += [_case(results, name, alike, rivals, rate, budget) for name in measures]
+    return cases or Absent("no students of a progressive strategy are probed together with those of a baseline")
+
+
+def _case(
+    results: Results, measure: str, alike: Sequence[str], baselines: Sequence[str], rate: float, budget: int
+) -> Case:
+    group, name = results.finished(alike[0], rate, budget), NAMES[measure]
+    others = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}
+    margins = [_compared(f"{name}, against {label}", measure, group, other) for label, other in others.items()]
+    note = _untrained_note(group) if group is not None and measure == LEVELS else ""
+    return decided(f"{results.joined_name(alike, rate)}, {budget:,} steps: {name}", margins, note=note)
+
+
+def _untrained_note(group: Group) -> str:
+    """Says how well probes tell the non-terminals before any training; empty if that was not measured (yet)."""
+    curve = group.over(LEVELS).mean(axis=1)
+    if 0 not in curve.index:
+        return ""
+    return f"{curve[0]:.3f} in these students before training, {curve.iloc[-1]:.3f} in the last checkpoint"
+
+
+def _compared(name: str, measure: str, group: Group | None, other: Group | None) -> Measurement:
+    if group is None or other is None:
+        return Measurement(name, None, "unfinished")
+    first, second = group.final(measure), other.final(measure)
+    if first.empty or second.empty:
+        return Measurement(name, None, "not measured yet")
+    better = first - second if measure == LEVELS else second - first
+    measurement = measured(name, better.dropna())
+    return measurement._replace(note=SAME_STUDENTS) if group.is_same(other) else measurement
+
+
+R5 = Claim(
     name="R5",
     text="Progressive distillation gives students a lower M_close and a lower M_robust than one-shot distillation and "
     "training from labels, and their non-terminals are easier to tell.",
@@ -18,72 +68,7 @@ R5 = Statement(
     "measure is a case. The claim holds in it if the 95% Student t intervals lie above 0 against every probed baseline "
     "(one-shot or from labels); it fails if one lies below 0, and is undecided otherwise. It is not tested with fewer "
     "than 2 common seeds or where something is not measured yet.",
+    smallest=0.01,
+    figure="features_",
+    measure=measure,
 )
-
-NAMES: dict[Measure, str] = {
-    "close": "M_close",
-    "robust": "M_robust",
-    "nonterminals": "accuracy of probes for non-terminals",
-}
-
-
-def progressive_students_have_better_features(results: Results) -> list[ClaimResult]:
-    """Claim R5 (figure 5): for every probed progressive strategy, learning rate and budget, and every measure."""
-    strategies, probed = results.strategies, results.experiment.probes.students
-    progressive = [key for key in probed if strategies[key].is_progressive]
-    cases = []
-    for alike, rate, budget in results.cases(progressive):
-        rivals = [k for k in probed if not strategies[k].is_progressive and results.asks(k, budget)]
-        if rivals and results.experiment.probes_students_of(budget):
-            cases += [_case(results, measure, alike, rivals, rate, budget) for measure in _measures(results)]
-    return cases
-
-
-def _measures(results: Results) -> list[Measure]:
-    """Returns what is probed."""
-    probes = results.experiment.probes
-    grams: list[Measure] = ["close", "robust"] if probes["ngrams"] is not None else []
-    return [*grams, "nonterminals"] if probes["nonterminals"] is not None else grams
-
-
-def _case(
-    results: Results, measure: Measure, alike: list[str], baselines: list[str], rate: float, budget: int
-) -> ClaimResult:
-    group, name = results.finished(alike[0], rate, budget), NAMES[measure]
-    others = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}
-    measurements = [
-        _compare(results, f"{name}, against {label}", measure, group, other) for label, other in others.items()
-    ]
-    verdict, note = decide(measurements)
-    if group is not None and measure == "nonterminals":
-        note = "; ".join(part for part in (note, _untrained_note(results, group)) if part)
-    case = f"{results.joined_name(alike, rate)}, {budget:,} steps: {name}"
-    return ClaimResult(R5, case, tuple(measurements), verdict, note)
-
-
-def _untrained_note(results: Results, group: Group) -> str:
-    """Says how well probes tell the non-terminals before any training; empty if that was not measured (yet)."""
-    untrained = untrained_feature(results, [group], "nonterminals")
-    if untrained is None:
-        return ""
-    first, last = untrained.mean[[0, -1]].mean(axis=1)
-    return f"{first:.3f} in these students before training, {last:.3f} in the last checkpoint"
-
-
-def _compare(results: Results, name: str, measure: Measure, group: Group | None, other: Group | None) -> Measurement:
-    if group is None or other is None:
-        return Measurement(name, None, "unfinished")
-    first, second = _by_seed(results, group, measure), _by_seed(results, other, measure)
-    if first is None or second is None:
-        return Measurement(name, None, "not measured yet")
-    sign = 1 if measure == "nonterminals" else -1  # of these more is better
-    measurement = measured(name, [sign * (first[seed] - second[seed]) for seed in first if seed in second])
-    return measurement._replace(note=SAME_STUDENTS) if group.is_same(other) else measurement
-
-
-def _by_seed(results: Results, group: Group, measure: Measure) -> dict[int, float] | None:
-    """Returns a measure at the last checkpoint by seed; None if that was not measured (yet)."""
-    feature = student_feature(results, group, measure)
-    if feature is None or feature.steps[-1] != group.budget:
-        return None
-    return dict(zip(group.seeds, np.asarray(feature.mean[-1]).tolist(), strict=True))

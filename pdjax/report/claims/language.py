@@ -1,33 +1,18 @@
 """Claim R7: progressive distillation on the next token of strings, by budget and by how many tokens count."""
 
-import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
 
 from pdjax.experiment import Ablation
-from pdjax.report.claims.statement import SAME_STUDENTS, ClaimResult, Measurement, Statement, decide, measured
+from pdjax.report.claims.claim import SAME_STUDENTS, Absent, Case, Claim, Measurement, decided, measured
 from pdjax.report.results import Results
 from pdjax.report.variants import Variant, changes_nothing_else, group_in, strategies_by_kind, variants_of, varies_alone
-from pdjax.tasks.pcfg import PcfgLanguageTask
-
-R7 = Statement(
-    name="R7",
-    text="On the next token, progressive distillation is more accurate than one-shot distillation; the gap shrinks "
-    "with the budget, and with more tokens in the loss.",
-    source="figures 30 and 31",
-    rule="The gap is the final held-out accuracy of a progressive strategy’s students minus that of a one-shot "
-    "strategy’s, paired by seed; the loss is over the tokens of C^(l), which are fewer the higher l is. Cases are: all "
-    "gaps at one l; the gap at the shortest budget minus that at the longest, at one l; the gap at the highest l minus "
-    "that at the lowest, at one budget. Each holds if all of its 95% Student t intervals lie above 0, fails if one "
-    "lies below 0, and is undecided otherwise. Teachers differ between l and do not between budgets.",
-)
 
 
-Gaps = dict[int, float]
-"""Differences in final accuracy by seed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Contest:
+class _Contest(NamedTuple):
     """A progressive strategy against the one-shot strategies, with one learning rate."""
 
     results: Results
@@ -44,31 +29,29 @@ class _Contest:
         asks = (lambda *_: True) if variant.results is None else variant.results.asks
         return [key for key in self.one_shot if asks(key, budget) and asks(self.progressive, budget)]
 
-    def gaps(self, variant: Variant, baseline: str, budget: int) -> Gaps | str:
-        """Returns the gap to a one-shot strategy by seed, or why there is none."""
+    def gap(self, variant: Variant, baseline: str, budget: int) -> pd.Series | str:
+        """Returns the gap in final accuracy to a one-shot strategy by unit, or why there is none."""
         keys = (self.progressive, baseline)
         first, second = (group_in(self.results, variant, key, self.learning_rate, budget) for key in keys)
         if first is None or second is None:
             return "unfinished"
-        if first.is_same(second):
-            return SAME_STUDENTS
-        behind = dict(zip(second.seeds, second.final_accuracy.tolist(), strict=True))
-        ahead = zip(first.seeds, first.final_accuracy.tolist(), strict=True)
-        return {seed: accuracy - behind[seed] for seed, accuracy in ahead if seed in behind}
+        return SAME_STUDENTS if first.is_same(second) else (first.final() - second.final()).dropna()
 
 
-def next_tokens_show_a_shrinking_gap(results: Results) -> list[ClaimResult]:
-    """Claim R7 (figures 30 and 31): at each l by budget, and between the l of an ablation."""
-    if not isinstance(results.experiment.task, PcfgLanguageTask):
-        return []
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares gaps at each l by budget, and between the l of an ablation."""
+    if not hasattr(results.experiment.task, "level"):
+        return Absent("the task does not predict next tokens")
     base = Variant("", {}, results)
-    cases = []
-    for contest in _contests(results, results.compared):
-        cases += _cases_at_one_level(contest, base, results.budgets)
+    cases = [
+        case
+        for contest in _contests(results, results.compared)
+        for case in _cases_at_one_level(contest, base, results.budgets)
+    ]
     for key, ablation in results.asked_ablations.items():
         if varies_alone(ablation, "task", "level"):
             cases += _cases_of_ablation(results, key, ablation, base)
-    return cases
+    return cases or Absent("no progressive strategy is compared with a one-shot strategy")
 
 
 def _contests(results: Results, keys: tuple[str, ...]) -> list[_Contest]:
@@ -76,18 +59,17 @@ def _contests(results: Results, keys: tuple[str, ...]) -> list[_Contest]:
     return [_Contest(results, key, one_shot, rate) for key in progressive for rate in results.learning_rates]
 
 
-def _cases_of_ablation(results: Results, key: str, ablation: Ablation, base: Variant) -> list[ClaimResult]:
+def _cases_of_ablation(results: Results, key: str, ablation: Ablation, base: Variant) -> Iterator[Case]:
     variants = [variant for variant in variants_of(results, key) if not variant.is_base]
     budgets, contests = tuple(sorted(ablation.budgets)), _contests(results, ablation.strategies)
-    cases = [case for s in variants for contest in contests for case in _cases_at_one_level(contest, s, budgets)]
+    for variant, contest in itertools.product(variants, contests):
+        yield from _cases_at_one_level(contest, variant, budgets)
     if ablation.base is not None and changes_nothing_else(ablation, "task", "level"):
         variants.append(base)
     variants.sort(key=lambda variant: _level(results, variant))
     if _level(results, variants[0]) < _level(results, variants[-1]):
-        for contest in contests:
-            for budget in budgets:
-                cases += _case_between_levels(contest, ablation.title, variants[0], variants[-1], budget)
-    return cases
+        for contest, budget in itertools.product(contests, budgets):
+            yield from _cases_between_levels(contest, ablation.title, variants[0], variants[-1], budget)
 
 
 def _level(results: Results, variant: Variant) -> int:
@@ -95,47 +77,59 @@ def _level(results: Results, variant: Variant) -> int:
     return variant.fields.get("task", {}).get("level", getattr(results.experiment.task, "level", 0))
 
 
-def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int, ...]) -> list[ClaimResult]:
-    """Returns the verdicts on all gaps of a variant, and on whether they shrink with the budget."""
+def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int, ...]) -> Iterator[Case]:
+    """Yields the verdicts on all gaps of a variant, and on whether they shrink with the budget."""
     labels = contest.results.labels
-    pairs = [(baseline, budget) for budget in budgets for baseline in contest.rivals(variant, budget)]
-    gaps = {pair: contest.gaps(variant, *pair) for pair in pairs}
-    all_gaps = [
-        _difference(f"gap to {labels[key]}, {budget:,} steps", gap, None) for (key, budget), gap in gaps.items()
-    ]
+    gaps = {
+        (key, budget): contest.gap(variant, key, budget)
+        for budget in budgets
+        for key in contest.rivals(variant, budget)
+    }
+    every = [_difference(f"gap to {labels[key]}, {budget:,} steps", gap) for (key, budget), gap in gaps.items()]
     shrink = []
     for baseline in contest.one_shot:
-        ends = [budget for key, budget in pairs if key == baseline]
+        ends = [budget for key, budget in gaps if key == baseline]
         if len(ends) > 1:
             text = f"gap to {labels[baseline]}, {ends[0]:,} minus {ends[-1]:,} steps"
             shrink.append(_difference(text, gaps[baseline, ends[0]], gaps[baseline, ends[-1]]))
     level = f"l = {_level(contest.results, variant)}" + ("" if variant.is_base else f" ({variant.name})")
-    by_kind = {"all gaps": all_gaps, "gap by budget": shrink}
-    return [
-        ClaimResult(R7, f"{level}, {contest.name}: {what}", tuple(measurements), *decide(measurements))
-        for what, measurements in by_kind.items()
-        if measurements
-    ]
+    for what, measurements in {"all gaps": every, "gap by budget": shrink}.items():
+        if measurements:
+            yield decided(f"{level}, {contest.name}: {what}", measurements)
 
 
-def _case_between_levels(contest: _Contest, title: str, low: Variant, high: Variant, budget: int) -> list[ClaimResult]:
-    """Returns the verdict on whether the gap is smaller where more tokens count, if both levels have the strategies."""
+def _cases_between_levels(contest: _Contest, title: str, low: Variant, high: Variant, budget: int) -> Iterator[Case]:
+    """Yields the verdict on whether the gap is smaller where more tokens count, if both levels have the strategies."""
     results, measurements = contest.results, []
     for baseline in contest.rivals(high, budget):
         if baseline in contest.rivals(low, budget):
             text = f"gap to {results.labels[baseline]}, l = {_level(results, high)} minus l = {_level(results, low)}"
-            ends = [contest.gaps(variant, baseline, budget) for variant in (high, low)]
-            measurements.append(_difference(text, ends[0], ends[1]))
-    case = f"{title}, {contest.name}, {budget:,} steps: gap by l"
-    return [ClaimResult(R7, case, tuple(measurements), *decide(measurements))] if measurements else []
+            gaps = [contest.gap(variant, baseline, budget) for variant in (high, low)]
+            measurements.append(_difference(text, *gaps))
+    if measurements:
+        yield decided(f"{title}, {contest.name}, {budget:,} steps: gap by l", measurements)
 
 
-def _difference(quantity: str, first: Gaps | str, second: Gaps | str | None) -> Measurement:
-    """Returns a gap minus another, paired by seed; without another the gap itself."""
+def _difference(quantity: str, first: pd.Series | str, second: pd.Series | str | float = 0.0) -> Measurement:
+    """Returns a gap, or it minus another, paired by unit."""
     if isinstance(first, str):
         return Measurement(quantity, None, first)
     if isinstance(second, str):
         return Measurement(quantity, None, second)
-    if second is None:
-        return measured(quantity, list(first.values()))
-    return measured(quantity, [gap - second[seed] for seed, gap in first.items() if seed in second])
+    return measured(quantity, (first - second).dropna())
+
+
+R7 = Claim(
+    name="R7",
+    text="On the next token, progressive distillation is more accurate than one-shot distillation; the gap shrinks "
+    "with the budget, and with more tokens in the loss.",
+    source="figures 30 and 31",
+    rule="The gap is the final held-out accuracy of a progressive strategy’s students minus that of a one-shot "
+    "strategy’s, paired by seed; the loss is over the tokens of C^(l), which are fewer the higher l is. Cases are: all "
+    "gaps at one l; the gap at the shortest budget minus that at the longest, at one l; the gap at the highest l minus "
+    "that at the lowest, at one budget. Each holds if all of its 95% Student t intervals lie above 0, fails if one "
+    "lies below 0, and is undecided otherwise. Teachers differ between l and do not between budgets.",
+    smallest=0.01,
+    figure="accuracy_by_budget",
+    measure=measure,
+)

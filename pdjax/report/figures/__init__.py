@@ -1,49 +1,42 @@
-"""The report's figures, drawn with matplotlib's objects; each comes with its caption."""
+"""The report's figures: each file has a function from the results to those that there is something to draw for."""
 
-from pdjax.report.figures.ablations import ablation_figures, draw_ablation
-from pdjax.report.figures.attention import attention_figures, draw_attention
-from pdjax.report.figures.drawing import ReportFigure, looks
-from pdjax.report.figures.features import draw_features, draw_features_over_training, feature_figures
-from pdjax.report.figures.probes import draw_correlations, draw_levels, draw_teacher_seeds, probe_figures
-from pdjax.report.figures.searches import draw_search, search_figures
-from pdjax.report.figures.sizes import draw_sizes, size_figures
-from pdjax.report.figures.strings import draw_ngrams, draw_nonterminals, string_figures
-from pdjax.report.figures.students import draw_budgets, draw_training, student_figures
-from pdjax.report.figures.teacher import draw_teacher, teacher_figures
+from collections.abc import Callable, Iterator
+
+from pdjax.report.figures.ablations import ablation_figures
+from pdjax.report.figures.attention import attention_figures
+from pdjax.report.figures.budgets import budget_figures
+from pdjax.report.figures.drawing import ReportFigure, of_the_paper
+from pdjax.report.figures.features import feature_figures
+from pdjax.report.figures.probes import probe_figures
+from pdjax.report.figures.searches import search_figures
+from pdjax.report.figures.sizes import size_figures
+from pdjax.report.figures.strings import string_figures
+from pdjax.report.figures.teacher import teacher_figures
+from pdjax.report.figures.training import training_figures
 from pdjax.report.results import Results
 
-__all__ = [
-    "ReportFigure",
-    "all_figures",
-    "draw_ablation",
-    "draw_attention",
-    "draw_budgets",
-    "draw_correlations",
-    "draw_features",
-    "draw_features_over_training",
-    "draw_levels",
-    "draw_ngrams",
-    "draw_nonterminals",
-    "draw_search",
-    "draw_sizes",
-    "draw_teacher",
-    "draw_teacher_seeds",
-    "draw_training",
-    "looks",
-]
+__all__ = ["FIGURES", "ReportFigure", "all_figures"]
+
+FIGURES: tuple[Callable[[Results], Iterator[ReportFigure]], ...] = (
+    budget_figures,
+    training_figures,
+    teacher_figures,
+    string_figures,
+    probe_figures,
+    attention_figures,
+    search_figures,
+    feature_figures,
+    size_figures,
+    ablation_figures,
+)
 
 
 def all_figures(results: Results) -> list[ReportFigure]:
-    """Draws every figure that there are results for."""
-    groups = (
-        teacher_figures,
-        string_figures,
-        probe_figures,
-        attention_figures,
-        student_figures,
-        search_figures,
-        feature_figures,
-        size_figures,
-        ablation_figures,
-    )
-    return [figure for group in groups for figure in group(results)]
+    """Draws every figure that there are results for; captions name the figures of the paper that they correspond to."""
+    paper = results.experiment.report.paper_figures
+    figures = []
+    for figure in (figure for figures_of in FIGURES for figure in figures_of(results)):
+        key = max((key for key in paper if figure.name.startswith(key)), key=len, default=None)
+        sentence = "" if key is None else of_the_paper(paper[key])
+        figures.append(figure._replace(caption=figure.caption + sentence))
+    return figures

@@ -1,68 +1,46 @@
-"""Groups of bars: means over seeds with their intervals, and the single seeds as points."""
+"""Groups of bars: means over the units with their intervals, and the single units as points."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
-from pdjax.report import style
-from pdjax.report.stats import mean_interval
+from pdjax.report import stats, style
 
-_GROUP = 0.82  # width of a group of bars, in units of the distance between groups
+_WIDTH = 0.8  # of a group of bars, in units of the distance between groups
 _LETTER = 0.06  # inches, about, of a text above a bar
 
 
-class Bar(NamedTuple):
-    """One bar."""
+def draw_bars(
+    axes: Axes, table: pd.DataFrame, x: str, palette: Mapping[str, Any], levels: Iterable[float] = ()
+) -> None:
+    """Draws the mean accuracy ``value`` by ``x``, in the order of the rows, a bar for each ``label`` of a palette.
 
-    values: Float[np.ndarray, "R"]  # by seed
-    color: Any
-    text: str = ""  # above it
-
-
-def draw_bars(axes: Axes, groups: Sequence[Sequence[Bar | None]], levels: Sequence[float] = ()) -> None:
-    """Draws groups of bars at 0, 1, 2 ...; None leaves a bar's place empty.
-
-    The axis begins where differences can be seen, not at 0, and has room for the ``levels`` too.
+    The axis begins where differences can be seen, not at 0, and has room for the ``levels`` too. Where the table has
+    a column ``text``, it stands above.
     """
-    bars = [bar for group in groups for bar in group if bar is not None]
-    low, high = _limits(bars, levels)
-    width = _GROUP / max(len(group) for group in groups)
-    inches = width * style.WIDTH * 0.85 / len(groups)
-    longest = max(len(bar.text) for bar in bars)
-    upright = longest * _LETTER > inches
-    room = 0.36 if upright else (0.15 if longest else 0.08)
-    axes.set_ylim(max(low - 0.35 * (high - low), 0), high + room * (high - low))
-    axes.set_xlim(-0.5, len(groups) - 0.5)
-    for number, group in enumerate(groups):
-        for index, bar in enumerate(group):
-            if bar is not None:
-                x = number + (index - (len(group) - 1) / 2) * width
-                top = _draw_bar(axes, bar, x, width)
-                place_of_text = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-                turned = {"fontsize": 7.5, "rotation": 90 if upright else 0}
-                axes.annotate(bar.text, (x, min(top, high)), **place_of_text, **turned)
-    axes.grid(axis="x", visible=False)
-
-
-def _draw_bar(axes: Axes, bar: Bar, x: float, width: float) -> float:
-    """Draws a bar and returns where what belongs to it ends."""
-    interval = mean_interval(bar.values)
-    axes.bar([x], [interval.mean], width * 0.92, color=bar.color, linewidth=0)
-    if interval.size > 1:
-        ends = [[interval.mean - interval.low], [interval.high - interval.mean]]
-        axes.errorbar([x], [interval.mean], yerr=ends, fmt="none", ecolor="#222222", elinewidth=1.1, capsize=2)
-    spread = np.linspace(-0.22, 0.22, len(bar.values)) * width if len(bar.values) > 1 else np.zeros(1)
-    axes.plot(x + spread, bar.values, ".", color="white", markeredgecolor="#222222", markersize=5, mew=0.6)
-    return max(float(bar.values.max()), interval.high if interval.size > 1 else -np.inf)
-
-
-def _limits(bars: Sequence[Bar], levels: Sequence[float]) -> tuple[float, float]:
-    """Returns the range of what is drawn; an interval does not count beyond the range of the values once more."""
-    values = np.concatenate([*[bar.values for bar in bars], np.array(levels, dtype=float)])
-    low, high = float(values.min()), float(values.max())
+    texts = "text" in table
+    places, labels, band = list(table[x].unique()), list(palette), stats.band(low=0.0, high=1.0)
+    table = table.assign(place=table[x].map(places.index))  # numbers: matplotlib warns of texts that look like some
+    bars = {"x": "place", "y": "value", "hue": "label", "native_scale": True, "hue_order": labels, "ax": axes}
+    look = {"saturation": 1, "err_kws": {"color": "#222222", "linewidth": 1.1}, "capsize": 0.08 / len(labels)}
+    sns.barplot(table, palette=palette, width=_WIDTH, gap=0.08, errorbar=band, **bars, **look)
+    points = {"palette": dict.fromkeys(labels, "white"), "edgecolor": "#222222", "linewidth": 0.6, "size": 3.5}
+    sns.swarmplot(table, dodge=True, legend=False, zorder=3, warn_thresh=1, **bars, **points)
+    low, high = min([table.value.min(), *levels]), max([table.value.max(), *levels])
     span = max(high - low, 0.01)
-    ends = [end for bar in bars if bar.values.size > 1 for end in mean_interval(bar.values)[1:3]]
-    return max(min([low, *ends]), low - span), min(max([high, *ends]), high + span)
+    ends = [end for line in axes.lines for end in np.asarray(line.get_ydata()) if np.isfinite(end)]  # intervals
+    low, high = max(min([low, *ends]), low - span), min(max([high, *ends]), high + span)
+    span = high - low or span
+    upright = texts and table.text.str.len().max() * _LETTER > _WIDTH * 0.85 * style.WIDTH / len(places) / len(labels)
+    room = 0.36 if upright else 0.15 if texts else 0.08
+    for (place, label), rows in table.groupby(["place", "label"], sort=False) if texts else ():
+        at = int(str(place)) + _WIDTH * ((labels.index(str(label)) + 0.5) / len(labels) - 0.5)
+        top = min(np.nanmax([rows.value.max(), band(rows.value)[1]]), high)
+        above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        axes.annotate(rows.text.iloc[0], (at, top), fontsize=7.5, rotation=90 if upright else 0, **above)
+    axes.set(xlim=(-0.5, len(places) - 0.5), xlabel="", ylim=(max(low - 0.35 * span, 0), high + room * span))
+    axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= min(axes.get_ylim()[1], 1)])

@@ -1,56 +1,95 @@
 """Which first checkpoint is best: final accuracy of (2, T) students by it and by T (figure 4 right)."""
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from pdjax.report import style
-from pdjax.report.figures.bars import Bar, draw_bars
+from pdjax.report.figures.bars import draw_bars
 from pdjax.report.figures.drawing import (
+    Looks,
     ReportFigure,
     accuracy_label,
-    add_legend,
     by_rate,
     count_seeds,
     drawn,
+    grid,
+    labelled,
+    legend_above,
     looks,
     of_the_paper,
     shade_phases,
-    shown,
     step_text,
 )
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.searches import Search, Series, automatic_strategies, chosen_steps, searches
 
+_MARKS = {
+    "C1": "C1, where M_robust turns",
+    "mid": "mid, the one nearest to the middle of phase 2",
+    "auto": "auto, the automatic choice",
+}
 
-def search_figures(results: Results) -> list[ReportFigure]:
+
+def search_figures(results: Results) -> Iterator[ReportFigure]:
     """Draws every search of which anything is finished."""
-    figures = []
+    added = {rate: texts for rate, *texts in by_rate(results)}
     for search in searches(results):
-        finished = [group for group in search.groups.values() if group is not None]
+        finished = {cell: group for cell, group in search.groups.items() if group is not None}
         if finished:
-            (suffix, title_suffix) = next((s, p) for rate, s, p in by_rate(results) if rate == search.learning_rate)
+            suffix, of_rate = added[search.learning_rate]
             name = f"first_checkpoints_{search.key}_{search.budget}{suffix}"
-            title = f"{search.comparison.title}, {search.budget:,} steps{title_suffix}"
-            figures.append(drawn(name, title, _caption(results, search, finished), draw_search, results, search))
-    return figures
+            title = f"{search.comparison.title}, {search.budget:,} steps{of_rate}"
+            marks, labels = _marks(results, search), [_series_text(search, series) for series in search.series]
+            caption = _caption(results, search, list(finished.values()), marks)
+            table = pd.concat([_searched(results, search, finished), _baselines(results, search)], ignore_index=True)
+            yield drawn(name, title, caption, draw_search, table, labels, looks(results), marks, results)
 
 
-def _caption(results: Results, search: Search, finished: list[Group]) -> str:
-    missing = len(search.groups) - len(finished)
+def _searched(results: Results, search: Search, finished: Mapping[tuple[int, Series], Group]) -> pd.DataFrame:
+    """Returns final accuracies by first checkpoint, ``first``, and series, ``label``."""
+    tables = [
+        labelled(results, [group]).assign(first=first, label=_series_text(search, series))
+        for (first, series), group in finished.items()
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[table.step == table.budget]
+
+
+def _baselines(results: Results, search: Search) -> pd.DataFrame:
+    """Returns those without an intermediate checkpoint, of what comparisons over training draw; they have no first."""
+    keys = [key for key in results.compared or results.labels if not results.strategies[key].is_progressive]
+    found = [results.finished(key, search.learning_rate, search.budget) for key in keys]
+    table = labelled(results, [group for group in found if group is not None])
+    return table[table.step == table.budget]
+
+
+def _series_text(search: Search, series: Series) -> str:
+    several = len({other.loss for other in search.series}) > 1
+    return f"T = {series.duration:,}" + (f", {series.loss.label or 'as in the paper'}" if several else "")
+
+
+def _marks(results: Results, search: Search) -> dict[str, int]:
+    """Returns the first checkpoints that are known for something."""
+    chosen, marks = results.selection, {}
+    if chosen is not None and chosen.robust_peak is not None:
+        marks["C1"] = chosen.robust_peak.step
+    if chosen is not None and chosen.phases is not None:
+        middle = chosen.phases.middle
+        marks["mid"] = min(search.firsts, key=lambda first: abs(first - middle))
+    for key in automatic_strategies(results)[:1]:
+        marks["auto"] = chosen_steps(results, key)[0]
+    return {mark: step for mark, step in marks.items() if step in search.firsts}
+
+
+def _caption(results: Results, search: Search, finished: Sequence[Group], marks: Mapping[str, int]) -> str:
+    missing, shaded = len(search.groups) - len(finished), results.selection is not None and results.selection.phases
     left_out = f" {missing} of {len(search.groups)} are not finished and left out." if missing else ""
-    marks = {
-        "C1": "C1, the peak of M_robust",
-        "mid": "mid, the one nearest to the middle of phase 2",
-        "auto": "auto, the automatic choice",
-    }
-    used = [text for mark, text in marks.items() if any(mark in names for names in _marks(results, search).values())]
-    marked = f" Below the axis: {'; '.join(used)}." if used else ""
-    phases = " Shaded: where the phases of the teacher lie between the checkpoints." if _has_phases(results) else ""
+    marked = f" Below the axis: {'; '.join(_MARKS[mark] for mark in marks)}." if marks else ""
+    phases = " Shaded: where the phases of the teacher lie between the checkpoints." if shaded else ""
     return (
         f"Final held-out accuracy of (2, T) students after {search.budget:,} steps by the step of their first teacher "
         f"checkpoint, which they learn from for T steps: means over {count_seeds(finished)} with 95% Student t "
@@ -59,72 +98,25 @@ def _caption(results: Results, search: Search, finished: list[Group]) -> str:
     )
 
 
-def draw_search(results: Results, search: Search) -> Figure:
-    """Draws a group of bars for each first checkpoint, a bar for each T."""
-    figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    colors = style.sequential_colors(len(search.series) + 1)[:-1]  # on the darkest no interval can be seen
-    bars = []
-    for first in search.firsts:
-        groups = [search.groups.get((first, series)) for series in search.series]
-        pairs = zip(groups, colors, strict=True)
-        bars.append([None if group is None else Bar(group.final_accuracy, color) for group, color in pairs])
-    baselines = _baselines(results, search)
-    draw_bars(axes, bars, [float(group.final_accuracy.mean()) for group in baselines])
-    handles: list[Artist] = [
-        Patch(color=color, label=_series_text(search, series))
-        for series, color in zip(search.series, colors, strict=True)
-    ]
-    for group in baselines:
-        look = looks(results)[group.strategy]
-        line = {"color": look.color, "linestyle": look.line, "linewidth": 1.5}
-        axes.axhline(float(group.final_accuracy.mean()), zorder=1.2, **line)
-        handles.append(Line2D([], [], label=shown(results.labels[group.strategy]), **line))
-    _label_checkpoints(results, search, axes)
+def draw_search(
+    table: pd.DataFrame, series: Sequence[str], looks: Looks, marks: Mapping[str, int], results: Results
+) -> Figure:
+    """Draws a group of bars for each first checkpoint, a bar for each series, and those without one as lines."""
+    figure, (axes,) = grid(1, columns=1, height=4.2)
+    colors = style.sequential_colors(len(series) + 1)[:-1]  # on the darkest no interval can be seen
+    searched, others = table[table["first"].notna()], table[table["first"].isna()]
+    others = others.groupby("label", sort=False).value.mean()
+    draw_bars(axes, searched, "first", dict(zip(series, colors, strict=True)), levels=others)
+    for label, mean in others.items():
+        look = {"color": looks.palette[str(label)], "dashes": looks.dashes[str(label)]}
+        axes.axhline(mean, linewidth=1.5, zorder=1.2, label=label, **look)
+    firsts = searched["first"].unique()
+    texts = ["".join([step_text(f, firsts[-1]), *(f"\n▲ {m}" for m, at in marks.items() if at == f)]) for f in firsts]
+    axes.set_xticks(range(len(firsts)), texts)
+    known = [0, *firsts, max(results.last_teacher_step, firsts[-1] + 1)]
+    positions = [-0.5, *range(len(firsts)), len(firsts) - 0.5]
+    shade_phases(results, [axes], lambda step: float(np.interp(step, known, positions)))
     axes.set_xlabel("first checkpoint (teacher's training steps)")
     axes.set_ylabel(accuracy_label(results, "final held-out accuracy"))
-    add_legend(figure, handles)
+    legend_above(figure)
     return figure
-
-
-def _series_text(search: Search, series: Series) -> str:
-    several = len({other.loss for other in search.series}) > 1
-    return f"T = {series.duration:,}" + (f", {series.loss.label or 'as in the paper'}" if several else "")
-
-
-def _baselines(results: Results, search: Search) -> list[Group]:
-    """Returns the finished groups without an intermediate checkpoint, those that comparisons over training draw."""
-    keys = [key for key in results.compared or results.labels if not results.strategies[key].is_progressive]
-    groups = [results.finished(key, search.learning_rate, search.budget) for key in keys]
-    return [group for group in groups if group is not None]
-
-
-def _has_phases(results: Results) -> bool:
-    return bool(results.selection.get("phases"))
-
-
-def _label_checkpoints(results: Results, search: Search, axes: Axes) -> None:
-    """Names the groups by their checkpoints, with marks below, and shades the phases between them."""
-    firsts, marks = search.firsts, _marks(results, search)
-    texts = [step_text(first, firsts[-1]) for first in firsts]
-    for index, first in enumerate(firsts):
-        texts[index] += "".join(f"\n▲ {mark}" for mark in marks.get(first, []))
-    axes.set_xticks(range(len(firsts)), texts)
-    if _has_phases(results):
-        last = max(results.experiment.teacher_training.steps, firsts[-1] + 1)
-        known, positions = [0, *firsts, last], [-0.5, *range(len(firsts)), len(firsts) - 0.5]
-        shade_phases(results, [axes], lambda step: float(np.interp(step, known, positions)))
-
-
-def _marks(results: Results, search: Search) -> dict[int, list[str]]:
-    """Returns what first checkpoints are known for."""
-    marks: dict[int, list[str]] = {}
-    peak, phases = results.selection.get("robust_peak"), results.selection.get("phases")
-    if peak:
-        marks.setdefault(peak["step"], []).append("C1")
-    if phases:
-        nearest = min(search.firsts, key=lambda first: abs(first - phases["middle"]))
-        marks.setdefault(nearest, []).append("mid")
-    for key in automatic_strategies(results)[:1]:
-        marks.setdefault(chosen_steps(results, key)[0], []).append("auto")
-    return {first: names for first, names in marks.items() if first in search.firsts}

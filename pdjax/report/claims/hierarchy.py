@@ -1,0 +1,68 @@
+"""Claim H: how many checkpoints a student of a hierarchy of features needs."""
+
+import itertools
+from collections.abc import Sequence
+
+from pdjax.distill.schedules import FixedDuration
+from pdjax.report.claims.claim import Absent, Case, Claim, decide, margin, measured
+from pdjax.report.groups import Group
+from pdjax.report.results import Results
+from pdjax.report.searches import chosen_steps
+
+TOLERANCE = 0.02
+"""Accuracy that a student who has learned the task may still miss."""
+
+
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares strategies with one and with two intermediate checkpoints, for every learning rate and budget."""
+    if len(getattr(results.experiment.task, "levels", ())) < 2:
+        return Absent("the task has no hierarchy of features")
+    teacher = results.teacher_accuracy
+    if teacher is None:
+        return Absent("the teacher’s final accuracy is not known yet")
+    places = itertools.product(results.learning_rates, results.budgets)
+    return [_case(results, *place, teacher) for place in places]
+
+
+def _case(results: Results, rate: float, budget: int, teacher: float) -> Case:
+    name = f"{budget:,} steps" + (f", learning rate {rate}" if len(results.learning_rates) > 1 else "")
+    one, two = (_finished(results, rate, budget, intermediate) for intermediate in (1, 2))
+    if not (one and two):
+        return Case(name, (), "not tested", "needs finished strategies with one and with two intermediate checkpoints")
+    best = max(two, key=lambda group: float(group.final().mean()))
+    suffices, *singles = (
+        measured(f"{results.labels[group.strategy]}: accuracy over what suffices", group.final() - teacher + TOLERANCE)
+        for group in (best, *one)
+    )
+    margins = [margin(f"best of two minus {results.labels[group.strategy]}", best, group) for group in one]
+    verdict, note = decide((suffices, *margins))
+    too_few = best.final().mean() < teacher - TOLERANCE
+    if too_few or any(single.interval is not None and single.interval.low > 0 for single in singles):
+        verdict = "fails"
+    return Case(name, (suffices, *singles, *margins), verdict, note)
+
+
+def _finished(results: Results, rate: float, budget: int, intermediate: int) -> Sequence[Group]:
+    """Returns the groups of fixed durations with that many intermediate checkpoints; none while one is unfinished."""
+    groups = [
+        results.finished(key, rate, budget)
+        for key, strategy in results.strategies.items()
+        if isinstance(strategy.schedule, FixedDuration) and len(chosen_steps(results, key)) == intermediate + 1
+    ]
+    finished = [group for group in groups if group is not None]
+    return finished if len(finished) == len(groups) else ()
+
+
+H = Claim(
+    name="H",
+    text="Hierarchical parity: one intermediate checkpoint does not suffice, two inside the transition do.",
+    source="figures 15 and 17 to 19",
+    rule="A strategy suffices if its students’ final held-out accuracy is within 0.02 of the teacher’s: the mean plus "
+    "0.02 minus the teacher’s has a 95% Student t interval above 0. The claim holds if the best strategy with two "
+    "intermediate checkpoints suffices and its paired margin over each strategy with one lies above 0; it fails if no "
+    "strategy with two suffices by its mean, or a strategy with one suffices; else it is undecided. The best of "
+    "several is the best by chance too: its interval is not corrected for that.",
+    smallest=TOLERANCE,
+    figure="training_",
+    measure=measure,
+)

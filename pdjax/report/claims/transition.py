@@ -1,0 +1,46 @@
+"""Claim R2: from where in the teacher's training the one checkpoint comes that a student needs."""
+
+import itertools
+from collections.abc import Mapping
+
+from pdjax.distill.selection import Transition
+from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin
+from pdjax.report.results import Results
+
+
+def measure(results: Results) -> list[Case] | Absent:
+    """Compares the transition's middle with its ends and with one-shot, for every learning rate and budget."""
+    by_point = {
+        strategy.selection.at[0]: key
+        for key, strategy in results.strategies.items()
+        if isinstance(strategy.selection, Transition) and len(strategy.selection.at) == 1
+    }
+    if not {"start", "middle", "end"} <= set(by_point):
+        return Absent("there are no strategies with one checkpoint from the transition’s start, middle and end each")
+    others = {"the start": by_point["start"], "the end": by_point["end"]}
+    others |= {results.labels[k]: k for k, s in results.strategies.items() if s.is_one_shot}
+    places = itertools.product(results.learning_rates, results.budgets)
+    return [_case(results, by_point["middle"], others, *place) for place in places]
+
+
+def _case(results: Results, key: str, others: Mapping[str, str], rate: float, budget: int) -> Case:
+    middle = results.finished(key, rate, budget)
+    groups = {name: results.finished(other, rate, budget) for name, other in others.items()}
+    final = [margin(f"final accuracy, middle minus {name}", middle, group) for name, group in groups.items()]
+    speed = [margin(f"mean over training, middle minus {name}", middle, group, True) for name, group in groups.items()]
+    return decided(f"{results.name(key, rate)}, {budget:,} steps", final, shown=speed)
+
+
+R2 = Claim(
+    name="R2",
+    text="(2, T) distillation works with a checkpoint from the transition, not with one from its start or end.",
+    source="figures 2, 8, 9 and 13",
+    rule="Students of (2, T) strategies that differ only in the checkpoint are paired by seed and learning rate. The "
+    "claim holds if the 95% paired Student t intervals of the difference in final held-out accuracy, the "
+    "transition’s middle minus its start, minus its end and minus one-shot, all lie above 0; it fails if one lies "
+    "below 0, and is undecided otherwise. The same differences of the accuracy averaged over training are shown for "
+    "comparison and do not decide.",
+    smallest=0.01,
+    figure="training_",
+    measure=measure,
+)
