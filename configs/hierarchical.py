@@ -22,7 +22,7 @@ from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Equal, Levels
 from pdjax.distill.strategy import Strategy, temperature_name
-from pdjax.experiment import Comparison, Experiment, Loop, Probes, StudentTraining, TeacherTraining
+from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining
 from pdjax.models.mlp import Mlp
 from pdjax.probes.monomials import MonomialProbe
 from pdjax.tasks.parity import HierarchicalTask
@@ -31,12 +31,26 @@ from pdjax.train.step import Evaluation
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
+REPORT = Report(
+    title="Hierarchical parity with MLPs",
+    question="Which of a teacher’s checkpoints does a student need for a tree of parities, the levels of which are "
+    "learned one after another?",
+    paper="Panigrahi et al. (ICLR 2025) report that one intermediate checkpoint does not suffice, and that two inside "
+    "the transition can (figures 15, 18 and 19).",
+    paper_figures={
+        "teacher": "figure 18 (left)",
+        "levels": "figure 17",
+    },
+    main_figure="training_few_shot",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """What tells sizes apart; the defaults are a laptop's."""
 
     name: str = "hierarchical"
+    decides: bool = True
     dimension: int = 50
     degree: int = 4
     depth: int = 3
@@ -62,6 +76,7 @@ SIZES = {
     "": Size(),
     "smoke": Size(
         name="hierarchical-smoke",
+        decides=False,
         dimension=12,
         degree=2,
         depth=2,
@@ -151,6 +166,7 @@ def experiment(size: Size) -> Experiment:
         probes=Probes((MonomialProbe(size.max_degree, 100, size.monomial_inputs, 2048),)),
         evaluation=Evaluation(size.evaluate_every, num_batches=16, batch_size=256),
         loop=Loop(size.chunk, save_every=20 * size.chunk),
+        report=dataclasses.replace(REPORT, decides=size.decides),
     )
 
 

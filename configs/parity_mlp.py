@@ -30,6 +30,7 @@ from pdjax.experiment import (
     Experiment,
     Loop,
     Probes,
+    Report,
     SizedModel,
     SizePanel,
     Sizes,
@@ -44,12 +45,28 @@ from pdjax.train.step import Evaluation
 
 STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
 
+REPORT = Report(
+    title="Sparse parity with MLPs",
+    question="Does a narrow network learn a sparse parity sooner from the checkpoints of a wide one than from the wide "
+    "one alone, or from labels?",
+    paper="Panigrahi et al. (ICLR 2025) report that progressive distillation trains the narrow network as fast as the "
+    "wide one, while one-shot distillation and labels stay at chance (figure 1, left).",
+    paper_figures={
+        "teacher": "figure 2 (left)",
+        "correlations": "figures 2 (middle) and 9",
+        "correlations_by_seed": "figure 12 (there with Transformers)",
+        "sizes": "figure 7 (left)",
+    },
+    main_figure="training_strategies",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """What tells sizes apart; the defaults are a laptop's."""
 
     name: str = "parity_mlp"
+    decides: bool = True
     dimension: int = 50
     degree: int = 5
     teacher_width: int = 2000
@@ -77,6 +94,7 @@ SIZES = {
     "": Size(),
     "smoke": Size(
         name="parity_mlp-smoke",
+        decides=False,
         dimension=10,
         degree=2,
         teacher_width=100,
@@ -194,6 +212,7 @@ def experiment(size: Size) -> Experiment:
         sizes=sizes(size) if size.widths else None,
         evaluation=Evaluation(size.evaluate_every, num_batches=16, batch_size=256),
         loop=Loop(size.chunk, save_every=20 * size.chunk),
+        report=dataclasses.replace(REPORT, decides=size.decides),
     )
 
 

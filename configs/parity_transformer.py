@@ -27,6 +27,7 @@ from pdjax.experiment import (
     Experiment,
     Loop,
     Probes,
+    Report,
     SizedModel,
     SizePanel,
     Sizes,
@@ -42,12 +43,28 @@ from pdjax.train.step import Evaluation
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
+REPORT = Report(
+    title="Sparse parity with Transformers",
+    question="Does a Transformer of few heads learn a sparse parity sooner from the checkpoints of one with many heads "
+    "than from that one alone, or from labels?",
+    paper="Panigrahi et al. (ICLR 2025) report that progressive distillation trains the small Transformer as fast as "
+    "the large one (figure 1, middle).",
+    paper_figures={
+        "teacher": "figure 2 (left, there with MLPs)",
+        "correlations": "figure 12",
+        "attention": "figure 11",
+        "sizes": "figures 7 (right) and 10",
+    },
+    main_figure="training_strategies",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """What tells sizes apart; the defaults are a laptop's."""
 
     name: str = "parity_transformer"
+    decides: bool = True
     dimension: int = 24
     degree: int = 2
     teacher_heads: int = 8
@@ -84,6 +101,7 @@ SIZES = {
     "": Size(),
     "smoke": Size(
         name="parity_transformer-smoke",
+        decides=False,
         dimension=6,
         degree=2,
         teacher_heads=2,
@@ -173,6 +191,7 @@ def experiment(size: Size) -> Experiment:
         evaluation=Evaluation(size.evaluate_every, size.evaluation_batches, batch_size=512),
         loop=Loop(size.chunk, save_every=8 * size.chunk),
         placement=Placement(MeshSizes(data=size.data_devices)),
+        report=dataclasses.replace(REPORT, decides=size.decides),
     )
 
 

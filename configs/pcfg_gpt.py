@@ -48,6 +48,7 @@ from pdjax.experiment import (
     Experiment,
     Loop,
     Probes,
+    Report,
     SizedModel,
     SizePanel,
     Sizes,
@@ -74,12 +75,30 @@ CHECKPOINTS = 20  # of appendix E: at i/20 of the teacher's training
 STRATEGIES = ("labels", "one_shot", "progressive", "two_shot")  # that are compared, and whose students are probed
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
 
+REPORT = Report(
+    title="Next tokens of a grammar with GPT-2",
+    question="Does a small GPT-2 predict the tokens that end a grammar’s symbols better when it learns from a larger "
+    "one’s checkpoints than from its final state alone, or from labels?",
+    paper="Panigrahi et al. (ICLR 2025) report that it does, by less the longer students train and the more tokens "
+    "count (figures 30 and 31).",
+    paper_figures={
+        "accuracy_by_budget": "figure 30",
+        "teacher": "figure 29 (left)",
+        "ngrams": "figure 29 (b, c)",
+        "features_": "figure 5 (there of BERT)",
+        "features_over_training": "",
+        "sizes": "figure 28",
+    },
+    main_figure="accuracy_by_budget",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """What tells sizes apart; the defaults are a laptop's."""
 
     name: str = "pcfg_gpt"
+    decides: bool = True
     root: int | None = 18
     teacher_heads: int = 8
     student_heads: int = 2
@@ -110,6 +129,7 @@ SIZES = {
     "": Size(),
     "smoke": Size(
         name="pcfg_gpt-smoke",
+        decides=False,
         root=13,
         teacher_heads=2,
         student_heads=1,
@@ -219,6 +239,7 @@ def experiment(size: Size) -> Experiment:
         loop=Loop(size.chunk, save_every=4 * size.chunk),
         placement=Placement(MeshSizes(data=size.data_devices)),
         remarks=REMARKS,
+        report=dataclasses.replace(REPORT, decides=size.decides),
     )
 
 
