@@ -1,11 +1,14 @@
 """Checkpoints on disk: teacher trajectories and the training states from which runs resume.
 
 The only module that talks to Orbax. A store is a directory with an identity (model, task, training: all
-that determines its contents), one Orbax checkpoint per step, and beside every checkpoint the SHA-256 of
-each array, because a flipped bit in an array file comes back as a wrong number without an error. A
-checkpoint that was only partly written, by a process that was killed, does not exist for readers.
+that determines its contents), one Orbax checkpoint per step, and beside every checkpoint a record: the
+SHA-256 of each array, because a flipped bit in an array file comes back as a wrong number without an
+error, and the step and the store that it was written for, because directories are moved, copied and
+renamed. A checkpoint that was only partly written, by a process that was killed, does not exist for
+readers.
 """
 
+import functools
 import hashlib
 import logging
 import shutil
@@ -26,11 +29,16 @@ from pdjax.types import Params
 SAFETY = 1.2
 """Bytes on disk per byte of arrays, with the files' own structure: measured below 1.1 for small models."""
 
+IDENTITY = "store.json"
+"""The file of a store's identity."""
+
 _UNREADABLE = (ValueError, KeyError, FileNotFoundError)
 """What damaged files raise: bytes that do not decode, a key that changed, a file that is gone."""
 
 Tree = Any
 """A pytree of arrays."""
+
+logger = logging.getLogger("pdjax")
 
 
 class CheckpointStore:
@@ -40,14 +48,16 @@ class CheckpointStore:
       directory: created if it does not exist.
       identity: plain JSON data; an existing store with another one is an error.
       keep: how many of the latest checkpoints stay; None keeps all.
+      again: what a user does to have a checkpoint computed again, as an imperative.
 
     Raises:
       UserError: the directory holds a store with another identity.
     """
 
-    def __init__(self, directory: Path, identity: Mapping[str, Any], keep: int | None = None):
+    def __init__(self, directory: Path, identity: Mapping[str, Any], keep: int | None = None, again: str = "run again"):
         self.directory = directory.absolute()
-        self._check_identity(identity)
+        self._again = again
+        self._identity = digest_of(self._checked(identity))
         # Orbax logs a dozen lines for each checkpoint; its warnings and errors still come through.
         logging.getLogger("absl").setLevel(logging.WARNING)
         self._manager = ocp.CheckpointManager(
@@ -59,12 +69,12 @@ class CheckpointStore:
             ),
         )
 
-    def _check_identity(self, identity: Mapping[str, Any]) -> None:
-        path = self.directory / "store.json"
-        if not path.exists():
-            write_json(path, dict(identity))
-            return
-        stored_identity = read_json(path)
+    def _checked(self, identity: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the identity on disk, which is this one, and is written if there is none."""
+        if not (self.directory / IDENTITY).exists():
+            write_json(self.directory / IDENTITY, dict(identity))
+            return identity
+        stored_identity = read_identity(self.directory)
         differing = sorted(k for k in {*stored_identity, *identity} if stored_identity.get(k) != identity.get(k))
         if differing:
             raise UserError(
@@ -72,6 +82,7 @@ class CheckpointStore:
                 f"{ ({k: stored_identity.get(k) for k in differing}) } in {self.directory}",
                 "use another directory, or the configuration that wrote it",
             )
+        return stored_identity
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, in order."""
@@ -105,7 +116,7 @@ class CheckpointStore:
                     "the machine or the software changed: remove the directory and train again",
                 )
             return
-        record = {"digests": digests, "metrics": dict(metrics or {})}
+        record = {"step": step, "store": self._identity, "digests": digests, "metrics": dict(metrics or {})}
         # The record is a file like the others: a flipped bit in a metric or a digest is found as well.
         record |= {"sha256": digest_of(record)}
         # Orbax could do this when it opens, but in a thread that outlives short processes; and who only reads
@@ -129,7 +140,8 @@ class CheckpointStore:
           like: a tree of arrays or ShapeDtypeStructs with the structure, shapes and dtypes to expect.
 
         Raises:
-          UserError: there is no such step, the tree is another one, or the arrays on disk are damaged.
+          UserError: there is no such step, the tree is another one, the arrays on disk are damaged, or the directory
+            was written for another step or store.
         """
         if step not in self.steps():
             raise UserError(f"checkpoint {step} in {self.directory}", f"steps {self.steps()}", "choose one of these")
@@ -172,20 +184,72 @@ class CheckpointStore:
         try:
             # An item of its own: digests and metrics are read without the arrays.
             record = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
-            content = {name: record[name] for name in ("digests", "metrics")}
+            content = {name: value for name, value in record.items() if name != "sha256"}
             sound = record["sha256"] == digest_of(content)
         except _UNREADABLE as error:
             raise self._damage(step, f"an unreadable record ({_first_line(error)})") from error
         if not sound:
             raise self._damage(step, "another SHA-256 for its record")
+        self._check_place(step, content)
         return content
+
+    def _check_place(self, step: int, record: Mapping[str, Any]) -> None:
+        """Requires that a checkpoint was written for this step of this store."""
+        if "step" not in record:
+            _warn_of_unplaced(self.directory)
+        elif (record["step"], record["store"]) != (step, self._identity):
+            raise UserError(
+                f"step {step} of {self.directory}",
+                f"step {record['step']} of {self._owner(record['store'])} in {self.path(step)}",
+                "the directory was moved, copied or renamed: give it back the name and place that it was written for, "
+                f"or remove it and {self._again} to recompute step {step}",
+            )
+
+    def _owner(self, identity: str) -> str:
+        """Names the store of an identity: this one, another run's beside it, or one that is not here."""
+        if identity == self._identity:
+            return "the same store"
+        # The other seeds' trajectories of a teacher, and the stores of an experiment's other runs.
+        for path in sorted(self.directory.parent.parent.glob(f"*/*/{IDENTITY}")):
+            try:
+                if digest_of(read_identity(path.parent)) == identity:
+                    return str(path.parent)
+            except UserError:  # a damaged file of another store says nothing about this one
+                continue
+        return f"a store that is not here (identity {identity[:8]}, here {self._identity[:8]})"
 
     def _damage(self, step: int, damage: str) -> UserError:
         return UserError(
             f"checkpoint {step} as it was saved",
             f"{damage} in {self.path(step)}",
-            "the files are damaged: remove this checkpoint's directory and run again to recompute it",
+            f"the files are damaged: remove this checkpoint's directory and {self._again} to recompute it",
         )
+
+
+def read_identity(directory: Path) -> dict[str, Any]:
+    """Reads the identity of a store.
+
+    Raises:
+      UserError: its file is damaged.
+    """
+    try:
+        return read_json(directory / IDENTITY)
+    except ValueError as error:  # no JSON, or no text
+        raise UserError(
+            f"the identity of a store in {directory / IDENTITY}",
+            _first_line(error),
+            "the file is damaged: remove it and run the experiment that the store is of, which writes it again",
+        ) from error
+
+
+@functools.cache
+def _warn_of_unplaced(directory: Path) -> None:
+    """Says once that a store is older than what tells its checkpoints apart."""
+    if is_first():
+        logger.warning(
+            "%s was written by a version whose checkpoints do not say their step and store: "
+            "whether one was moved or renamed is not checked", directory,
+        )  # fmt: skip
 
 
 def stack(store: CheckpointStore, steps: Sequence[int], like: Params) -> Params:

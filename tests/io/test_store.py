@@ -19,6 +19,7 @@ import pytest
 
 import pdjax
 from pdjax.errors import UserError
+from pdjax.experiment import digest_of
 from pdjax.io import store as store_module
 from pdjax.io.store import CheckpointStore, require_space, stack, tree_bytes, tree_digests
 
@@ -406,3 +407,106 @@ def test_require_space(tmp_path, monkeypatch):
     assert str(caught.value).startswith(
         f"expected 12.3 MB of free disk for the trajectory; found 5.0 MB free under {tmp_path}/new; "
     )
+
+
+@pytest.fixture
+def places(tmp_path, open_store):
+    """Three stores of an experiment, by the names of their directories, each with steps 10 and 20."""
+    for name, seed in {"a/trajectory": 0, "a/trajectory-seed7": 7, "b/trajectory": 1}.items():
+        store = open_store(name, {"seed": seed})
+        for step in (10, 20):
+            store.save(step, tree_of(100 * seed + step), {"loss": seed})
+
+    def path(name, step):
+        return tmp_path / name / "checkpoints" / str(step)
+
+    return path
+
+
+def assert_refused(store, step, found):
+    """Wherever its record is read."""
+    for read in (store.digest, store.metrics, lambda step: store.restore(step, tree_of(0))):
+        with pytest.raises(UserError) as caught:
+            read(step)
+        message = str(caught.value)
+        assert message.startswith(f"expected step {step} of {store.directory}; found {found} in {store.path(step)}; ")
+        assert "\n" not in message
+
+
+def test_two_checkpoints_that_changed_places(places, open_store):
+    here, there = places("a/trajectory", 10), places("a/trajectory", 20)
+    here.rename(here.with_name("x"))
+    there.rename(here)
+    here.with_name("x").rename(there)
+    store = open_store("a/trajectory", {"seed": 0})
+    assert_refused(store, 10, "step 20 of the same store")
+    assert_refused(store, 20, "step 10 of the same store")
+    there.rename(here.with_name("x"))  # the remedy: each gets the name of the step that it holds
+    here.rename(there)
+    here.with_name("x").rename(here)
+    for step in (10, 20):
+        assert_same(open_store("a/trajectory", {"seed": 0}).restore(step, tree_of(0)), tree_of(step))
+
+
+def test_a_checkpoint_under_another_step(places, open_store):
+    shutil.copytree(places("a/trajectory", 20), places("a/trajectory", 30))
+    assert_refused(open_store("a/trajectory", {"seed": 0}), 30, "step 20 of the same store")
+
+
+@pytest.mark.parametrize("other", ["a/trajectory-seed7", "b/trajectory"])
+def test_a_checkpoint_of_another_store_that_is_named(places, open_store, tmp_path, other):
+    shutil.rmtree(places("a/trajectory", 10))
+    shutil.copytree(places(other, 20), places("a/trajectory", 10))
+    store = open_store("a/trajectory", {"seed": 0})
+    assert_refused(store, 10, f"step 20 of {tmp_path / other}")
+    with pytest.raises(UserError, match=f"step 20 of {tmp_path / other}"):
+        store.save(10, tree_of(10))
+    shutil.rmtree(places("a/trajectory", 10))  # the remedy: removed, it is computed and saved again
+    store = open_store("a/trajectory", {"seed": 0})
+    store.save(10, tree_of(10))
+    assert_same(store.restore(10, tree_of(0)), tree_of(10))
+
+
+def test_a_checkpoint_of_a_store_that_is_not_here(places, open_store, tmp_path):
+    (tmp_path / "b" / "trajectory" / "store.json").write_text("{")  # of which nothing can be said either
+    shutil.rmtree(places("a/trajectory", 10))
+    places("b/trajectory", 10).rename(places("a/trajectory", 10))
+    with pytest.raises(UserError, match=r"found step 10 of a store that is not here \(identity \w{8}, here \w{8}\)"):
+        open_store("a/trajectory", {"seed": 0}).restore(10, tree_of(0))
+
+
+@pytest.mark.parametrize("move", [shutil.move, shutil.copytree])
+def test_a_whole_store_may_be_moved_or_copied(places, open_store, tmp_path, move):
+    move(tmp_path / "a" / "trajectory", tmp_path / "elsewhere")
+    assert_same(open_store("elsewhere", {"seed": 0}).restore(20, tree_of(0)), tree_of(20))
+
+
+def unplaced(checkpoint):
+    """Makes a record what earlier versions wrote: without step and store."""
+    file = checkpoint / "record" / "metadata"
+    record = {name: part for name, part in json.loads(file.read_text()).items() if name in ("digests", "metrics")}
+    file.write_text(json.dumps(record | {"sha256": digest_of(record)}))
+
+
+def test_a_store_of_an_earlier_version_is_read_with_one_warning(copied, tmp_path, caplog):
+    for step in (10, 20):
+        unplaced(tmp_path / "store" / "checkpoints" / str(step))
+    for store in (copied(), copied()):
+        for step in (10, 20):
+            assert_same(store.restore(step, tree_of(0)), tree_of(step))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{tmp_path}/store was written by a version whose checkpoints do not say their step" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}"])
+def test_a_damaged_identity(copied, saved, tmp_path, content):
+    (tmp_path / "store" / "store.json").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"expected the identity of a store in .*store\.json; found .*; the file is damag"
+    ):
+        copied()
+    (tmp_path / "store" / "store.json").unlink()  # the remedy
+    assert_same(copied().restore(10, tree_of(0)), tree_of(10))
+    (tmp_path / "store" / "store.json").unlink()
+    with pytest.raises(UserError, match=f"found step 10 of {saved} in"):  # of which they are a copy
+        copied(identity={"seed": 1}).restore(10, tree_of(0))  # checkpoints know whose they are
