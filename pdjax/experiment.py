@@ -31,6 +31,7 @@ from pdjax.settings import (
     settings,
 )
 from pdjax.tasks.base import Task
+from pdjax.train.keeping import Keeping, Regular
 from pdjax.train.optimizer import Adam, Optimizer
 from pdjax.train.sharding import Placement
 from pdjax.train.step import Evaluation
@@ -48,6 +49,15 @@ def _check_directory(name: str) -> None:
     require("/" not in name and name not in ("", ".", ".."), "a name that can be a directory", repr(name), "rename it")
 
 
+@contextlib.contextmanager
+def _within(path: str) -> Iterator[None]:
+    """Says of complaints where what they are about stands."""
+    try:
+        yield
+    except UserError as error:
+        raise error.within(path) from None
+
+
 @settings
 class TeacherTraining:
     """How the teacher is trained and which of its states are kept."""
@@ -60,7 +70,9 @@ class TeacherTraining:
     batch_size: Count = 64
     learning_rate: Positive = 5e-3
     checkpoint_every: Count = 50
-    """steps between checkpoints of the trajectory"""
+    """steps between checkpoints of the trajectory, or between those that ``keep`` chooses from"""
+    keep: Keeping = Regular()
+    """which multiples of checkpoint_every are kept; the last step always is"""
     trajectory: str | None = None
     """an existing trajectory store to use instead of training a teacher; extra_seeds then train none"""
     optimizer: Optimizer = Adam()
@@ -73,6 +85,13 @@ class TeacherTraining:
             self.checkpoint_every,
             "the last checkpoint is the final teacher",
         )
+        with _within("keep"):
+            self.keep.check(self.grid)
+
+    @property
+    def grid(self) -> range:
+        """The steps that checkpoints of the trajectory may have."""
+        return range(self.checkpoint_every, self.steps + 1, self.checkpoint_every)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -81,8 +100,8 @@ class TeacherTraining:
 
     @property
     def checkpoints(self) -> Sequence[int]:
-        """The steps of the trajectory that this training leaves."""
-        return range(self.checkpoint_every, self.steps + 1, self.checkpoint_every)
+        """The steps of the trajectory that this training leaves: of one that decides about more, the sure ones."""
+        return self.keep.sure(self.grid)
 
 
 @settings
@@ -416,6 +435,13 @@ def _check_strategies(experiment: Experiment) -> None:
         path, selection = f"strategies.{strategy.name}", strategy.selection
         with _within(f"{path}.selection"):
             selection.check(task)
+        training = experiment.teacher_training
+        require(
+            not selection.takes_multiples or training.trajectory is not None or training.checkpoints == training.grid,
+            f"teacher_training.keep Regular for {path}, which takes multiples of a checkpoint that is found later",
+            type(training.keep).__name__,
+            "the others keep some of them alone: choose Regular, or another selection",
+        )
         require(
             selection.measured_by is None or experiment.probes[selection.measured_by] is not None,
             f"probes.{selection.measured_by} for {path} with the selection {type(selection).__name__}",
@@ -475,12 +501,3 @@ def _check_lengths(experiment: Experiment) -> None:
     for budget in experiment.budgets:
         expected = f"student_training.checkpoint_every that divides the budget {budget}, or None"
         require(kept is None or budget % kept == 0, expected, kept, "the last checkpoint is the final student")
-
-
-@contextlib.contextmanager
-def _within(path: str) -> Iterator[None]:
-    """Says of complaints where what they are about stands."""
-    try:
-        yield
-    except UserError as error:
-        raise error.within(path) from None

@@ -38,6 +38,7 @@ from pdjax.probes.nonterminals import NonterminalProbe
 from pdjax.settings import make, plain, settings
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
+from pdjax.train.keeping import AtSteps, Geometric
 from pdjax.train.sharding import MeshSizes, Placement
 from pdjax.train.step import Evaluation
 
@@ -155,6 +156,11 @@ WRONG = [
     (STRINGS, {"teacher__width": 64}, r"teacher: expected width = num_heads \* head_dim = 4 \* 8 = 32; found width 64"),
     (STRINGS, {"teacher__head_dim": None}, r"teacher: expected head_dim or width; found neither"),
     (STRINGS, {"teacher_training__checkpoint_every": 300}, r"checkpoint_every that divides steps = 800; found 300"),
+    (
+        STRINGS,
+        {"teacher_training__keep": AtSteps((150,))},
+        r"keep: .*multiples of checkpoint_every = 100.*; found \[150\]",
+    ),
     (STRINGS, {"student_training__seeds": (1, 1)}, r"student_training: expected distinct seeds; found \(1, 1\)"),
     (STRINGS, {"student_training__budgets": (200, 200)}, r"expected distinct budgets; found \(200, 200\)"),
     (STRINGS, {"strategies__fixed__selection__steps": (300, 100)}, r"increasing order.*; found \(300, 100\); sort"),
@@ -216,6 +222,11 @@ WRONG = [
         PARITY,
         {"strategies__fixed__schedule": UntilSaturated(), "placement__residency": "streamed"},
         r"residency 'auto' or 'stacked' for the adaptive strategies\.fixed; found streamed",
+    ),
+    (
+        STRINGS,
+        {"teacher_training__keep": Geometric()},
+        r"teacher_training\.keep Regular for strategies\.teacher, which takes multiples .*; found Geometric",
     ),
     (STRINGS, {"probes__students": ("one_shot", "best")}, r"probes\.students among \[.*\]; found \['best'\]"),
     (STRINGS, {"student_training__checkpoint_every": None}, r"checkpoint_every with probes\.students; found None"),

@@ -61,7 +61,7 @@ class Curriculum:
             raise UserError(
                 f"teacher checkpoints {list(self.teacher_steps)}",
                 f"no checkpoint for {missing} among {sorted(available)}",
-                "choose stored steps or train the teacher with another checkpoint_every",
+                "choose stored steps or train the teacher with another checkpoint_every or keep",
             )
 
 
@@ -120,21 +120,24 @@ def _split(teacher_steps: Sequence[int], span: fractions.Fraction | int, student
     return Curriculum(tuple(starts[k] for k in kept), tuple(teacher_steps[k] for k in kept))
 
 
-def equally_spaced(count: int, final_step: int, every: int) -> tuple[int, ...]:
-    """Returns ``count`` teacher steps at equal distances, the last one final (definition 2.2).
+def equally_spaced(count: int, stored: Sequence[int]) -> tuple[int, ...]:
+    """Returns ``count`` of the stored teacher steps at equal distances, the last one final (definition 2.2).
 
     Raises:
-      UserError: the distance is not a multiple of the store's checkpoint distance ``every``.
+      UserError: such steps are not stored.
     """
+    final = stored[-1]
+    steps = tuple(number * final // count for number in range(1, count + 1))
     # An error, as the nearest stored steps would not be equally spaced, which is what the definition says.
-    if final_step % (count * every) != 0:
+    if final % count != 0 or not set(steps) <= set(stored):
+        distances = {after - before for before, after in itertools.pairwise((0, *stored))}
+        where = f"every {stored[0]} steps up to {final}" if len(distances) == 1 else f"at {list(stored)}"
         raise UserError(
-            f"{count} equally spaced checkpoints among those stored every {every} steps up to {final_step}",
-            f"a distance of {final_step / count:g}",
-            "change the number of checkpoints or teacher_training.checkpoint_every",
+            f"{count} equally spaced checkpoints among those stored {where}",
+            f"a distance of {final / count:g}",
+            "change the number of checkpoints, or teacher_training.checkpoint_every or .keep",
         )
-    distance = final_step // count
-    return tuple(range(distance, final_step + 1, distance))
+    return steps
 
 
 def checkpoint_index(starts: Int[Array, "K"], step: Int[Array, ""]) -> Int[Array, ""]:

@@ -46,6 +46,11 @@ class Selection(Choice, abc.ABC):
         """Whether the checkpoints are known before the teacher is trained."""
         return False
 
+    @property
+    def takes_multiples(self) -> bool:
+        """Whether it takes multiples of a checkpoint that is found later: a regular trajectory alone has them."""
+        return False
+
     def check(self, task: Task) -> None:
         """Raises a ``UserError`` if it is not for a task; by default it is for any."""
 
@@ -101,8 +106,7 @@ class Equal(Selection):
 
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
         """Returns every (T0 / count)-th step."""
-        # Checkpoints are stored at multiples of one distance, which is therefore the first of them.
-        steps = equally_spaced(self.count, available[-1], available[0])
+        steps = equally_spaced(self.count, available)
         return Chosen(steps, f"{self.count} equally spaced checkpoints, {available[-1] // self.count} steps apart")
 
 
@@ -170,6 +174,11 @@ class Multiples(Selection):
     def is_given(self) -> bool:
         """Whether the first is."""
         return self.first is not None
+
+    @property
+    def takes_multiples(self) -> bool:
+        """Whether the first is found later."""
+        return self.first is None
 
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
         """Returns the multiples before the final step."""
@@ -333,7 +342,9 @@ def _nearest(available: Sequence[int], wanted: int) -> int:
     """Returns the stored step before the final one that is nearest to a step."""
     before_final = available[:-1]
     if not before_final:
-        raise UserError("a stored checkpoint before the final one", "none", "lower teacher_training.checkpoint_every")
+        raise UserError(
+            "a stored checkpoint before the final one", "none", "lower teacher_training.checkpoint_every, or keep more"
+        )
     # Of two that are as near, the earlier.
     return min(before_final, key=lambda step: abs(step - wanted))
 

@@ -13,8 +13,11 @@
         metrics.jsonl              one record per split, step and replica; the same bits however often resumed
         progress.jsonl             wall-clock seconds, which are not
         curriculum.json            of an adaptive curriculum: the starts of every replica so far
-        result.json                the last evaluation; its presence means the run is complete
-        trajectory/                checkpoints of all replicas, where they are kept
+        result.json                where it ended and what it kept; its presence means the run is complete
+        state/                     training states, from which it goes on
+        trajectory/                checkpoints of all replicas, where they are kept; of a teacher those of its seed
+        trajectory-seed<n>/        of teachers with other seeds
+        recovery/                  while kept checkpoints that are gone are computed again (``pdjax.stages.recovery``)
         probes/                    what was measured on them
     report/                        written from the files above and nothing else
 """

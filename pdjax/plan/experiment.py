@@ -18,7 +18,7 @@ from pdjax.plan.roofline import EFFICIENCY
 from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
-from pdjax.stages.teacher import teacher_shape
+from pdjax.stages.teacher import most_kept, teacher_shape
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.replicas import families
 
@@ -55,6 +55,7 @@ class ExperimentPlan:
     programs: tuple[ProgramPlan, ...]
     stages: tuple[StagePlan, ...]
     found_later: tuple[str, ...]  # strategies whose checkpoints the teacher's training decides (``foresee_runs``)
+    kept_at_most: int | None  # checkpoints of a trajectory, where the teacher's training decides about them
     left_out: tuple[str, ...]  # what the experiment does besides
 
     @property
@@ -97,6 +98,7 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
         programs=tuple(programs),
         stages=_stages(experiment, {program.name: program for program in programs}, runs, size),
         found_later=tuple(s.name for s in experiment.strategies if s.loss.asks_teacher and not s.selection.is_given),
+        kept_at_most=most_kept(experiment) if experiment.teacher_training.keep.decides else None,
         left_out=left_out(experiment),
     )
 
@@ -118,7 +120,7 @@ def most_checkpoints(experiment: Experiment) -> int:
     points = {point for selection in later for point in selection.points(stored, levels)}
     given = {step for run in foresee_runs(experiment, stored) for step in run.course.teacher_steps}
     final = {stored[-1]} if later else set[int]()
-    return min(len(stored), len(points) + len(given | final))
+    return min(most_kept(experiment), len(points) + len(given | final))
 
 
 def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
@@ -147,7 +149,7 @@ def _stages(
 ) -> tuple[StagePlan, ...]:
     training = experiment.teacher_training
     stage = functools.partial(_stage, evaluate_every=experiment.evaluation.every)
-    kept = int(SAFETY * len(training.seeds) * size * len(training.checkpoints))
+    kept = int(SAFETY * len(training.seeds) * size * most_kept(experiment))
     stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
     for name, members in runs.items():
         alike = [RunPlan(run.strategies, run.budget) for run in members]

@@ -75,6 +75,10 @@ def _remarks(plan: ExperimentPlan) -> list[str]:
             f"Runs, replicas and checkpoints are at most so many: the teacher's training decides about those of "
             f"{', '.join(plan.found_later)}, and strategies that come to the same curriculum are one run."
         )
+    if plan.kept_at_most is not None:
+        lines.append(
+            f"The trajectory has at most {plan.kept_at_most} checkpoints: the teacher's training decides which."
+        )
     if plan.left_out:
         lines.append(f"Not counted: {'; '.join(plan.left_out)}.")
     return lines + [_complaint(program) for program in plan.programs if not program.memory.fits]

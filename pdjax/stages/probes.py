@@ -11,19 +11,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import CheckpointStore
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe, Subject
 from pdjax.settings import determining
 from pdjax.stages.probing import MOST_AT_ONCE, Measure, finish, is_measured, measure_checkpoints, prepared
+from pdjax.stages.recovery import lost_checkpoints
 from pdjax.stages.runs import plan_runs
-from pdjax.stages.students import open_checkpoints, run_directory, students_shape, untrained_students
-from pdjax.stages.teacher import open_trajectory, teacher_shape
+from pdjax.stages.students import kept_steps, open_checkpoints, run_directory, students_shape, untrained_students
+from pdjax.stages.teacher import open_trajectory, require_whole, teacher_shape
 from pdjax.types import Params
 
 
@@ -36,8 +36,9 @@ def probe_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
     directory, like = workdir / "probes", teacher_shape(experiment)
     if not experiment.probes.measured:
         return
+    require_whole(experiment, workdir)
     seeds = experiment.teacher_training.seeds
-    stores = [_teacher(experiment, workdir, seed) for seed in seeds]
+    stores = [open_trajectory(experiment, workdir, seed) for seed in seeds]
     try:
         # One run trained all of them: their checkpoints have the same steps.
         steps = stores[0].steps()
@@ -75,7 +76,8 @@ def probe_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
     asked = set(experiment.probes.students)
     if not asked or not _of_students(experiment):
         return
-    trajectory = _teacher(experiment, workdir, experiment.teacher_training.seed)
+    require_whole(experiment, workdir)
+    trajectory = open_trajectory(experiment, workdir)
     try:
         runs = [run for _, run in plan_runs(experiment, workdir, trajectory) if asked & set(run.strategies)]
         runs = [run for run in runs if experiment.probes_students_of(run.budget)]
@@ -106,7 +108,9 @@ def _probe_run(
         raise UserError(f"a finished run {run.name}", "none", "run --stage=students first")
     store, directory = open_checkpoints(workdir, run), run_directory(workdir, run) / "probes"
     try:
-        kept = store.steps()
+        kept, lost = store.steps(), lost_checkpoints(directory.parent, run, kept_steps(experiment, run), [store])
+        remedy = "run --stage=students first, which computes them again"
+        require(not lost, f"all checkpoints of {run.name}", f"none of the steps {list(lost)}", remedy)
         # Nobody keeps the untrained students: their seeds make them again.
         steps = (0, *kept)
         students = [store.digest(step) for step in kept]
@@ -127,12 +131,6 @@ def _probe_run(
     finally:
         store.close()
     finish(directory, identity, _listing(experiment, _of_students(experiment)))
-
-
-def _teacher(experiment: Experiment, workdir: Path, seed: int) -> CheckpointStore:
-    if not (workdir / "teacher" / "result.json").exists():
-        raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
-    return open_trajectory(experiment, workdir, seed)
 
 
 def _settings(experiment: Experiment) -> dict[str, object]:

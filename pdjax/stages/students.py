@@ -4,13 +4,12 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from pdjax.errors import UserError
 from pdjax.experiment import Experiment
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
@@ -20,10 +19,11 @@ from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.workdir import is_done
 from pdjax.stages.adaptive import adaptation
 from pdjax.stages.programs import compiled, student_program, student_replicas
+from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.stages.runs import plan_runs
 from pdjax.stages.sources import plan_sources
-from pdjax.stages.teacher import open_trajectory, teacher_shape
-from pdjax.train.loop import Adapt, ByReplica, Job, train
+from pdjax.stages.teacher import open_trajectory, require_whole, teacher_shape
+from pdjax.train.loop import Adapt, ByReplica, Job, Kept, train
 from pdjax.train.replicas import Sweep, place_hyperparameters
 from pdjax.train.state import init_state
 from pdjax.types import Params
@@ -34,15 +34,18 @@ logger = logging.getLogger("pdjax")
 def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
     """Trains the students of every budget and strategy, skipping those that are done.
 
+    Of their kept checkpoints, those that are gone are computed again.
+
     Raises:
       UserError: there is no finished teacher, or a curriculum asks for a checkpoint that is not stored.
     """
-    if not (workdir / "teacher" / "result.json").exists():
-        raise UserError("a finished teacher", f"none in {workdir / 'teacher'}", "run --stage=teacher first")
+    require_whole(experiment, workdir)
     trajectory = open_trajectory(experiment, workdir)
     try:
         runs = plan_runs(experiment, workdir, trajectory)
         pending = [run for run in runs if not is_done(run_directory(workdir, run[1]), run[1])]
+        lost = {description.name: _lost(experiment, workdir, description) for _, description in runs}
+        incomplete = [run for run in runs if run in pending or lost[run[1].name]]
         replicas = sum(len(description.replicas) for _, description in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
         sweep_of = functools.cache(lambda replicas: compiled(experiment, student_program(experiment, replicas)))
@@ -51,13 +54,14 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         _announce_disk(experiment, workdir, [description for _, description in pending])
         with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
             progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
-            for strategy, description in pending:
+            for strategy, description in incomplete:
                 sweep = sweep_of(description.replicas)
                 # Neither reads checkpoints yet: a run opens its source, and adaptive strategies alone need the stack.
                 open_source = functools.partial(source_of, description, sweep)
                 teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(experiment))
                 adapt = adaptation(experiment, strategy, teachers, len(description.teacher_steps))
-                _train(experiment, workdir, description, sweep, open_source, adapt, interrupt, progress)
+                job = _job(experiment, description, sweep, open_source, adapt)
+                _train(experiment, workdir, job, lost[description.name], interrupt, progress)
     finally:
         trajectory.close()
 
@@ -70,6 +74,21 @@ def run_directory(workdir: Path, description: RunDescription) -> Path:
 def open_checkpoints(workdir: Path, description: RunDescription) -> CheckpointStore:
     """Opens the kept checkpoints of a student run; each holds the parameters of all replicas, stacked."""
     return CheckpointStore(run_directory(workdir, description) / "trajectory", {"run": description.identity})
+
+
+def kept_steps(experiment: Experiment, description: RunDescription) -> Kept:
+    """Returns at which steps a student run is kept."""
+    every = experiment.student_training.checkpoint_every
+    return Kept(() if every is None else range(every, description.budget + 1, every))
+
+
+def _lost(experiment: Experiment, workdir: Path, description: RunDescription) -> tuple[int, ...]:
+    """Returns the steps of checkpoints that a run has kept and that are gone."""
+    kept, directory = kept_steps(experiment, description), run_directory(workdir, description)
+    if not kept.candidates or not (directory / "run.json").exists():
+        return ()
+    with closing(open_checkpoints(workdir, description)) as store:
+        return lost_checkpoints(directory, description, kept, [store])
 
 
 def students_shape(experiment: Experiment, count: int) -> Params:
@@ -104,32 +123,24 @@ def _announce_disk(experiment: Experiment, workdir: Path, pending: Sequence[RunD
 
 
 def _train(
-    experiment: Experiment,
-    workdir: Path,
-    description: RunDescription,
-    sweep: Sweep,
-    open_source: Callable[[], TeacherSource],
-    adapt: Adapt | None,
-    interrupt: Interrupt,
-    progress: Progress,
+    experiment: Experiment, workdir: Path, job: Job, lost: Sequence[int], interrupt: Interrupt, progress: Progress
 ) -> None:
-    """Trains a run, keeping its checkpoints if the configuration says so."""
-    job = _job(experiment, description, sweep, open_source, adapt)
+    """Trains a run unless it is done, keeping its checkpoints if the configuration says so."""
+    description = job.description
     directory = run_directory(workdir, description)
-    if experiment.student_training.checkpoint_every is None:
-        train(job, directory, experiment.loop, interrupt, progress)
-        return
-    store = open_checkpoints(workdir, description)
+    with ExitStack() as stack:
+        if experiment.student_training.checkpoint_every is not None:
+            store = stack.enter_context(closing(open_checkpoints(workdir, description)))
 
-    def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
-        # One checkpoint holds all replicas, hence the mean over them.
-        store.save(step, params, {name: float(values.mean()) for name, values in means.items()})
+            def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
+                # One checkpoint holds all replicas, hence the mean over them.
+                store.save(step, params, {name: float(values.mean()) for name, values in means.items()})
 
-    job = dataclasses.replace(job, keep_every=experiment.student_training.checkpoint_every, keep=keep)
-    try:
-        train(job, directory, experiment.loop, interrupt, progress)
-    finally:
-        store.close()
+            job = dataclasses.replace(job, kept=kept_steps(experiment, description), keep=keep)
+        if lost:
+            recover(job, directory, lost, experiment.loop, interrupt)
+        if not is_done(directory, description):
+            train(job, directory, experiment.loop, interrupt, progress)
 
 
 def _job(

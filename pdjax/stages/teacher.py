@@ -1,44 +1,78 @@
-"""The teacher stage: one training run, whose states at regular steps become the trajectory."""
+"""The teacher stage: one training run, some of whose states become the trajectory."""
 
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.processes import is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_json
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.store import SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
 from pdjax.stages.programs import compiled, teacher_program
-from pdjax.train.loop import KEPT_STATES, ByReplica, Job, train
+from pdjax.stages.recovery import lost_checkpoints, recover
+from pdjax.train.loop import KEPT_STATES, ByReplica, Job, Kept, train
 from pdjax.train.replicas import Sweep, place_hyperparameters, product_of_replicas
 from pdjax.types import Params
 
 logger = logging.getLogger("pdjax")
 
+AGAIN = "run the experiment that trained this teacher again"
+"""What brings a checkpoint of a given trajectory back."""
+
 
 def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
-    """Trains the teacher and keeps its trajectory, unless that is done or a trajectory is given."""
+    """Trains the teacher and keeps its trajectory, unless that is done or a trajectory is given.
+
+    Checkpoints that are gone are computed again.
+
+    Raises:
+      Interrupted: a signal asked to stop; the same command continues.
+      UserError: the disk is too small, or a given trajectory is not whole.
+    """
     directory, training = workdir / "teacher", experiment.teacher_training
     if training.trajectory is not None:
         # Opening it compares its task and model with these.
-        store = open_trajectory(experiment, workdir)
-        logger.info("teacher: %d checkpoints of %s", len(store.steps()), training.trajectory)
-        _copy_curves(Path(training.trajectory).parent, directory)
-        store.close()
+        with closing(open_trajectory(experiment, workdir)) as store:
+            logger.info("teacher: %d checkpoints of %s", len(store.steps()), training.trajectory)
+            _copy_curves(Path(training.trajectory).parent, directory)
+            gone = [s for s in read_json(directory / "result.json").get("checkpoints", ()) if s not in store.steps()]
+        if gone:
+            logger.warning("teacher: checkpoints %s are gone from %s", gone, training.trajectory)
         return
-    description = RunDescription(
+    description = _describe(experiment)
+    done, lost = is_done(directory, description), _lost(experiment, workdir)
+    if done and not lost:
+        return
+    sweep = compiled(experiment, teacher_program(experiment))
+    _announce_disk(experiment, workdir, sweep)
+    with ExitStack() as stack:
+        # Each teacher has a store of its own, and is read from it as if it had been trained alone.
+        trajectories = [
+            stack.enter_context(closing(open_trajectory(experiment, workdir, seed))) for seed in training.seeds
+        ]
+        job = _job(experiment, description, sweep, trajectories)
+        if lost:
+            recover(job, directory, lost, experiment.loop, interrupt)
+        if not done:
+            progress = stack.enter_context(closing(Progress("teacher", training.steps)))
+            train(job, directory, experiment.loop, interrupt, progress)
+
+
+def _describe(experiment: Experiment) -> RunDescription:
+    training = experiment.teacher_training
+    return RunDescription(
         role="teacher",
         name="teacher",
         strategies=(),
@@ -48,19 +82,19 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
         teacher_steps=(),
         identity=teacher_identity(experiment),
     )
-    if is_done(directory, description):
-        return
-    sweep = compiled(experiment, teacher_program(experiment))
-    _announce_disk(experiment, workdir, sweep)
-    # Each teacher has a store of its own, and is read from it as if it had been trained alone.
-    trajectories = [open_trajectory(experiment, workdir, seed) for seed in training.seeds]
+
+
+def _job(
+    experiment: Experiment, description: RunDescription, sweep: Sweep, trajectories: Sequence[CheckpointStore]
+) -> Job:
+    training = experiment.teacher_training
 
     def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
         for replica, trajectory in enumerate(trajectories):
             replica_params = jax.tree.map(lambda leaf, r=replica: leaf[r], params)
             trajectory.save(step, replica_params, {name: float(values[replica]) for name, values in means.items()})
 
-    job = Job(
+    return Job(
         description=description,
         sweep=sweep,
         hyperparameters=place_hyperparameters(sweep.mesh, description.replicas),
@@ -70,15 +104,70 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
         data_seed=training.seed,
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
-        keep_every=training.checkpoint_every,
+        kept=_kept(experiment),
         keep=keep,
     )
-    try:
-        with closing(Progress("teacher", training.steps)) as progress:
-            train(job, directory, experiment.loop, interrupt, progress)
-    finally:
-        for trajectory in trajectories:
-            trajectory.close()
+
+
+def _kept(experiment: Experiment) -> Kept:
+    """Returns which states the teachers' training keeps."""
+    keep, grid = experiment.teacher_training.keep, experiment.teacher_training.grid
+    if not keep.decides:
+        return Kept(keep.sure(grid))
+    size = checkpoint_bytes(experiment)
+
+    def decide(steps: Sequence[int], losses: Sequence[ByReplica]) -> Sequence[int]:
+        # Students learn from the first teacher, and the others have its steps.
+        return keep.kept(grid, steps, [float(loss[0]) for loss in losses], size)
+
+    return Kept(grid, decide)
+
+
+def _lost(experiment: Experiment, workdir: Path) -> tuple[int, ...]:
+    """Returns the steps of checkpoints that the experiment's own teachers have had and any of them lacks."""
+    directory = workdir / "teacher"
+    if not (directory / "run.json").exists():
+        return ()
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(closing(open_trajectory(experiment, workdir, seed)))
+            for seed in experiment.teacher_training.seeds
+        ]
+        return lost_checkpoints(directory, _describe(experiment), _kept(experiment), stores)
+
+
+def require_whole(experiment: Experiment, workdir: Path) -> None:
+    """Requires a finished teacher and all checkpoints that it kept; of a given one see ``stored_steps``.
+
+    Raises:
+      UserError: it is not finished, or a checkpoint is gone.
+    """
+    remedy = "run --stage=teacher first"
+    require(
+        (workdir / "teacher" / "result.json").exists(), "a finished teacher", f"none in {workdir / 'teacher'}", remedy
+    )
+    lost = () if experiment.teacher_training.trajectory is not None else _lost(experiment, workdir)
+    require(
+        not lost,
+        f"all checkpoints of the teacher in {workdir / 'teacher'}",
+        f"none of the steps {list(lost)}",
+        f"{remedy}, which computes them again",
+    )
+
+
+def checkpoint_bytes(experiment: Experiment) -> int:
+    """Returns the bytes of disk that a checkpoint of a teacher takes."""
+    return int(SAFETY * tree_bytes(teacher_shape(experiment)))
+
+
+def most_kept(experiment: Experiment) -> int:
+    """Returns how many checkpoints a trajectory of the experiment's own has at most.
+
+    Raises:
+      UserError: a budget is smaller than what is kept in any case.
+    """
+    training = experiment.teacher_training
+    return training.keep.most(training.grid, checkpoint_bytes(experiment))
 
 
 def teacher_identity(experiment: Experiment) -> str:
@@ -92,6 +181,10 @@ def trajectory_identity(experiment: Experiment, seed: int) -> dict[str, Any]:
     fields = experiment.determining("task", "teacher", "teacher_training")
     # A teacher is the same alone as among others.
     training = {key: value for key, value in fields["teacher_training"].items() if key != "extra_seeds"}
+    first = experiment.teacher_training.seed
+    if experiment.teacher_training.keep.decides and seed != first:
+        # But for the steps that are kept, about which another one's training decided.
+        training |= {"kept_with_seed": first}
     return {"task": fields["task"], "model": fields["teacher"], "training": training | {"seed": seed}}
 
 
@@ -114,7 +207,8 @@ def open_trajectory(experiment: Experiment, workdir: Path, seed: int | None = No
             "name the directory <workdir>/teacher/trajectory of another experiment",
         )
     # Another teacher's training is welcome; another task or model is not.
-    return CheckpointStore(directory, identity | {"training": read_json(directory / "store.json").get("training")})
+    identity |= {"training": read_identity(directory).get("training")}
+    return CheckpointStore(directory, identity, again=AGAIN)
 
 
 def teacher_shape(experiment: Experiment) -> Params:
@@ -124,18 +218,23 @@ def teacher_shape(experiment: Experiment) -> Params:
 
 
 def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:
-    """Returns the teacher steps that the trajectory will hold, or those that a given one holds.
+    """Returns the teacher steps that the trajectory is sure to hold, or those that a given one holds.
 
     Raises:
-      UserError: a given trajectory is missing, empty, or of another task or model.
+      UserError: a given trajectory is missing, empty, without the final teacher, or of another task or model; a budget
+        of checkpoints is smaller than what is kept in any case.
     """
-    if experiment.teacher_training.trajectory is None:
+    given = experiment.teacher_training.trajectory
+    if given is None:
+        most_kept(experiment)  # refuses such a budget
         return experiment.teacher_training.checkpoints
-    store = open_trajectory(experiment, workdir)
-    steps = store.steps()
-    store.close()
+    with closing(open_trajectory(experiment, workdir)) as store:
+        steps = store.steps()
     if not steps:
         raise UserError("checkpoints in teacher_training.trajectory", f"none in {store.directory}", "train it first")
+    result = Path(given).parent / "result.json"
+    final = read_json(result)["step"] if result.exists() else steps[-1]
+    require(final in steps, f"checkpoint {final}, the final teacher, in {given}", f"checkpoints {steps}", AGAIN)
     return steps
 
 
@@ -160,13 +259,14 @@ def _copy_curves(source: Path, directory: Path) -> None:
 def _announce_disk(experiment: Experiment, workdir: Path, sweep: Sweep) -> None:
     """Says how much disk the trajectory and training states take, and refuses when it is not there."""
     state = jax.eval_shape(sweep.init, jnp.zeros(len(experiment.teacher_training.seeds), jnp.int32))
-    checkpoints = len(experiment.teacher_training.checkpoints)
+    checkpoints = most_kept(experiment)
     trajectory = int(SAFETY * checkpoints * tree_bytes(state.params))
     states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
     count = len(experiment.teacher_training.seeds)
     several = f" in {count} of them" if count > 1 else ""
+    at_most = "at most " if experiment.teacher_training.keep.decides else ""
     logger.info(
-        "teacher: %d parameters%s; the trajectory of %d checkpoints takes %.1f MB on disk, training states %.1f MB",
-        num_parameters(state.params), several, checkpoints, trajectory / 1e6, states / 1e6,
+        "teacher: %d parameters%s; the trajectory of %s%d checkpoints takes %.1f MB on disk, training states %.1f MB",
+        num_parameters(state.params), several, at_most, checkpoints, trajectory / 1e6, states / 1e6,
     )  # fmt: skip
     require_space(workdir, trajectory + states, "the teacher's trajectory and training states")

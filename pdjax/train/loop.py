@@ -4,7 +4,7 @@ import dataclasses
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,16 @@ Keep = Callable[[int, Params, Mapping[str, ByReplica]], None]
 """``keep(step, params, means)`` receives the parameters of all replicas, stacked, and their held-out means."""
 
 
+class Kept(NamedTuple):
+    """Which states of a run are kept besides those that it resumes from.
+
+    ``decide(steps, losses)`` returns the steps of those kept so far, from all evaluations so far; None keeps all.
+    """
+
+    candidates: Collection[int]  # steps at which one may be kept, of which each is evaluated
+    decide: Callable[[Sequence[int], Sequence[ByReplica]], Collection[int]] | None = None
+
+
 class Adapt(NamedTuple):
     """How an adaptive curriculum goes on.
 
@@ -63,13 +73,23 @@ class Job:
     data_seed: int
     evaluation_seed: int
     evaluate_every: int
-    keep_every: int | None = None  # steps between calls of ``keep``, each after an evaluation
-    keep: Keep | None = None
+    kept: Kept | None = None  # None: none
+    keep: Keep | None = None  # takes them
     adapt: Adapt | None = None  # None: the curriculum is fixed
 
 
-def train(job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress: Progress) -> None:
+def train(
+    job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress: Progress, until: int | None = None
+) -> None:
     """Runs a job in its directory to the end, continuing from the last saved state if there is one.
+
+    Args:
+      job: what to run.
+      directory: of its files.
+      loop: how often it is saved.
+      interrupt: stops between chunks.
+      progress: advances by steps.
+      until: a step to leave off at, without a result; None is the end.
 
     Raises:
       Interrupted: a signal asked to stop; the state is saved.
@@ -92,16 +112,16 @@ def train(job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress:
         if done is None:
             history.add(0, _evaluate(job, state, 0, store, writer, progress), job.sweep.of_model(state.params))
         # `step` counts the steps done when the chunk has run; states are saved at such steps alone.
-        for step in range((done or 0) + loop.chunk_steps, budget + 1, loop.chunk_steps):
+        for step in range((done or 0) + loop.chunk_steps, (until or budget) + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
             state = _run_chunk(job, state, source.teacher(before, step), step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
-            kept = job.keep is not None and job.keep_every is not None and step % job.keep_every == 0
+            candidate = job.kept is not None and step in job.kept.candidates
             # A multiple of `evaluate_every` within the chunk is evaluated at the chunk's end.
-            if kept or step == budget or before // job.evaluate_every < step // job.evaluate_every:
+            if candidate or step == budget or before // job.evaluate_every < step // job.evaluate_every:
                 means = _evaluate(job, state, step, store, writer, progress)
                 history.add(step, means, job.sweep.of_model(state.params))
-                if kept and job.keep is not None:
+                if job.keep is not None and step in history.kept():
                     job.keep(step, job.sweep.of_model(state.params), means)
             # A signal may reach one process of several. Left to itself it would save at a step at which the others do
             # not, and all take part in every save: they stop together.
@@ -112,7 +132,9 @@ def train(job: Job, directory: Path, loop: Loop, interrupt: Interrupt, progress:
             if stopping is not None and step < budget:
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
         # Last, as it is what makes a run count as done.
-        write_json(directory / "result.json", {"step": budget, "identity": description.identity})
+        if until is None:
+            checkpoints = {} if job.kept is None else {"checkpoints": list(history.kept())}
+            write_json(directory / "result.json", {"step": budget, "identity": description.identity, **checkpoints})
     finally:
         source.close()
         writer.close()
@@ -129,7 +151,7 @@ def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainSta
 
 
 class _History:
-    """The evaluations so far, from which an adaptive curriculum goes on.
+    """The evaluations so far, from which an adaptive curriculum goes on, and by which states are kept.
 
     Nothing of it is saved: a resumed run reads its own records and decides the same again.
     """
@@ -137,28 +159,41 @@ class _History:
     def __init__(self, job: Job, source: TeacherSource, writer: Writer, directory: Path, done: int | None):
         self._job, self._source, self._writer, self._directory = job, source, writer, directory
         self._steps: list[int] = []
+        self._loss: list[ByReplica] = []
         self._accuracy: list[ByReplica] = []
         self._measured: list[ByTeacher] = []
         self._starts: list[tuple[int, ...]] = []
-        if done is not None and job.adapt is not None:
+        # Files of a long run take a while to read: where nothing is decided, nothing is read.
+        decided = job.adapt is not None or (job.kept is not None and job.kept.decide is not None)
+        if done is not None and decided:
             # As exact as what was decided from live: the records hold sums and counts, and the quotient is the same
             # float64.
             curves = read_run(directory).evaluation
-            self._steps, self._accuracy = curves.steps.tolist(), list(curves.accuracy)
+            self._steps = curves.steps.tolist()
+            self._loss, self._accuracy = list(curves.loss), list(curves.accuracy)
+        if done is not None and job.adapt is not None:
             self._measured = read_measured(directory)[1]
             self._decide(job.adapt)
 
     def add(self, step: int, means: Mapping[str, ByReplica], params: Params) -> None:
         """Takes an evaluation's means, and measures what else the curriculum goes on by."""
+        self._steps.append(step)
+        self._loss.append(means["loss"])
+        self._accuracy.append(means["accuracy"])
         adapt = self._job.adapt
         if adapt is None:
             return
-        self._steps.append(step)
-        self._accuracy.append(means["accuracy"])
         if adapt.measure is not None:
             self._measured.append(adapt.measure(params))
             self._writer.write_measured(step, self._measured[-1])
         self._decide(adapt)
+
+    def kept(self) -> Collection[int]:
+        """Returns the steps of the states that are kept, of those evaluated so far and perhaps of later ones."""
+        kept = self._job.kept
+        if kept is None:
+            return ()
+        return kept.candidates if kept.decide is None else kept.decide(self._steps, self._loss)
 
     def _decide(self, adapt: Adapt) -> None:
         # Always from all evaluations, not from the last one on: live and resumed decisions are one and the same

@@ -11,6 +11,8 @@ from pdjax.distill import curriculum
 from pdjax.distill.curriculum import Curriculum
 from pdjax.errors import UserError
 
+STORED = range(1000, 8001, 1000)
+
 
 def table(rows):
     """Renders a curriculum; the steps of a row are 0-based and both its ends use its checkpoint."""
@@ -55,7 +57,7 @@ def test_one_shot():
 
 def test_fixed_duration_of_definition_2_2():
     """(N, T) = (4, 500) with a teacher of 8000 steps: three intermediate checkpoints at equal distances."""
-    steps = curriculum.equally_spaced(4, final_step=8000, every=1000)
+    steps = curriculum.equally_spaced(4, STORED)
     assert table(curriculum.fixed_duration(steps, 500)) == written("""
         student step 0..499: teacher 2000
         student step 500..999: teacher 4000
@@ -171,15 +173,22 @@ def test_teacher_split_takes_kappa_as_the_decimal_it_is_written_as():
 
 
 def test_equally_spaced():
-    assert curriculum.equally_spaced(8, final_step=8000, every=1000) == (1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000)
-    assert curriculum.equally_spaced(1, final_step=8000, every=1000) == (8000,)
+    assert curriculum.equally_spaced(8, STORED) == (1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000)
+    assert curriculum.equally_spaced(1, STORED) == (8000,)
 
 
 def test_equally_spaced_between_stored_steps():
     with pytest.raises(UserError, match=r"3 equally spaced .* every 1000 steps up to 8000; found .* 2666\.67"):
-        curriculum.equally_spaced(3, final_step=8000, every=1000)
+        curriculum.equally_spaced(3, STORED)
     with pytest.raises(UserError, match="found a distance of 500; change the number"):
-        curriculum.equally_spaced(16, final_step=8000, every=1000)
+        curriculum.equally_spaced(16, STORED)
+
+
+def test_equally_spaced_where_others_are_stored_too():
+    """The first one is no distance then."""
+    assert curriculum.equally_spaced(2, (300, 4000, 6000, 8000)) == (4000, 8000)
+    with pytest.raises(UserError, match=r"4 equally .* stored at \[1000, 2000, 4000, 8000\]; found a distance of 2000"):
+        curriculum.equally_spaced(4, (1000, 2000, 4000, 8000))
 
 
 def test_check_available_names_what_is_missing():

@@ -18,7 +18,7 @@ from pdjax.io.store import CheckpointStore
 from pdjax.io.teacher_source import Stacked
 from pdjax.stages.adaptive import adaptation
 from pdjax.train import sharding
-from pdjax.train.loop import Job, train
+from pdjax.train.loop import Job, Kept, train
 from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters
 from pdjax.train.state import TrainState
 from pdjax.types import Mean, StepMetrics
@@ -176,7 +176,7 @@ def test_kept_parameters_of_every_replica_come_with_their_step_and_metrics(make_
     def keep(step, params, metrics):
         kept[step] = (jax.tree.map(np.asarray, params), dict(metrics))
 
-    job = make_job(keep_every=6, keep=keep)
+    job = make_job(kept=Kept((6, 12)), keep=keep)
     train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert sorted(kept) == [6, 12]
     final, recorded = final_state(job, undisturbed), read_run(tmp_path).evaluation
@@ -202,7 +202,9 @@ def test_a_loss_that_is_not_finite_names_step_replica_and_last_good_state(make_j
 def test_nothing_that_is_not_finite_is_recorded_or_kept(make_job, loop, tmp_path):
     """Replica 0 ends its first chunk, whose losses are all finite, with parameters that overflow every loss."""
     kept = []
-    job = make_job(learning_rates=(1e30, 1e-3), keep_every=2, keep=lambda *arguments: kept.append(arguments))
+    job = make_job(
+        learning_rates=(1e30, 1e-3), kept=Kept(range(2, 13, 2)), keep=lambda *arguments: kept.append(arguments)
+    )
     with pytest.raises(TrainingError, match=r"held-out loss is not finite at step 2 in replica 0"):
         train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert not kept
