@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pdjax.experiment import Experiment
+from pdjax.io.processes import meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
 from pdjax.io.signals import Interrupt
@@ -46,6 +47,7 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         pending = [run for run in runs if not is_done(run_directory(workdir, run[1]), run[1])]
         lost = {description.name: _lost(experiment, workdir, description) for _, description in runs}
         incomplete = [run for run in runs if run in pending or lost[run[1].name]]
+        meet("what students have left has been seen")
         replicas = sum(len(description.replicas) for _, description in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
         sweep_of = functools.cache(lambda replicas: compiled(experiment, student_program(experiment, replicas)))

@@ -45,14 +45,18 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
     if training.trajectory is not None:
         # Opening it compares its task and model with these.
         with closing(open_trajectory(experiment, workdir)) as store:
-            logger.info("teacher: %d checkpoints of %s", len(store.steps()), training.trajectory)
-            _copy_curves(Path(training.trajectory).parent, directory)
-            gone = [s for s in read_json(directory / "result.json").get("checkpoints", ()) if s not in store.steps()]
-        if gone:
+            steps = store.steps()
+        logger.info("teacher: %d checkpoints of %s", len(steps), training.trajectory)
+        source = Path(training.trajectory).parent
+        _copy_curves(source, directory)
+        # Earlier versions, and who made a trajectory by hand, have not recorded what there was.
+        gone = [step for step in read_json(source / "result.json").get("checkpoints", ()) if step not in steps]
+        if gone and is_first():
             logger.warning("teacher: checkpoints %s are gone from %s", gone, training.trajectory)
         return
     description = _describe(experiment)
     done, lost = is_done(directory, description), _lost(experiment, workdir)
+    meet("what the teacher has left has been seen")
     if done and not lost:
         return
     sweep = compiled(experiment, teacher_program(experiment))
@@ -233,7 +237,7 @@ def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:
     if not steps:
         raise UserError("checkpoints in teacher_training.trajectory", f"none in {store.directory}", "train it first")
     result = Path(given).parent / "result.json"
-    final = read_json(result)["step"] if result.exists() else steps[-1]
+    final = read_json(result).get("step", steps[-1]) if result.exists() else steps[-1]
     require(final in steps, f"checkpoint {final}, the final teacher, in {given}", f"checkpoints {steps}", AGAIN)
     return steps
 
@@ -264,9 +268,9 @@ def _announce_disk(experiment: Experiment, workdir: Path, sweep: Sweep) -> None:
     states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
     count = len(experiment.teacher_training.seeds)
     several = f" in {count} of them" if count > 1 else ""
-    at_most = "at most " if experiment.teacher_training.keep.decides else ""
+    shown = f"at most {checkpoints}" if experiment.teacher_training.keep.decides else checkpoints
     logger.info(
-        "teacher: %d parameters%s; the trajectory of %s%d checkpoints takes %.1f MB on disk, training states %.1f MB",
-        num_parameters(state.params), several, at_most, checkpoints, trajectory / 1e6, states / 1e6,
+        "teacher: %d parameters%s; the trajectory of %s checkpoints takes %.1f MB on disk, training states %.1f MB",
+        num_parameters(state.params), several, shown, trajectory / 1e6, states / 1e6,
     )  # fmt: skip
     require_space(workdir, trajectory + states, "the teacher's trajectory and training states")
