@@ -1,26 +1,34 @@
 """BERT (Devlin et al. 2018) with its masked-language-model head, as section D.5 trains it.
 
-Post-LN encoder, learned positions, exact GELU, decoder tied to the token embedding plus a bias; equal to
-Hugging Face's ``BertForMaskedLM`` (``pdjax.models.hf``) except that the embedding of token type 0, a
-constant there, is part of the position embeddings here.
+Post-LN encoder, learned positions, exact GELU, decoder tied to the token embedding plus a bias; with ``token_types``
+equal to Hugging Face's ``BertForMaskedLM`` (``pdjax.weights.layouts``) for strings of one segment. Without them the
+embedding of token type 0, a constant, is part of the position embeddings.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from pydantic import Field
 
 from pdjax.models.attention import HIDDEN
-from pdjax.models.layers import Dense, Embedding, LayerNorm, SelfAttention, at_positions, gelu
+from pdjax.models.layers import (
+    ACTIVATIONS,
+    Activation,
+    Dense,
+    Embedding,
+    LayerNorm,
+    SelfAttention,
+    at_positions,
+    normal_init,
+)
 from pdjax.models.precision import Compute
 from pdjax.models.transformer import Transformer
-from pdjax.settings import Count, Share, settings
+from pdjax.settings import Count, Positive, Share, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Inputs
-
-EPSILON = 1e-12  # of Hugging Face's layer norms
 
 
 @settings
@@ -43,6 +51,17 @@ class Bert(Transformer):
     """False: selected positions are invisible as keys, as in the released code"""
     compute: Compute = "float32"
     """the type in which it computes: see ``Compute``"""
+    activation: Activation = "gelu"
+    """of the feed-forward layers and of the head"""
+    epsilon: Positive = 1e-12
+    """added to variances in layer norms"""
+    tied_head: bool = True
+    """the output layer is the token embedding"""
+    vocabulary_rows: Count | None = None
+    """of the token embedding, and of the output layer; more than tokens are padding, which no string has and nothing
+    predicts. None: as many as tokens"""
+    token_types: Annotated[int, Field(ge=0)] = 0
+    """rows of an embedding of segments, of which all tokens get the first. Published models have 2"""
 
     def module(self, task: Task) -> nn.Module:
         """Returns the encoder with a task's tokens and positions."""
@@ -75,10 +94,10 @@ class EncoderLayer(nn.Module):
         attended, weights = SelfAttention(of.num_heads, of.dropout, self.batch_and_length, name="attention")(
             x_DxT, bias, deterministic, queries_DxU
         )
-        x_DxU = LayerNorm(EPSILON, name="attention_norm")(queries_DxU + dropped(attended))
+        x_DxU = LayerNorm(of.epsilon, name="attention_norm")(queries_DxU + dropped(attended))
         hidden_FxU = Dense(of.feed_forward_multiple * width, name="expand")(x_DxU)
-        contracted = Dense(width, name="contract")(gelu(hidden_FxU))
-        return LayerNorm(EPSILON, name="output_norm")(x_DxU + dropped(contracted)), weights
+        contracted = Dense(width, name="contract")(ACTIVATIONS[of.activation](hidden_FxU))
+        return LayerNorm(of.epsilon, name="output_norm")(x_DxU + dropped(contracted)), weights
 
 
 class BertModule(nn.Module):
@@ -99,11 +118,13 @@ class BertModule(nn.Module):
         of, width = self.settings, self.settings.model_width
         batch, length = inputs["tokens"].shape
         bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], of.attend_to_selected)
-        tokens = Embedding(self.vocabulary, width, name="tokens")
+        tokens = Embedding(of.rows(self.vocabulary), width, name="tokens")
         positions = Embedding(self.length, width, name="positions")
         # Token b * L + l is position l of sequence b: the positions repeat for each sequence.
         x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
-        x_DxT = LayerNorm(EPSILON, name="embedding_norm")(x_DxT)
+        if of.token_types > 0:
+            x_DxT = x_DxT + Embedding(of.token_types, width, name="token_types").table[0][:, None]
+        x_DxT = LayerNorm(of.epsilon, name="embedding_norm")(x_DxT)
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []
         for i in range(of.num_layers):
@@ -113,11 +134,14 @@ class BertModule(nn.Module):
             x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic, asked)
             hidden.append(x_DxT)
             attention.append(weights)
-        y_DxT = gelu(Dense(width, name="transform")(x_DxT))
-        y_DxT = LayerNorm(EPSILON, name="transform_norm")(y_DxT)
-        decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (self.vocabulary,))
-        # The decoder is tied to the embedding.
-        logits_VxT = tokens.table @ y_DxT + decoder_bias[:, None]
+        y_DxT = ACTIVATIONS[of.activation](Dense(width, name="transform")(x_DxT))
+        y_DxT = LayerNorm(of.epsilon, name="transform_norm")(y_DxT)
+        decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (len(tokens.table),))
+        if of.tied_head:
+            head_VxD = tokens.table
+        else:
+            head_VxD = self.param("head_kernel", normal_init, (width, len(tokens.table))).T
+        logits_VxT = head_VxD[: self.vocabulary] @ y_DxT + decoder_bias[: self.vocabulary, None]
         intermediates = {
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
             "attention": tuple(attention),

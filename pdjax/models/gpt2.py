@@ -1,35 +1,20 @@
 """GPT-2 (Radford et al. 2019), as sections C.2 and E train it.
 
 Pre-LN decoder, learned positions, GELU by its tanh approximation, causal attention, a head without bias; equal
-to Hugging Face's ``GPT2LMHeadModel`` (``pdjax.models.hf``) when the heads are concatenated.
+to Hugging Face's ``GPT2LMHeadModel`` (``pdjax.weights.layouts``) when the heads are concatenated.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
-
-from pdjax.errors import require
-from pdjax.models.attention import HIDDEN
-from pdjax.models.base import input_names
-from pdjax.models.layers import INITIAL_SCALE, Dense, Embedding, LayerNorm, SelfAttention, at_positions, normal_init
+from pdjax.models.decoder import Decoder
+from pdjax.models.layers import Activation
 from pdjax.models.precision import Compute
-from pdjax.models.transformer import Transformer
-from pdjax.settings import Count, Share, settings
-from pdjax.tasks.base import Task
-from pdjax.types import Inputs
-
-EPSILON = 1e-5  # of Hugging Face's layer norms
+from pdjax.settings import Count, Positive, Share, settings
 
 
 @settings
-class Gpt2(Transformer):
+class Gpt2(Decoder):
     """A GPT-2 decoder (sections C.2 and E); for a task of one class per input, the last position decides."""
-
-    reads: ClassVar[tuple[str, ...]] = ("tokens",)
 
     num_layers: Count = 4
     num_heads: Count = 8
@@ -48,133 +33,15 @@ class Gpt2(Transformer):
     so that any number of heads of any size fits a width (figure 10 c)"""
     compute: Compute = "float32"
     """the type in which it computes: see ``Compute``"""
+    activation: Activation = "gelu_tanh"
+    """of the feed-forward layers"""
+    epsilon: Positive = 1e-5
+    """added to variances in layer norms"""
+    vocabulary_rows: Count | None = None
+    """of the token embedding, and of the output layer; more than tokens are padding, which no string has and nothing
+    predicts. None: as many as tokens"""
 
     @property
     def averages_heads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether any number of heads of any size fits the width."""
         return self.heads == "average"
-
-    def check(self, task: Task) -> None:
-        """Raises a ``UserError`` for tasks whose answers stand in the input, and for a head that cannot be tied."""
-        super().check(task)
-        require(
-            "selected" not in input_names(task),
-            f"a model that sees both sides of the positions that {type(task).__name__} asks for",
-            "Gpt2, which sees those before them",
-            "choose Bert",
-        )
-        require(
-            not self.tied_head or task.num_classes == task.vocabulary,
-            f"tied_head only where the classes are as many as the tokens, {task.vocabulary}",
-            f"the {task.num_classes} classes of {type(task).__name__}",
-            "set tied_head to False",
-        )
-
-    def module(self, task: Task) -> nn.Module:
-        """Returns the decoder with a task's tokens, classes and positions."""
-        return Gpt2Module(self, task.vocabulary, task.num_classes, task.num_positions, task.predicts == "example")
-
-
-class DecoderLayer(nn.Module):
-    """Self-attention and feed-forward, each on a layer norm of the residual stream it adds to."""
-
-    settings: Gpt2
-    batch_and_length: tuple[int, int]
-    last_only: bool  # only the last position of each sequence asks and goes on; the others are keys and values
-
-    @nn.compact
-    def __call__(
-        self,
-        x_DxT: Float[Array, "D T"],
-        bias: Float[Array, "#B L L"],
-        deterministic: bool,
-        asked: Int[Array, "B Q"] | None = None,
-    ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
-        """Decodes all positions, the last one, or the ``asked`` ones; the others are then keys and values alone."""
-        of, width = self.settings, x_DxT.shape[0]
-        # Each layer adds to the residual stream twice: its variance at first does not grow with the number of layers.
-        residual_scale = INITIAL_SCALE * (2 * of.num_layers) ** -0.5
-
-        def dropped(y_DxT: Array) -> Array:
-            return nn.Dropout(of.dropout)(y_DxT, deterministic=deterministic)
-
-        # All positions, as all are keys; of the residual stream only those that ask go on.
-        keys_DxT = LayerNorm(EPSILON, name="attention_norm")(x_DxT)
-        queries_DxU = keys_DxT
-        if self.last_only:
-            x_DxT, queries_DxU = (y.reshape(width, *self.batch_and_length)[:, :, -1] for y in (x_DxT, keys_DxT))
-            bias = bias[:, -1:]  # [#B, 1, L]: the last position sees all keys before it, and itself
-        elif asked is not None:
-            x_DxT, queries_DxU = (at_positions(y, asked, self.batch_and_length) for y in (x_DxT, keys_DxT))
-            bias = jnp.take_along_axis(bias, asked[:, :, None], axis=1)  # [B, Q, L]
-        attended, weights = SelfAttention(
-            of.num_heads,
-            of.dropout,
-            self.batch_and_length,
-            of.dimensions_per_head,
-            of.heads == "average",
-            residual_scale,
-            name="attention",
-        )(keys_DxT, bias, deterministic, queries_DxU)
-        x_DxT = x_DxT + dropped(attended)
-        y_DxT = LayerNorm(EPSILON, name="feed_forward_norm")(x_DxT)
-        hidden_FxT = Dense(of.feed_forward_multiple * width, name="expand")(y_DxT)
-        contracted = Dense(width, residual_scale, name="contract")(jax.nn.gelu(hidden_FxT, approximate=True))
-        return x_DxT + dropped(contracted), weights
-
-
-class Gpt2Module(nn.Module):
-    """Logits for every position of a sequence, or for the last one only."""
-
-    settings: Gpt2
-    vocabulary: int
-    num_classes: int
-    length: int
-    last_only: bool
-
-    @nn.compact
-    def __call__(
-        self, inputs: Inputs, deterministic: bool = True
-    ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
-        """Returns logits ([B, V] with ``last_only``), and the residual streams and attention weights of the layers.
-
-        ``inputs`` holds ``tokens`` (integers) and, where sequences are padded, ``valid`` (not padding), both
-        [B, L]. ``hidden`` has [B, L, D], embeddings first, without the final layer norm; ``attention`` has
-        [B, H, L, L]. With ``last_only`` the last layer's are [B, 1, D] and [B, H, 1, L]. With ``asked`` positions
-        [B, Q], logits and the last layer's states and weights are of these alone: [B, Q, ...].
-        """
-        of, width = self.settings, self.settings.model_width
-        batch, length = inputs["tokens"].shape
-        bias = causal_bias(length, inputs.get("valid"))
-        tokens = Embedding(self.vocabulary, width, name="tokens")
-        positions = Embedding(self.length, width, name="positions")
-        x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
-        x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
-        hidden, attention = [x_DxT], []
-        for i in range(of.num_layers):
-            last = i == of.num_layers - 1
-            layer = DecoderLayer(of, (batch, length), self.last_only and last, name=f"layers_{i}")
-            x_DxT, weights = layer(x_DxT, bias, deterministic, inputs.get("asked") if last else None)
-            hidden.append(x_DxT)
-            attention.append(weights)
-        y_DxT = LayerNorm(EPSILON, name="final_norm")(x_DxT)
-        if of.tied_head:
-            logits_VxT = tokens.table @ y_DxT
-        else:
-            # Classes need not be tokens: a parity's are the leaves of its tree.
-            logits_VxT = self.param("head_kernel", normal_init, (width, self.num_classes)).T @ y_DxT
-        intermediates = {
-            "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
-            "attention": tuple(attention),
-        }
-        shape = (batch,) if self.last_only else (batch, -1)
-        return logits_VxT.T.reshape(*shape, self.num_classes), intermediates
-
-
-def causal_bias(length: int, valid: Bool[Array, "B L"] | None = None) -> Float[Array, "#B L L"]:
-    """Returns the addend to attention scores that hides later keys, and padding where ``valid`` marks it."""
-    visible = jnp.tri(length, dtype=bool)[None]
-    # Padding behind a string is later than all of it, hence hidden already; probes hide tokens in between, too.
-    if valid is not None:
-        visible = visible & valid[:, None, :]
-    return jnp.where(visible, 0.0, HIDDEN)

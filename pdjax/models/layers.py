@@ -1,11 +1,16 @@
 """Layers on feature-major activations ``x_DxT``: dense, layer norm, embedding, self-attention."""
 
+import functools
+from collections.abc import Callable
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pdjax.models.attention import at_least_float32, attention, attention_weights
+from pdjax.models.rotary import Rotary
 
 INITIAL_SCALE = 0.02
 normal_init = nn.initializers.normal(INITIAL_SCALE)
@@ -33,6 +38,15 @@ def _gelu_forward(x):
 
 
 gelu.defvjp(_gelu_forward, lambda derivative, dy: (derivative * dy,))
+
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+"""``gelu`` is exact, ``gelu_tanh`` its approximation in section 2 of Hendrycks & Gimpel (2016)."""
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
 
 
 def at_positions(
@@ -98,6 +112,7 @@ class SelfAttention(nn.Module):
     head_dim: int | None = None  # None: width / num_heads
     averaged: bool = False  # the output projection sees the mean of the heads instead of all of them
     output_scale: float = INITIAL_SCALE
+    rotary: Rotary | None = None
 
     @nn.compact
     def __call__(
@@ -106,9 +121,13 @@ class SelfAttention(nn.Module):
         bias: Float[Array, "#B #Q L"],
         deterministic: bool,
         queries_DxU: Float[Array, "D U"] | None = None,
+        query_positions: Int[Array, "#B Q"] | None = None,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
-        """Attends from ``queries_DxU``, Q positions of each sequence, or else from all of ``x_DxT``."""
-        width, (batch, _) = x_DxT.shape[0], self.batch_and_length
+        """Attends from ``queries_DxU``, Q positions of each sequence, or else from all of ``x_DxT``.
+
+        ``query_positions`` says which they are; only rotary positions need to know.
+        """
+        width, (batch, length) = x_DxT.shape[0], self.batch_and_length
         head_dim = self.head_dim if self.head_dim is not None else width // self.num_heads
         queries_DxU = x_DxT if queries_DxU is None else queries_DxU
 
@@ -117,6 +136,10 @@ class SelfAttention(nn.Module):
             return Dense(self.num_heads * head_dim, name=name)(y_DxT).reshape(self.num_heads, head_dim, batch, -1)
 
         q, k, v = heads("query", queries_DxU), heads("key", x_DxT), heads("value", x_DxT)
+        if self.rotary is not None:
+            everywhere = jnp.arange(length)[None]
+            q = self.rotary.turned(q, everywhere if query_positions is None else query_positions)
+            k = self.rotary.turned(k, everywhere)
         # C numbers for each query instead of its scores, one for each key.
         q = q * head_dim**-0.5
         # For probes and dropout. Where a program uses neither, the compiler removes them.

@@ -2,6 +2,8 @@
 
 from pdjax.errors import require
 from pdjax.models.base import LinenArchitecture
+from pdjax.models.layers import Activation
+from pdjax.tasks.base import Task
 
 
 class Transformer(LinenArchitecture):
@@ -11,6 +13,12 @@ class Transformer(LinenArchitecture):
     num_heads: int
     head_dim: int | None
     width: int | None
+    feed_forward_multiple: int
+    dropout: float
+    activation: Activation
+    epsilon: float
+    tied_head: bool
+    vocabulary_rows: int | None
 
     averages_heads: bool = False
 
@@ -23,6 +31,27 @@ class Transformer(LinenArchitecture):
     def dimensions_per_head(self) -> int:
         """The dimensions of one head, C."""
         return self.head_dim if self.head_dim is not None else self.model_width // self.num_heads
+
+    def rows(self, tokens: int) -> int:
+        """Returns the rows of the token embedding, and of an output layer whose classes are tokens."""
+        return tokens if self.vocabulary_rows is None else self.vocabulary_rows
+
+    def check(self, task: Task) -> None:
+        """Raises a ``UserError`` for a head that cannot be tied, and for rows that are no tokens' or too few."""
+        super().check(task)
+        classes_are_tokens = task.num_classes == task.vocabulary
+        require(
+            not self.tied_head or classes_are_tokens,
+            f"tied_head only where the classes are as many as the tokens, {task.vocabulary}",
+            f"the {task.num_classes} classes of {type(task).__name__}",
+            "set tied_head to False",
+        )
+        require(
+            self.vocabulary_rows is None or (classes_are_tokens and self.vocabulary_rows >= task.vocabulary),
+            f"vocabulary_rows of at least the {task.vocabulary} tokens, and as many classes as tokens",
+            f"{self.vocabulary_rows} rows for the {task.num_classes} classes of {type(task).__name__}",
+            "leave vocabulary_rows at None, or choose another task",
+        )
 
     def __post_init__(self):
         if self.averages_heads:

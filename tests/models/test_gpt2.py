@@ -9,7 +9,8 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.models.base import LinenModel, num_parameters
-from pdjax.models.gpt2 import Gpt2, Gpt2Module
+from pdjax.models.decoder import DecoderModule
+from pdjax.models.gpt2 import Gpt2
 from pdjax.models.hf import gpt2_from_hf, gpt2_to_hf
 from pdjax.tasks.parity import HierarchicalTask
 
@@ -21,7 +22,7 @@ ONE_HEAD = dataclasses.replace(UNTIED, num_layers=1, num_heads=1, head_dim=WIDTH
 
 def model(config=UNTIED, last_only=False):
     classes = VOCABULARY if config.tied_head else CLASSES
-    return LinenModel(Gpt2Module(config, VOCABULARY, classes, LENGTH, last_only))
+    return LinenModel(DecoderModule(config, VOCABULARY, classes, LENGTH, last_only))
 
 
 def draw_params(config, seed=0):

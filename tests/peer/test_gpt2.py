@@ -7,7 +7,8 @@ import pytest
 
 from pdjax.distill import losses
 from pdjax.models.base import LinenModel
-from pdjax.models.gpt2 import Gpt2, Gpt2Module
+from pdjax.models.decoder import DecoderModule
+from pdjax.models.gpt2 import Gpt2
 from pdjax.models.hf import gpt2_from_hf, gpt2_to_hf
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
@@ -79,7 +80,7 @@ def test_logits_and_gradients(variant, last_only):
         expected, counted, targets = expected[:, -1], counted[:, -1], targets[:, -1]
 
     config = Gpt2(LAYERS, HEADS, None, WIDTH, MULTIPLE, tied_head=tied_head)
-    model = LinenModel(Gpt2Module(config, vocabulary, classes, LENGTH, last_only))
+    model = LinenModel(DecoderModule(config, vocabulary, classes, LENGTH, last_only))
     inputs = {"tokens": jnp.asarray(tokens), "valid": jnp.asarray(valid)}
 
     def loss(params):

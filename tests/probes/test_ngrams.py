@@ -12,7 +12,8 @@ import pytest
 from pdjax.errors import UserError
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
-from pdjax.models.gpt2 import Gpt2, Gpt2Module
+from pdjax.models.decoder import DecoderModule
+from pdjax.models.gpt2 import Gpt2
 from pdjax.probes import ngrams
 from pdjax.probes.ngrams import NgramProbe, ngram_distances, ngram_percentiles, ngram_places
 from pdjax.settings import make
@@ -241,7 +242,7 @@ def test_bert_one_place_at_a_time(task, randomly, attend_to_selected):
 
 def test_gpt2_one_place_at_a_time(next_token, randomly):
     """Everything behind the place is shown here, which a causal model does not see."""
-    model = LinenModel(Gpt2Module(GPT2, next_token.vocabulary, next_token.num_classes, next_token.num_positions, False))
+    model = LinenModel(DecoderModule(GPT2, next_token.vocabulary, next_token.num_classes, next_token.num_positions, False))
     params = randomly(model, next_token.sample(jax.random.key(0), 1).inputs)
 
     def inputs_for(tokens, valid, hidden):

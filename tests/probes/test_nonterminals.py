@@ -12,7 +12,8 @@ from pdjax.errors import UserError
 from pdjax.keys import named_key
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
-from pdjax.models.gpt2 import Gpt2, Gpt2Module
+from pdjax.models.decoder import DecoderModule
+from pdjax.models.gpt2 import Gpt2
 from pdjax.probes.nonterminals import (
     NonterminalProbe,
     ProbeParams,
@@ -163,7 +164,7 @@ def test_transformers_of_both_kinds(task, next_token, randomly, kind):
         model = Bert(1, 2, 4, None, 2, attend_to_selected=False).build(task)
     else:
         task, config = next_token, Gpt2(1, 2, 4, None, 2)
-        model = LinenModel(Gpt2Module(config, task.vocabulary, task.num_classes, task.num_positions, False))
+        model = LinenModel(DecoderModule(config, task.vocabulary, task.num_classes, task.num_positions, False))
     params = randomly(model, task.sample(jax.random.key(0), 1).inputs)
     accuracies = accuracy(task, model, jax.tree.map(lambda leaf: leaf[None], params))
     assert accuracies.shape == (1, 2)
