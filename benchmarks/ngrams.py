@@ -25,19 +25,20 @@ from timing import alternate, median_of_ratios, ratio_of_medians
 
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
-from pdjax.models.hf import bert_to_hf
 from pdjax.probes.contexts import contexts, distinct, model_inputs, num_tokens
 from pdjax.probes.ngrams import NgramProbe, ngram_distances, ngram_places
 from pdjax.tasks.pcfg import PcfgTask
+from pdjax.weights.layouts import weights_of
 
 LAYERS, HEADS, HEAD_DIM, EXPAND = 4, 8, 8, 4
 TASK = PcfgTask("cfg3b", 16)
+BERT = Bert(LAYERS, HEADS, HEAD_DIM, feed_forward_multiple=EXPAND)
 SEED = jnp.int32(0)
 
 
 def build() -> tuple[LinenModel, dict]:
     """Returns the model, and parameters that make its predictions depend on what it sees."""
-    model = Bert(LAYERS, HEADS, HEAD_DIM, feed_forward_multiple=EXPAND).build(TASK)
+    model = BERT.build(TASK)
     params = model.init(jax.random.key(0), TASK.sample(jax.random.key(0), 1).inputs)
     return model, jax.tree.map(lambda leaf: 5 * leaf if leaf.ndim == 2 else leaf, params)
 
@@ -60,7 +61,7 @@ def peer_model(params: dict, attention_kind: str) -> torch.nn.Module:
         max_position_embeddings=TASK.num_positions,
     )
     model = transformers.AutoModelForMaskedLM.from_config(config, attn_implementation=attention_kind).eval()
-    weights = {name: torch.from_numpy(np.array(weight)) for name, weight in bert_to_hf(params, LAYERS).items()}
+    weights = {name: torch.from_numpy(np.array(weight)) for name, weight in weights_of(params, BERT).items()}
     missing = model.load_state_dict(weights, strict=False).missing_keys
     if any("position_ids" not in name for name in missing):
         raise ValueError(f"weights that the conversion does not make: {missing}")

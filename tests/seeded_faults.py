@@ -166,7 +166,7 @@ FAULTS = (
     Fault(
         "next-token-leaks",
         "causal attention sees one token ahead",
-        "pdjax/models/gpt2.py",
+        "pdjax/models/decoder.py",
         "jnp.tri(length, dtype=bool)",
         "jnp.tri(length, k=1, dtype=bool)",
         ("tests/models/test_gpt2.py", "tests/tasks/test_language.py"),
@@ -174,7 +174,7 @@ FAULTS = (
     Fault(
         "positions-shifted",
         "every token has the position embedding of the next one",
-        "pdjax/models/gpt2.py",
+        "pdjax/models/decoder.py",
         "positions.table[:length].T",
         "jnp.roll(positions.table[:length], -1, axis=0).T",
         ("tests/models/test_gpt2.py",),
@@ -183,8 +183,8 @@ FAULTS = (
         "epsilon-of-another-model",
         "BERT's layer norms have the epsilon of GPT-2",
         "pdjax/models/bert.py",
-        "EPSILON = 1e-12",
-        "EPSILON = 1e-5",
+        "epsilon: Positive = 1e-12",
+        "epsilon: Positive = 1e-5",
         ("tests/models/test_bert.py",),
     ),
     Fault(
@@ -198,10 +198,26 @@ FAULTS = (
     Fault(
         "kernel-not-transposed",
         "a square kernel of Hugging Face's BERT goes in and out without its transposition",
-        "pdjax/models/hf.py",
+        "pdjax/weights/layouts.py",
         '.transform.dense", transposed=True)',
         '.transform.dense", transposed=False)',
         ("tests/models/test_bert.py",),
+    ),
+    Fault(
+        "heads-in-one-run",
+        "GPT-NeoX's fused query, key and value are read as GPT-2's, not head by head",
+        "pdjax/weights/layouts.py",
+        "transposed=True, groups=of.num_heads)",
+        "transposed=True)",
+        ("tests/weights/test_layouts.py",),
+    ),
+    Fault(
+        "last-query-turned-as-the-first",
+        "a model that decides at its last position turns the query there by the angle of the first",
+        "pdjax/models/decoder.py",
+        "positions = jnp.array([[self.batch_and_length[1] - 1]])",
+        "positions = jnp.array([[0]])",
+        ("tests/models/test_gpt_neox.py",),
     ),
     Fault(
         "loss-in-bfloat16",

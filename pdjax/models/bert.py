@@ -120,10 +120,11 @@ class BertModule(nn.Module):
         bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], of.attend_to_selected)
         tokens = Embedding(of.rows(self.vocabulary), width, name="tokens")
         positions = Embedding(self.length, width, name="positions")
-        # Token b * L + l is position l of sequence b: the positions repeat for each sequence.
-        x_DxT = tokens(inputs["tokens"].reshape(-1)) + jnp.tile(positions.table[:length].T, (1, batch))
+        x_DxT = tokens(inputs["tokens"].reshape(-1))
         if of.token_types > 0:
             x_DxT = x_DxT + Embedding(of.token_types, width, name="token_types").table[0][:, None]
+        # Token b * L + l is position l of sequence b: the positions repeat for each sequence.
+        x_DxT = x_DxT + jnp.tile(positions.table[:length].T, (1, batch))
         x_DxT = LayerNorm(of.epsilon, name="embedding_norm")(x_DxT)
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []

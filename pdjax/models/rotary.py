@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al. 2021, section 3.2.2), in GPT-NeoX's layout: a head's halves are pairs, not its neighbours."""
+"""Rotary positions (Su et al. 2021, section 3.2.2), as GPT-NeoX pairs dimensions: across halves, not neighbours."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Rotary(NamedTuple):
         """
         exponents = jnp.arange(0, self.dimensions, 2, dtype=jnp.float32) / self.dimensions
         # Angles reach thousands of radians: never in a type of 16 bits.
-        angles_PxBxL = (1 / self.base**exponents)[:, None, None] * positions.astype(jnp.float32)
+        angles_PxBxL = (1 / self.base**exponents)[:, None, None] * positions.astype(jnp.float32)[None]
         cos, sin = jnp.cos(angles_PxBxL)[None], jnp.sin(angles_PxBxL)[None]
         half = self.dimensions // 2
         turning = x[:, : self.dimensions].astype(at_least_float32(x))

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 
 from pdjax.distill import losses
-from pdjax.errors import UserError
 from pdjax.models.base import LinenModel, num_parameters
 from pdjax.models.bert import Bert, BertModule, EncoderLayer, key_bias
-from pdjax.models.hf import bert_from_hf, bert_to_hf
 from pdjax.models.layers import SelfAttention
+from pdjax.weights.layouts import params_of, weights_of
 
 VOCABULARY, LAYERS, HEADS, WIDTH, MULTIPLE = 7, 2, 4, 32, 2
-GOLDEN = Bert(LAYERS, HEADS, None, WIDTH, MULTIPLE)
+GOLDEN = Bert(LAYERS, HEADS, None, WIDTH, MULTIPLE, token_types=2)
 VARIANTS = {"on": GOLDEN, "off": dataclasses.replace(GOLDEN, attend_to_selected=False)}
-TYPES = "bert.embeddings.token_type_embeddings.weight"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def golden(root):
 @pytest.fixture(scope="module")
 def params(golden):
     """Weights large enough that every part of the model matters."""
-    return bert_from_hf(golden["weights"], LAYERS)
+    return params_of(golden["weights"], GOLDEN, VOCABULARY, 20).params
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +73,9 @@ def test_gradients_equal_hugging_face(golden, params, inputs, variant):
 
     prefix = "gradients/"
     theirs = {name.removeprefix(prefix): g for name, g in golden[variant].items() if name.startswith(prefix)}
-    ours = bert_to_hf(jax.jit(jax.grad(loss))(params), LAYERS)
-    compared = set(theirs) - {TYPES}
-    assert compared <= set(ours)
-    for name in compared:
+    ours = weights_of(jax.jit(jax.grad(loss))(params), GOLDEN)
+    assert set(theirs) <= set(ours)
+    for name in theirs:
         difference, scale = np.abs(ours[name] - theirs[name]).max(), np.abs(theirs[name]).max()
         if name.endswith("attention.self.key.bias"):  # adds the same to all scores of a query: truly 0
             assert np.abs(ours[name]).max() < 1e-6, name
@@ -88,41 +85,6 @@ def test_gradients_equal_hugging_face(golden, params, inputs, variant):
 
 def test_the_two_variants_differ(golden):
     assert np.abs(golden["on"]["logits"] - golden["off"]["logits"])[golden["batch"]["valid"]].max() > 0.1
-
-
-# Conversion
-
-
-def test_token_types_go_into_the_positions(golden):
-    with_types = bert_from_hf(golden["weights"], LAYERS)
-    without = bert_from_hf({k: v for k, v in golden["weights"].items() if k != TYPES}, LAYERS)
-    added = with_types["positions"]["embedding"] - without["positions"]["embedding"]
-    np.testing.assert_allclose(added, np.tile(golden["weights"][TYPES][0], (20, 1)), atol=1e-6)
-
-
-def test_conversion_there_and_back(golden, params):
-    exported = bert_to_hf(params, LAYERS)
-    for name, weight in golden["weights"].items():
-        if "position_embeddings" not in name and name != TYPES:
-            np.testing.assert_array_equal(exported[name], weight, err_msg=name)
-    assert not exported[TYPES].any()
-    tied = exported["bert.embeddings.word_embeddings.weight"]
-    np.testing.assert_array_equal(exported["cls.predictions.decoder.weight"], tied)
-    np.testing.assert_array_equal(exported["cls.predictions.decoder.bias"], exported["cls.predictions.bias"])
-    jax.tree.map(np.testing.assert_array_equal, bert_from_hf(exported, LAYERS), params)
-
-
-def test_imported_parameters_have_the_models_shapes(params, inputs):
-    expected = jax.eval_shape(model().init, jax.random.key(0), inputs)
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected)
-
-
-def test_missing_weight_is_named(golden):
-    name = "bert.encoder.layer.1.output.dense.weight"
-    with pytest.raises(UserError, match=r"layer\.1\.output\.dense\.weight.*number of layers"):
-        bert_from_hf({k: v for k, v in golden["weights"].items() if k != name}, LAYERS)
-    with pytest.raises(UserError, match=r"bert\.encoder\.layer\.2\."):
-        bert_from_hf(golden["weights"], LAYERS + 1)
 
 
 # Initialisation
@@ -174,6 +136,27 @@ def test_shapes_and_number_of_parameters(config, width, inputs):
     head = width * width + width + 2 * width + VOCABULARY
     params = jax.eval_shape(model(config).init, jax.random.key(0), inputs)
     assert num_parameters(params) == layers * (attention + mlp + 4 * width) + embeddings + head
+
+
+# Other heads
+
+
+def test_an_untied_head_that_is_the_table_gives_the_tied_logits(params, inputs):
+    untied = dataclasses.replace(GOLDEN, tied_head=False)
+    apart = {**params, "head_kernel": params["tokens"]["embedding"].T}
+    expected = jax.tree.map(jnp.shape, jax.eval_shape(model(untied).init, jax.random.key(0), inputs))
+    assert jax.tree.map(jnp.shape, apart) == expected
+    np.testing.assert_allclose(logits_of(untied, apart, inputs), logits_of(GOLDEN, params, inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_rows_of_padding_are_not_predicted(params, inputs, tied_head):
+    padded = dataclasses.replace(GOLDEN, vocabulary_rows=VOCABULARY + 9, tied_head=tied_head)
+    more = model(padded).init(jax.random.key(1), inputs)
+    filled = {**params, **({} if tied_head else {"head_kernel": params["tokens"]["embedding"].T})}
+    longer = jax.tree.map(lambda all_rows, rows: all_rows.at[tuple(map(slice, rows.shape))].set(rows), more, filled)
+    assert longer["decoder_bias"].shape == (VOCABULARY + 9,)
+    np.testing.assert_allclose(logits_of(padded, longer, inputs), logits_of(GOLDEN, params, inputs), atol=1e-5)
 
 
 # Who sees whom

@@ -9,6 +9,7 @@ import pytest
 
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
+from pdjax.models.gpt_neox import GptNeoX
 from pdjax.models.mlp import Mlp
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Adam
@@ -19,6 +20,7 @@ PARITY = ParityTask(8, 2)
 MODELS = {
     "bert": Bert(1, 2, 8, None, 4),
     "gpt2": Gpt2(1, 2, 8, None, 4),
+    "gpt_neox": GptNeoX(1, 2, 8, None, 4),
     "mlp": Mlp((64, 32)),
 }
 

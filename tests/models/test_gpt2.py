@@ -11,8 +11,8 @@ from pdjax.errors import UserError
 from pdjax.models.base import LinenModel, num_parameters
 from pdjax.models.decoder import DecoderModule
 from pdjax.models.gpt2 import Gpt2
-from pdjax.models.hf import gpt2_from_hf, gpt2_to_hf
 from pdjax.tasks.parity import HierarchicalTask
+from pdjax.weights.layouts import weights_of
 
 VOCABULARY, CLASSES, LENGTH, LAYERS, HEADS, WIDTH, MULTIPLE = 7, 5, 20, 2, 4, 32, 2
 UNTIED = Gpt2(LAYERS, HEADS, None, WIDTH, MULTIPLE)
@@ -120,7 +120,7 @@ def plain_gpt2(weights, tokens):
 
 def test_logits_equal_a_plain_decoder(params, inputs, full):
     for row in range(2):  # those without padding
-        expected = plain_gpt2(gpt2_to_hf(params, LAYERS), np.asarray(inputs["tokens"])[row])
+        expected = plain_gpt2(weights_of(params, UNTIED), np.asarray(inputs["tokens"])[row])
         np.testing.assert_allclose(full[0][row], expected, atol=1e-5)
 
 
@@ -317,40 +317,6 @@ def test_shapes_and_number_of_parameters(config, last_only, inputs):
     feed_forward = 2 * config.feed_forward_multiple * width**2 + (config.feed_forward_multiple + 1) * width
     outside = (VOCABULARY + LENGTH) * width + 2 * width + (0 if config.tied_head else classes * width)
     assert num_parameters(params) == layers * (attention + feed_forward + 4 * width) + outside
-
-
-# Conversion
-
-
-@pytest.mark.parametrize("config", [UNTIED, TIED], ids=["untied", "tied"])
-def test_conversion_there_and_back(config):
-    params = draw_params(config)
-    exported = gpt2_to_hf(params, LAYERS)
-    in_layer = {
-        "ln_1.weight": (WIDTH,), "ln_1.bias": (WIDTH,), "ln_2.weight": (WIDTH,), "ln_2.bias": (WIDTH,),
-        "attn.c_attn.weight": (WIDTH, 3 * WIDTH), "attn.c_attn.bias": (3 * WIDTH,),
-        "attn.c_proj.weight": (WIDTH, WIDTH), "attn.c_proj.bias": (WIDTH,),
-        "mlp.c_fc.weight": (WIDTH, MULTIPLE * WIDTH), "mlp.c_fc.bias": (MULTIPLE * WIDTH,),
-        "mlp.c_proj.weight": (MULTIPLE * WIDTH, WIDTH), "mlp.c_proj.bias": (WIDTH,),
-    }  # fmt: skip
-    expected = {f"transformer.h.{i}.{name}": shape for i in range(LAYERS) for name, shape in in_layer.items()}
-    expected |= {"transformer.wte.weight": (VOCABULARY, WIDTH), "transformer.wpe.weight": (LENGTH, WIDTH)}
-    expected |= {"transformer.ln_f.weight": (WIDTH,), "transformer.ln_f.bias": (WIDTH,)}
-    expected["lm_head.weight"] = (VOCABULARY if config.tied_head else CLASSES, WIDTH)
-    assert {name: value.shape for name, value in exported.items()} == expected
-    jax.tree.map(np.testing.assert_array_equal, gpt2_from_hf(exported, LAYERS, config.tied_head), params)
-    head = exported["transformer.wte.weight"] if config.tied_head else params["head_kernel"].T
-    np.testing.assert_array_equal(exported["lm_head.weight"], head)
-
-
-def test_bad_weights_are_named(params):
-    weights = gpt2_to_hf(params, LAYERS)
-    with pytest.raises(UserError, match=r"h\.2\.attn\.c_attn\.weight.*number of layers"):
-        gpt2_from_hf(weights, LAYERS + 1, False)
-    with pytest.raises(UserError, match=r"weight lm_head\.weight; found no such name"):
-        gpt2_from_hf({k: v for k, v in weights.items() if k != "lm_head.weight"}, LAYERS, False)
-    with pytest.raises(UserError, match=r"lm_head\.weight equal to transformer\.wte\.weight with a tied head"):
-        gpt2_from_hf(weights, LAYERS, True)
 
 
 # Dropout

@@ -12,6 +12,7 @@ from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.teacher import Teacher
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
+from pdjax.models.gpt_neox import GptNeoX
 from pdjax.models.mlp import Mlp
 from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import MonomialProbe, correlations
@@ -26,6 +27,7 @@ MEANT = {"float32": Precision.HIGHEST, "tf32": Precision.HIGH, "bfloat16": Preci
 MODELS = {
     "bert": Bert(1, 2, 4, None, 2, 0.1),
     "gpt2": Gpt2(2, 2, 4, None, 2),
+    "gpt_neox": GptNeoX(2, 2, 4, None, 2, rotary_share=0.5),
     "mlp": Mlp((8,)),
 }
 PARITY = ParityTask(8, 2)

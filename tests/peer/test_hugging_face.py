@@ -12,18 +12,17 @@ from pdjax.distill import losses
 from pdjax.distill.losses import Distillation, Outputs
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert, BertModule
-from pdjax.models.hf import bert_from_hf, bert_to_hf
 from pdjax.train.optimizer import Adam
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import train_step
 from pdjax.types import Batch
+from pdjax.weights.layouts import params_of, weights_of
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
 torch = pytest.importorskip("torch", reason=ABSENT)
 pytest.importorskip("transformers", reason=ABSENT)
 
 VOCABULARY, LENGTH = 7, 24
-TYPES = "bert.embeddings.token_type_embeddings.weight"
 SHAPES = [  # layers, heads, width, feed-forward multiple
     (1, 2, 16, 4),
     (2, 8, 64, 4),
@@ -43,9 +42,16 @@ def maker(root):
     return module
 
 
-def our_model(layers, heads, width, multiple, attend_to_selected=True):
-    of = Bert(layers, heads, None, width, multiple, attend_to_selected=attend_to_selected)
-    return LinenModel(BertModule(of, VOCABULARY, LENGTH))
+def bert(layers, heads, width, multiple, attend_to_selected=True):
+    return Bert(layers, heads, None, width, multiple, attend_to_selected=attend_to_selected, token_types=2)
+
+
+def our_model(*settings):
+    return LinenModel(BertModule(bert(*settings), VOCABULARY, LENGTH))
+
+
+def our_params(maker, model, shape):
+    return params_of(maker.weights_of(model), bert(*shape), VOCABULARY, LENGTH).params
 
 
 def our_inputs(batch):
@@ -64,11 +70,11 @@ def test_logits_and_gradients(maker, shape, attend_to_selected):
         values = jnp.where(inputs["selected"], losses.cross_entropy(logits, targets), 0.0)
         return jnp.sum(values) / jnp.sum(inputs["selected"]), logits
 
-    params = bert_from_hf(maker.weights_of(theirs), shape[0])
+    params = our_params(maker, theirs, shape)
     gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert np.abs(logits - expected)[batch["valid"]].max() < 1e-5
-    ours = bert_to_hf(gradients, shape[0])
-    for name in set(expected_gradients) - {TYPES}:
+    ours = weights_of(gradients, bert(*shape))
+    for name in expected_gradients:
         if name.endswith("attention.self.key.bias"):  # truly 0: it adds the same to all scores of a query
             assert np.abs(ours[name]).max() < 1e-6, name
         else:
@@ -83,7 +89,7 @@ def test_export(maker, shape, attend_to_selected):
     inputs = our_inputs(batch)
     params = jax.tree.map(lambda p: p * 10 if p.ndim > 1 else p, model.init(jax.random.key(0), inputs))
     theirs = maker.build(*shape, LENGTH, seed=5)
-    exported = {name: torch.tensor(np.array(value)) for name, value in bert_to_hf(params, shape[0]).items()}
+    exported = {name: torch.tensor(np.array(value)) for name, value in weights_of(params, bert(*shape)).items()}
     theirs.load_state_dict(exported, strict=True)
     with torch.no_grad():
         expected = maker.logits_of(theirs, batch, attend_to_selected).numpy()
@@ -95,10 +101,7 @@ def test_training_step_by_step(maker):
     shape, student_shape, rate, temperature, steps = (2, 8, 64, 4), (2, 2, 16, 4), 1e-2, 1e-4, 5
     batches = [maker.draw_batch(LENGTH, seed=10 + i, batch=8) for i in range(steps)]
     teacher, student = maker.build(*shape, LENGTH, seed=34), maker.build(*student_shape, LENGTH, seed=7)
-    student_params = bert_from_hf(maker.weights_of(student), 2)
-    teacher_params = bert_from_hf(maker.weights_of(teacher), 2)
-    # A constant added to all positions, part of the position embeddings here: trained twice it would be faster.
-    student.get_parameter(TYPES).requires_grad_(False)
+    student_params, teacher_params = our_params(maker, student, student_shape), our_params(maker, teacher, shape)
 
     adam = torch.optim.Adam(student.parameters(), rate, betas=(0.9, 0.95), eps=1e-8)
     expected, norms = [], []

