@@ -173,7 +173,8 @@ def _layout_of(architecture: Architecture, headless: bool) -> _Layout:
     def without_head(part: dict[str, T]) -> dict[str, T]:
         return {name: entry for name, entry in part.items() if name.startswith(base)}
 
-    return _Layout(*map(without_head, layout))
+    stored, copies, idle, zeros = layout
+    return _Layout(without_head(stored), without_head(copies), without_head(idle), without_head(zeros))
 
 
 @functools.cache  # it traces, and a trajectory asks for every checkpoint
