@@ -37,8 +37,7 @@ class Readable(Protocol):
         """Known without reading."""
         ...
 
-    @property
-    def read(self) -> Callable[[], np.ndarray]:
+    def read(self) -> np.ndarray:
         """Returns the values."""
         ...
 
