@@ -134,12 +134,12 @@ def _canonical(name: str, family: _Family) -> str:
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
+    return any(re.fullmatch(pattern, name, re.ASCII) for pattern in patterns)
 
 
 def _reason(name: str, family: _Family) -> str | None:
     """Returns why a weight is ignored; None if it is not."""
-    return next((reason for pattern, reason in family.ignored.items() if re.fullmatch(pattern, name)), None)
+    return next((reason for pattern, reason in family.ignored.items() if re.fullmatch(pattern, name, re.ASCII)), None)
 
 
 def _check_equal(first: StoredTensor, second: StoredTensor, name: str) -> None:

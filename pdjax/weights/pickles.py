@@ -9,6 +9,7 @@ import functools
 import pickletools
 import shlex
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pdjax.errors import UserError, require
-from pdjax.weights.stored import AGAIN, DTYPES, StoredTensor, listed, stored_tensor
+from pdjax.weights.stored import AGAIN, DTYPES, StoredTensor, listed, shown, stored_tensor
 
 _REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2"
 _REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
@@ -130,8 +131,8 @@ class _Archive:
 
     def tensor(self, name: str, tensor: _Tensor) -> StoredTensor:
         """Returns a tensor of the pickle, whose storage is an entry; ``UserError`` if it has no room there."""
-        storage, what = tensor.storage, f"{name} of {self._file}"
-        entry, key = self._entries.get(f"data/{storage.key}"), f"data/{storage.key}"
+        storage, what = tensor.storage, f"{shown(name)} of {self._file}"
+        entry, key = self._entries.get(f"data/{storage.key}"), shown(f"data/{storage.key}")
         if entry is None:
             raise UserError(f"the storage {key} for {what}", "no such entry", AGAIN)
         itemsize = DTYPES[storage.dtype].itemsize
@@ -170,7 +171,7 @@ def _entries(file: Path) -> dict[str, _Entry]:
             raise UserError(f"a whole zip file in {file}", found, AGAIN) from error
         entries = {}
         for info in infos:
-            what = f"{info.filename} in {file}"
+            what = f"{shown(info.filename)} in {file}"
             require(info.filename not in entries, f"one entry {what}", "two", AGAIN)
             plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
             require(plain, f"{what} as torch.save stores it", "a compressed or encrypted entry", remedy)
@@ -223,8 +224,10 @@ class _Pickle:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         try:
-            for operation, argument, _ in pickletools.genops(content):
-                self._follow(operation.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in names, which are refused by name
+                for operation, argument, _ in pickletools.genops(content):
+                    self._follow(operation.name, argument)
             (self.value,) = self._stack
         except UserError:
             raise
@@ -309,13 +312,13 @@ class _Pickle:
         if not isinstance(target, dict) or not all(isinstance(name, str | int) for name in values[::2]):
             raise TypeError("it sets items of what is no dict, or by no names")
         for name, value in zip(values[::2], values[1::2], strict=True):
-            require(name not in target, f"every name once in {self._file}", f"{name} more than once", AGAIN)
+            require(name not in target, f"every name once in {self._file}", f"{shown(str(name))} more than once", AGAIN)
             target[name] = value
 
     def _name(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
         if full not in _NAMES:
-            raise self._refused(full)
+            raise self._refused(shown(full))
         self._stack.append(_Global(full))
 
     def _storage(self, persistent: Any) -> _Storage:

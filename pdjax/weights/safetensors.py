@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pdjax.errors import UserError, require
-from pdjax.weights.stored import AGAIN, DTYPES, StoredTensor, stored_tensor
+from pdjax.weights.stored import AGAIN, DTYPES, StoredTensor, listed, shown, stored_tensor
 
 _DTYPES = {
     "BF16": "bfloat16",
@@ -38,7 +38,7 @@ def open_safetensors(file: Path) -> dict[str, StoredTensor]:
         )
         header = unique_json(opened.read(length), f"the header of {file}")
     header.pop("__metadata__", None)
-    places = {name: _place(entry, f"{name} of {file}") for name, entry in header.items()}
+    places = {name: _place(entry, f"{shown(name)} of {file}") for name, entry in header.items()}
     _check_places(places, size - start, file)
     return {
         name: stored_tensor(name, file, _DTYPES[entry["dtype"]], entry["shape"], start + places[name][0])
@@ -52,7 +52,7 @@ def unique_json(text: bytes, what: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        require(not twice, f"every name once in {what}", f"{', '.join(twice)} more than once", AGAIN)
+        require(not twice, f"every name once in {what}", f"{listed(twice)} more than once", AGAIN)
         return dict(pairs)
 
     try:
@@ -73,7 +73,7 @@ def _place(entry: Any, what: str) -> tuple[int, int]:
     require(
         isinstance(dtype, str) and dtype in _DTYPES,
         f"one of {', '.join(_DTYPES)} for {what}",
-        dtype,
+        shown(str(dtype)),
         "store it as one of these",
     )
     require(_are_counts(shape), f"a shape of {what}", json.dumps(shape), AGAIN)
@@ -97,14 +97,14 @@ def _check_places(places: Mapping[str, tuple[int, int]], size: int, file: Path) 
     """Raises a ``UserError`` unless the tensors fill the file: each byte belongs to one of them."""
     in_order = sorted(places.items(), key=lambda item: item[1])
     for name, (_, end) in in_order:
-        needed = f"{end} bytes behind the header for {name} of {file}"
+        needed = f"{end} bytes behind the header for {shown(name)} of {file}"
         require(end <= size, needed, f"{size}: the file is truncated", AGAIN)
     before, reached = "the header", 0
     for name, (begin, end) in in_order:
-        what = f"{name} of {file}"
+        what = f"{shown(name)} of {file}"
         found = f"{begin}, where {before} overlaps it" if begin < reached else f"{begin}, behind bytes of no tensor"
         require(begin == reached, f"{what} to begin at {reached}, where {before} ends", found, AGAIN)
-        before, reached = name, end
+        before, reached = shown(name), end
     require(
         reached == size, f"{file} to end with its last tensor, {before}", f"{size - reached} bytes behind it", AGAIN
     )

@@ -66,7 +66,7 @@ def stored_tensor(
     def read() -> np.ndarray:
         check()
         values = copy().view(DTYPES[dtype])  # bfloat16 knows no byte order, hence the way through bits
-        return _as_float32(values, f"{name} of {file}") if "float" in dtype else values
+        return _as_float32(values, f"{shown(name)} of {file}") if "float" in dtype else values
 
     return StoredTensor(name, tuple(shape), dtype, file, read)
 
@@ -101,7 +101,12 @@ def _as_float32(values: np.ndarray, what: str) -> np.ndarray:
     return values
 
 
+def shown(name: str) -> str:
+    """Returns a name from a file so that it stays within its line."""
+    return name if name.isprintable() else repr(name)
+
+
 def listed(names: Iterable[str], most: int = 8) -> str:
     """Returns names with commas, and how many are left out."""
-    names = list(names)
+    names = [shown(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

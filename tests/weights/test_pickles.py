@@ -178,6 +178,15 @@ def test_other_values_than_tensors(file, written):
     assert opening(file) == "expected a state dict in FILE; found tuple; save model.state_dict()"
 
 
+def test_names_stay_within_their_line(file, written):
+    written.write_pickle(file, {"a\nb": 3}, {})
+    assert "found 'a\\nb': int;" in opening(file)
+    written.write_pickle(file, {"a\nb": tensor(written, key="\x1b[2J")["w"]}, {})
+    assert opening(file).startswith("expected the storage 'data/\\x1b[2J' for 'a\\nb' of FILE; found no such entry")
+    written.write_pickle(file, None, {}, pickle=b"\x80\x02cos\x1b[2J\nsystem\n.")
+    assert "found 'os\\x1b[2J.system' in its pickle" in opening(file)
+
+
 def test_names_that_are_there_twice(file, written):
     items = written.pickled(tensor(written))[2:-1]
     written.write_pickle(file, None, STORAGES, pickle=b"\x80\x02}(" + items + items + b"u.")

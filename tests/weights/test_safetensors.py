@@ -123,6 +123,12 @@ def test_truncated_and_too_long(tmp_path, written, length):
     assert opening(file) == f"expected {line}; {AGAIN}"
 
 
+def test_names_stay_within_their_line(tmp_path, written):
+    file = tmp_path / "model.safetensors"
+    written.write_safetensors(file, {}, {"a\nb": 1})
+    assert opening(file) == f"expected dtype, shape and data_offsets of 'a\\nb' of {file}; found 1; {AGAIN}"
+
+
 def test_nested_beyond_measure():
     with pytest.raises(UserError, match="JSON in it"):
         unique_json(b"[" * 100_000, "it")
