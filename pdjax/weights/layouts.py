@@ -11,7 +11,7 @@ column for each token alone (``vocabulary_rows`` of the settings), so that no pa
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +24,14 @@ from pdjax.models.decoder import Decoder, DecoderModule
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.gpt_neox import GptNeoX
 from pdjax.types import Params
+from pdjax.weights.stored import StoredTensor
 
 T = TypeVar("T")
 _Path = tuple[str, ...]
 
 
-class Readable(Protocol):
-    """A weight that is read when it is needed, such as one in a file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Known without reading."""
-        ...
-
-    def read(self) -> np.ndarray:
-        """Returns the values."""
-        ...
-
-
-Weights = Mapping[str, np.ndarray | Readable]
-"""By canonical name."""
+Weights = Mapping[str, np.ndarray | StoredTensor]
+"""By canonical name; those in a file are read when they are needed."""
 
 
 class Imported(NamedTuple):

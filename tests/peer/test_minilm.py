@@ -17,7 +17,9 @@ import pytest
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import BertModule
 from pdjax.weights.describe import architecture_of
+from pdjax.weights.files import open_weights
 from pdjax.weights.layouts import params_of, weights_of
+from pdjax.weights.names import canonical
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
 torch = pytest.importorskip("torch", reason=ABSENT)
@@ -75,17 +77,14 @@ def largest_difference(ours, theirs, valid):
 
 def test_the_published_file(folder, described, batch):
     """States to 1e-5, and every weight of the file with its bits."""
-    from safetensors.numpy import load_file
-
-    stored = load_file(folder / "model.safetensors")
-    ignored = {"embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"}
-    weights = {f"bert.{name}": value for name, value in stored.items() if name not in ignored}
+    weights, ignored = canonical(open_weights(folder), "bert")
+    assert ignored.keys() == {"embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"}
     params, left = params_of(weights, *described, headless=True)
     assert left == {}
     exported = weights_of(params, described.architecture, headless=True)
     assert exported.keys() == weights.keys()
-    for name, value in weights.items():
-        np.testing.assert_array_equal(exported[name], value, err_msg=name)
+    for name, stored in weights.items():
+        np.testing.assert_array_equal(exported[name], stored.read(), err_msg=name)
 
     theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
     ours, states = our_outputs(described, params, batch)[1], their_outputs(theirs, batch).hidden_states

@@ -1,6 +1,7 @@
 """Weights by Hugging Face's names to parameters and back: bit by bit, and what is wrong with them by name."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from pdjax.models.gpt_neox import GptNeoX
 from pdjax.models.mlp import Mlp
 from pdjax.settings import settings
 from pdjax.weights.layouts import params_of, weights_of
+from pdjax.weights.stored import StoredTensor
 
 VOCABULARY, POSITIONS, WIDTH, EXPANDED = 7, 6, 8, 16
 SIZES = (2, 2, None, WIDTH, 2)  # layers, heads, head_dim, width, multiple
@@ -137,23 +139,22 @@ def test_half_precision_becomes_float32(architecture, weights):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
 
 
-class Unread:
+def unread_of(shape):
     """A weight in a file that must not be looked into."""
 
-    def __init__(self, shape):
-        self.shape = shape
-
-    def read(self):
+    def read():
         raise AssertionError("it was read")
+
+    return StoredTensor("somewhere", shape, "float32", Path("model.safetensors"), read)
 
 
 def test_nothing_is_read_where_names_or_shapes_are_wrong(architecture, weights):
-    unread = {name: Unread(value.shape) for name, value in weights.items()}
+    unread = {name: unread_of(value.shape) for name, value in weights.items()}
     for name in weights:
         with pytest.raises(UserError):
-            read({**unread, f"{name}.other": Unread((1,))}, architecture)
+            read({**unread, f"{name}.other": unread_of((1,))}, architecture)
         with pytest.raises((UserError, AssertionError), match=r"of the shape|it was read"):
-            read({**unread, name: Unread((1, 2, 3))}, architecture)
+            read({**unread, name: unread_of((1, 2, 3))}, architecture)
     with pytest.raises(AssertionError, match="it was read"):
         read(unread, architecture)
 
