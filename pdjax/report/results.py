@@ -13,9 +13,8 @@ from pdjax.experiment import Ablation, Comparison, Experiment
 from pdjax.io.records import RunRecord
 from pdjax.io.selection import SelectionRecord
 from pdjax.models.base import Architecture
-from pdjax.models.bert import Bert
-from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
+from pdjax.models.transformer import Transformer
 from pdjax.report.groups import Group, RunState, best
 from pdjax.report.table import models_of, probed_values, table_of, values_of
 from pdjax.settings import named
@@ -309,6 +308,6 @@ def _size(model: Architecture) -> tuple[int, ...]:
     """Returns what models of a panel differ in, the most important first; others stay in the order of the panel."""
     if isinstance(model, Mlp):
         return (len(model.widths), *model.widths)
-    if isinstance(model, Bert | Gpt2):
+    if isinstance(model, Transformer):
         return (model.num_layers, model.model_width, model.num_heads, model.head_dim or 0, model.feed_forward_multiple)
     return ()

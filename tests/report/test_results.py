@@ -7,6 +7,7 @@ import pytest
 
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
+from pdjax.models.gpt_neox import GptNeoX
 from pdjax.report.reading import read_results
 
 
@@ -81,6 +82,13 @@ def test_models_of_a_panel_are_in_increasing_size(workdir: Any):
     results = read_results(workdir.path)
     assert results.panels == {"width": ("100", "300", "1000", "2000")}
     assert [state.name for state in results.states][-4:] == [f"width/{w}" for w in (100, 300, 1000, 2000)]
+
+
+def test_transformers_of_every_kind_are_in_increasing_size(workdir: Any):
+    workdir.language()
+    workdir.sizes({"layers": {name: GptNeoX(layers, num_heads=1) for name, layers in (("deep", 2), ("flat", 1))}})
+    workdir.start()
+    assert read_results(workdir.path).panels == {"layers": ("flat", "deep")}
 
 
 def test_a_size_run_without_its_last_evaluation_is_an_error(workdir: Any):
