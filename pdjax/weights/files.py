@@ -22,7 +22,7 @@ from pdjax.weights.pickles import open_pickle
 from pdjax.weights.safetensors import open_safetensors, unique_json
 from pdjax.weights.stored import AGAIN, StoredTensor, listed
 
-__all__ = ["StoredTensor", "open_weights"]
+__all__ = ["StoredTensor", "holds_weights", "open_weights"]
 
 _INDEX = ".index.json"
 _FORMATS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
@@ -33,7 +33,7 @@ _FORMATS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
 }
 """How to open what files hold, the first that is there before others."""
 
-_OTHERS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".npz", ".pkl")
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".npz", ".pkl")
 """How names of files end that hold weights, or might."""
 
 _INCOMPLETE = ".incomplete"
@@ -45,6 +45,11 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 logger = logging.getLogger("pdjax")
 
 
+def holds_weights(folder: Path) -> bool:
+    """Returns whether a folder has a file of weights that can be read, be it whole or not, or a link to one."""
+    return any(os.path.lexists(folder / name) for name in _FORMATS)
+
+
 def open_weights(folder: Path) -> dict[str, StoredTensor]:
     """Returns the tensors of a checkpoint by their names in the file, none of them read yet.
 
@@ -53,9 +58,9 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
     """
     require(folder.is_dir(), "a folder of a checkpoint", f"{folder}, which is none", "name the folder of the weights")
     folder = _snapshot(folder)
-    present = [name for name in _FORMATS if os.path.lexists(folder / name)]
-    if not present:
+    if not holds_weights(folder):
         raise _nothing(folder)
+    present = [name for name in _FORMATS if os.path.lexists(folder / name)]
     partial = sorted(path.name for path in folder.glob(f"*{_INCOMPLETE}"))
     require(not partial, f"a whole download in {folder}", listed(partial), "download it again, or remove these files")
     chosen, *others = present
@@ -140,7 +145,7 @@ def _check_is_there(file: Path) -> None:
 
 def _nothing(folder: Path) -> UserError:
     """Returns the error for a folder without weights that can be read."""
-    others = sorted(path.name for path in folder.iterdir() if path.name.endswith((*_OTHERS, _INCOMPLETE)))
+    others = sorted(path.name for path in folder.iterdir() if path.name.endswith((*SUFFIXES, _INCOMPLETE)))
     return UserError(
         f"{' or '.join(_FORMATS)} in {folder}",
         f"{listed(others) if others else 'none of them'}{_of_downloads(folder)}",
