@@ -73,6 +73,7 @@ class RunRecord:
     description: RunDescription
     train: Curves  # means over the batches of a chunk, before each update; steps are chunk ends
     evaluation: Curves  # on the held-out examples
+    source: Curves  # what the source of an imported trajectory says of its training; nothing else has any
     starts: tuple[tuple[int, ...], ...]  # of every replica's curriculum, which reaches as many checkpoints
     seconds: float  # wall-clock time of all its processes together
     complete: bool
@@ -140,6 +141,7 @@ def read_run(directory: Path) -> RunRecord:
         description=description,
         train=_curves(records, "train", replicas),
         evaluation=_curves(records, "evaluation", replicas),
+        source=_curves(records, "source", replicas),
         starts=tuple(tuple(row) for row in starts),
         # Every chunk adds its own, whichever process ran it.
         seconds=sum(r["seconds"] for r in read_jsonl(directory / "progress.jsonl")),

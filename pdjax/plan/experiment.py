@@ -15,10 +15,10 @@ from pdjax.io.teacher_source import are_stacked, memory_of
 from pdjax.plan.hardware import Topology
 from pdjax.plan.program import ProgramPlan, plan_program
 from pdjax.plan.roofline import EFFICIENCY
-from pdjax.stages.programs import size_program, student_program, teacher_program
+from pdjax.stages.programs import size_program, student_program, teacher_program, teacher_shape
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
-from pdjax.stages.teacher import most_kept, teacher_shape
+from pdjax.stages.teacher import most_kept
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.replicas import families
 

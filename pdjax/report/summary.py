@@ -314,10 +314,11 @@ def _teachers(results: Results) -> list[str]:
     trajectory = results.experiment.teacher_training.trajectory
     sentences = []
     if trajectory is not None:
-        curve = (
-            "its training curve is not recorded here" if results.teacher is None else "its curve is copied from there"
-        )
-        sentences.append(f"The teacher is the existing trajectory {trajectory}; {curve}.")
+        sentences.append(f"The teacher was not trained here: its checkpoints are those of {trajectory}.")
+        if results.teacher is None:
+            sentences.append("Its losses are not recorded here.")
+        elif len(results.teacher.source.steps):
+            sentences.append("Its phases are found by the losses that its source has recorded.")
     elif results.teacher is None:
         sentences.append("No results of the teacher are recorded here.")
     if results.teacher is None:

@@ -4,13 +4,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from pdjax.distill.losses import Loss
 from pdjax.experiment import Experiment, Sizes
 from pdjax.models.base import Architecture
+from pdjax.tasks.base import Task
 from pdjax.train.replicas import Replica, Sweep, build_sweep, families, product_of_replicas
 from pdjax.train.sharding import Placement
 from pdjax.train.state import Program
 from pdjax.train.step import LABELS
+from pdjax.types import Params
 
 
 class Training(NamedTuple):
@@ -44,6 +48,17 @@ def teacher_program(experiment: Experiment) -> Training:
     # It is what learns here.
     placement = dataclasses.replace(experiment.placement, student=experiment.placement.teacher)
     return Training(program, experiment.teacher, len(training.seeds), placement)
+
+
+def teacher_shape(experiment: Experiment) -> Params:
+    """Returns a teacher's parameters as shapes."""
+    return params_shape(experiment.task, experiment.teacher)
+
+
+def params_shape(task: Task, model: Architecture) -> Params:
+    """Returns a model's parameters as shapes."""
+    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
+    return jax.eval_shape(model.build(task).init, jax.random.key(0), inputs)
 
 
 def student_program(experiment: Experiment, replicas: Sequence[Replica]) -> Training:

@@ -43,7 +43,9 @@ def select_checkpoints(experiment: Experiment, workdir: Path, available: Sequenc
 
 def recorded_phases(workdir: Path, transition: Transition | None) -> Phases:
     """Reads the curves of the teacher that students learn from, and its probes if there are any."""
-    curves = read_run(workdir / "teacher").evaluation
+    run = read_run(workdir / "teacher")
+    # Where a teacher from elsewhere tells its losses, they lie closer than its checkpoints.
+    curves = run.source if len(run.source.steps) else run.evaluation
     # [E, R]: the first column is the teacher that students learn from, here and in the probes' records.
     loss = find_loss_phases(curves.steps, curves.loss[:, 0])
     return Phases(loss, transition, _find_spikes(workdir), _find_robust_peak(workdir))

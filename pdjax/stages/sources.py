@@ -15,7 +15,7 @@ from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription
 from pdjax.io.store import CheckpointStore, stack, tree_bytes
 from pdjax.io.teacher_source import Stacked, Streamed, TeacherSource, are_stacked, memory_of
-from pdjax.stages.teacher import teacher_shape
+from pdjax.stages.programs import teacher_shape
 from pdjax.train.replicas import Sweep, place_teacher
 
 logger = logging.getLogger("pdjax")

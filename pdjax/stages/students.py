@@ -19,11 +19,11 @@ from pdjax.io.store import SAFETY, CheckpointStore, require_space, stack, tree_b
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.workdir import is_done
 from pdjax.stages.adaptive import adaptation
-from pdjax.stages.programs import compiled, student_program, student_replicas
+from pdjax.stages.programs import compiled, student_program, student_replicas, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.stages.runs import plan_runs
 from pdjax.stages.sources import plan_sources
-from pdjax.stages.teacher import open_trajectory, require_whole, teacher_shape
+from pdjax.stages.teacher import open_trajectory, require_whole
 from pdjax.train.loop import Adapt, ByReplica, Job, Kept, train
 from pdjax.train.replicas import Sweep, place_hyperparameters
 from pdjax.train.state import init_state

@@ -16,11 +16,12 @@ from pdjax.io.processes import is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_json
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
+from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
-from pdjax.stages.programs import compiled, teacher_program
+from pdjax.stages.importing import checked_series, import_series, imported_identity
+from pdjax.stages.programs import compiled, teacher_program, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.train.loop import KEPT_STATES, ByReplica, Job, Kept, train
 from pdjax.train.replicas import Sweep, place_hyperparameters, product_of_replicas
@@ -42,6 +43,9 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
       UserError: the disk is too small, or a given trajectory is not whole.
     """
     directory, training = workdir / "teacher", experiment.teacher_training
+    if is_series(training.trajectory):
+        import_series(experiment, directory, interrupt)
+        return
     if training.trajectory is not None:
         # Opening it compares its task and model with these.
         with closing(open_trajectory(experiment, workdir)) as store:
@@ -203,22 +207,30 @@ def open_trajectory(experiment: Experiment, workdir: Path, seed: int | None = No
     if given is None:
         name = "trajectory" if seed == first else f"trajectory-seed{seed}"
         return CheckpointStore(workdir / "teacher" / name, identity)
+    if is_series(given):
+        return CheckpointStore(workdir / "teacher" / "trajectory", imported_identity(experiment))
     directory = Path(given)
-    if not (directory / "store.json").exists():
-        raise UserError(
-            "a trajectory store in teacher_training.trajectory",
-            f"no store.json in {directory}",
-            "name the directory <workdir>/teacher/trajectory of another experiment",
-        )
     # Another teacher's training is welcome; another task or model is not.
     identity |= {"training": read_identity(directory).get("training")}
     return CheckpointStore(directory, identity, again=AGAIN)
 
 
-def teacher_shape(experiment: Experiment) -> Params:
-    """Returns a teacher's parameters as shapes."""
-    inputs = jax.eval_shape(lambda: experiment.task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(experiment.teacher.build(experiment.task).init, jax.random.key(0), inputs)
+def is_series(given: str | None) -> bool:
+    """Whether a given trajectory is a series of checkpoints that others have trained, which is to be imported.
+
+    Raises:
+      UserError: it is the directory of one of our own trajectories.
+    """
+    if given is None or (Path(given) / IDENTITY).exists():
+        return False
+    for inner in ("trajectory", "teacher/trajectory"):
+        require(
+            not (Path(given) / inner / IDENTITY).exists(),
+            "a trajectory store, or a folder of checkpoints, in teacher_training.trajectory",
+            f"{given}, which holds the store {inner}",
+            f"write {Path(given) / inner}",
+        )
+    return True
 
 
 def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:
@@ -232,6 +244,8 @@ def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:
     if given is None:
         most_kept(experiment)  # refuses such a budget
         return experiment.teacher_training.checkpoints
+    if is_series(given):
+        return [checkpoint.step for checkpoint in checked_series(experiment)]
     with closing(open_trajectory(experiment, workdir)) as store:
         steps = store.steps()
     if not steps:

@@ -27,9 +27,9 @@ from pdjax.plan.hlo import Work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device
 from pdjax.plan.roofline import roofline
 from pdjax.plan.table import as_text
-from pdjax.stages.programs import compiled, student_program, student_replicas
+from pdjax.stages.programs import compiled, student_program, student_replicas, teacher_shape
 from pdjax.stages.students import open_checkpoints, students_shape, train_students
-from pdjax.stages.teacher import open_trajectory, teacher_shape, train_teacher
+from pdjax.stages.teacher import open_trajectory, train_teacher
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.sharding import MeshSizes, Placement

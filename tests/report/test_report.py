@@ -376,7 +376,7 @@ def test_an_existing_trajectory_without_a_curve_is_said(finished: Any):
     for path in (finished.path / "teacher").iterdir():
         path.unlink()
     text = read(finished)
-    assert "The teacher is the existing trajectory somewhere/else; its training curve is not recorded here." in text
+    assert "its checkpoints are those of somewhere/else. Its losses are not recorded here." in text
     assert "not finished" not in text.lower()
 
 

@@ -28,8 +28,9 @@ from pdjax.probes.ngrams import NgramProbe
 from pdjax.settings import named
 from pdjax.stages import probes, students
 from pdjax.stages.adaptive import adaptation
+from pdjax.stages.programs import teacher_shape
 from pdjax.stages.run import run_experiment
-from pdjax.stages.teacher import open_trajectory, teacher_shape
+from pdjax.stages.teacher import open_trajectory
 
 EARLY = Steps((8, 16))
 NGRAMS = NgramProbe((2, 3), 8, 2, (50,), 16)

@@ -19,8 +19,9 @@ from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import plan_experiment
 from pdjax.plan.table import as_text
 from pdjax.probes.agreement import AgreementProbe
+from pdjax.stages.programs import teacher_shape
 from pdjax.stages.run import run_experiment
-from pdjax.stages.teacher import checkpoint_bytes, open_trajectory, stored_steps, teacher_shape, train_teacher
+from pdjax.stages.teacher import checkpoint_bytes, open_trajectory, stored_steps, train_teacher
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.keeping import AtSteps, Geometric, Regular, WhileFalling
 from pdjax.train.optimizer import Sgd

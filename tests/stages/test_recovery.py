@@ -17,9 +17,10 @@ from pdjax.io.records import read_description
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.models.mlp import Mlp
 from pdjax.probes.agreement import AgreementProbe
+from pdjax.stages.programs import teacher_shape
 from pdjax.stages.run import run_experiment
 from pdjax.stages.students import open_checkpoints, students_shape
-from pdjax.stages.teacher import open_trajectory, teacher_shape
+from pdjax.stages.teacher import open_trajectory
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation

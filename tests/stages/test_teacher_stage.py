@@ -12,7 +12,8 @@ from pdjax.io.records import read_run
 from pdjax.io.signals import Interrupt
 from pdjax.models.mlp import Mlp
 from pdjax.stages import teacher
-from pdjax.stages.teacher import open_trajectory, stored_steps, teacher_shape, train_teacher
+from pdjax.stages.programs import teacher_shape
+from pdjax.stages.teacher import open_trajectory, stored_steps, train_teacher
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation

@@ -1,0 +1,88 @@
+"""Audits of checkpoints before anything learns from them: series of others, and trajectories of our own."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pdjax.errors import UserError
+from pdjax.io.source import load_kept
+from pdjax.io.store import CheckpointStore, read_identity
+from pdjax.models.base import Architecture
+from pdjax.settings import opened
+from pdjax.stages.programs import params_shape
+from pdjax.tasks.base import Task
+from pdjax.types import Params
+from pdjax.weights.audit import Audit, Audited, Readable, audit
+from pdjax.weights.checkpoint import read_config
+from pdjax.weights.files import open_weights
+from pdjax.weights.names import canonical
+from pdjax.weights.series import SourceCheckpoint
+from pdjax.weights.tokens import tokens_of
+
+
+class _StoredLeaf(NamedTuple):
+    """An array of a checkpoint in a store, which is read with its checkpoint when it is needed."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+def audit_series(series: Sequence[SourceCheckpoint], losses: Mapping[int, float]) -> Audit:
+    """Audits checkpoints in Hugging Face's format; ``losses`` are those that are known, by step."""
+    return audit([_of_folder(one, losses.get(one.step)) for one in series])
+
+
+def audit_trajectory(directory: Path) -> Audit:
+    """Audits a trajectory store, with the held-out losses that were recorded when its checkpoints were saved.
+
+    Raises:
+      UserError: its identity is damaged, or of a task or model that this version does not know.
+    """
+    workdir = directory.absolute().parent.parent
+    if (workdir / "config.json").exists():
+        load_kept(workdir)  # the task or the model may be of a user's own file
+    identity = read_identity(directory)
+    like = params_shape(opened(Task, identity["task"]), opened(Architecture, identity["model"]))
+    with closing(CheckpointStore(directory, identity)) as store:
+        # A checkpoint is compared with the one before it, array by array: no more than two are in memory.
+        restore = functools.lru_cache(maxsize=2)(functools.partial(store.restore, like=like))
+        return audit([_of_store(store, step, like, restore) for step in store.steps()])
+
+
+def _of_folder(checkpoint: SourceCheckpoint, loss: float | None) -> Audited:
+    def open_canonical() -> Mapping[str, Readable]:
+        tokens_of(checkpoint.folder)  # a damaged tokenizer is a finding as well
+        return canonical(open_weights(checkpoint.folder), read_config(checkpoint.folder).get("model_type", ""))[0]
+
+    try:
+        vocabulary = tokens_of(checkpoint.folder)
+    except UserError:  # raised again where it is opened
+        vocabulary = None
+    return Audited(checkpoint.step, checkpoint.name, open_canonical, loss, vocabulary)
+
+
+def _of_store(store: CheckpointStore, step: int, like: Params, restore: Callable[[int], Params]) -> Audited:
+    def open_leaves() -> Mapping[str, Readable]:
+        leaves = jax.tree_util.tree_leaves_with_path(like)
+        return {
+            jax.tree_util.keystr(path): _StoredLeaf(
+                leaf.shape, leaf.dtype.name, functools.partial(_leaf, restore, step, index)
+            )
+            for index, (path, leaf) in enumerate(leaves)
+        }
+
+    try:
+        loss = store.metrics(step).get("loss")
+    except UserError:  # raised again where it is read
+        loss = None
+    return Audited(step, store.path(step).name, open_leaves, loss)
+
+
+def _leaf(restore: Callable[[int], Params], step: int, index: int) -> np.ndarray:
+    return np.array(jax.tree.leaves(restore(step))[index], np.float32)

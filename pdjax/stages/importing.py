@@ -1,0 +1,190 @@
+"""The teacher stage for checkpoints that others have trained: a series of them becomes a trajectory.
+
+Each is read once, converted, evaluated on the held-out examples of this experiment, and saved in a store like one of
+our own; from there students read it when it is needed. What is done already stays: the same command goes on.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pdjax.errors import UserError, require
+from pdjax.experiment import Experiment, digest_of
+from pdjax.io.processes import agree, fetch, is_first, meet
+from pdjax.io.progress import Progress
+from pdjax.io.records import RunDescription, read_jsonl, write_json, write_lines
+from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.workdir import is_done
+from pdjax.models.transformer import Transformer
+from pdjax.settings import plain
+from pdjax.stages.programs import compiled, teacher_program, teacher_shape
+from pdjax.train import sharding
+from pdjax.train.replicas import Sweep, product_of_replicas
+from pdjax.types import Params, exact_ratio
+from pdjax.weights.checkpoint import check_is, read_params
+from pdjax.weights.history import STATE, history_of
+from pdjax.weights.series import SourceCheckpoint, series_of
+from pdjax.weights.tokens import copy_tokenizer
+
+logger = logging.getLogger("pdjax")
+
+TOKENIZER = "tokenizer"
+"""The directory, beside a trajectory, of the tokenizer's files."""
+
+
+def checked_series(experiment: Experiment) -> tuple[SourceCheckpoint, ...]:
+    """Returns the checkpoints that ``teacher_training.trajectory`` names, after a look at what models they are.
+
+    Raises:
+      UserError: there are none, or one holds another model than the teacher, or has other tokens than the task.
+    """
+    teacher = experiment.teacher
+    if not isinstance(teacher, Transformer):
+        raise UserError("a Transformer for teachers from elsewhere", type(teacher).__name__, "no others can be read")
+    series = series_of(str(experiment.teacher_training.trajectory))
+    for checkpoint in series:
+        check_is(teacher, checkpoint.folder, experiment.task)
+    return series
+
+
+def imported_identity(experiment: Experiment) -> dict[str, Any]:
+    """What the trajectory store of an imported series says about itself."""
+    fields = experiment.determining("task", "teacher", "teacher_training")
+    imported = {"imported": str(experiment.teacher_training.trajectory)}
+    return {"task": fields["task"], "model": fields["teacher"], "training": imported}
+
+
+def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt) -> None:
+    """Converts the series that ``teacher_training.trajectory`` names into a trajectory in a directory, unless it is.
+
+    Raises:
+      Interrupted: a signal asked to stop; the same command continues.
+      UserError: a checkpoint is damaged, is another model, or has changed since it was converted; the disk is full.
+    """
+    series = checked_series(experiment)
+    description = _describe(experiment, series)
+    done = is_done(directory, description)
+    with closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store:
+        recorded = read_jsonl(directory / "metrics.jsonl")
+        records = {record["step"]: record for record in recorded if record["split"] == "evaluation"}
+        pending = [one for one in series if one.step not in store.steps() or one.step not in records]
+        meet("what has been imported has been seen")
+        if done and not pending:
+            return
+        sweep = compiled(experiment, teacher_program(experiment))
+        _announce(experiment, directory, series, pending)
+        if is_first():
+            write_json(directory / "run.json", plain(description))
+        ignored: dict[str, str] = {}
+        with closing(Progress("importing", len(pending))) as progress:
+            for one in pending:
+                params, of_this = _read(experiment, one)
+                ignored |= of_this
+                placed = sharding.put(jax.tree.map(lambda leaf: leaf[None], params), sweep.state.params)
+                records[one.step] = _evaluate(experiment, sweep, one, placed)
+                # In this order: a checkpoint without its record is converted again, a record without it is replaced.
+                _write_records(directory, records)
+                store.save(one.step, jax.tree.map(lambda leaf: leaf[0], placed), _means(records[one.step]))
+                progress.advance(1)
+                stopping = agree(interrupt.signal_number or 0) or None
+                if stopping is not None and one is not pending[-1]:
+                    raise Interrupted(stopping, f"checkpoints up to {one.name} are imported")
+    _log_ignored(ignored)
+    if is_first():
+        copy_tokenizer(series[-1].folder, directory / TOKENIZER)
+        _write_records(directory, records, _history(series))
+    # Last, as it is what makes the trajectory count as done.
+    steps = [one.step for one in series]
+    write_json(
+        directory / "result.json",
+        {"step": steps[-1], "identity": description.identity, "checkpoints": steps, "ignored": ignored},
+    )
+    meet("the series is imported")
+
+
+def _describe(experiment: Experiment, series: Sequence[SourceCheckpoint]) -> RunDescription:
+    determining = experiment.determining("seed", "evaluation", "task", "teacher")
+    return RunDescription(
+        role="teacher",
+        name="teacher",
+        strategies=(),
+        budget=series[-1].step,
+        # The rate, and whether there was one, is not known here.
+        replicas=product_of_replicas(experiment.teacher_training.seeds, (0.0,)),
+        starts=(),
+        teacher_steps=(),
+        identity=digest_of(determining | {"imported": [[one.step, one.name] for one in series]}),
+    )
+
+
+def _read(experiment: Experiment, checkpoint: SourceCheckpoint) -> tuple[Params, dict[str, str]]:
+    assert isinstance(experiment.teacher, Transformer)
+    try:
+        return read_params(checkpoint.folder, experiment.teacher, experiment.task)
+    except UserError as error:
+        raise error.within(f"step {checkpoint.step}, {checkpoint.name}") from None
+
+
+def _evaluate(experiment: Experiment, sweep: Sweep, one: SourceCheckpoint, params: Params) -> dict[str, Any]:
+    """Returns the record of a checkpoint's loss and accuracy on the held-out examples."""
+    metrics = fetch(sweep.evaluate(params, np.int32(experiment.seed)))
+    sums = {name: [float(part.sum[0]), float(part.count[0])] for name, part in metrics._asdict().items()}
+    require(
+        bool(np.isfinite(sums["loss"][0])),
+        f"a finite held-out loss of step {one.step}, {one.name}",
+        f"{sums['loss'][0]}",
+        "leave this checkpoint out: its training diverged",
+    )
+    return {"split": "evaluation", "step": one.step, "replica": 0, **sums}
+
+
+def _means(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(exact_ratio(*record[name])) for name in ("loss", "accuracy")}
+
+
+def _write_records(directory: Path, records: Mapping[int, Mapping[str, Any]], history: Sequence[Any] = ()) -> None:
+    if is_first():
+        write_lines(directory / "metrics.jsonl", [*(records[step] for step in sorted(records)), *history])
+
+
+def _history(series: Sequence[SourceCheckpoint]) -> list[dict[str, Any]]:
+    """Returns records of the losses that the source says it had; of each its value alone is known."""
+    history = history_of(series)
+    if history is None:
+        logger.info("teacher: phases are found by the losses measured here, as there are none in a %s", STATE)
+        return []
+    count, name = len(history.steps), history.name
+    logger.info("teacher: phases are found by %d values of %s in %s", count, name, STATE)
+    pairs = zip(history.steps.tolist(), history.losses.tolist(), strict=True)
+    return [
+        {"split": "source", "step": step, "replica": 0, "loss": [loss, 1.0], "accuracy": [0.0, 0.0]}
+        for step, loss in pairs
+    ]
+
+
+def _announce(
+    experiment: Experiment, directory: Path, series: Sequence[SourceCheckpoint], pending: Sequence[SourceCheckpoint]
+) -> None:
+    """Says what will be done, and refuses where the disk is too small for it."""
+    size = int(SAFETY * tree_bytes(teacher_shape(experiment)))
+    logger.info(
+        "teacher: %d checkpoints of %s, steps %d to %d; %d to convert, which take %.1f MB on disk",
+        len(series), experiment.teacher_training.trajectory, series[0].step, series[-1].step, len(pending),
+        len(pending) * size / 1e6,
+    )  # fmt: skip
+    require_space(directory, len(pending) * size, "the imported trajectory")
+
+
+def _log_ignored(ignored: Mapping[str, str]) -> None:
+    """Says which tensors the models do not use, by the reason."""
+    for reason, count in Counter(ignored.values()).items():
+        first = next(name for name, of_this in ignored.items() if of_this == reason)
+        others = f" and {count - 1} more" if count > 1 else ""
+        logger.info("teacher: %s%s not used: %s", first, others, reason)

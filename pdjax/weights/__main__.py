@@ -1,0 +1,87 @@
+"""The command line: ``python -m pdjax.weights import|export|audit``, weights of others in and our own out."""
+
+import argparse
+import dataclasses
+import functools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pdjax.errors import UserError
+from pdjax.io.signals import Interrupt, Interrupted
+
+if TYPE_CHECKING:  # with jax: whoever mistyped an argument need not wait
+    from pdjax.experiment import Experiment
+
+_PURPOSE = """\
+Weights of BERT, GPT-2 and GPT-NeoX in Hugging Face's format: a folder of somebody's checkpoints becomes the trajectory
+of a teacher, students become folders that transformers loads, and checkpoints are looked over before anything learns
+from them."""
+_SOURCE = "a folder that holds checkpoints, one of the hub's cache, a pattern of folders, or a trajectory of ours"
+
+logger = logging.getLogger("pdjax")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one of the commands; returns 0, 1 (an audit found something), 2 (bad input) or 128 + signal."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logger.setLevel(logging.INFO)
+    interrupt = Interrupt()
+    interrupt.install()
+    asked, rest = _parser().parse_known_args(arguments)
+    try:
+        return asked.run(asked, rest, interrupt)
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 2
+    except Interrupted as error:
+        logger.warning("stopped by %s; the same command continues from there", error)
+        return 128 + error.signal_number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m pdjax.weights", description=_PURPOSE)
+    commands = parser.add_subparsers(required=True)
+    importing = commands.add_parser(
+        "import",
+        help="convert a folder of checkpoints into a trajectory",
+        description="Converts checkpoints into a trajectory, and measures their losses on the held-out examples of a "
+        "configuration, whose teacher they are taken for. Then --config=configs/checkpoints.py:DIRECTORY/trajectory, "
+        "or teacher_training.trajectory of any configuration with the same task and teacher, learns from them.",
+        epilog="--config=FILE, which says the task, and --config.FIELD=VALUE are those of python -m pdjax.main.",
+        allow_abbrev=False,
+    )
+    importing.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    importing.add_argument("directory", metavar="DIRECTORY", type=Path, help="of the trajectory; may not exist yet")
+    importing.set_defaults(run=_import)
+    return parser
+
+
+def _import(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrupt) -> int:
+    from pdjax.stages.importing import import_series
+
+    experiment = _experiment(flags, asked.source)
+    import_series(experiment, asked.directory, interrupt)
+    logger.info("now: python -m pdjax.main --config=configs/checkpoints.py:%s", asked.directory / "trajectory")
+    return 0
+
+
+def _experiment(flags: Sequence[str], source: str) -> "Experiment":
+    """Returns the experiment that the flags ask for, with the model of a series as its teacher."""
+    from pdjax.io.command_line import parse_flags
+    from pdjax.io.determinism import ask_for_the_same_bits
+
+    given = os.environ.get("XLA_FLAGS", "")
+    experiment = parse_flags(["pdjax.weights", *flags], functools.partial(ask_for_the_same_bits, given))
+    ask_for_the_same_bits(given, experiment)
+    from pdjax.weights.checkpoint import teacher_of
+
+    training = dataclasses.replace(experiment.teacher_training, trajectory=source)
+    return dataclasses.replace(experiment, teacher=teacher_of(source, experiment.task), teacher_training=training)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
