@@ -29,6 +29,11 @@ class Task(Choice, abc.ABC):
         """How many different tokens an input has."""
 
     @property
+    def tokens(self) -> tuple[str, ...] | None:
+        """The token of every id below ``vocabulary``, as a tokenizer calls it; None where ids have no names."""
+        return None
+
+    @property
     @abc.abstractmethod
     def num_positions(self) -> int:
         """Positions of an input, L: tokens of a sequence, or coordinates."""

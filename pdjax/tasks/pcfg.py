@@ -21,7 +21,8 @@ from pdjax.types import Batch
 
 NUM_TERMINALS = 3
 BOS, EOS, PAD, MASK = 3, 4, 5, 6  # the ids of the released data; terminals 1, 2, 3 have the ids 0, 1, 2
-VOCABULARY = 7
+TOKENS = ("1", "2", "3", "[BOS]", "[EOS]", "[PAD]", "[MASK]")
+VOCABULARY = len(TOKENS)
 
 
 class Strings(NamedTuple):
@@ -107,6 +108,11 @@ class GrammarTask(Task):
     def vocabulary(self) -> int:
         """Terminals and special tokens."""
         return VOCABULARY
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The terminals as the grammar's symbols, and the special tokens."""
+        return TOKENS
 
     @property
     def num_positions(self) -> int:

@@ -22,7 +22,7 @@ from pdjax.weights.pickles import open_pickle
 from pdjax.weights.safetensors import open_safetensors, unique_json
 from pdjax.weights.stored import AGAIN, StoredTensor, listed
 
-__all__ = ["StoredTensor", "holds_weights", "open_weights"]
+__all__ = ["SUFFIXES", "StoredTensor", "check_is_there", "holds_weights", "open_weights"]
 
 _INDEX = ".index.json"
 _FORMATS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
@@ -38,6 +38,9 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", "
 
 _INCOMPLETE = ".incomplete"
 """How the hub's tools name what they are still downloading."""
+
+_START = 512
+"""Bytes of a file that tell what it is."""
 
 _TEXT = string.printable.encode()
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -68,7 +71,7 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
         logger.info("Reading %s of %s, not %s beside it", chosen, folder, " and ".join(others))
     if chosen.endswith(_INDEX):
         return _open_shards(folder / chosen, _FORMATS[chosen])
-    _check_is_there(folder / chosen)
+    _check_is_binary(folder / chosen)
     return _FORMATS[chosen](folder / chosen)
 
 
@@ -88,7 +91,7 @@ def _snapshot(folder: Path) -> Path:
 
 def _open_shards(index: Path, open_file: Callable[[Path], dict[str, StoredTensor]]) -> dict[str, StoredTensor]:
     """Returns the tensors of all shards of an index."""
-    _check_is_there(index)
+    check_is_there(index)
     shard_of = unique_json(index.read_bytes(), str(index)).get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of or any(not _is_file_name(name) for name in shard_of.values()):
         raise UserError(f"a weight_map from tensors to files beside it in {index}", "none", AGAIN)
@@ -100,7 +103,7 @@ def _open_shards(index: Path, open_file: Callable[[Path], dict[str, StoredTensor
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
         file = index.parent / shard
-        _check_is_there(file)
+        _check_is_binary(file)
         opened, expected = open_file(file), {name for name in shard_of if shard_of[name] == shard}
         for what, names in (("without", expected - set(opened)), ("with also", set(opened) - expected)):
             require(
@@ -118,15 +121,15 @@ def _is_file_name(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 
-def _check_is_there(file: Path) -> None:
-    """Raises a ``UserError`` unless a file is there and is no text in place of it."""
+def check_is_there(file: Path) -> None:
+    """Raises a ``UserError`` unless a file is there, with content that is not one in place of it."""
     if not file.is_file():
         target = f"a link to {os.readlink(file)}, which is not there" if file.is_symlink() else "no file"
         raise UserError(
             f"the file {file}", f"{target}{_of_downloads(file.parent)}", "the download is incomplete: download it again"
         )
     with file.open("rb") as opened:
-        start = opened.read(512)
+        start = opened.read(_START)
     require(len(start) > 0, f"content in {file}", "an empty file", AGAIN)
     if start.startswith(_LFS):
         raise UserError(
@@ -139,7 +142,14 @@ def _check_is_there(file: Path) -> None:
         "a web page, such as a server sends in place of a file",
         "download it again, with leave to read it",
     )
-    if file.suffix != ".json" and not start.translate(None, _TEXT):
+
+
+def _check_is_binary(file: Path) -> None:
+    """Raises a ``UserError`` unless a file is there and may hold weights."""
+    check_is_there(file)
+    with file.open("rb") as opened:
+        start = opened.read(_START)
+    if not start.translate(None, _TEXT):
         raise UserError(f"weights in {file}", f"text: {start[:60].decode().strip()!r}", AGAIN)
 
 

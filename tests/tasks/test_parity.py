@@ -88,3 +88,7 @@ def test_batches_are_a_function_of_the_key():
     one, same, other = (task.sample(jax.random.key(k), 8).inputs["tokens"] for k in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert (np.asarray(one) != np.asarray(other)).any()
+
+
+def test_coordinates_are_no_tokens_with_names():
+    assert ParityTask().tokens is None

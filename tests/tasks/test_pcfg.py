@@ -10,7 +10,7 @@ import scipy.stats
 from pdjax.tasks.grammar import load_grammar
 from pdjax.tasks.pcfg import PcfgTask
 
-BOS, PAD, MASK = 3, 5, 6  # terminals 1, 2, 3 have the ids 0, 1, 2
+BOS, EOS, PAD, MASK = 3, 4, 5, 6  # terminals 1, 2, 3 have the ids 0, 1, 2
 BATCH = 256
 
 
@@ -184,3 +184,18 @@ def test_a_key_decides_strings_and_masks():
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert np.mean(np.any(first.targets != other.targets, axis=1)) > 0.9
     assert np.mean(np.any(first.inputs["selected"] != other.inputs["selected"], axis=1)) > 0.9
+
+
+def test_tokens_are_named_by_their_ids():
+    """A batch in words: terminals are the symbols at the ends of trees, around them the special tokens."""
+    task, batch = build(), sample()
+    assert task.tokens.index("[EOS]") == EOS
+    assert len(set(task.tokens)) == task.vocabulary
+    names = np.array(task.tokens)
+    words = names[batch.targets]
+    valid = batch.inputs["valid"]
+    assert set(words[:, 0]) == {"[BOS]"}
+    assert set(words[~valid]) == {"[PAD]"}
+    symbols = batch.extras["ancestors"][:, 1:, -1][valid[:, 1:]]
+    np.testing.assert_array_equal(words[:, 1:][valid[:, 1:]], symbols.astype(str))
+    assert "[MASK]" in names[batch.inputs["tokens"]][batch.inputs["selected"]]
