@@ -29,8 +29,8 @@ from pdjax.train import sharding
 from pdjax.train.replicas import Sweep, product_of_replicas
 from pdjax.types import Params, exact_ratio
 from pdjax.weights.checkpoint import check_is, read_params
-from pdjax.weights.history import STATE, history_of
-from pdjax.weights.series import SourceCheckpoint, series_of
+from pdjax.weights.history import history_of
+from pdjax.weights.series import TRAINER_STATE, SourceCheckpoint, series_of
 from pdjax.weights.tokens import copy_tokenizer
 
 logger = logging.getLogger("pdjax")
@@ -158,10 +158,10 @@ def _history(series: Sequence[SourceCheckpoint]) -> list[dict[str, Any]]:
     """Returns records of the losses that the source says it had; of each its value alone is known."""
     history = history_of(series)
     if history is None:
-        logger.info("teacher: phases are found by the losses measured here, as there are none in a %s", STATE)
+        logger.info("teacher: phases are found by the losses measured here, as there are none in a %s", TRAINER_STATE)
         return []
     count, name = len(history.steps), history.name
-    logger.info("teacher: phases are found by %d values of %s in %s", count, name, STATE)
+    logger.info("teacher: phases are found by %d values of %s in %s", count, name, TRAINER_STATE)
     pairs = zip(history.steps.tolist(), history.losses.tolist(), strict=True)
     return [
         {"split": "source", "step": step, "replica": 0, "loss": [loss, 1.0], "accuracy": [0.0, 0.0]}

@@ -52,7 +52,7 @@ def describe(folder: Path, task: Task) -> Described:
     """
     config, theirs = read_config(folder), tokens_of(folder)
     if theirs is not None and task.tokens is not None:
-        check_tokens(theirs, task.tokens, f"{folder} and {type(task).__name__}")
+        check_tokens(theirs, task.tokens, f"the tokenizer of {folder}")
     described = architecture_of(config, None if theirs is None else len(theirs))
     require(
         described.vocabulary == task.vocabulary,
