@@ -1,0 +1,28 @@
+"""Which losses of a series jump against their neighbours."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+JUMP = 4.0
+"""A loss jumps where it is outside of what its neighbours span by this many times the changes around it."""
+
+_AROUND = 6  # changes on either side that tell how much the loss usually changes here
+
+
+def jumps(losses: Sequence[float]) -> list[int]:
+    """Returns the indices of losses that jump, not the first or the last.
+
+    What a loss is measured by is the 80% quantile of the changes around it, its own left out: it holds the trend and
+    the noise alike, so that neither a fast drop nor a noisy plateau is one jump after another.
+    """
+    values = np.asarray(losses, float)
+    changes = np.abs(np.diff(values))
+    found = []
+    for index in range(1, len(values) - 1):
+        low, high = sorted((values[index - 1], values[index + 1]))
+        excess = max(low - values[index], values[index] - high)
+        others = np.concatenate([changes[max(0, index - 1 - _AROUND) : index - 1], changes[index + 1 :][:_AROUND]])
+        if len(others) >= _AROUND and excess > JUMP * np.quantile(others, 0.8):
+            found.append(index)
+    return found
