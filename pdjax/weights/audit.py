@@ -206,13 +206,14 @@ def _duplicates(geometry: Geometry, found: Sequence[Measured]) -> tuple[list[Fin
     single = [index for index in range(len(found)) if index not in repeated]
     findings, unique = [], list(single)
     for group, how in groups:
+        if [geometry.steps[index] for index in group] == [0, 1]:  # a warm-up's first step often has a rate of 0
+            unique.append(group[0])
+            continue
         costs = {}
         for index in group:
             place = bisect.bisect(single, index)
-            before, after = (
-                ([*single, None][place - 1] if place else None),
-                (single[place] if place < len(single) else None),
-            )
+            before = single[place - 1] if place > 0 else None
+            after = single[place] if place < len(single) else None
             costs[index] = detour(geometry, index, before, after)
         likely = [index for index in group if BETTER * costs[index] <= min(costs.values())]
         steps = [int(geometry.steps[index]) for index in group]

@@ -9,6 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from pdjax.report import style
 from pdjax.report.figures.drawing import add_legend, grid, set_step_axis
@@ -39,6 +40,8 @@ def draw_audit(audit: Audit) -> Figure:
         panel.set_ylabel(label)
         if "distance" in label and np.nanmin(values, initial=np.inf) > 0:
             panel.set_yscale("log")
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter(NullFormatter())
         _mark(panel, dict(zip(steps, values, strict=True)), audit.findings)
     _set_steps(axes[-1], steps)
     if audit.findings:
