@@ -11,17 +11,19 @@ import numpy as np
 
 from pdjax.errors import UserError
 from pdjax.io.source import load_kept
-from pdjax.io.store import CheckpointStore, read_identity
+from pdjax.io.store import IDENTITY, CheckpointStore, read_identity
 from pdjax.models.base import Architecture
 from pdjax.settings import opened
 from pdjax.stages.programs import params_shape
 from pdjax.tasks.base import Task
 from pdjax.types import Params
-from pdjax.weights.audit import Audit, Audited, Readable, audit
+from pdjax.weights.audit import Audit, Audited, Readable, as_csv, audit
+from pdjax.weights.audit_figure import save_figure
 from pdjax.weights.checkpoint import read_config
 from pdjax.weights.files import open_weights
+from pdjax.weights.history import history_of
 from pdjax.weights.names import canonical
-from pdjax.weights.series import SourceCheckpoint
+from pdjax.weights.series import SourceCheckpoint, series_of
 from pdjax.weights.tokens import tokens_of
 
 
@@ -31,6 +33,25 @@ class _StoredLeaf(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], np.ndarray]
+
+
+def audit_source(source: Path | str, losses: Mapping[int, float] | None = None) -> Audit:
+    """Audits a trajectory store, or what ``series_of`` finds.
+
+    Args:
+      source: where the checkpoints are.
+      losses: of a series, by step; None are those that it recorded itself, where it did.
+
+    Raises:
+      UserError: there are no checkpoints, or the records around them are damaged.
+    """
+    if (Path(source) / IDENTITY).exists():
+        return audit_trajectory(Path(source))
+    series = series_of(source)
+    if losses is None:
+        history = history_of(series)
+        losses = {} if history is None else dict(zip(history.steps.astype(int).tolist(), history.losses, strict=True))
+    return audit_series(series, losses)
 
 
 def audit_series(series: Sequence[SourceCheckpoint], losses: Mapping[int, float]) -> Audit:
@@ -53,6 +74,13 @@ def audit_trajectory(directory: Path) -> Audit:
         # A checkpoint is compared with the one before it, array by array: no more than two are in memory.
         restore = functools.lru_cache(maxsize=2)(functools.partial(store.restore, like=like))
         return audit([_of_store(store, step, like, restore) for step in store.steps()])
+
+
+def write_audit(found: Audit, directory: Path) -> None:
+    """Writes an audit's table and plot into a directory, which may not exist yet: audit.csv and audit.png."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "audit.csv").write_text(as_csv(found))
+    save_figure(found, directory / "audit.png")
 
 
 def _of_folder(checkpoint: SourceCheckpoint, loss: float | None) -> Audited:

@@ -6,7 +6,7 @@ our own; from there students read it when it is needed. What is done already sta
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,25 @@ from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_jsonl, write_json, write_lines
 from pdjax.io.signals import Interrupt, Interrupted
-from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.workdir import is_done
 from pdjax.models.transformer import Transformer
 from pdjax.settings import plain
+from pdjax.stages.auditing import audit_series, write_audit
 from pdjax.stages.programs import compiled, teacher_program, teacher_shape
 from pdjax.train import sharding
 from pdjax.train.replicas import Sweep, product_of_replicas
 from pdjax.types import Params, exact_ratio
+from pdjax.weights.audit import Audit, Finding, Kind, with_losses
 from pdjax.weights.checkpoint import check_is, read_params
 from pdjax.weights.history import history_of
 from pdjax.weights.series import TRAINER_STATE, SourceCheckpoint, series_of
 from pdjax.weights.tokens import copy_tokenizer
 
 logger = logging.getLogger("pdjax")
+
+REFUSED: tuple[Kind, ...] = ("unreadable", "shapes", "vocabularies", "duplicates", "stale tensors")
+"""Findings with which nothing is imported."""
 
 TOKENIZER = "tokenizer"
 """The directory, beside a trajectory, of the tokenizer's files."""
@@ -71,15 +76,16 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     series = checked_series(experiment)
     description = _describe(experiment, series)
     done = is_done(directory, description)
+    recorded = read_jsonl(directory / "metrics.jsonl")
+    records = {record["step"]: record for record in recorded if record["split"] == "evaluation"}
+    pending = _pending(experiment, directory, series, records)
+    meet("what has been imported has been seen")
+    if done and not pending:
+        return
+    found = _require_sound(experiment, series)
+    _announce(experiment, directory, series, pending)
     with closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store:
-        recorded = read_jsonl(directory / "metrics.jsonl")
-        records = {record["step"]: record for record in recorded if record["split"] == "evaluation"}
-        pending = [one for one in series if one.step not in store.steps() or one.step not in records]
-        meet("what has been imported has been seen")
-        if done and not pending:
-            return
         sweep = compiled(experiment, teacher_program(experiment))
-        _announce(experiment, directory, series, pending)
         if is_first():
             write_json(directory / "run.json", plain(description))
         ignored: dict[str, str] = {}
@@ -87,7 +93,7 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
             for one in pending:
                 params, of_this = _read(experiment, one)
                 ignored |= of_this
-                placed = sharding.put(jax.tree.map(lambda leaf: leaf[None], params), sweep.state.params)
+                placed = _placed(params, sweep)
                 records[one.step] = _evaluate(experiment, sweep, one, placed)
                 # In this order: a checkpoint without its record is converted again, a record without it is replaced.
                 _write_records(directory, records)
@@ -97,8 +103,11 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
                 if stopping is not None and one is not pending[-1]:
                     raise Interrupted(stopping, f"checkpoints up to {one.name} are imported")
     _log_ignored(ignored)
+    found = with_losses(found, {step: _means(record)["loss"] for step, record in records.items()})
+    _warn(finding for finding in found.findings if finding.kind == "loss")
     if is_first():
         copy_tokenizer(series[-1].folder, directory / TOKENIZER)
+        write_audit(found, directory)
         _write_records(directory, records, _history(series))
     # Last, as it is what makes the trajectory count as done.
     steps = [one.step for one in series]
@@ -107,6 +116,19 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
         {"step": steps[-1], "identity": description.identity, "checkpoints": steps, "ignored": ignored},
     )
     meet("the series is imported")
+
+
+def measured_losses(experiment: Experiment) -> dict[int, float]:
+    """Returns the losses of a series on the held-out examples by step, but for checkpoints that cannot be read."""
+    sweep = compiled(experiment, teacher_program(experiment))
+    losses = {}
+    for one in series_of(str(experiment.teacher_training.trajectory)):
+        try:
+            params, _ = _read(experiment, one)
+        except UserError:  # an audit says which, and why
+            continue
+        losses[one.step] = _means(_evaluate(experiment, sweep, one, _placed(params, sweep)))["loss"]
+    return losses
 
 
 def _describe(experiment: Experiment, series: Sequence[SourceCheckpoint]) -> RunDescription:
@@ -124,12 +146,48 @@ def _describe(experiment: Experiment, series: Sequence[SourceCheckpoint]) -> Run
     )
 
 
+def _pending(
+    experiment: Experiment, directory: Path, series: Sequence[SourceCheckpoint], records: Mapping[int, Any]
+) -> list[SourceCheckpoint]:
+    """Returns the checkpoints that are not in the trajectory, without writing anything where there is none."""
+    if not (directory / "trajectory" / IDENTITY).exists():
+        return list(series)
+    with closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store:
+        return [one for one in series if one.step not in store.steps() or one.step not in records]
+
+
+def _require_sound(experiment: Experiment, series: Sequence[SourceCheckpoint]) -> Audit:
+    """Audits a series before anything is converted; says what is likely, and raises for what is certain."""
+    found = audit_series(series, {})
+    _warn(found.findings)
+    certain = [finding for finding in found.findings if finding.kind in REFUSED]
+    source = experiment.teacher_training.trajectory
+    require(
+        not certain,
+        f"sound checkpoints in {source}",
+        "; ".join(f"{finding.kind}: {finding.what}" for finding in certain),
+        f"{'; '.join(dict.fromkeys(finding.remedy for finding in certain))} (python -m pdjax.weights audit {source})",
+    )
+    return found
+
+
+def _warn(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.kind not in REFUSED:
+            logger.warning("teacher: %s", finding)
+
+
 def _read(experiment: Experiment, checkpoint: SourceCheckpoint) -> tuple[Params, dict[str, str]]:
     assert isinstance(experiment.teacher, Transformer)
     try:
         return read_params(checkpoint.folder, experiment.teacher, experiment.task)
     except UserError as error:
         raise error.within(f"step {checkpoint.step}, {checkpoint.name}") from None
+
+
+def _placed(params: Params, sweep: Sweep) -> Params:
+    """Returns a teacher's parameters as those of the only replica."""
+    return sharding.put(jax.tree.map(lambda leaf: leaf[None], params), sweep.state.params)
 
 
 def _evaluate(experiment: Experiment, sweep: Sweep, one: SourceCheckpoint, params: Params) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 from pdjax.io.signals import Interrupt, Interrupted
 
 if TYPE_CHECKING:  # with jax: whoever mistyped an argument need not wait
@@ -57,6 +57,18 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("source", metavar="SOURCE", help=_SOURCE)
     importing.add_argument("directory", metavar="DIRECTORY", type=Path, help="of the trajectory; may not exist yet")
     importing.set_defaults(run=_import)
+    auditing = commands.add_parser(
+        "audit",
+        help="say what is wrong with checkpoints",
+        description="Reads checkpoints, and says which are the same, out of order, of another run, mixed, incomplete "
+        "or missing, and whose losses jump. Losses are those of trainer_state.json, of a trajectory those recorded, "
+        "and with a configuration those on its held-out examples.",
+        epilog="--config=FILE and --config.FIELD=VALUE are those of python -m pdjax.main.",
+        allow_abbrev=False,
+    )
+    auditing.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    auditing.add_argument("--into", metavar="DIRECTORY", type=Path, help="for audit.csv and audit.png")
+    auditing.set_defaults(run=_audit)
     return parser
 
 
@@ -67,6 +79,28 @@ def _import(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrup
     import_series(experiment, asked.directory, interrupt)
     logger.info("now: python -m pdjax.main --config=configs/checkpoints.py:%s", asked.directory / "trajectory")
     return 0
+
+
+def _audit(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrupt) -> int:
+    from pdjax.stages.auditing import audit_source, write_audit
+    from pdjax.weights.audit import table
+
+    losses = None
+    if flags:
+        from pdjax.stages.importing import measured_losses
+
+        require(
+            not (Path(asked.source) / "store.json").exists(),
+            "--config for checkpoints of others alone",
+            f"it for {asked.source}, whose losses are recorded",
+            "leave it out",
+        )
+        losses = measured_losses(_experiment(flags, asked.source))
+    found = audit_source(asked.source, losses)
+    print(table(found))
+    if asked.into is not None:
+        write_audit(found, asked.into)
+    return 0 if found.is_sound else 1
 
 
 def _experiment(flags: Sequence[str], source: str) -> "Experiment":

@@ -22,7 +22,7 @@ from pdjax.weights.places import BETTER, Geometry, Move, Stray, detour, geometry
 from pdjax.weights.spacing import missing_steps
 from pdjax.weights.stored import DTYPES, listed, shown
 
-__all__ = ["ArrayTensor", "Audit", "Audited", "Finding", "Readable", "Row", "as_csv", "audit", "table"]
+__all__ = ["ArrayTensor", "Audit", "Audited", "Finding", "Readable", "Row", "as_csv", "audit", "table", "with_losses"]
 
 Kind = Literal[
     "unreadable",
@@ -126,6 +126,12 @@ def audit(checkpoints: Sequence[Audited]) -> Audit:
         what = f"no checkpoint of {_steps(missing)}, where the others leave no doubt about the spacing"
         findings.append(Finding("missing steps", tuple(missing), what, "download or copy them too, if there are any"))
     return Audit(tuple(itertools.starmap(_row, zip(checkpoints, found, strict=True))), tuple(findings))
+
+
+def with_losses(audit: Audit, losses: Mapping[int, float]) -> Audit:
+    """Returns an audit with losses by step that were measured after it, and with what these show."""
+    rows = tuple(row._replace(loss=losses.get(row.step, row.loss)) for row in audit.rows)
+    return Audit(rows, (*(finding for finding in audit.findings if finding.kind != "loss"), *_jumps(rows)))
 
 
 def _row(checkpoint: Audited, found: Measured | UserError) -> Row:
@@ -307,7 +313,7 @@ def _move(geometry: Geometry, move: Move) -> Finding:
     return Finding("order", steps, f"{_steps(steps)} fits much better {where}", "download it again, or leave it out")
 
 
-def _jumps(checkpoints: Sequence[Audited]) -> list[Finding]:
+def _jumps(checkpoints: Iterable[Audited | Row]) -> list[Finding]:
     measured = [(c.step, c.loss) for c in checkpoints if c.loss is not None and math.isfinite(c.loss)]
     findings = []
     for index in jumps([loss for _, loss in measured]):
