@@ -143,7 +143,12 @@ def _references(cache: Path) -> list[_Candidate]:
     """Returns the references of a cache; none unless one has a step."""
     paths = [path for path in sorted((cache / "refs").rglob("*")) if path.is_file()]
     candidates = [_referred(path, cache) for path in paths]
-    return candidates if any(_step_in(of.name) is not None for of in candidates) else []
+    if not any(_step_in(of.name) is not None for of in candidates):
+        return []
+    snapshots = {path.name for path in (cache / "snapshots").iterdir() if path.is_dir()}
+    for commit in sorted(snapshots - {of.folder.name for of in candidates}):
+        logger.info("Leaving out the snapshot %s of %s: no reference leads there", commit, cache)
+    return candidates
 
 
 def _referred(reference: Path, cache: Path) -> _Candidate:
@@ -262,11 +267,12 @@ def _check_names(others: list[_Candidate], stepped: list[tuple[int, _Candidate]]
             logger.info("Leaving out %s of %s: it has no step", name, source)
         elif holds_weights(folder) and folder.resolve() not in named:
             unnamed.append(name)
+    pattern = _pattern(stepped[0][1].path) if stepped else "runs/seed_0-step_*"
     require(
         not unnamed,
         f"a step in the name of each checkpoint in {source}, such as step_20k or checkpoint-500",
         listed(unnamed),
-        f"rename or link them, or name the others by a pattern, such as {source.parent / source.name / 'step_*'}",
+        f"rename or link them, or name the others by a pattern, such as {pattern}",
     )
 
 

@@ -60,7 +60,7 @@ def check_tokens(theirs: tuple[str, ...], ours: tuple[str, ...], what: str) -> N
     Args:
       theirs: what was found.
       ours: what it is to be.
-      what: has ``theirs``, in words such as "the tokenizer of FOLDER".
+      what: whose they are, in words such as "FOLDER and PcfgTask".
     """
     shared = min(len(theirs), len(ours))
     differing = [i for i in range(shared) if theirs[i] != ours[i]]

@@ -343,6 +343,18 @@ def test_revisions_in_the_hubs_cache(cache, caplog):
     assert names(model / "refs" / "step*") == ["step512", "step3000", "step143000"]
 
 
+def test_snapshots_that_nothing_refers_to(cache, caplog):
+    """Revisions before an update, say."""
+    caplog.set_level(logging.INFO, "pdjax")
+    model = cache("owner--name", step1="aaa", step2="bbb")
+    (model / "refs" / "step2").write_text("ccc")
+    (model / "snapshots" / "bbb").rename(model / "snapshots" / "ddd")
+    (model / "snapshots" / "ccc").mkdir()
+    (model / "snapshots" / "ccc" / WEIGHTS).touch()
+    assert [checkpoint.folder.name for checkpoint in series_of(model)] == ["aaa", "ccc"]
+    assert caplog.messages == [f"Leaving out the snapshot ddd of {model}: no reference leads there"]
+
+
 def test_revisions_of_two_stages(cache):
     model = cache(
         "owner--name", **{f"stage{stage}-step{step}": f"{stage}{step}" for stage in (1, 2) for step in (5, 10)}
@@ -401,6 +413,7 @@ def test_other_models_in_the_hubs_cache(cache):
     cache("owner--name-step_1", main="aaa")
     hub = cache("owner--other", main="bbb").parent
     assert f"each checkpoint in {hub}, such as step_20k or checkpoint-500; found owner/other; " in refused(hub)
+    assert refused(hub / "models--*").endswith(f"by a pattern, such as {hub}/models--owner--name-step_*")
 
 
 def test_a_model_in_the_hubs_cache_that_is_not_downloaded(cache):
