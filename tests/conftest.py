@@ -8,6 +8,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import io
+import json
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 FLAGS = [  # Tests compile many small programs and run them briefly: the less XLA optimises, the sooner they are done.
     "--xla_backend_optimization_level=0",
@@ -41,17 +43,26 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # what one worker, test or process 
 import jax
 import jax.numpy as jnp
 import pytest
+import safetensors.numpy
 from absl import flags
 
 from pdjax import main
 from pdjax.configuration import experiment_of
 from pdjax.distill.losses import Distillation
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.signals import Interrupt
 from pdjax.models.base import LinenModel
+from pdjax.models.gpt2 import Gpt2
+from pdjax.stages.programs import teacher_shape
+from pdjax.stages.teacher import open_trajectory, train_teacher
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.replicas import _compiled, _compiled_without_teacher
 from pdjax.train.state import Program
+from pdjax.train.step import Evaluation
+from pdjax.weights.describe import config_of
+from pdjax.weights.layouts import weights_of
 
 gc.set_threshold(100_000, 50, 100)  # as pdjax.main does
 jax.config.update("jax_num_cpu_devices", 8)
@@ -229,3 +240,40 @@ def finish(start):
         return process.returncode, errors
 
     return run
+
+
+class Trained(NamedTuple):
+    """A small teacher that really learns, in a store of ours and as a folder of Hugging Face's checkpoints."""
+
+    experiment: Experiment
+    workdir: Path
+    folder: Path  # of step20, step40, ...
+    steps: tuple[int, ...]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A GPT-2 of one layer after 20, 40, ..., 200 steps on a grammar."""
+    experiment = Experiment(
+        name="trained",
+        task=PcfgLanguageTask(root=10),
+        teacher=Gpt2(1, 1, 16, tied_head=True),
+        student=Gpt2(1, 1, 8),
+        strategies=(Strategy("one_shot"),),
+        teacher_training=TeacherTraining(steps=200, batch_size=16, learning_rate=1e-2, checkpoint_every=20),
+        student_training=StudentTraining(budgets=(20,)),
+        evaluation=Evaluation(every=20, num_batches=2, batch_size=32),
+        loop=Loop(20, save_every=200),
+    )
+    workdir, folder = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("folders")
+    train_teacher(experiment, workdir, Interrupt())
+    config = config_of(experiment.teacher, experiment.task.vocabulary, experiment.task.num_positions)
+    with contextlib.closing(open_trajectory(experiment, workdir)) as store:
+        steps = tuple(store.steps())
+        for step in steps:
+            place = folder / f"step{step}"
+            place.mkdir()
+            params = store.restore(step, teacher_shape(experiment))
+            safetensors.numpy.save_file(weights_of(params, experiment.teacher), place / "model.safetensors")
+            (place / "config.json").write_text(json.dumps(config))
+    return Trained(experiment, workdir, folder, steps)

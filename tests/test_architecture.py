@@ -7,7 +7,8 @@ LAYERS = (
     *("errors", "keys", "types", "settings", "findings"),
     *("tasks", "models", "distill.losses", "distill.curriculum", "distill.teacher", "probes", "distill", "train"),
     "experiment",  # so far the core: settings and what they compute, from arguments alone
-    *("configuration", "io", "train.loop", "report", "weights", "stages", "plan", "main"),  # the shell
+    *("configuration", "io", "train.loop", "report", "weights", "stages", "plan"),  # the shell
+    *("main", "weights.__main__"),
 )
 """From the lowest: a module imports from its own layer and from those before it."""
 

@@ -220,7 +220,7 @@ def _history(series: Sequence[SourceCheckpoint]) -> list[dict[str, Any]]:
         return []
     count, name = len(history.steps), history.name
     logger.info("teacher: phases are found by %d values of %s in %s", count, name, TRAINER_STATE)
-    pairs = zip(history.steps.tolist(), history.losses.tolist(), strict=True)
+    pairs = zip(history.steps.astype(int).tolist(), history.losses.tolist(), strict=True)
     return [
         {"split": "source", "step": step, "replica": 0, "loss": [loss, 1.0], "accuracy": [0.0, 0.0]}
         for step, loss in pairs

@@ -16,6 +16,7 @@ from pdjax.report.figures.drawing import add_legend, grid, set_step_axis
 from pdjax.weights.audit import Audit, Finding, Kind
 
 _CURVE: Mapping[str, Any] = {"color": "#555555", "marker": ".", "markersize": 5, "linewidth": 1.2}
+_DECADES = 100  # times the smallest distance: from there on the axis is one of logarithms
 _UNEVEN = 0.1  # of the steps: where half of the checkpoints lie within this, the axis is one of logarithms
 
 
@@ -31,14 +32,14 @@ def draw_audit(audit: Audit) -> Figure:
     steps = np.array([row.step for row in audit.rows], float)
     panels = {
         "loss\n(nats)": _floats([row.loss for row in audit.rows]),
-        "distance to the checkpoint before\n(relative to its norm)": _floats([row.distance for row in audit.rows]),
+        "distance to the one before\n(of its norm)": _floats([row.distance for row in audit.rows]),
     }
     panels = {label: values for label, values in panels.items() if np.isfinite(values).any()} or panels
     figure, axes = grid(len(panels), columns=1, height=2.5, sharex=True)
     for panel, (label, values) in zip(axes, panels.items(), strict=True):
         panel.plot(steps, values, **_CURVE)
         panel.set_ylabel(label)
-        if "distance" in label and np.nanmin(values, initial=np.inf) > 0:
+        if "distance" in label and 0 < _DECADES * np.nanmin(values, initial=np.inf) < np.nanmax(values, initial=0):
             panel.set_yscale("log")
             panel.yaxis.set_major_formatter("{x:g}")
             panel.yaxis.set_minor_formatter(NullFormatter())

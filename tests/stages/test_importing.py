@@ -1,5 +1,6 @@
 """Checkpoints of others as a trajectory, from folders that our own writing of weights has made."""
 
+import csv
 import json
 import shutil
 
@@ -213,3 +214,29 @@ def test_phases_are_those_of_the_losses_that_the_source_says(series, tmp_path):
     phases = recorded_phases(tmp_path / "run", None)
     assert phases.loss is not None
     assert 30 < phases.loss.middle < 70
+
+
+def test_what_an_audit_is_certain_of_stops_the_import(trained, tmp_path):
+    folder, (first, *_, last) = shutil.copytree(trained.folder, tmp_path / "series"), trained.steps
+    shutil.copyfile(folder / f"step{last}/model.safetensors", folder / f"step{first}/model.safetensors")
+    experiment = experiment_of(folder, teacher=trained.experiment.teacher)
+    complaint = rf"duplicates: steps {first}, {last} hold the same weights.* \(python -m pdjax.weights audit .*series\)"
+    with pytest.raises(UserError, match=complaint):
+        train_teacher(experiment, tmp_path / "run", Interrupt())
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_an_audit_suspects_is_said_and_recorded(trained, tmp_path, caplog):
+    folder = shutil.copytree(trained.folder, tmp_path / "series")
+    one, other = (folder / f"step{trained.steps[i]}" / "model.safetensors" for i in (2, 6))
+    held = one.read_bytes()
+    shutil.copyfile(other, one)
+    other.write_bytes(held)
+    with caplog.at_level("WARNING", "pdjax"):
+        train_teacher(experiment_of(folder, teacher=trained.experiment.teacher), tmp_path, Interrupt())
+    assert "order (likely): steps 60, 140 fit much better each at the other's place" in caplog.text
+    rows = list(csv.DictReader((tmp_path / "teacher" / "audit.csv").read_text().splitlines()))
+    assert [row["findings"] for row in rows if row["findings"]] == ["order"] * 2
+    assert (tmp_path / "teacher" / "audit.png").read_bytes().startswith(b"\x89PNG")
+    losses = read_run(tmp_path / "teacher").evaluation.loss[:, 0]
+    assert [float(row["loss"]) for row in rows] == pytest.approx(losses.tolist())
