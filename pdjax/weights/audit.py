@@ -43,7 +43,7 @@ CERTAIN: tuple[Kind, ...] = ("unreadable", "shapes", "dtypes", "vocabularies", "
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Of all tensors by name."""
 
-_CHANGE = 1e-4  # of a matrix, relative: training changes it
+_CHANGE = 1e-5  # of a matrix, relative: training changes it
 _AGAIN = "download or copy these again, or leave them out"
 
 

@@ -56,6 +56,8 @@ class Stray(NamedTuple):
 
 def geometry_of(steps: Sequence[int], samples: Sequence[dict[str, np.ndarray]]) -> Geometry:
     """Returns how checkpoints lie to each other, from values at the same places of each of their matrices."""
+    if not samples:
+        return Geometry(np.empty(0, int), np.empty((0, 0)), np.empty((0, 0)))
     whole = np.stack([np.concatenate(list(sample.values())) for sample in samples]).astype(np.float64)
     whole -= whole.mean(0)  # lest distances be small differences of large products
     products = whole @ whole.T
@@ -90,6 +92,8 @@ def detour(geometry: Geometry, index: int, before: int | None, after: int | None
 
 def strays_and_moves(geometry: Geometry) -> tuple[list[Stray], list[Move]]:
     """Returns checkpoints of other runs, and those out of order, by their indices."""
+    if not len(geometry.steps):
+        return [], []
     members, strays = _runs(geometry)
     moves: list[Move] = []
     for run in members:

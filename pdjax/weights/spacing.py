@@ -12,8 +12,8 @@ _LARGEST = 64  # times the spacing: what is farther apart is no hole
 def missing_steps(steps: Sequence[int]) -> list[int]:
     """Returns the steps that are missing from pieces of regular or geometric spacing.
 
-    A gap is a hole where it is a multiple of the gaps right before and after it and these are most of their piece's;
-    where the spacing changes, as from 512 to 1000 and on, is none.
+    A gap is a hole where it is a multiple of the gaps before and after it and these are most of their piece's; where
+    the spacing changes, as from 512 to 1000 and on, is none, nor at either end.
 
     >>> missing_steps([0, 1, 2, 4, 8, 32, 64, 128, 256, 512, 1000, 2000, 3000, 5000, 6000, 7000, 8000])
     [16, 4000]
@@ -50,7 +50,13 @@ def _holes(values: np.ndarray, errors: np.ndarray) -> list[tuple[int, float, int
         counts = multiples[: end - start].astype(int)
         ones = counts == 1
         if ones.sum() >= _LEAST and ones.mean() >= _MOST:
-            inner = np.flatnonzero(~ones[1:-1] & ones[:-2] & ones[2:]) + 1
-            found += [(start + int(place), float(gap), int(counts[place])) for place in inner]
+            even = float(gaps[start:end][ones].mean())  # of rounded steps better than the first
+            found += [(start + int(place), even, int(counts[place])) for place in np.flatnonzero(~ones & _few(~ones))]
         start = max(end, start + 1)
     return found
+
+
+def _few(holes: np.ndarray) -> np.ndarray:
+    """Returns which holes are alone or two in a row: more are another spacing."""
+    runs = np.split(np.arange(len(holes)), np.flatnonzero(np.diff(holes.astype(int))) + 1)
+    return np.concatenate([np.full(len(run), len(run) <= 2) for run in runs])
