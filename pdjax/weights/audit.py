@@ -44,6 +44,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Of all tensors by name."""
 
 _CHANGE = 1e-5  # of a matrix, relative: training changes it
+_PART = 0.1  # of all matrices' parameters: less is no file of a checkpoint, if it is a single matrix
 _AGAIN = "download or copy these again, or leave them out"
 
 
@@ -264,6 +265,9 @@ def _stale(geometry: Geometry, found: Sequence[Measured]) -> list[Finding]:
                 shared[first, second].append(name)
     findings = []
     for (first, second), names in shared.items():
+        sizes = {name: math.prod(found[0].shapes[name]) for name in found[0].sample}
+        if len(names) < 2 and sum(sizes[name] for name in names) < _PART * sum(sizes.values()):
+            continue  # a single small one may be without gradients for a while
         steps = (int(geometry.steps[first]), int(geometry.steps[second]))
         count = f"{len(names)} of {len(found[0].sample)} matrices"
         what = f"{_steps(steps)} share {count} ({listed(names, 3)}) while the others differ"

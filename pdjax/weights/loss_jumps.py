@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-JUMP = 4.0
+JUMP = 5.0
 """A loss jumps where it is outside of what its neighbours span by this many times the changes around it."""
 
 _AROUND = 6  # changes on either side that tell how much the loss usually changes here

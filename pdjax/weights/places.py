@@ -122,7 +122,8 @@ def _runs(geometry: Geometry) -> tuple[list[list[int]], list[Stray]]:
     for label in np.argsort(-sizes)[1:]:
         group = np.flatnonzero(labels == label).tolist()
         inside = [index for index in group if min(main) < index < max(main)]
-        if inside and all(_interrupts(geometry, sorted(main), index) for index in inside):
+        interrupting = sum(_interrupts(geometry, sorted(main), index) for index in inside)
+        if inside and interrupting >= len(inside) / 2:  # a fast start of both runs may hide that of the first few
             others.append(group)
             strays.append(Stray(tuple(group), "mixed" if len(group) > 1 else "alone"))
     rest = sorted(set(range(len(labels))) - {index for group in others for index in group})

@@ -252,7 +252,7 @@ def test_the_first_step_of_a_warm_up_may_change_nothing(one):
 @pytest.mark.parametrize(("step", "source"), [(600, 550), (LAST, 1450), (600, 200)], ids=["before", "last", "far"])
 def test_files_of_two_checkpoints(pair, step, source):
     series = without_losses(pair[0])
-    mixed = {name: series[source].tensors[name] for name in ("w2", "b2")}
+    mixed = {name: series[source].tensors[name] for name in ("w1", "w2", "b2")}
     series[step] = Saved(series[step].tensors | mixed, None)
     assert ("stale tensors", tuple(sorted((step, source)))) in found(series)
 
