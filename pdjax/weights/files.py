@@ -11,18 +11,20 @@ The first of these that is there is read, as transformers does. The folder may b
 (``models--owner--name/snapshots/<commit>``, of links into ``blobs``), or that cache with a single snapshot.
 """
 
+import json
 import logging
 import os
 import string
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pdjax.errors import UserError, require
 from pdjax.weights.pickles import open_pickle
-from pdjax.weights.safetensors import open_safetensors, unique_json
+from pdjax.weights.safetensors import open_safetensors
 from pdjax.weights.stored import AGAIN, StoredTensor, listed
 
-__all__ = ["SUFFIXES", "StoredTensor", "check_is_there", "holds_weights", "open_weights"]
+__all__ = ["SUFFIXES", "StoredTensor", "check_is_there", "holds_weights", "open_weights", "unique_json"]
 
 _INDEX = ".index.json"
 _FORMATS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
@@ -73,6 +75,25 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
         return _open_shards(folder / chosen, _FORMATS[chosen])
     _check_is_binary(folder / chosen)
     return _FORMATS[chosen](folder / chosen)
+
+
+def unique_json(text: bytes, what: str) -> dict[str, Any]:
+    """Returns a JSON object; ``UserError`` for anything else, and for a name that it has twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        require(not twice, f"every name once in {what}", f"{listed(twice)} more than once", AGAIN)
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"JSON in {what}", str(error), AGAIN) from error
+    require(isinstance(value, dict), f"a JSON object in {what}", type(value).__name__, AGAIN)
+    return value
 
 
 def _snapshot(folder: Path) -> Path:

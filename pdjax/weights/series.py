@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pdjax.errors import UserError, require
-from pdjax.weights.files import SUFFIXES, holds_weights
-from pdjax.weights.safetensors import unique_json
+from pdjax.weights.files import SUFFIXES, holds_weights, unique_json
 from pdjax.weights.stored import AGAIN, listed, shown
 
 TRAINER_STATE = "trainer_state.json"

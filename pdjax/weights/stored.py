@@ -66,7 +66,7 @@ def stored_tensor(
     def read() -> np.ndarray:
         check()
         values = copy().view(DTYPES[dtype])  # bfloat16 knows no byte order, hence the way through bits
-        return _as_float32(values, f"{shown(name)} of {file}") if "float" in dtype else values
+        return converted(values, f"{shown(name)} of {file}")
 
     return StoredTensor(name, tuple(shape), dtype, file, read)
 
@@ -87,7 +87,14 @@ def _copy(file: Path, bits: np.dtype, shape: tuple[int, ...], offset: int, strid
     return np.array(np.lib.stride_tricks.as_strided(mapped, shape, steps), bits.newbyteorder("="), order="C")
 
 
-def _as_float32(values: np.ndarray, what: str) -> np.ndarray:
+def converted(values: np.ndarray, what: str) -> np.ndarray:
+    """Returns floats of any precision as float32, and integers as they are.
+
+    Raises:
+      UserError: a value is not finite.
+    """
+    if "float" not in values.dtype.name:
+        return values
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is noticed below
         values = values.astype(np.float32, copy=False)
     finite = np.isfinite(values)

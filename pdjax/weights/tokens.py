@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pdjax.errors import UserError, require
-from pdjax.weights.files import check_is_there
-from pdjax.weights.safetensors import unique_json
+from pdjax.weights.files import check_is_there, unique_json
 from pdjax.weights.stored import AGAIN, listed
 
 TOKENIZER_FILES = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pdjax.errors import UserError
-from pdjax.weights.files import open_weights
+from pdjax.weights.files import open_weights, unique_json
 
 A, B, C = (np.arange(n, dtype=np.float32) for n in (3, 4, 5))
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
@@ -286,6 +286,11 @@ def test_damaged_indices(tmp_path, damage):
     index = tmp_path / f"{SAFETENSORS}.index.json"
     index.write_text(text)
     assert opening(tmp_path) == f"expected {line.replace('INDEX', str(index))}; {AGAIN}"
+
+
+def test_nested_beyond_measure():
+    with pytest.raises(UserError, match="JSON in it"):
+        unique_json(b"[" * 100_000, "it")
 
 
 def test_damaged_weights_are_not_replaced_by_others(tmp_path, shards, write):
