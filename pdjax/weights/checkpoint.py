@@ -12,10 +12,9 @@ from pdjax.models.transformer import Transformer
 from pdjax.settings import opened
 from pdjax.tasks.base import Task
 from pdjax.weights.describe import CONFIG, Described, architecture_of
-from pdjax.weights.files import open_weights
+from pdjax.weights.files import open_weights, unique_json
 from pdjax.weights.layouts import Imported, params_of
 from pdjax.weights.names import canonical
-from pdjax.weights.safetensors import unique_json
 from pdjax.weights.series import series_of
 from pdjax.weights.stored import StoredTensor
 from pdjax.weights.tokens import check_tokens, tokens_of
