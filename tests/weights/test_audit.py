@@ -355,6 +355,6 @@ def test_table_csv_and_figure(one, tmp_path):
             figure = draw_audit(audited(shown))
         panels = [axes.get_ylabel() for axes in figure.axes]
         assert any(label.startswith("loss") for label in panels) == (shown is series)
-        assert panels[-1].startswith("distance to the checkpoint before")
+        assert panels[-1].startswith("distance to the one before")
         legend = {text.get_text() for text in figure.legends[0].get_texts()}
         assert {"shapes", "order (likely)", "missing steps (likely)"} <= legend
