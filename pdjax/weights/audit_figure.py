@@ -55,7 +55,7 @@ def _floats(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _looks(findings: Sequence[Finding]) -> dict[Kind, style.StrategyStyle]:
-    kinds = dict.fromkeys(finding.kind for finding in findings)
+    kinds: dict[Kind, None] = dict.fromkeys(finding.kind for finding in findings)
     return {kind: style.strategy_style(place) for place, kind in enumerate(kinds)}
 
 
@@ -63,7 +63,7 @@ def _mark(panel: Axes, values: Mapping[float, float], findings: Sequence[Finding
     """Marks the steps of findings, around each other where a step has several; below where there is no value."""
     looks = _looks(findings)
     for step in sorted({step for finding in findings for step in finding.steps}):
-        kinds = dict.fromkeys(finding.kind for finding in findings if step in finding.steps)
+        kinds: dict[Kind, None] = dict.fromkeys(finding.kind for finding in findings if step in finding.steps)
         value = values.get(step, np.nan)
         for place, kind in enumerate(kinds):
             at: dict[str, Any] = {"transform": panel.get_xaxis_transform()} if np.isnan(value) else {}

@@ -5,7 +5,7 @@ checkpoints are at least about as far from each other as each is from one betwee
 steadily (twice as far), at random (1.4 times) or about a place where they stay (as far). What breaks this is no path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ class Stray(NamedTuple):
     pattern: Literal["alone", "mixed", "after"]
 
 
-def geometry_of(steps: Sequence[int], samples: Sequence[dict[str, np.ndarray]]) -> Geometry:
+def geometry_of(steps: Sequence[int], samples: Sequence[Mapping[str, np.ndarray]]) -> Geometry:
     """Returns how checkpoints lie to each other, from values at the same places of each of their matrices."""
     if not samples:
         return Geometry(np.empty(0, int), np.empty((0, 0)), np.empty((0, 0)))
