@@ -28,7 +28,8 @@ from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Comparison, Experiment, Loop, Report, StudentTraining, TeacherTraining
 from pdjax.models.base import Architecture
 from pdjax.models.bert import Bert
-from pdjax.models.transformer import Transformer
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.gpt_neox import GptNeoX
 from pdjax.tasks.base import Task
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.optimizer import Adam
@@ -80,7 +81,7 @@ def experiment(source: str, teacher: Architecture, task: Task) -> Experiment:
 
 def student_of(teacher: Architecture) -> Architecture:
     """Returns the same model with half of its heads, of the same dimensions, and thus of half the width."""
-    assert isinstance(teacher, Transformer)
+    assert isinstance(teacher, Bert | Gpt2 | GptNeoX)
     return dataclasses.replace(
         teacher,
         num_heads=max(1, teacher.num_heads // 2),

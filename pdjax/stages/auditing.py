@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,22 +16,15 @@ from pdjax.settings import opened
 from pdjax.stages.programs import params_shape
 from pdjax.tasks.base import Task
 from pdjax.types import Params
-from pdjax.weights.audit import Audit, Audited, Readable, as_csv, audit
+from pdjax.weights.audit import Audit, Audited, as_csv, audit
 from pdjax.weights.audit_figure import save_figure
 from pdjax.weights.checkpoint import read_config
 from pdjax.weights.files import open_weights
 from pdjax.weights.history import history_of
 from pdjax.weights.names import canonical
 from pdjax.weights.series import SourceCheckpoint, series_of
+from pdjax.weights.stored import StoredTensor
 from pdjax.weights.tokens import tokens_of
-
-
-class _StoredLeaf(NamedTuple):
-    """An array of a checkpoint in a store, which is read with its checkpoint when it is needed."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], np.ndarray]
 
 
 def audit_source(source: Path | str, losses: Mapping[int, float] | None = None) -> Audit:
@@ -84,7 +76,7 @@ def write_audit(found: Audit, directory: Path) -> None:
 
 
 def _of_folder(checkpoint: SourceCheckpoint, loss: float | None) -> Audited:
-    def open_canonical() -> Mapping[str, Readable]:
+    def open_canonical() -> Mapping[str, StoredTensor]:
         tokens_of(checkpoint.folder)  # a damaged tokenizer is a finding as well
         return canonical(open_weights(checkpoint.folder), read_config(checkpoint.folder).get("model_type", ""))[0]
 
@@ -96,13 +88,13 @@ def _of_folder(checkpoint: SourceCheckpoint, loss: float | None) -> Audited:
 
 
 def _of_store(store: CheckpointStore, step: int, like: Params, restore: Callable[[int], Params]) -> Audited:
-    def open_leaves() -> Mapping[str, Readable]:
-        leaves = jax.tree_util.tree_leaves_with_path(like)
+    def open_leaves() -> Mapping[str, StoredTensor]:
+        leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
         return {
-            jax.tree_util.keystr(path): _StoredLeaf(
-                leaf.shape, leaf.dtype.name, functools.partial(_leaf, restore, step, index)
+            name: StoredTensor(
+                name, leaf.shape, leaf.dtype.name, store.path(step), functools.partial(_leaf, restore, step, index)
             )
-            for index, (path, leaf) in enumerate(leaves)
+            for index, (name, leaf) in enumerate(leaves.items())
         }
 
     try:

@@ -17,12 +17,12 @@ import numpy as np
 
 from pdjax.errors import UserError
 from pdjax.weights.loss_jumps import jumps
-from pdjax.weights.measures import ArrayTensor, Audited, Measured, Readable, measure
+from pdjax.weights.measures import Audited, Measured, measure
 from pdjax.weights.places import BETTER, Geometry, Move, Stray, detour, geometry_of, strays_and_moves
 from pdjax.weights.spacing import missing_steps
 from pdjax.weights.stored import DTYPES, listed, shown
 
-__all__ = ["ArrayTensor", "Audit", "Audited", "Finding", "Readable", "Row", "as_csv", "audit", "table", "with_losses"]
+__all__ = ["Audit", "Audited", "Finding", "Row", "as_csv", "audit", "table", "with_losses"]
 
 Kind = Literal[
     "unreadable",

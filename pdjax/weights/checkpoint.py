@@ -1,6 +1,5 @@
 """A folder in Hugging Face's format as a model of ours: settings by its ``config.json``, parameters by its files."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from pdjax.errors import UserError, require
 from pdjax.io.records import read_json
 from pdjax.models.base import Architecture
 from pdjax.models.transformer import Transformer
-from pdjax.settings import opened
+from pdjax.settings import opened, plain
 from pdjax.tasks.base import Task
 from pdjax.weights.describe import CONFIG, Described, architecture_of
 from pdjax.weights.files import open_weights, unique_json
@@ -114,10 +113,8 @@ def teacher_of(source: Path | str, task: Task) -> Architecture:
 
 def _sizes(model: Transformer) -> dict[str, Any]:
     """Returns what decides about a model's parameters and outputs, however its width was written."""
-    fields = {name: value for name, value in dataclasses.asdict(model).items() if name not in _FREE}
-    return (
-        {"class": type(model).__name__} | fields | {"width": model.model_width, "head_dim": model.dimensions_per_head}
-    )
+    fields = {name: value for name, value in plain(model).items() if name not in _FREE}
+    return fields | {"width": model.model_width, "head_dim": model.dimensions_per_head}
 
 
 def _shown(fields: Mapping[str, Any], names: Iterable[str]) -> str:

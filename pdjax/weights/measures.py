@@ -6,12 +6,12 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from pdjax.errors import UserError, require
-from pdjax.weights.stored import DTYPES, shown
+from pdjax.weights.stored import DTYPES, StoredTensor, shown
 
 SAMPLE = 65_536
 """About as many values of a checkpoint's matrices stay in memory, so that every two checkpoints can be compared."""
@@ -20,42 +20,12 @@ _LEAST = 256  # of them from every matrix, for its correlation
 _CHUNK = 1 << 18  # elements
 
 
-class Readable(Protocol):
-    """A tensor of a checkpoint; ``pdjax.weights.stored.StoredTensor`` is one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> str: ...
-
-    @property
-    def read(self) -> Callable[[], np.ndarray]: ...
-
-
-class ArrayTensor(NamedTuple):
-    """An array in memory as a tensor of a checkpoint."""
-
-    values: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.values.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.values.dtype.name
-
-    def read(self) -> np.ndarray:
-        return np.array(self.values, np.float32)
-
-
 class Audited(NamedTuple):
     """A checkpoint of a series, as its source names it."""
 
     step: int
     name: str
-    open: Callable[[], Mapping[str, Readable]]
+    open: Callable[[], Mapping[str, StoredTensor]]
     """Returns its tensors by name, none of them read yet; raises ``UserError`` where they are damaged or incomplete."""
 
     loss: float | None = None  # held-out or of training, the same for all checkpoints; in nats
@@ -93,7 +63,7 @@ def measure(checkpoints: Sequence[Audited]) -> list[Measured | UserError]:
     counts = Counter(_structure(tensors) for tensors in opened if not isinstance(tensors, UserError))
     common = counts.most_common(1)[0][0] if counts else ()
     found: list[Measured | UserError] = []
-    before: Mapping[str, Readable] | None = None
+    before: Mapping[str, StoredTensor] | None = None
     for tensors in opened:
         if isinstance(tensors, UserError):
             found.append(tensors)
@@ -109,7 +79,7 @@ def measure(checkpoints: Sequence[Audited]) -> list[Measured | UserError]:
     return found
 
 
-def _opened(checkpoint: Audited) -> dict[str, Readable] | UserError:
+def _opened(checkpoint: Audited) -> dict[str, StoredTensor] | UserError:
     """Returns the tensors of floats by name, in the names' order, or why there are none."""
     try:
         tensors = checkpoint.open()
@@ -121,11 +91,13 @@ def _opened(checkpoint: Audited) -> dict[str, Readable] | UserError:
 _Structure = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes
 
 
-def _structure(tensors: Mapping[str, Readable]) -> _Structure:
+def _structure(tensors: Mapping[str, StoredTensor]) -> _Structure:
     return tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
 
 
-def _measured(tensors: Mapping[str, Readable], before: Mapping[str, Readable] | None, common: _Structure) -> Measured:
+def _measured(
+    tensors: Mapping[str, StoredTensor], before: Mapping[str, StoredTensor] | None, common: _Structure
+) -> Measured:
     shapes = dict(_structure(tensors))
     wanted = _wanted(common)
     digests: dict[str, bytes] = {}

@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,9 +16,10 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.report import style
-from pdjax.weights.audit import ArrayTensor, Audited, as_csv, audit, table
+from pdjax.weights.audit import Audited, as_csv, audit, table
 from pdjax.weights.audit_figure import draw_audit, save_figure
 from pdjax.weights.measures import SAMPLE, measure
+from pdjax.weights.stored import StoredTensor
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, *range(100, 1501, 50))
 LAST = STEPS[-1]
@@ -98,8 +100,12 @@ def one(runs):
     return dict(zip(STEPS, runs["adam"][0], strict=True))
 
 
+def tensor(name, values):
+    return StoredTensor(name, values.shape, values.dtype.name, Path(name), lambda: np.array(values, np.float32))
+
+
 def opened(saved):
-    return {name: ArrayTensor(values) for name, values in saved.tensors.items()}
+    return {name: tensor(name, values) for name, values in saved.tensors.items()}
 
 
 def checkpoints_of(series):
