@@ -6,22 +6,25 @@ import jax
 import numpy as np
 import pytest
 
+from pdjax.io.records import read_json, read_run
+from pdjax.keys import named_key
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.gpt_neox import GptNeoX
-from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
+from pdjax.tasks.pcfg import TOKENS, PcfgLanguageTask, PcfgTask
 from pdjax.weights.describe import config_of
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
 torch = pytest.importorskip("torch", reason=ABSENT)
 transformers = pytest.importorskip("transformers", reason=ABSENT)
+tokenizers = pytest.importorskip("tokenizers", reason=ABSENT)
 
-STEPS, EVERY, BATCH, ROOT = 400, 50, 32, 13
+STEPS, EVERY, BATCH, ROOT = 400, 50, 16, 13
 POSITIONS = 32  # more than any string takes
 TEACHERS = {
-    "bert": Bert(1, 4, None, 32, 2, token_types=2),
-    "gpt2": Gpt2(1, 4, None, 32, 2, tied_head=True),
-    "gpt_neox": GptNeoX(1, 4, None, 32, 2),
+    "bert": Bert(1, 2, None, 16, 2, token_types=2),
+    "gpt2": Gpt2(1, 2, None, 16, 2, tied_head=True),
+    "gpt_neox": GptNeoX(1, 2, None, 16, 2, rotary_share=0.5, vocabulary_rows=16),
 }
 
 
@@ -52,20 +55,78 @@ def logits_of(model, tokens, valid):
     return model(input_ids=tokens.long(), attention_mask=valid.long()).logits
 
 
-def train(family, folder):
-    """Trains a teacher with torch, and saves every 50 steps as transformers' Trainer does; returns held-out losses."""
+def loss_of(model, batch):
+    tokens, valid, targets, weights = batch
+    each = torch.nn.functional.cross_entropy(
+        logits_of(model, tokens, valid)[..., : len(TOKENS)].transpose(1, 2), targets.long(), reduction="none"
+    )
+    return (each * weights).sum(), weights.sum()
+
+
+def save_tokenizer(folder):
+    """Writes a tokenizer that says which of the rows are tokens."""
+    words = {token: number for number, token in enumerate(TOKENS)}
+    splitting = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[PAD]"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=splitting).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=TEACHERS)
+def trained(request, tmp_path_factory):
+    """A teacher that torch has trained, saved every 50 steps by transformers; its folder and the last model."""
+    family, folder = request.param, tmp_path_factory.mktemp(request.param)
     model, task = model_of(family, folder / "new"), task_of(family)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    history = []
-    for step, (tokens, valid, targets, weights) in enumerate(batches_of(task, STEPS), 1):
-        each = torch.nn.functional.cross_entropy(
-            logits_of(model, tokens, valid).transpose(1, 2), targets.long(), reduction="none"
-        )
-        loss = (each * weights).sum() / weights.sum()
+    model.eval()  # without dropout, which so small a model does not need
+    optimizer, history = torch.optim.Adam(model.parameters(), lr=1e-2), []
+    for step, batch in enumerate(batches_of(task, STEPS), 1):
+        total, count = loss_of(model, batch)
         optimizer.zero_grad()
-        loss.backward()
+        (total / count).backward()
         optimizer.step()
-        if step % EVERY == 0:
-            history.append({"step": step, "loss": loss.item()})
-            model.save_pretrained(folder / "checkpoints" / f"checkpoint-{step}")
-    return history
+        if step % EVERY:
+            continue
+        place = folder / "checkpoints" / f"checkpoint-{step}"
+        model.save_pretrained(place)
+        history.append({"step": step, "loss": total.item() / count.item()})
+        if family == "gpt2":  # as the Trainer leaves it
+            state = {"global_step": step, "log_history": history}
+            (place / "trainer_state.json").write_text(json.dumps(state))
+        if family == "gpt_neox":
+            save_tokenizer(place)
+    return family, folder / "checkpoints", model, history
+
+
+@pytest.fixture(scope="module")
+def distilled(trained, call, tmp_path_factory):
+    """The working directory of students of these checkpoints, made by one command."""
+    workdir = tmp_path_factory.mktemp("students") / "run"
+    code, log = call(
+        f"--config=configs/checkpoints.py:{trained[1]}",
+        f"--workdir={workdir}",
+        f"--config.task.root={ROOT}",
+        "--strategies=labels,one_shot,progressive",
+        "--config.student_training.budgets=(100,)",
+        "--config.student_training.checkpoint_every=50",
+    )
+    assert code == 0, log
+    return workdir
+
+
+def test_a_folder_is_a_progressive_teacher_in_one_command(trained, distilled):
+    family, _, _, history = trained
+    assert read_json(distilled / "selection.json")["strategies"]["progressive"]["teacher_steps"] == [100, 200, 300, 400]
+    record = read_run(distilled / "teacher")
+    assert record.evaluation.steps.tolist() == [*range(EVERY, STEPS + 1, EVERY)]
+    assert record.evaluation.loss[-1, 0] < record.evaluation.loss[0, 0]
+    assert len(record.source.steps) == (len(history) if family == "gpt2" else 0)
+    assert "Students of given checkpoints" in (distilled / "report" / "index.html").read_text()
+
+
+def test_held_out_losses_are_those_of_torch(trained, distilled):
+    family, _, model, _ = trained
+    sums = np.zeros(2)
+    for index in range(8):  # batches of 64, as the configuration says
+        batch = task_of(family).sample(named_key(0, "evaluation", index), 64)
+        arrays = (batch.inputs["tokens"], batch.inputs["valid"], batch.targets, batch.weights)
+        with torch.no_grad():
+            sums += [part.item() for part in loss_of(model, [torch.from_numpy(np.array(array)) for array in arrays])]
+    assert read_run(distilled / "teacher").evaluation.loss[-1, 0] == pytest.approx(sums[0] / sums[1], rel=1e-5)
