@@ -113,8 +113,17 @@ def params_of(
     return Imported(params, ignored)
 
 
-def weights_of(params: Params, architecture: Architecture, headless: bool = False) -> dict[str, np.ndarray]:
-    """Returns the weights by canonical name, tied ones once for each of their names.
+def weights_of(
+    params: Params, architecture: Architecture, headless: bool = False, copies: bool = True
+) -> dict[str, np.ndarray]:
+    """Returns the weights by canonical name.
+
+    Args:
+      params: as the model's ``init`` returns them.
+      architecture: ``Bert``, ``Gpt2`` or ``GptNeoX``.
+      headless: whether the parameters are without the output layer.
+      copies: whether tied weights are there once for each of their names, as models have them in memory, or once, as in
+        transformers' files.
 
     Raises:
       UserError: Hugging Face has no such model, or the parameters are of another architecture.
@@ -127,7 +136,7 @@ def weights_of(params: Params, architecture: Architecture, headless: bool = Fals
     weights = {
         name: _joined([np.asarray(leaves[p]) for p in entry.paths], entry) for name, entry in layout.stored.items()
     }
-    weights |= {copy: weights[name] for copy, name in layout.copies.items()}
+    weights |= {copy: weights[name] for copy, name in layout.copies.items() if copies}
     weights |= {copy: weights[name] for copy, (name, _) in layout.idle.items()}
     return weights | {name: np.zeros(shape, np.float32) for name, shape in layout.zeros.items()}
 
