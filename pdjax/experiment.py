@@ -74,7 +74,8 @@ class TeacherTraining:
     keep: Keeping = Regular()
     """which multiples of checkpoint_every are kept; the last step always is"""
     trajectory: str | None = None
-    """an existing trajectory store to use instead of training a teacher; extra_seeds then train none"""
+    """an existing trajectory store, or a folder of somebody's checkpoints, to use instead of training a teacher;
+    extra_seeds then train none"""
     optimizer: Optimizer = Adam()
 
     def __post_init__(self):

@@ -52,6 +52,7 @@ from pdjax.distill.losses import Distillation
 from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.signals import Interrupt
+from pdjax.io.workdir import open_workdir
 from pdjax.models.base import LinenModel
 from pdjax.models.gpt2 import Gpt2
 from pdjax.stages.programs import teacher_shape
@@ -266,6 +267,7 @@ def trained(tmp_path_factory):
         loop=Loop(20, save_every=200),
     )
     workdir, folder = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("folders")
+    open_workdir(experiment, workdir)
     train_teacher(experiment, workdir, Interrupt())
     config = config_of(experiment.teacher, experiment.task.vocabulary, experiment.task.num_positions)
     with contextlib.closing(open_trajectory(experiment, workdir)) as store:

@@ -21,16 +21,14 @@ from pdjax.io.workdir import read_experiment
 from pdjax.models.base import Architecture, num_parameters
 from pdjax.models.transformer import Transformer
 from pdjax.settings import named
-from pdjax.stages.programs import size_program, student_program
-from pdjax.stages.teacher import open_trajectory, teacher_shape
+from pdjax.stages.importing import TOKENIZER
+from pdjax.stages.programs import size_program, student_program, teacher_shape
+from pdjax.stages.teacher import open_trajectory
 from pdjax.train.state import Program, init_state
 from pdjax.types import Params
 from pdjax.weights.card import Origin, card_of
 from pdjax.weights.describe import Described, config_of
 from pdjax.weights.export import require_empty, write_model
-
-TOKENIZER = "tokenizer"
-"""The directory of a teacher from elsewhere that holds its tokenizer's files."""
 
 
 class Candidate(NamedTuple):

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     interrupt.install()
     asked, rest = _parser().parse_known_args(arguments)
     try:
-        return asked.run(asked, rest, interrupt)
+        return asked.run_command(asked, rest, interrupt)
     except UserError as error:
         logger.error("error: %s", error)
         return 2
@@ -56,7 +56,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     importing.add_argument("source", metavar="SOURCE", help=_SOURCE)
     importing.add_argument("directory", metavar="DIRECTORY", type=Path, help="of the trajectory; may not exist yet")
-    importing.set_defaults(run=_import)
+    importing.set_defaults(run_command=_import)
+    exporting = commands.add_parser(
+        "export",
+        help="write a trained model as a folder that transformers loads",
+        description="Writes config.json, model.safetensors, a tokenizer and a model card that says how the model was "
+        "made. What is left out need not be said where one model is left without it.",
+        allow_abbrev=False,
+    )
+    exporting.add_argument("workdir", metavar="WORKDIR", type=Path, help="of an experiment, or of a variant of one")
+    exporting.add_argument("folder", metavar="FOLDER", type=Path, help="to write; new or empty")
+    exporting.add_argument("--run", metavar="NAME", help="teacher, <strategy>-<budget> or <panel>/<model>")
+    exporting.add_argument("--seed", metavar="N", type=int, help="of the model")
+    exporting.add_argument("--learning_rate", metavar="RATE", type=float, help="of its training")
+    exporting.add_argument("--step", metavar="N", type=int, help="of its training; by default the last one")
+    exporting.set_defaults(run_command=_export)
     auditing = commands.add_parser(
         "audit",
         help="say what is wrong with checkpoints",
@@ -68,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     auditing.add_argument("source", metavar="SOURCE", help=_SOURCE)
     auditing.add_argument("--into", metavar="DIRECTORY", type=Path, help="for audit.csv and audit.png")
-    auditing.set_defaults(run=_audit)
+    auditing.set_defaults(run_command=_audit)
     return parser
 
 
@@ -78,6 +92,15 @@ def _import(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrup
     experiment = _experiment(flags, asked.source)
     import_series(experiment, asked.directory, interrupt)
     logger.info("now: python -m pdjax.main --config=configs/checkpoints.py:%s", asked.directory / "trajectory")
+    return 0
+
+
+def _export(asked: argparse.Namespace, rest: Sequence[str], interrupt: Interrupt) -> int:
+    require(not rest, "arguments of export", " ".join(rest), "see --help")
+    from pdjax.stages.exporting import export
+
+    folder = export(asked.workdir, asked.folder, asked.run, asked.seed, asked.learning_rate, asked.step)
+    logger.info("%s: load it with transformers; README.md says how it was made", folder)
     return 0
 
 

@@ -76,7 +76,7 @@ def check_tokens(theirs: tuple[str, ...], ours: tuple[str, ...], what: str) -> N
 
 
 def copy_tokenizer(folder: Path, into: Path) -> tuple[str, ...]:
-    """Copies a tokenizer's files, the content of links, and returns their names.
+    """Copies a tokenizer's files, the content of links, and returns their names; without any, nothing is made.
 
     Raises:
       UserError: a file is not there but by its name, or ``into`` has another in its place; then none is copied.
@@ -90,8 +90,8 @@ def copy_tokenizer(folder: Path, into: Path) -> tuple[str, ...]:
             "one that differs",
             "choose an empty folder, or remove it",
         )
-    into.mkdir(parents=True, exist_ok=True)
     for name in names:
+        into.mkdir(parents=True, exist_ok=True)
         if not (into / name).exists():
             shutil.copyfile(folder / name, into / name)
     return names

@@ -11,7 +11,10 @@ from pdjax.keys import named_key
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.gpt_neox import GptNeoX
+from pdjax.models.transformer import Transformer
+from pdjax.stages.exporting import export
 from pdjax.tasks.pcfg import TOKENS, PcfgLanguageTask, PcfgTask
+from pdjax.weights.checkpoint import read_params, teacher_of
 from pdjax.weights.describe import config_of
 
 ABSENT = "the peer extra is not installed: pip install -e '.[test,peer]'"
@@ -73,6 +76,7 @@ def save_tokenizer(folder):
 @pytest.fixture(scope="module", params=TEACHERS)
 def trained(request, tmp_path_factory):
     """A teacher that torch has trained, saved every 50 steps by transformers; its folder and the last model."""
+    torch.set_num_threads(1)
     family, folder = request.param, tmp_path_factory.mktemp(request.param)
     model, task = model_of(family, folder / "new"), task_of(family)
     model.eval()  # without dropout, which so small a model does not need
@@ -130,3 +134,24 @@ def test_held_out_losses_are_those_of_torch(trained, distilled):
         with torch.no_grad():
             sums += [part.item() for part in loss_of(model, [torch.from_numpy(np.array(array)) for array in arrays])]
     assert read_run(distilled / "teacher").evaluation.loss[-1, 0] == pytest.approx(sums[0] / sums[1], rel=1e-5)
+
+
+def test_an_exported_student_has_equal_logits(trained, distilled, load_config_file, tmp_path):
+    family, task = trained[0], task_of(trained[0])
+    folder = export(distilled, tmp_path / "student", "progressive-100", seed=1)
+    cls = transformers.AutoModelForMaskedLM if family == "bert" else transformers.AutoModelForCausalLM
+    theirs = cls.from_pretrained(folder).eval()
+    student = load_config_file("checkpoints").student_of(teacher_of(trained[1], task))
+    assert isinstance(student, Transformer)
+    params = read_params(folder, student, task).params
+    batch = task.sample(jax.random.key(5), 8)
+    ours, _ = student.build(task).apply(params, batch.inputs)
+    tokens, valid = (torch.from_numpy(np.array(batch.inputs[name])) for name in ("tokens", "valid"))
+    with torch.no_grad():
+        logits = logits_of(theirs, tokens, valid).numpy()
+    real = np.asarray(batch.inputs["valid"])
+    np.testing.assert_allclose(logits[real], np.asarray(ours)[real], atol=1e-5)
+    right = (logits.argmax(-1) == batch.targets)[np.asarray(batch.weights) > 0].mean()
+    assert right > 0.3  # it has learned: of three terminals
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_ids_to_tokens(range(len(TOKENS))) == list(TOKENS)

@@ -87,3 +87,12 @@ def test_an_unknown_flag_is_refused(trained, call):
     code, _, err = call("audit", trained.folder, "--sample=3")
     assert code == 2
     assert "flags that exist; found --sample" in err
+
+
+def test_a_model_is_exported(trained, call, tmp_path):
+    code, _, err = call("export", trained.workdir, tmp_path / "exported", "--run=teacher", "--step=40")
+    assert code == 0, err
+    written = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert {"config.json", "model.safetensors", "README.md", "tokenizer.json"} <= written
+    assert call("audit", tmp_path / "exported")[0] == 2  # its name has no step
+    assert call("export", trained.workdir, tmp_path / "other", "--runs=teacher")[0] == 2
