@@ -4,6 +4,7 @@ Each is read once, converted, evaluated on the held-out examples of this experim
 our own; from there students read it when it is needed. What is done already stays: the same command goes on.
 """
 
+import glob
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_jsonl, write_json, write_lines
+from pdjax.io.records import RunDescription, read_json, read_jsonl, write_json, write_lines
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.workdir import is_done
@@ -59,6 +60,24 @@ def checked_series(experiment: Experiment) -> tuple[SourceCheckpoint, ...]:
     return series
 
 
+def series_steps(experiment: Experiment, directory: Path) -> Sequence[int]:
+    """Returns the steps of a series; of one that is imported and gone, those in the directory.
+
+    Raises:
+      UserError: as ``checked_series``.
+    """
+    recorded = _recorded(experiment, directory)
+    return [one.step for one in checked_series(experiment)] if recorded is None else recorded
+
+
+def _recorded(experiment: Experiment, directory: Path) -> Sequence[int] | None:
+    """Returns the steps that have been imported, if all have been and their source is gone."""
+    result = directory / "result.json"
+    if glob.glob(str(experiment.teacher_training.trajectory)) or not result.exists():
+        return None
+    return read_json(result)["checkpoints"]
+
+
 def imported_identity(experiment: Experiment) -> dict[str, Any]:
     """What the trajectory store of an imported series says about itself."""
     fields = experiment.determining("task", "teacher", "teacher_training")
@@ -73,11 +92,14 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
       Interrupted: a signal asked to stop; the same command continues.
       UserError: a checkpoint is damaged, is another model, or has changed since it was converted; the disk is full.
     """
+    if _recorded(experiment, directory) is not None:
+        logger.info("teacher: %s is gone, what was imported from it is here", experiment.teacher_training.trajectory)
+        return
     series = checked_series(experiment)
     description = _describe(experiment, series)
     done = is_done(directory, description)
-    recorded = read_jsonl(directory / "metrics.jsonl")
-    records = {record["step"]: record for record in recorded if record["split"] == "evaluation"}
+    lines = read_jsonl(directory / "metrics.jsonl")
+    records = {record["step"]: record for record in lines if record["split"] == "evaluation"}
     pending = _pending(experiment, directory, series, records)
     meet("what has been imported has been seen")
     if done and not pending:

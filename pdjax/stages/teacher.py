@@ -20,7 +20,7 @@ from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, read_identity, req
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
-from pdjax.stages.importing import checked_series, import_series, imported_identity
+from pdjax.stages.importing import import_series, imported_identity, series_steps
 from pdjax.stages.programs import compiled, teacher_program, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.train.loop import KEPT_STATES, ByReplica, Job, Kept, train
@@ -245,7 +245,7 @@ def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:
         most_kept(experiment)  # refuses such a budget
         return experiment.teacher_training.checkpoints
     if is_series(given):
-        return [checkpoint.step for checkpoint in checked_series(experiment)]
+        return series_steps(experiment, workdir / "teacher")
     with closing(open_trajectory(experiment, workdir)) as store:
         steps = store.steps()
     if not steps:

@@ -121,6 +121,19 @@ def test_the_same_command_converts_nothing_again(series, imported, monkeypatch):
     train_teacher(experiment, workdir, Interrupt())
 
 
+def test_what_is_imported_needs_its_source_no_more(trained, tmp_path, caplog):
+    folder = shutil.copytree(trained.folder, tmp_path / "series")
+    experiment = experiment_of(folder, teacher=trained.experiment.teacher)
+    train_teacher(experiment, tmp_path / "run", Interrupt())
+    shutil.rmtree(folder)
+    with caplog.at_level("INFO", "pdjax"):
+        train_teacher(experiment, tmp_path / "run", Interrupt())
+    assert f"{folder} is gone, what was imported from it is here" in caplog.text
+    assert list(stored_steps(experiment, tmp_path / "run")) == list(trained.steps)
+    with pytest.raises(UserError, match="expected a folder of checkpoints"):
+        train_teacher(experiment, tmp_path / "other", Interrupt())
+
+
 def test_a_checkpoint_that_is_gone_is_converted_again(series, imported, tmp_path):
     experiment, workdir = imported
     shutil.copytree(workdir, tmp_path / "again")
