@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-JUMP = 5.0
-"""A loss jumps where it is outside of what its neighbours span by this many times the changes around it."""
+JUMP = 7.0
+"""A loss jumps where it is outside of what its neighbours span by this many times the changes around it.
+
+Sound trainings have spikes too, at high learning rates, that no such factor tells from a wrong checkpoint.
+"""
 
 _AROUND = 6  # changes on either side that tell how much the loss usually changes here
 _FIRST = 4  # losses at the start that are not judged: a high learning rate makes a sound training begin with a jump
