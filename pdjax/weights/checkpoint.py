@@ -1,5 +1,6 @@
 """A folder in Hugging Face's format as a model of ours: settings by its ``config.json``, parameters by its files."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pdjax.models.transformer import Transformer
 from pdjax.settings import opened, plain
 from pdjax.tasks.base import Task
 from pdjax.weights.describe import CONFIG, Described, architecture_of
-from pdjax.weights.files import open_weights, unique_json
+from pdjax.weights.files import check_is_there, open_weights, unique_json
 from pdjax.weights.layouts import Imported, params_of
 from pdjax.weights.names import canonical
 from pdjax.weights.series import series_of
@@ -35,7 +36,8 @@ def read_config(folder: Path) -> dict[str, Any]:
       UserError: there is none, or it is damaged.
     """
     for place in (folder, folder.parent):
-        if (place / CONFIG).exists():
+        if os.path.lexists(place / CONFIG):
+            check_is_there(place / CONFIG)
             return unique_json((place / CONFIG).read_bytes(), str(place / CONFIG))
     raise UserError(f"{CONFIG} in {folder}, or in the folder above", "none", "copy it from the trained model")
 
@@ -91,10 +93,12 @@ def read_params(folder: Path, architecture: Transformer, task: Task) -> Imported
     config = read_config(folder)
     weights, ignored = canonical(open_weights(folder), config["model_type"])
     name = _POSITIONS.get(config["model_type"])
-    if name in weights and len(weights[name].shape) == 2 and weights[name].shape[0] > task.num_positions:
-        rows, count = weights[name].shape[0], task.num_positions
-        weights[name] = _first_rows(weights[name], count)
-        ignored |= {f"{name}[{count}:{rows}]": f"positions that no string of {type(task).__name__} reaches"}
+    if name in weights and len(weights[name].shape) == 2:
+        rows, count, said = weights[name].shape[0], task.num_positions, architecture_of(config).positions
+        require(rows == said, f"{name} of the {said} positions in {CONFIG}", rows, "use the file of the model")
+        if rows > count:
+            weights[name] = _first_rows(weights[name], count)
+            ignored |= {f"{name}[{count}:{rows}]": f"positions that no string of {type(task).__name__} reaches"}
     imported = params_of(weights, architecture, task.vocabulary, task.num_positions)
     return imported._replace(ignored=ignored | imported.ignored)
 

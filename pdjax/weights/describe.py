@@ -112,7 +112,7 @@ def architecture_of(config: Mapping[str, Any], tokens: int | None = None) -> Des
       UserError: it is no BERT, GPT-2 or GPT-NeoX, lacks a size, or asks for what these are not here.
     """
     family = config.get("model_type")
-    if family not in _FIELDS:
+    if not isinstance(family, str) or family not in _FIELDS:
         raise UserError(
             f"a model_type of {', '.join(_FIELDS)} in {CONFIG}", repr(family), "no other models can be read"
         )
@@ -208,6 +208,12 @@ def _size(config: Mapping[str, Any], name: str) -> int:
     return value
 
 
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{name}, a number, in {CONFIG}", repr(value), "use the file of the model")
+    return float(value)
+
+
 def _multiple(config: Mapping[str, Any], names: _Fields, width: int) -> int:
     """Returns the width of the feed-forward layer in widths of the model; GPT-2's may be left out."""
     if config.get(names.expand) is None and names.expand == "n_inner":
@@ -227,27 +233,35 @@ def _activation(config: Mapping[str, Any], cls: type[Transformer], names: _Field
     if name is None:
         return cls.activation
     require(
-        name in _ACTIVATIONS, f"{names.activation} among {', '.join(_ACTIVATIONS)} in {CONFIG}", repr(name), _REMEDY
+        isinstance(name, str) and name in _ACTIVATIONS,
+        f"{names.activation} among {', '.join(_ACTIVATIONS)} in {CONFIG}",
+        repr(name),
+        _REMEDY,
     )
     return _ACTIVATIONS[name]
 
 
 def _dropout(config: Mapping[str, Any], names: _Fields) -> float:
-    rates = {name: config.get(name, names.dropout) for name in names.dropouts}
+    rates = {name: _number(name, config.get(name, names.dropout)) for name in names.dropouts}
     require(
         len({*rates.values()}) == 1,
         f"one rate for all dropout in {CONFIG}",
         ", ".join(f"{name} {rate}" for name, rate in rates.items()),
         "write the same rate for all of them: a teacher that is not trained further uses none",
     )
-    return float(next(iter(rates.values())))
+    return next(iter(rates.values()))
 
 
 def _rotary(config: Mapping[str, Any]) -> dict[str, float]:
     """Returns what GPT-NeoX's rotary positions are; those that are scaled to longer strings are refused."""
     # transformers 4 said how positions are scaled in rope_scaling, and had the rest beside it.
-    said = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    said: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        of = config.get(name) or {}
+        if not isinstance(of, Mapping):
+            raise UserError(f"{name}, a JSON object, in {CONFIG}", repr(of), "use the file of the model")
+        said |= of
     kind = said.get("rope_type", said.get("type", "default"))
     require(kind == "default", f"rope_type 'default' in {CONFIG}", repr(kind), _REMEDY)
-    base, share = (said.get(new, config.get(old, default)) for new, (old, default) in _ROTARY.items())
-    return {"rotary_share": float(share), "rotary_base": float(base)}
+    base, share = (_number(old, said.get(new, config.get(old, default))) for new, (old, default) in _ROTARY.items())
+    return {"rotary_share": share, "rotary_base": base}

@@ -101,7 +101,9 @@ def canonical(tensors: Mapping[str, StoredTensor], family: str) -> tuple[dict[st
     Raises:
       UserError: a name is unknown, or two names mean the same weight and their values differ.
     """
-    require(family in _FAMILIES, f"a model_type of {', '.join(_FAMILIES)}", family, "no other models can be read")
+    # What a configuration says need not be a string.
+    known = isinstance(family, str) and family in _FAMILIES
+    require(known, f"a model_type of {', '.join(_FAMILIES)}", family, "no other models can be read")
     names = {name: _canonical(name, _FAMILIES[family]) for name in tensors}
     ignored = {name: reason for name in tensors if (reason := _reason(names[name], _FAMILIES[family])) is not None}
     used = [name for name in tensors if name not in ignored]

@@ -315,7 +315,10 @@ class _Pickle:
             require(name not in target, f"every name once in {self._file}", f"{shown(str(name))} more than once", AGAIN)
             target[name] = value
 
-    def _name(self, module: str, name: str) -> None:
+    def _name(self, module: Any, name: Any) -> None:
+        # Before it is written out: nested tuples may be of any depth, and double with each.
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("it names something by no text")
         full = f"{module}.{name}"
         if full not in _NAMES:
             raise self._refused(shown(full))

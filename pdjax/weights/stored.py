@@ -22,6 +22,10 @@ DTYPES = {
 """What can be read, by name."""
 
 
+_AXES = 64
+"""As many as an array of numpy may have."""
+
+
 class StoredTensor(NamedTuple):
     """A tensor in a file."""
 
@@ -57,7 +61,11 @@ def stored_tensor(
       strides: in elements, not negative; by default those of a contiguous array.
       byteorder: of its elements.
       check: called before every reading; raises a ``UserError`` where the content is damaged.
+
+    Raises:
+      UserError: it has more axes than an array can.
     """
+    require(len(shape) <= _AXES, f"a tensor of at most {_AXES} axes in {shown(name)} of {file}", len(shape), AGAIN)
     if strides is None:
         strides = [int(np.prod(shape[axis + 1 :], dtype=object)) for axis in range(len(shape))]
     bits = np.dtype(f"{byteorder}u{DTYPES[dtype].itemsize}")

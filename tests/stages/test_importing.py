@@ -23,7 +23,7 @@ from pdjax.stages.selection import recorded_phases
 from pdjax.stages.teacher import is_series, open_trajectory, stored_steps, train_teacher
 from pdjax.tasks.pcfg import PcfgLanguageTask
 from pdjax.train.step import Evaluation
-from pdjax.weights.checkpoint import read_params, teacher_of
+from pdjax.weights.checkpoint import read_config, read_params, teacher_of
 from pdjax.weights.describe import config_of
 from pdjax.weights.layouts import weights_of
 
@@ -162,6 +162,26 @@ def test_rows_of_positions_that_no_string_reaches_are_left_out(tmp_path):
     np.testing.assert_array_equal(table, whole[: TASK.num_positions])
     reached = f"transformer.wpe.weight[{TASK.num_positions}:{LONGER.num_positions}]"
     assert "no string of PcfgLanguageTask reaches" in imported.ignored[reached]
+
+
+def test_other_positions_than_the_configuration_says_are_refused(tmp_path):
+    write_checkpoint(tmp_path / "step1", 0)
+    file = tmp_path / "step1" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"n_positions": LONGER.num_positions}))
+    line = f"wpe.weight of the {LONGER.num_positions} positions in config.json; found {TASK.num_positions}; "
+    with pytest.raises(UserError, match=line):
+        read_params(tmp_path / "step1", TEACHER, TASK)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(None, "no file"), (b"version https://git-lfs.github.com/spec/v1\n", "a pointer to it of git LFS")],
+)
+def test_what_is_in_place_of_a_configuration(tmp_path, content, found):
+    file = tmp_path / "config.json"
+    file.mkdir() if content is None else file.write_bytes(content)
+    with pytest.raises(UserError, match=f"{file}; found {found}"):
+        read_config(tmp_path)
 
 
 def test_too_few_positions_are_refused(tmp_path):

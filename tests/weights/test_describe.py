@@ -170,3 +170,20 @@ def test_what_is_said_in_other_words():
 def test_what_hugging_face_has_not(architecture, message):
     with pytest.raises(UserError, match=message):
         config_of(architecture, 40, 9)
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "message"),
+    [
+        (GPT2_SMALL, {"model_type": ["gpt2"]}, r"a model_type of .*; found \['gpt2'\]"),
+        (GPT2_SMALL, {"activation_function": {"a": 1}}, "activation_function among .*; found {'a': 1}"),
+        (GPT2_SMALL, {"attn_pdrop": [0.1]}, r"attn_pdrop, a number, .*; found \[0.1\]"),
+        (GPT2_SMALL, {"resid_pdrop": None}, "resid_pdrop, a number, .*; found None"),
+        (PYTHIA_70M, {"rope_scaling": "linear"}, "rope_scaling, a JSON object, .*; found 'linear'"),
+        (PYTHIA_70M, {"rotary_pct": "0.25"}, "rotary_pct, a number, .*; found '0.25'"),
+        (PYTHIA_70M, {"rope_parameters": {"rope_theta": None}}, "rotary_emb_base, a number, .*; found None"),
+    ],
+)
+def test_values_of_another_type_are_named(config, fields, message):
+    with pytest.raises(UserError, match=message):
+        architecture_of(config | fields)

@@ -175,9 +175,10 @@ def test_tied_weights_are_two(stored):
     assert (set(weights), ignored) == ({"transformer.wte.weight", "lm_head.weight"}, {})
 
 
-def test_other_models(stored):
+@pytest.mark.parametrize("family", ["llama", ["gpt2"], None])
+def test_other_models(stored, family):
     with pytest.raises(UserError) as error:
-        canonical(stored({}), "llama")
+        canonical(stored({}), family)
     assert str(error.value) == (
-        "expected a model_type of bert, gpt2, gpt_neox; found llama; no other models can be read"
+        f"expected a model_type of bert, gpt2, gpt_neox; found {family}; no other models can be read"
     )

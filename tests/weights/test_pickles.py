@@ -151,6 +151,11 @@ PICKLES = {
     "no list": (b"\x80\x02K\x01K\x02a.", "it appends to what is no list"),
     "odd": (b"\x80\x02}(K\x01u.", "zip() argument 2 is shorter than argument 1"),
     "unknown": (b"\x80\x02\xff.", "at position 2, opcode b'\\xff' unknown"),
+    "deep name": (b"\x80\x02)" + b"\x85" * 100_000 + b"\x8c\x01x\x93.", "it names something by no text"),
+    "long name": (
+        b"\x80\x02\x8c\x01x" + b"q\x00h\x00\x86" * 60 + b"\x8c\x01x\x93.",  # 2^60 letters where it is written out
+        "it names something by no text",
+    ),
     "storage": (b"\x80\x02(K\x01K\x02K\x03K\x04K\x05tQ.", "it has a storage of unknown type"),
 }
 

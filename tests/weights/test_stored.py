@@ -116,3 +116,10 @@ def test_a_file_that_became_shorter(file, left):
         f"expected {file} as it was when it was opened; found {left or 0} bytes, at least 17 of them before; "
         "copy or download the file again"
     )
+
+
+def test_more_axes_than_an_array_has(file):
+    offset = write(file, np.ones(1, np.float32))
+    assert stored_tensor("w", file, "float32", (1,) * 64, offset).read().shape == (1,) * 64
+    with pytest.raises(UserError, match=rf"at most 64 axes in w of {file}; found 65; copy or download"):
+        stored_tensor("w", file, "float32", (1,) * 65, offset)
