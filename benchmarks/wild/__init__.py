@@ -1,0 +1,1 @@
+"""What ``benchmarks/spellings.py`` tries: one module for each kind of case."""
