@@ -225,7 +225,7 @@ def _tar(folder: Path, model: Model) -> None:
 
 def _npz(folder: Path, model: Model) -> None:
     with (folder / BIN).open("wb") as file:
-        np.savez(file, **{name.replace("/", "."): array for name, array in weights(model).items()})
+        np.savez(file, *weights(model).values())
 
 
 def _quantised(folder: Path, model: Model) -> None:
@@ -234,10 +234,9 @@ def _quantised(folder: Path, model: Model) -> None:
 
 
 def _float8(folder: Path, model: Model) -> None:
-    header = header_of(weights(model))
-    write_safetensors(
-        folder / SAFETENSORS, weights(model), {name: entry | {"dtype": "F8_E4M3"} for name, entry in header.items()}
-    )
+    small = {name: values.astype(np.uint8) for name, values in weights(model).items()}
+    header = {name: entry | {"dtype": "F8_E4M3"} for name, entry in header_of(small).items()}
+    write_safetensors(folder / SAFETENSORS, small, header)
 
 
 def _script(torch: ModuleType, state: dict[str, Any], file: Path) -> None:

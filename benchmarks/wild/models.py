@@ -14,7 +14,6 @@ import numpy as np
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.gpt_neox import GptNeoX
-from pdjax.models.transformer import Transformer
 from pdjax.tasks.base import Task
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.types import Params
@@ -32,7 +31,7 @@ class Model(NamedTuple):
     """A model and the task that it is for."""
 
     name: str
-    architecture: Transformer
+    architecture: Bert | Gpt2 | GptNeoX
     task: Task
 
 

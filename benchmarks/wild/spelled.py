@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def _beside() -> Iterator[Case]:
     yield Case("more positions than strings of the task reach", _longer, of=GPT2.name)
 
 
-def _with(others: Arrays) -> Edit:
+def _with(others: Mapping[str, Any]) -> Edit:
     return lambda arrays: {**arrays, **{name: np.asarray(array) for name, array in others.items()}}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pdjax.errors import UserError, require
-from pdjax.weights.stored import AGAIN, StoredTensor, converted, shown
+from pdjax.weights.stored import AGAIN, StoredTensor, check_axes, converted, shown
 
 _DTYPES = {
     "BF16": "bfloat16",
@@ -45,6 +45,7 @@ def _opened(file: Path) -> Iterator[safe_open]:
 def _tensor(opened: safe_open, name: str, file: Path) -> StoredTensor:
     """Returns a tensor of an open file; reading it opens the file again."""
     what, (dtype, shape) = f"{shown(name)} of {file}", _form(opened, name)
+    check_axes(shape, what)
     require(dtype in _DTYPES, f"one of {', '.join(_DTYPES)} for {what}", shown(dtype), "store it as one of these")
 
     def read() -> np.ndarray:

@@ -65,7 +65,7 @@ def stored_tensor(
     Raises:
       UserError: it has more axes than an array can.
     """
-    require(len(shape) <= _AXES, f"a tensor of at most {_AXES} axes in {shown(name)} of {file}", len(shape), AGAIN)
+    check_axes(shape, f"{shown(name)} of {file}")
     if strides is None:
         strides = [int(np.prod(shape[axis + 1 :], dtype=object)) for axis in range(len(shape))]
     bits = np.dtype(f"{byteorder}u{DTYPES[dtype].itemsize}")
@@ -114,6 +114,11 @@ def converted(values: np.ndarray, what: str) -> np.ndarray:
             "leave this checkpoint out: its training diverged or it is damaged",
         )
     return values
+
+
+def check_axes(shape: Sequence[int], what: str) -> None:
+    """Raises a ``UserError`` for a tensor of more axes than an array can have."""
+    require(len(shape) <= _AXES, f"at most {_AXES} axes of {what}", len(shape), AGAIN)
 
 
 def shown(name: str) -> str:

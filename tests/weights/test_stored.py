@@ -121,5 +121,5 @@ def test_a_file_that_became_shorter(file, left):
 def test_more_axes_than_an_array_has(file):
     offset = write(file, np.ones(1, np.float32))
     assert stored_tensor("w", file, "float32", (1,) * 64, offset).read().shape == (1,) * 64
-    with pytest.raises(UserError, match=rf"at most 64 axes in w of {file}; found 65; copy or download"):
+    with pytest.raises(UserError, match=rf"at most 64 axes of w of {file}; found 65; copy or download"):
         stored_tensor("w", file, "float32", (1,) * 65, offset)
