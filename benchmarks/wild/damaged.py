@@ -239,7 +239,7 @@ def _safetensors() -> Iterator[Case]:
     yield _sweep(SAFETENSORS, _turned_in_header, f"`{SAFETENSORS}`: a bit turned in every 61st byte of its header")
     yield _file(f"`{SAFETENSORS}`: a byte more", lambda folder: _append(folder / SAFETENSORS, b"x"))
     header = header_of(weights(GPT2))
-    name, other = list(header)[:2]
+    name = next(iter(header))
     begin, end = header[name]["data_offsets"]
     for what, changes in {
         "a type that there is not": {"dtype": "F12"},
