@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,10 +33,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before the first import of jax
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 # jaxlib 0.10.1 says of every program in the cache, at length, that preferences of LLVM are no features of the CPU.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # what one worker, test or process has compiled no other compiles again
-    COMPILED = tempfile.TemporaryDirectory(prefix="pdjax-tests-compiled-")
-    os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+# Records and checkpoints wait for the disk, file by file, which is half of the time of some tests: not so in memory.
+MEMORY = Path("/dev/shm")
+IN_MEMORY = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    FILES = tempfile.TemporaryDirectory(prefix="pdjax-tests-", dir=MEMORY if IN_MEMORY else None)
+    os.environ |= {  # what one worker, test or process has compiled no other compiles again
+        "JAX_COMPILATION_CACHE_DIR": f"{FILES.name}/compiled",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
     }
@@ -90,6 +94,12 @@ for kind in (LinenModel, HierarchicalTask, ParityTask, PcfgLanguageTask, PcfgTas
             setattr(kind, name, _as_one_program(getattr(kind, name), static))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Puts the tests' files into memory too, unless --basetemp says where they are to stay."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and IN_MEMORY and config.option.basetemp is None:
+        config.option.basetemp = f"{FILES.name}/tests"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start processes take minutes: they come first, so that no worker is left alone with one at the end."""
     slow = {item.path for item in items if "start" in getattr(item, "fixturenames", ())}
@@ -108,14 +118,21 @@ def _load_config_file(name: str):
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
-    """Drops a module's compiled programs, each of some megabytes; the next one finds those it shares in the cache."""
+    """Drops compiled programs, each of some megabytes, once a module leaves them in more than 1 GB of memory."""
     yield
-    _compiled.cache_clear()
-    _compiled_without_teacher.cache_clear()
-    jax.clear_caches()
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps what it has freed
+    if _resident_bytes() > 2**30:
+        _compiled.cache_clear()
+        _compiled_without_teacher.cache_clear()
+        jax.clear_caches()
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps what it has freed
+
+
+def _resident_bytes() -> float:
+    """Returns how much memory this process has, or infinity where no file says it."""
+    statistics = Path("/proc/self/statm")  # in pages: all, and those in memory
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.exists() else float("inf")
 
 
 @pytest.fixture(scope="session")
