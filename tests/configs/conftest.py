@@ -1,5 +1,6 @@
 """What the tests of all files of configs/ ask for."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -34,9 +35,15 @@ def check_variant(load_config_file, experiment, tmp_path):
     return check
 
 
+def with_one_layer(model):
+    return dataclasses.replace(model, num_layers=1) if hasattr(model, "num_layers") else model
+
+
 @functools.cache
 def trace(task, model, teacher, training, seeds, adaptive):
     """Traces a chunk of three steps, and checks its shapes; variants that share a program share this.
+
+    Of a model's layers, which are alike, one is traced; tests/plan lowers the papers' chunks with all of them.
 
     Args:
       task: what is learned.
@@ -46,6 +53,7 @@ def trace(task, model, teacher, training, seeds, adaptive):
       seeds: the number of replicas, of which more than two are traced as two are.
       adaptive: whether each has a curriculum of its own.
     """
+    model, teacher = with_one_layer(model), with_one_layer(teacher)
     optimizer, batch_size, shared = training
     program, teaching = Program(task, model.build(task), None, optimizer, batch_size, shared, "data"), None
     loss = Labels() if teacher is None else Distillation()
