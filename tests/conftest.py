@@ -57,8 +57,9 @@ from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir
-from pdjax.models.base import LinenModel
+from pdjax.models.base import Architecture, LinenModel
 from pdjax.models.gpt2 import Gpt2
+from pdjax.settings import Count, settings
 from pdjax.stages.programs import teacher_shape
 from pdjax.stages.teacher import open_trajectory, train_teacher
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
@@ -172,12 +173,14 @@ class Bigrams:
     vocabulary: int
     width: int
     dropout: float = 0.0  # of the tokens
+    scale: float = 1.0  # of the initial parameters
 
     def init(self, key, inputs):
         shapes = {"embedding": (2 * self.vocabulary, self.width), "head": (self.width, self.vocabulary)}
         keys = jax.random.split(key)
         return {
-            name: jax.random.normal(k, shapes[name]) / self.width**0.25 for name, k in zip(shapes, keys, strict=True)
+            name: self.scale * jax.random.normal(k, shapes[name]) / self.width**0.25
+            for name, k in zip(shapes, keys, strict=True)
         }
 
     def apply(self, params, inputs, dropout_key=None):
@@ -185,7 +188,25 @@ class Bigrams:
         if self.dropout > 0 and dropout_key is not None:
             hot *= jax.random.bernoulli(dropout_key, 1 - self.dropout, hot.shape) / (1 - self.dropout)
         pairs = jnp.concatenate([hot, jnp.roll(hot, 1, axis=1)], axis=-1)
+        if "asked" in inputs:
+            pairs = jnp.take_along_axis(pairs, inputs["asked"][..., None], axis=1)
         return pairs @ params["embedding"] @ params["head"], {}
+
+
+@settings
+class OfBigrams(Architecture):
+    """Bigrams of a task that begin with next to no dependence on their tokens, and learn it."""
+
+    width: Count = 8
+
+    def build(self, task):
+        return Bigrams(task.vocabulary, self.width, scale=0.1)
+
+
+@pytest.fixture(scope="session")
+def bigrams():
+    """The architecture of the smallest model of strings, by its width."""
+    return OfBigrams
 
 
 @pytest.fixture(scope="session")
