@@ -96,6 +96,13 @@ def input_names(task: Task) -> tuple[str, ...]:
     return tuple(jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs)
 
 
+@functools.cache  # it traces too, for every run of students
+def parameter_shapes(architecture: Architecture, task: Task) -> Params:
+    """Returns the parameters of a model for a task as shapes."""
+    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
+    return jax.eval_shape(architecture.build(task).init, jax.random.key(0), inputs)
+
+
 def num_parameters(params: Params) -> int:
     """Returns the number of scalars in a pytree of arrays."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -11,9 +11,8 @@ import numpy as np
 from pdjax.errors import UserError
 from pdjax.io.source import load_kept
 from pdjax.io.store import IDENTITY, CheckpointStore, read_identity
-from pdjax.models.base import Architecture
+from pdjax.models.base import Architecture, parameter_shapes
 from pdjax.settings import opened
-from pdjax.stages.programs import params_shape
 from pdjax.tasks.base import Task
 from pdjax.types import Params
 from pdjax.weights.audit import Audit, Audited, as_csv, audit
@@ -61,7 +60,7 @@ def audit_trajectory(directory: Path) -> Audit:
     if (workdir / "config.json").exists():
         load_kept(workdir)  # the task or the model may be of a user's own file
     identity = read_identity(directory)
-    like = params_shape(opened(Task, identity["task"]), opened(Architecture, identity["model"]))
+    like = parameter_shapes(opened(Architecture, identity["model"]), opened(Task, identity["task"]))
     with closing(CheckpointStore(directory, identity)) as store:
         # A checkpoint is compared with the one before it, array by array: no more than two are in memory.
         restore = functools.lru_cache(maxsize=2)(functools.partial(store.restore, like=like))

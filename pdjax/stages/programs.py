@@ -4,12 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-
 from pdjax.distill.losses import Loss
 from pdjax.experiment import Experiment, Sizes
-from pdjax.models.base import Architecture
-from pdjax.tasks.base import Task
+from pdjax.models.base import Architecture, parameter_shapes
 from pdjax.train.replicas import Replica, Sweep, build_sweep, families, product_of_replicas
 from pdjax.train.sharding import Placement
 from pdjax.train.state import Program
@@ -52,13 +49,7 @@ def teacher_program(experiment: Experiment) -> Training:
 
 def teacher_shape(experiment: Experiment) -> Params:
     """Returns a teacher's parameters as shapes."""
-    return params_shape(experiment.task, experiment.teacher)
-
-
-def params_shape(task: Task, model: Architecture) -> Params:
-    """Returns a model's parameters as shapes."""
-    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(model.build(task).init, jax.random.key(0), inputs)
+    return parameter_shapes(experiment.teacher, experiment.task)
 
 
 def student_program(experiment: Experiment, replicas: Sequence[Replica]) -> Training:
