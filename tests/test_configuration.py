@@ -38,6 +38,7 @@ VARIANTS = {
     "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
     "pcfg": ("", "smoke", "short", "paper", "ablations", "paper-ablations"),
     "pcfg_gpt": ("", "smoke", "paper", "seeds", "ablations"),
+    "checkpoints": ("FOLDER",),
 }
 ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
 
@@ -45,6 +46,17 @@ ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in var
 @pytest.fixture(scope="module")
 def smoke(experiment):
     return experiment("pcfg", "smoke")
+
+
+@pytest.fixture
+def load_config(load_config_file, request):
+    """Loads a variant of a file of configs/ as a ConfigDict; FOLDER is one of checkpoints."""
+
+    def load(name, variant):
+        folder = variant == "FOLDER"
+        return load_config_file(name).get_config(str(request.getfixturevalue("trained").folder) if folder else variant)
+
+    return load
 
 
 def changed(experiment, **values):
@@ -59,8 +71,8 @@ def test_all_files_of_configs_are_here(root):
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
-def test_every_configuration_is_locked_and_comes_back_the_same(load_config_file, name, variant):
-    config = load_config_file(name).get_config(variant)
+def test_every_configuration_is_locked_and_comes_back_the_same(load_config, name, variant):
+    config = load_config(name, variant)
     assert config.is_locked
     again = experiment_of(config)
     assert (plain(again), again.digest) == (plain(config.experiment), config.experiment.digest)
@@ -80,9 +92,9 @@ def places(tree, path=()):
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
-def test_every_field_has_a_place_of_its_own(load_config_file, name, variant):
+def test_every_field_has_a_place_of_its_own(load_config, name, variant):
     """Gives each a value of its own, and finds all of them there afterwards: no override changes another place."""
-    given, config = {}, load_config_file(name).get_config(variant)
+    given, config = {}, load_config(name, variant)
     for number, (owner, key, path) in enumerate(places(config)):
         kind = owner.get_type(key)
         if kind in (int, float, str, tuple):
@@ -93,8 +105,8 @@ def test_every_field_has_a_place_of_its_own(load_config_file, name, variant):
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
-def test_fields_that_are_printed_are_those_that_there_are_with_their_values(load_config_file, name, variant):
-    config = load_config_file(name).get_config(variant)
+def test_fields_that_are_printed_are_those_that_there_are_with_their_values(load_config, name, variant):
+    config = load_config(name, variant)
     printed = {leaf.path.removeprefix("config."): leaf.value for leaf in leaves(config.experiment)}
     there = {".".join(path): owner[key] for owner, key, path in places(config)}
     assert printed == there
@@ -126,8 +138,8 @@ TIED = re.compile(
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_number_can_be_overridden_alone_and_changes_one_field(experiment, name):
-    base = experiment(name, "smoke")
+def test_every_number_can_be_overridden_alone_and_changes_one_field(load_config, name):
+    base = experiment_of(load_config(name, "smoke" if "smoke" in VARIANTS[name] else VARIANTS[name][0]))
     tried = 0
     for leaf in leaves(base):
         path = leaf.path.removeprefix("config.")

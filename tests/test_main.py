@@ -166,7 +166,7 @@ BAD_INPUT = {
     ),
     "no such trajectory": (
         ["--config.teacher_training.trajectory=runs/nowhere"],
-        ["no store.json in runs/nowhere", "teacher/trajectory"],
+        ["a folder of checkpoints, or a pattern", "runs/nowhere, which is none", "name another"],
     ),
     "seed of more than 31 bits": (["--config.seed=99999999999"], ["config.seed", "99999999999", str(2**31)]),
     "no such variant": (["--config=configs/pcfg.py:huge"], ["huge", "smoke"]),
