@@ -107,7 +107,7 @@ def distilled(trained, call, tmp_path_factory):
         f"--config=configs/checkpoints.py:{trained[1]}",
         f"--workdir={workdir}",
         f"--config.task.root={ROOT}",
-        "--strategies=labels,one_shot,progressive",
+        "--strategies=one_shot,progressive",
         "--config.student_training.budgets=(100,)",
         "--config.student_training.checkpoint_every=50",
     )
