@@ -271,8 +271,9 @@ def tree_bytes(tree: Tree) -> int:
 
 def require_space(directory: Path, needed: int, purpose: str) -> None:
     """Raises a ``UserError`` unless the disk under a directory has room for that many bytes."""
-    directory.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(directory).free
+    # It may not be there yet, and what is refused makes nothing.
+    there = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise UserError(
             f"{needed / 1e6:.1f} MB of free disk for {purpose}",

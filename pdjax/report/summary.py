@@ -224,7 +224,9 @@ def ends(results: Results) -> list[dict[str, str]]:
     curve = results.teacher_curve().set_index("step").value
     if not curve.empty:
         own = dict.fromkeys(rows[0], "–") | {"Strategy": "the teacher, at its own steps"}
-        own |= {f"Accuracy after {budget:,} steps": fraction(float(curve.loc[:budget].iloc[-1]))}
+        until = curve.loc[:budget]
+        # One from elsewhere may have its first checkpoint later than that.
+        own |= {} if until.empty else {f"Accuracy after {budget:,} steps": fraction(float(until.iloc[-1]))}
         rows.append(own | {f"Mean at {fraction(level)} by step": _step_text(curve, level)})
     return rows
 

@@ -8,18 +8,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 from pdjax.io.source import load_kept
-from pdjax.io.store import IDENTITY, CheckpointStore, read_identity
+from pdjax.io.store import CheckpointStore, read_identity
 from pdjax.models.base import Architecture, parameter_shapes
 from pdjax.settings import opened
 from pdjax.tasks.base import Task
 from pdjax.types import Params
 from pdjax.weights.audit import Audit, Audited, as_csv, audit
 from pdjax.weights.audit_figure import save_figure
-from pdjax.weights.checkpoint import read_config
+from pdjax.weights.checkpoint import is_series, read_config
+from pdjax.weights.describe import architecture_of
 from pdjax.weights.files import open_weights
 from pdjax.weights.history import history_of
+from pdjax.weights.layouts import check_weights
 from pdjax.weights.names import canonical
 from pdjax.weights.series import SourceCheckpoint, series_of
 from pdjax.weights.stored import StoredTensor
@@ -36,7 +38,7 @@ def audit_source(source: Path | str, losses: Mapping[int, float] | None = None) 
     Raises:
       UserError: there are no checkpoints, or the records around them are damaged.
     """
-    if (Path(source) / IDENTITY).exists():
+    if not is_series(source):
         return audit_trajectory(Path(source))
     series = series_of(source)
     if losses is None:
@@ -60,6 +62,12 @@ def audit_trajectory(directory: Path) -> Audit:
     if (workdir / "config.json").exists():
         load_kept(workdir)  # the task or the model may be of a user's own file
     identity = read_identity(directory)
+    require(
+        {"task", "model"} <= identity.keys(),
+        f"a teacher's trajectory in {directory}",
+        f"a store of {', '.join(identity)}",
+        "audit <workdir>/teacher/trajectory: others hold several models side by side",
+    )
     like = parameter_shapes(opened(Architecture, identity["model"]), opened(Task, identity["task"]))
     with closing(CheckpointStore(directory, identity)) as store:
         # A checkpoint is compared with the one before it, array by array: no more than two are in memory.
@@ -76,8 +84,12 @@ def write_audit(found: Audit, directory: Path) -> None:
 
 def _of_folder(checkpoint: SourceCheckpoint, loss: float | None) -> Audited:
     def open_canonical() -> Mapping[str, StoredTensor]:
-        tokens_of(checkpoint.folder)  # a damaged tokenizer is a finding as well
-        return canonical(open_weights(checkpoint.folder), read_config(checkpoint.folder).get("model_type", ""))[0]
+        tokens = tokens_of(checkpoint.folder)  # a damaged tokenizer is a finding as well
+        config = read_config(checkpoint.folder)
+        described = architecture_of(config, None if tokens is None else len(tokens))
+        weights, _ = canonical(open_weights(checkpoint.folder), config["model_type"])
+        check_weights(weights, described.architecture, described.vocabulary, described.positions)
+        return weights
 
     try:
         vocabulary = tokens_of(checkpoint.folder)

@@ -5,12 +5,13 @@ our own; from there students read it when it is needed. What is done already sta
 """
 
 import glob
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,6 +41,9 @@ logger = logging.getLogger("pdjax")
 
 REFUSED: tuple[Kind, ...] = ("unreadable", "shapes", "vocabularies", "duplicates", "stale tensors")
 """Findings with which nothing is imported."""
+
+BEGUN = "import.json"
+"""The file that says what an import began with."""
 
 TOKENIZER = "tokenizer"
 """The directory, beside a trajectory, of the tokenizer's files."""
@@ -90,11 +94,13 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
 
     Raises:
       Interrupted: a signal asked to stop; the same command continues.
-      UserError: a checkpoint is damaged, is another model, or has changed since it was converted; the disk is full.
+      UserError: a checkpoint is damaged, or is another model; the series or what it is measured on is not what an
+        import into this directory began with; the disk is full.
     """
     if _recorded(experiment, directory) is not None:
         logger.info("teacher: %s is gone, what was imported from it is here", experiment.teacher_training.trajectory)
         return
+    _require_room(directory)
     series = checked_series(experiment)
     description = _describe(experiment, series)
     done = is_done(directory, description)
@@ -105,32 +111,40 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     if done and not pending:
         return
     found = _require_sound(experiment, series)
+    begun = {"identity": description.identity, "checkpoints": [row._asdict() for row in _facts(found)]}
+    _require_same(directory, begun)
+    history = _history(series)
     _announce(experiment, directory, series, pending)
-    with closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store:
-        sweep = compiled(experiment, teacher_program(experiment))
-        if is_first():
-            write_json(directory / "run.json", plain(description))
-        ignored: dict[str, str] = {}
-        with closing(Progress("importing", len(pending))) as progress:
-            for one in pending:
-                params, of_this = _read(experiment, one)
-                ignored |= of_this
-                placed = _placed(params, sweep)
-                records[one.step] = _evaluate(experiment, sweep, one, placed)
-                # In this order: a checkpoint without its record is converted again, a record without it is replaced.
-                _write_records(directory, records)
-                store.save(one.step, jax.tree.map(lambda leaf: leaf[0], placed), _means(records[one.step]))
-                progress.advance(1)
-                stopping = agree(interrupt.signal_number or 0) or None
-                if stopping is not None and one is not pending[-1]:
-                    raise Interrupted(stopping, f"checkpoints up to {one.name} are imported")
+    sweep = compiled(experiment, teacher_program(experiment))
+    converted = (_convert(experiment, sweep, one) for one in pending)
+    # Before anything is written: what is wrong with one is mostly wrong with all.
+    ready = list(itertools.islice(converted, 1))
+    if is_first():
+        write_json(directory / BEGUN, begun)
+        write_json(directory / "run.json", plain(description))
+    ignored: dict[str, str] = {}
+    with (
+        closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store,
+        closing(Progress("importing", len(pending))) as progress,
+    ):
+        for one, (placed, record, of_this) in zip(pending, itertools.chain(ready, converted), strict=True):
+            ready.clear()
+            ignored |= of_this
+            records[one.step] = record
+            # In this order: a checkpoint without its record is converted again, a record without it is replaced.
+            _write_records(directory, records)
+            store.save(one.step, jax.tree.map(lambda leaf: leaf[0], placed), _means(record))
+            progress.advance(1)
+            stopping = agree(interrupt.signal_number or 0) or None
+            if stopping is not None and one is not pending[-1]:
+                raise Interrupted(stopping, f"checkpoints up to {one.name} are imported")
     _log_ignored(ignored)
     found = with_losses(found, {step: _means(record)["loss"] for step, record in records.items()})
     _warn(finding for finding in found.findings if finding.kind == "loss")
     if is_first():
         copy_tokenizer(series[-1].folder, directory / TOKENIZER)
         write_audit(found, directory)
-        _write_records(directory, records, _history(series))
+        _write_records(directory, records, history)
     # Last, as it is what makes the trajectory count as done.
     steps = [one.step for one in series]
     write_json(
@@ -140,16 +154,61 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     meet("the series is imported")
 
 
+class _Fact(NamedTuple):
+    """What tells whether a checkpoint is the one that it was."""
+
+    step: int
+    name: str
+    digest: str | None
+
+
+def _facts(found: Audit) -> list[_Fact]:
+    return [_Fact(row.step, row.name, row.digest) for row in found.rows]
+
+
+def _require_room(directory: Path) -> None:
+    """Raises a ``UserError`` where a directory holds something that is no import."""
+    there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    is_file = directory.exists() and not directory.is_dir()
+    require(
+        not is_file and (not there or BEGUN in there),
+        f"a new or empty directory, or one that an import has begun, in {directory}",
+        "a file" if is_file else ", ".join(there[:4]),
+        "choose another",
+    )
+
+
+def _require_same(directory: Path, begun: Mapping[str, Any]) -> None:
+    """Raises a ``UserError`` unless an import goes on with what it began with."""
+    if not (directory / BEGUN).exists():
+        return
+    before, again = read_json(directory / BEGUN), f"remove {directory} to import everything anew"
+    require(
+        before["identity"] == begun["identity"] or before["checkpoints"] != begun["checkpoints"],
+        f"the teacher, task, seed and evaluation that the import into {directory} began with",
+        "others",
+        f"give them again, or {again}",
+    )
+    old, new = ({_Fact(**row) for row in rows["checkpoints"]} for rows in (before, begun))
+    changed = sorted({fact.step for fact in old ^ new})
+    require(
+        not changed,
+        f"the checkpoints that the import into {directory} began with",
+        f"others, or none, of the steps {changed}",
+        f"put them back, or {again}",
+    )
+
+
 def measured_losses(experiment: Experiment) -> dict[int, float]:
     """Returns the losses of a series on the held-out examples by step, but for checkpoints that cannot be read."""
     sweep = compiled(experiment, teacher_program(experiment))
     losses = {}
     for one in series_of(str(experiment.teacher_training.trajectory)):
         try:
-            params, _ = _read(experiment, one)
+            _, record, _ = _convert(experiment, sweep, one)
         except UserError:  # an audit says which, and why
             continue
-        losses[one.step] = _means(_evaluate(experiment, sweep, one, _placed(params, sweep)))["loss"]
+        losses[one.step] = _means(record)["loss"]
     return losses
 
 
@@ -197,6 +256,15 @@ def _warn(findings: Iterable[Finding]) -> None:
     for finding in findings:
         if finding.kind not in REFUSED:
             logger.warning("teacher: %s", finding)
+
+
+def _convert(
+    experiment: Experiment, sweep: Sweep, one: SourceCheckpoint
+) -> tuple[Params, dict[str, Any], dict[str, str]]:
+    """Returns a checkpoint's parameters as those of the only replica, its record, and what of it is ignored."""
+    params, ignored = _read(experiment, one)
+    placed = _placed(params, sweep)
+    return placed, _evaluate(experiment, sweep, one, placed), ignored
 
 
 def _read(experiment: Experiment, checkpoint: SourceCheckpoint) -> tuple[Params, dict[str, str]]:

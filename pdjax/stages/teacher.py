@@ -16,7 +16,7 @@ from pdjax.io.processes import is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_json
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
+from pdjax.io.store import SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
@@ -26,6 +26,7 @@ from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.train.loop import KEPT_STATES, ByReplica, Job, Kept, train
 from pdjax.train.replicas import Sweep, place_hyperparameters, product_of_replicas
 from pdjax.types import Params
+from pdjax.weights.checkpoint import is_series
 
 logger = logging.getLogger("pdjax")
 
@@ -43,7 +44,7 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
       UserError: the disk is too small, or a given trajectory is not whole.
     """
     directory, training = workdir / "teacher", experiment.teacher_training
-    if is_series(training.trajectory):
+    if training.trajectory is not None and is_series(training.trajectory):
         import_series(experiment, directory, interrupt)
         return
     if training.trajectory is not None:
@@ -213,24 +214,6 @@ def open_trajectory(experiment: Experiment, workdir: Path, seed: int | None = No
     # Another teacher's training is welcome; another task or model is not.
     identity |= {"training": read_identity(directory).get("training")}
     return CheckpointStore(directory, identity, again=AGAIN)
-
-
-def is_series(given: str | None) -> bool:
-    """Whether a given trajectory is a series of checkpoints that others have trained, which is to be imported.
-
-    Raises:
-      UserError: it is the directory of one of our own trajectories.
-    """
-    if given is None or (Path(given) / IDENTITY).exists():
-        return False
-    for inner in ("trajectory", "teacher/trajectory"):
-        require(
-            not (Path(given) / inner / IDENTITY).exists(),
-            "a trajectory store, or a folder of checkpoints, in teacher_training.trajectory",
-            f"{given}, which holds the store {inner}",
-            f"write {Path(given) / inner}",
-        )
-    return True
 
 
 def stored_steps(experiment: Experiment, workdir: Path) -> Sequence[int]:

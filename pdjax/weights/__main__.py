@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ _PURPOSE = """\
 Weights of BERT, GPT-2 and GPT-NeoX in Hugging Face's format: a folder of somebody's checkpoints becomes the trajectory
 of a teacher, students become folders that transformers loads, and checkpoints are looked over before anything learns
 from them."""
-_SOURCE = "a folder that holds checkpoints, one of the hub's cache, a pattern of folders, or a trajectory of ours"
+_CHECKPOINTS = "a folder that holds checkpoints, one of the hub's cache, or a pattern of folders"
 
 logger = logging.getLogger("pdjax")
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     asked, rest = _parser().parse_known_args(arguments)
     try:
         return asked.run_command(asked, rest, interrupt)
-    except UserError as error:
+    except (UserError, OSError) as error:  # also what cannot be read or written
         logger.error("error: %s", error)
         return 2
     except Interrupted as error:
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="--config=FILE, which says the task, and --config.FIELD=VALUE are those of python -m pdjax.main.",
         allow_abbrev=False,
     )
-    importing.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    importing.add_argument("source", metavar="SOURCE", help=_CHECKPOINTS)
     importing.add_argument("directory", metavar="DIRECTORY", type=Path, help="of the trajectory; may not exist yet")
     importing.set_defaults(run_command=_import)
     exporting = commands.add_parser(
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="--config=FILE and --config.FIELD=VALUE are those of python -m pdjax.main.",
         allow_abbrev=False,
     )
-    auditing.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    auditing.add_argument("source", metavar="SOURCE", help=f"{_CHECKPOINTS}, or a trajectory of ours")
     auditing.add_argument("--into", metavar="DIRECTORY", type=Path, help="for audit.csv and audit.png")
     auditing.set_defaults(run_command=_audit)
     return parser
@@ -88,10 +89,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrupt) -> int:
     from pdjax.stages.importing import import_series
+    from pdjax.weights.checkpoint import is_series
 
+    require(
+        is_series(asked.source),
+        "checkpoints of others",
+        f"a trajectory of ours in {asked.source}",
+        f"it need not be imported: write --config=configs/checkpoints.py:{asked.source}",
+    )
     experiment = _experiment(flags, asked.source)
     import_series(experiment, asked.directory, interrupt)
-    logger.info("now: python -m pdjax.main --config=configs/checkpoints.py:%s", asked.directory / "trajectory")
+    overrides = [shlex.quote(flag) for flag in flags if flag.lstrip("-").startswith("config.")]
+    command = ["python -m pdjax.main", f"--config=configs/checkpoints.py:{asked.directory / 'trajectory'}", *overrides]
+    logger.info("now: %s", " ".join(command))
     return 0
 
 
@@ -111,9 +121,10 @@ def _audit(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrupt
     losses = None
     if flags:
         from pdjax.stages.importing import measured_losses
+        from pdjax.weights.checkpoint import is_series
 
         require(
-            not (Path(asked.source) / "store.json").exists(),
+            is_series(asked.source),
             "--config for checkpoints of others alone",
             f"it for {asked.source}, whose losses are recorded",
             "leave it out",
@@ -134,10 +145,17 @@ def _experiment(flags: Sequence[str], source: str) -> "Experiment":
     given = os.environ.get("XLA_FLAGS", "")
     experiment = parse_flags(["pdjax.weights", *flags], functools.partial(ask_for_the_same_bits, given))
     ask_for_the_same_bits(given, experiment)
+    import pydantic
+
+    from pdjax.settings import complaint
     from pdjax.weights.checkpoint import teacher_of
 
     training = dataclasses.replace(experiment.teacher_training, trajectory=source)
-    return dataclasses.replace(experiment, teacher=teacher_of(source, experiment.task), teacher_training=training)
+    teacher = teacher_of(source, experiment.task)
+    try:
+        return dataclasses.replace(experiment, teacher=teacher, teacher_training=training)
+    except pydantic.ValidationError as error:
+        raise complaint(error, "config").within(f"the configuration with {type(teacher).__name__}") from None
 
 
 if __name__ == "__main__":

@@ -103,15 +103,32 @@ def read_params(folder: Path, architecture: Transformer, task: Task) -> Imported
     return imported._replace(ignored=ignored | imported.ignored)
 
 
+def is_series(source: Path | str) -> bool:
+    """Whether a source is no trajectory store of ours, but checkpoints that others have trained.
+
+    Raises:
+      UserError: it is a directory that holds one of our stores.
+    """
+    if (Path(source) / STORE).exists():
+        return False
+    for inner in ("trajectory", "teacher/trajectory"):
+        require(
+            not (Path(source) / inner / STORE).exists(),
+            "a trajectory store, or a folder of checkpoints",
+            f"{source}, which holds the store {inner}",
+            f"write {Path(source) / inner}",
+        )
+    return True
+
+
 def teacher_of(source: Path | str, task: Task) -> Architecture:
     """Returns the teacher that a series of checkpoints is of, or a trajectory store, for configurations.
 
     Raises:
       UserError: there are no checkpoints, or none that fit the task.
     """
-    store = Path(source) / STORE
-    if store.exists():
-        return opened(Architecture, read_json(store)["model"])
+    if not is_series(source):
+        return opened(Architecture, read_json(Path(source) / STORE)["model"])
     return describe(series_of(source)[-1].folder, task).architecture
 
 

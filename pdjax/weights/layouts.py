@@ -113,6 +113,18 @@ def params_of(
     return Imported(params, ignored)
 
 
+def check_weights(weights: Weights, architecture: Architecture, vocabulary: int, positions: int) -> None:
+    """Raises a ``UserError`` for a weight that is missing, surplus or ill-shaped; none is read."""
+    layout = _layout_of(architecture, headless=False)
+    _check_names(weights, architecture, layout)
+    shapes = _shapes(architecture, vocabulary, positions)
+    for name, stored in layout.stored.items():
+        expected = _stored_shape([shapes[path] for path in stored.paths], stored)
+        for spelling in _spellings(name, layout):
+            if spelling in weights:
+                _check_shape(weights[spelling], spelling, expected)
+
+
 def weights_of(
     params: Params, architecture: Architecture, headless: bool = False, copies: bool = True
 ) -> dict[str, np.ndarray]:
@@ -193,7 +205,7 @@ def _shapes(architecture: Architecture, vocabulary: int, positions: int) -> dict
 def _check_names(weights: Weights, architecture: Architecture, layout: _Layout) -> None:
     """Raises a ``UserError`` for the first weight that is missing, or one too many."""
     of = f"{type(architecture).__name__} with {getattr(architecture, 'num_layers', 0)} layers"
-    remedy = "correct the number of layers, tied_head or the architecture"
+    remedy = "correct the number of layers, tied_head or the architecture, or take the model with its output layer"
     for name in layout.stored:
         if not weights.keys() & set(_spellings(name, layout)):
             raise UserError(f"the weight {name} of a {of}", "no such name", remedy)
@@ -211,12 +223,7 @@ def _spellings(name: str, layout: _Layout) -> list[str]:
 def _read(weights: Weights, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a weight in float32."""
     weight = weights[name]
-    require(
-        tuple(weight.shape) == shape,
-        f"{name} of the shape {shape}",
-        tuple(weight.shape),
-        "correct the sizes of the architecture, the vocabulary or the number of positions",
-    )
+    _check_shape(weight, name, shape)
     value = np.asarray(weight if isinstance(weight, np.ndarray) else weight.read())
     require(
         np.issubdtype(value.dtype, np.floating),
@@ -229,6 +236,15 @@ def _read(weights: Weights, name: str, shape: tuple[int, ...]) -> np.ndarray:
     bad = value.size - np.count_nonzero(np.isfinite(value))
     require(bad == 0, f"finite numbers in {name}", f"{bad} of {value.size} that are not", "leave this checkpoint out")
     return value
+
+
+def _check_shape(weight: np.ndarray | StoredTensor, name: str, shape: tuple[int, ...]) -> None:
+    require(
+        tuple(weight.shape) == shape,
+        f"{name} of the shape {shape}",
+        tuple(weight.shape),
+        "correct the sizes of the architecture, the vocabulary or the number of positions",
+    )
 
 
 def _stored_shape(shapes: list[tuple[int, ...]], stored: _Stored) -> tuple[int, ...]:

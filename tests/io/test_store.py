@@ -401,7 +401,7 @@ def test_require_space(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 5_000_000, 5_000_000))
     require_space(tmp_path / "new", 5_000_000, "the trajectory")
-    assert (tmp_path / "new").is_dir()
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UserError) as caught:
         require_space(tmp_path / "new", 12_345_678, "the trajectory")
     assert str(caught.value).startswith(

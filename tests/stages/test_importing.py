@@ -1,6 +1,7 @@
 """Checkpoints of others as a trajectory, from folders that our own writing of weights has made."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -18,12 +19,13 @@ from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.keys import named_key
 from pdjax.models.gpt2 import Gpt2
 from pdjax.stages import importing
+from pdjax.stages.importing import import_series
 from pdjax.stages.programs import teacher_shape
 from pdjax.stages.selection import recorded_phases
-from pdjax.stages.teacher import is_series, open_trajectory, stored_steps, train_teacher
+from pdjax.stages.teacher import open_trajectory, stored_steps, train_teacher
 from pdjax.tasks.pcfg import PcfgLanguageTask
 from pdjax.train.step import Evaluation
-from pdjax.weights.checkpoint import read_config, read_params, teacher_of
+from pdjax.weights.checkpoint import is_series, read_config, read_params, teacher_of
 from pdjax.weights.describe import config_of
 from pdjax.weights.layouts import weights_of
 
@@ -273,3 +275,59 @@ def test_what_an_audit_suspects_is_said_and_recorded(trained, tmp_path, caplog):
     assert (tmp_path / "teacher" / "audit.png").read_bytes().startswith(b"\x89PNG")
     losses = read_run(tmp_path / "teacher").evaluation.loss[:, 0]
     assert [float(row["loss"]) for row in rows] == pytest.approx(losses.tolist())
+
+
+@pytest.fixture
+def interrupted(trained, tmp_path, interrupt_at):
+    """An import of a copy of the series that was stopped after two checkpoints."""
+    folder = shutil.copytree(trained.folder, tmp_path / "series")
+    experiment = experiment_of(folder, teacher=trained.experiment.teacher)
+    with pytest.raises(Interrupted):
+        train_teacher(experiment, tmp_path / "run", interrupt_at(2))
+    return experiment, folder, tmp_path / "run"
+
+
+def test_a_checkpoint_that_the_source_no_more_has_does_not_stay(interrupted):
+    experiment, folder, workdir = interrupted
+    shutil.rmtree(folder / "step20")
+    with pytest.raises(UserError, match=r"or none, of the steps \[20\]; put them back, or remove .*run/teacher"):
+        train_teacher(experiment, workdir, Interrupt())
+    shutil.rmtree(workdir / "teacher")  # as it says
+    train_teacher(experiment, workdir, Interrupt())
+    assert 20 not in read_run(workdir / "teacher").evaluation.steps
+
+
+def test_a_checkpoint_of_other_weights_under_its_name_is_noticed(interrupted):
+    experiment, folder, workdir = interrupted
+    train_teacher(experiment, workdir, Interrupt())
+    shutil.copyfile(folder / "step80/model.safetensors", folder / "step60/model.safetensors")
+    shutil.rmtree(folder / "step80")
+    write_checkpoint(folder / "step80", 5, teacher=experiment.teacher)
+    train_teacher(experiment, workdir, Interrupt())  # all is there, and its source is not looked at
+    shutil.rmtree(workdir / "teacher" / "trajectory" / "checkpoints" / "60")
+    with pytest.raises(UserError, match=r"others, or none, of the steps \[60, 80\]; put them back, or remove"):
+        train_teacher(experiment, workdir, Interrupt())
+
+
+def test_an_import_goes_on_with_the_held_out_examples_it_began_with(interrupted):
+    experiment, _, workdir = interrupted
+    with pytest.raises(UserError, match=r"seed and evaluation that the import into .* began with; found others"):
+        train_teacher(dataclasses.replace(experiment, seed=1), workdir, Interrupt())
+
+
+def test_what_cannot_be_converted_leaves_nothing(trained, tmp_path):
+    folder = shutil.copytree(trained.folder, tmp_path / "series")
+    for step in trained.steps:
+        config = read_json(folder / f"step{step}" / "config.json")
+        (folder / f"step{step}" / "config.json").write_text(json.dumps(config | {"n_layer": 2}))
+    experiment = experiment_of(folder, teacher=dataclasses.replace(trained.experiment.teacher, num_layers=2))
+    with pytest.raises(UserError, match=r"transformer.h.1.* with 2 layers"):
+        train_teacher(experiment, tmp_path / "run", Interrupt())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_of_something_else_is_left_alone(trained, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    experiment = experiment_of(trained.folder, teacher=trained.experiment.teacher)
+    with pytest.raises(UserError, match=r"one that an import has begun, in .*; found notes.txt; choose another"):
+        import_series(experiment, tmp_path, Interrupt())

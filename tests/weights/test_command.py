@@ -71,7 +71,8 @@ def test_an_imported_folder_is_a_trajectory_for_the_same_configuration(trained, 
     arguments = (config_for(trained.folder), "--config.task.root=10")
     code, _, err = call("import", trained.folder, tmp_path / "imported", *arguments)
     assert code == 0
-    assert err.splitlines()[-1].endswith(f"--config=configs/checkpoints.py:{tmp_path}/imported/trajectory")
+    command = f"--config=configs/checkpoints.py:{tmp_path}/imported/trajectory --config.task.root=10"
+    assert err.splitlines()[-1].endswith(command)
     assert read_json(tmp_path / "imported" / "result.json")["checkpoints"] == list(trained.steps)
     assert call("audit", tmp_path / "imported" / "trajectory")[0] == 0
 
@@ -96,3 +97,28 @@ def test_a_model_is_exported(trained, call, tmp_path):
     assert {"config.json", "model.safetensors", "README.md", "tokenizer.json"} <= written
     assert call("audit", tmp_path / "exported")[0] == 2  # its name has no step
     assert call("export", trained.workdir, tmp_path / "other", "--runs=teacher")[0] == 2
+
+
+def test_a_trajectory_is_not_imported(trained, call, tmp_path):
+    store = trained.workdir / "teacher" / "trajectory"
+    code, _, err = call("import", store, tmp_path / "imported", config_for(store))
+    assert code == 2
+    assert f"it need not be imported: write --config=configs/checkpoints.py:{store}" in err
+    code, _, err = call("audit", trained.workdir)
+    assert code == 2
+    assert f"write {store}" in err
+
+
+def test_a_task_for_other_models_is_refused(trained, call, tmp_path):
+    code, _, err = call("import", trained.folder, tmp_path / "imported", "--config=configs/pcfg.py:smoke")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "found Gpt2, which sees those before them" in err
+
+
+def test_what_cannot_be_written_is_one_line(trained, call, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = call("audit", trained.folder, "--into", tmp_path / "file")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
