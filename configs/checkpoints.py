@@ -12,8 +12,9 @@ Expected: depends on the checkpoints. Of 400 steps of a BERT, GPT-2 or GPT-NeoX 
 students finish within a minute on two CPU cores (tests/peer/test_import.py).
 
 The teachers have to know the tokens of the task, here strings of a grammar: masked for BERT, the next token for the
-others. Their tokenizer files are compared with the task's tokens. The student has half of the teacher's heads. For a
-selection by the teacher's loss: ``--config.strategies.two_shot.selection="Phase()"``.
+others. Their tokenizer files are compared with the task's tokens. For a task of your own, write a configuration like
+this one. The student has half of the teacher's heads. For a selection by the teacher's loss:
+``--config.strategies.two_shot.selection.kind=Phase``.
 """
 
 import dataclasses
@@ -40,8 +41,8 @@ STRATEGIES = (
     Strategy("labels", Labels()),
     Strategy("one_shot"),
     Strategy("one_shot_soft", Distillation(temperature=1.0)),
-    Strategy("two_shot", schedule=EqualSplit(), selection=Equal(2)),
-    Strategy("progressive", schedule=EqualSplit(), selection=Equal(4)),
+    Strategy("two_shot", schedule=EqualSplit(), selection=Equal(2, nearest=True)),
+    Strategy("progressive", schedule=EqualSplit(), selection=Equal(4, nearest=True)),
 )
 
 

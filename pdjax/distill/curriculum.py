@@ -12,9 +12,10 @@ import itertools
 from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 
 FOREVER = 2**31 - 1
 """A start that no step reaches; pads tables to a common length so that they share a program."""
@@ -135,9 +136,31 @@ def equally_spaced(count: int, stored: Sequence[int]) -> tuple[int, ...]:
         raise UserError(
             f"{count} equally spaced checkpoints among those stored {where}",
             f"a distance of {final / count:g}",
-            "change the number of checkpoints, or teacher_training.checkpoint_every or .keep",
+            "change the number of checkpoints, set selection.nearest, or teacher_training.checkpoint_every or .keep",
         )
     return steps
+
+
+def nearly_equally_spaced(count: int, stored: Sequence[int]) -> tuple[int, ...]:
+    """Returns ``count`` different stored teacher steps as near to equal distances as there are, the last one final.
+
+    Of all choices the one whose distances to the steps at equal distances add up to the least.
+
+    Raises:
+      UserError: fewer are stored.
+    """
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second, for the few that ask
+
+    require(
+        count <= len(stored),
+        f"at least {count} stored checkpoints",
+        f"{len(stored)}, {list(stored)}",
+        "lower the number of checkpoints",
+    )
+    *others, final = stored
+    wanted = [number * final / count for number in range(1, count)]
+    _, chosen = linear_sum_assignment(np.abs(np.subtract.outer(wanted, others)).reshape(count - 1, len(others)))
+    return (*sorted(others[index] for index in chosen), final)
 
 
 def checkpoint_index(starts: Int[Array, "K"], step: Int[Array, ""]) -> Int[Array, ""]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pdjax.distill.curriculum import equally_spaced
+from pdjax.distill.curriculum import equally_spaced, nearly_equally_spaced
 from pdjax.distill.phases import Phases
 from pdjax.errors import UserError, require
 from pdjax.settings import Choice, Count, settings
@@ -96,6 +96,8 @@ class Equal(Selection):
 
     count: Count = 8
     """how many, the final one included"""
+    nearest: bool = False
+    """whether stored checkpoints near to equal distances do, as in a series that others have saved"""
 
     @property
     def size(self) -> int | None:
@@ -105,7 +107,11 @@ class Equal(Selection):
     is_given: ClassVar[bool] = True  # pyright: ignore
 
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
-        """Returns every (T0 / count)-th step."""
+        """Returns every (T0 / count)-th step, or the stored ones near to them."""
+        if self.nearest:
+            steps = nearly_equally_spaced(self.count, available)
+            distance = f"{available[-1] / self.count:g}"
+            return Chosen(steps, f"the {self.count} stored checkpoints nearest to equal distances of {distance} steps")
         steps = equally_spaced(self.count, available)
         return Chosen(steps, f"{self.count} equally spaced checkpoints, {available[-1] // self.count} steps apart")
 

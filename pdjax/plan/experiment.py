@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from pdjax.plan.roofline import EFFICIENCY
 from pdjax.stages.programs import size_program, student_program, teacher_program, teacher_shape
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
-from pdjax.stages.teacher import most_kept
+from pdjax.stages.teacher import most_kept, stored_steps
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.replicas import families
 
@@ -78,7 +79,8 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
     stacked = are_stacked(experiment.placement.residency, checkpoints * size, memory)
     # Teachers and other sizes learn from labels: ``held`` says nothing of them.
-    programs = [plan("teacher", teacher_program(experiment), held=1)]
+    trained = experiment.teacher_training.trajectory is None
+    programs = [plan("teacher", teacher_program(experiment), held=1)] if trained else []
     held = checkpoints if stacked else None
     for name, shared in runs.items():
         # All runs of a program have as many replicas, with the same families of losses: one of them shows it.
@@ -112,7 +114,7 @@ def left_out(experiment: Experiment) -> tuple[str, ...]:
 
 def most_checkpoints(experiment: Experiment) -> int:
     """Returns how many of the teacher's checkpoints students use: at most so many, as some are found after training."""
-    stored = experiment.teacher_training.checkpoints
+    stored = _stored(experiment)
     levels = len(getattr(experiment.task, "levels", ())) or 1
     asking = (strategy.selection for strategy in experiment.strategies if strategy.loss.asks_teacher)
     later = [selection for selection in asking if not selection.is_given]
@@ -120,13 +122,20 @@ def most_checkpoints(experiment: Experiment) -> int:
     points = {point for selection in later for point in selection.points(stored, levels)}
     given = {step for run in foresee_runs(experiment, stored) for step in run.course.teacher_steps}
     final = {stored[-1]} if later else set[int]()
-    return min(most_kept(experiment), len(points) + len(given | final))
+    most = most_kept(experiment) if experiment.teacher_training.trajectory is None else len(stored)
+    return min(most, len(points) + len(given | final))
+
+
+def _stored(experiment: Experiment) -> Sequence[int]:
+    """Returns the teacher's checkpoints that there will be, or those of a given trajectory."""
+    # Nothing has been run yet: what an import has left is in no working directory.
+    return stored_steps(experiment, Path())
 
 
 def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
     """Returns the runs of students by their program, those with a teacher first."""
     runs: dict[tuple[Any, int], list[SharedRun]] = {}
-    for run in foresee_runs(experiment, experiment.teacher_training.checkpoints):
+    for run in foresee_runs(experiment, _stored(experiment)):
         # What determines a program: the losses without their numbers, in blocks of so many replicas.
         runs.setdefault((families(run.replicas), len(run.replicas)), []).append(run)
     named: dict[str, list[SharedRun]] = {}
@@ -149,8 +158,10 @@ def _stages(
 ) -> tuple[StagePlan, ...]:
     training = experiment.teacher_training
     stage = functools.partial(_stage, evaluate_every=experiment.evaluation.every)
-    kept = int(SAFETY * len(training.seeds) * size * most_kept(experiment))
-    stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
+    stages = []
+    if training.trajectory is None:
+        kept = int(SAFETY * len(training.seeds) * size * most_kept(experiment))
+        stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
     for name, members in runs.items():
         alike = [RunPlan(run.strategies, run.budget) for run in members]
         kept = sum(kept_bytes(experiment, run.budget, len(run.replicas)) for run in members)

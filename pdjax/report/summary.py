@@ -263,9 +263,10 @@ def uncertainty(results: Results) -> str:
     training, teachers = results.experiment.student_training, results.experiment.teacher_training
     drawn = "saw the same batches" if training.shared_batches else "drew their own batches"
     others = _other_teachers(results)
+    which = f", of seed {teachers.seed}," if teachers.trajectory is None else ""
     return (
         "Brackets are 95% Student t intervals over the students’ seeds; of differences, paired by seed. Students of "
-        f"different seeds began differently and {drawn}. All learn from one teacher, of seed {teachers.seed}, and are "
+        f"different seeds began differently and {drawn}. All learn from one teacher{which} and are "
         f"evaluated on the same held-out examples: nothing here says how much other teachers would change.{others} "
         "Nothing is corrected for multiple comparisons: of many verdicts some are wrong by chance."
     )

@@ -69,7 +69,13 @@ def card_of(origin: Origin) -> str:
 
 def _name(origin: Origin) -> str:
     replica = origin.run.description.replicas[origin.replica]
-    return f"{origin.experiment.name}: {origin.name}, seed {replica.seed}"
+    which = f"step {origin.step}" if _is_imported(origin) else f"seed {replica.seed}"
+    return f"{origin.experiment.name}: {origin.name}, {which}"
+
+
+def _is_imported(origin: Origin) -> bool:
+    """Whether others have trained the model: neither its seed nor its learning rate are known here."""
+    return origin.run.description.replicas[origin.replica].learning_rate == 0
 
 
 def _opening(origin: Origin) -> list[str]:
@@ -143,12 +149,18 @@ def _making(origin: Origin) -> list[str]:
             "learning rate": f"{replica.learning_rate:g}",
             "optimizer": f"`{training.optimizer!r}`",
         }
-    rows |= {"seed": str(replica.seed), "configuration": f"SHA-256 `{experiment.digest}`"}
+    given = description.role == "teacher" and experiment.teacher_training.trajectory is not None
+    rows |= {} if _is_imported(origin) else {"seed": str(replica.seed)}
+    rows |= {"configuration": f"SHA-256 `{experiment.digest}`"}
     if "versions" in origin.environment:
         versions = {name: of for name, of in origin.environment["versions"].items() if of and name != "XLA_FLAGS"}
         rows |= {"versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
     if "device" in origin.environment:
-        rows |= {"trained on": f"{origin.environment['device']}, {origin.environment['date'][:10]}"}
+        rows |= {
+            "read here on"
+            if given
+            else "trained on": f"{origin.environment['device']}, {origin.environment['date'][:10]}"
+        }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
 

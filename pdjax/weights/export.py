@@ -11,7 +11,7 @@
 import contextlib
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,17 +80,15 @@ def require_empty(into: Path) -> None:
 
 @contextlib.contextmanager
 def _whole(into: Path) -> Iterator[Path]:
-    """Gives a folder to write to, which takes its name at the end; one that was left unfinished goes."""
+    """Gives a folder to write to, which takes its name at the end."""
     require_empty(into)
-    into = into.absolute()
-    partial = into.with_name(f"{into.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    into = into.resolve()
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=into.parent) as around:
+        partial = Path(around) / into.name
+        partial.mkdir()
         yield partial
         os.replace(partial, into)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_tokenizer(folder: Path, tokens: Sequence[str], positions: int) -> None:

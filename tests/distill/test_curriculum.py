@@ -1,5 +1,6 @@
 """Curricula as printed tables, and the lookup at their boundaries (reference: sections 2 and D.2 of the paper)."""
 
+import itertools
 import textwrap
 
 import jax
@@ -182,6 +183,44 @@ def test_equally_spaced_between_stored_steps():
         curriculum.equally_spaced(3, STORED)
     with pytest.raises(UserError, match="found a distance of 500; change the number"):
         curriculum.equally_spaced(16, STORED)
+
+
+PYTHIA = (0, *(2**n for n in range(10)), *range(1000, 143_001, 1000))
+
+
+@pytest.mark.parametrize(
+    ("count", "stored", "steps"),
+    [
+        (4, STORED, (2000, 4000, 6000, 8000)),
+        (1, (500,), (500,)),
+        (2, PYTHIA, (71_000, 143_000)),
+        (4, (500, 1000, 1500, 1723), (500, 1000, 1500, 1723)),
+        (3, (1, 2, 4, 8, 16, 1000), (8, 16, 1000)),
+    ],
+)
+def test_nearly_equally_spaced(count, stored, steps):
+    assert curriculum.nearly_equally_spaced(count, stored) == steps
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_other_steps_are_nearer_to_equal_distances(seed):
+    rng = np.random.default_rng(seed)
+    stored = tuple(np.sort(rng.choice(1000, 8, replace=False)).tolist())
+    count = int(rng.integers(2, 6))
+    wanted = [number * stored[-1] / count for number in range(1, count)]
+
+    def distance(steps):
+        return sum(abs(step - at) for step, at in zip(steps, wanted, strict=True))
+
+    *found, final = curriculum.nearly_equally_spaced(count, stored)
+    assert final == stored[-1]
+    least = min(distance(steps) for steps in itertools.combinations(stored[:-1], count - 1))
+    assert distance(found) == pytest.approx(least)
+
+
+def test_more_than_there_are_are_refused():
+    with pytest.raises(UserError, match=r"at least 4 stored checkpoints; found 2, \[10, 20\]; lower the number"):
+        curriculum.nearly_equally_spaced(4, (10, 20))
 
 
 def test_equally_spaced_where_others_are_stored_too():

@@ -291,12 +291,10 @@ def test_a_task_whose_classes_are_no_tokens(experiment, workdir, tmp_path):
 
 
 def test_an_unfinished_folder_is_nowhere(tmp_path, monkeypatch):
-    """What fails while it is written leaves nothing, and what was killed is no hindrance."""
+    """What fails while it is written leaves nothing."""
     described = Described(Bert(1, 1, 4), 7, 8)
     inputs = {name: jnp.zeros((1, 8), kind) for name, kind in (("tokens", int), ("valid", bool), ("selected", bool))}
     params = BertModule(*described).init(jax.random.key(0), inputs)["params"]
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "rest").touch()
     with monkeypatch.context() as patch:
         patch.setattr(exporting, "save_file", raising(OSError("full")))
         with pytest.raises(OSError, match="full"):
