@@ -193,6 +193,15 @@ def test_a_plan_counts_the_runs_that_an_experiment_leaves(trained):
     assert sum(len(stage.runs) for stage in stages) == len(left) == 1 + 2 * 4
 
 
+def test_a_given_teacher_is_not_trained(trained):
+    small, workdir, plan = trained
+    given = dataclasses.replace(small.teacher_training, trajectory=str(workdir / "teacher" / "trajectory"))
+    without = plan_experiment(dataclasses.replace(small, teacher_training=given), None)
+    assert [program.name for program in without.programs] == [program.name for program in plan.programs[1:]]
+    assert [stage.runs for stage in without.stages] == [stage.runs for stage in plan.stages[1:]]
+    assert without.residency == plan.residency
+
+
 def test_the_disk_of_a_plan_holds_the_kept_checkpoints_of_teachers_and_students(trained):
     """Beside the training states: all arrays that are there, with what their files take besides."""
     small, workdir, plan = trained

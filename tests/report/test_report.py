@@ -272,6 +272,12 @@ def test_every_strategy_has_a_row_with_when_it_is_nearly_the_best(finished: Any)
     assert "the teacher, at its own steps 0.400 – not reached" in text
 
 
+def test_a_teacher_whose_first_checkpoint_is_later_than_all_students(finished: Any):
+    finished.teacher({5000: (1.0, 0.9)})
+    text = finish(finished, labels={200: (0.3, 0.3, 0.3)}, one_shot={200: (0.5, 0.5, 0.5)})
+    assert "the teacher, at its own steps – – 5,000" in text
+
+
 def test_nothing_is_sooner_than_what_learns_nothing(finished: Any):
     flat = {50: (0.5, 0.52, 0.48), 200: (0.51, 0.5, 0.49)}
     text = finish(finished, labels=flat, one_shot=flat, two={50: (0.5, 0.5, 0.5), 200: (0.9, 0.91, 0.92)})
