@@ -102,9 +102,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start processes take minutes: they come first, so that no worker is left alone with one at the end."""
-    slow = {item.path for item in items if "start" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in slow)
+    """The longest files come first, so that no worker is left alone with one at the end.
+
+    They are the smokes, other files that start processes, and those of folders that train.
+    """
+    here = Path(__file__).parent
+    starting = {item.path for item in items if "start" in getattr(item, "fixturenames", ())}
+    longest = [{here / "test_smoke.py"}, starting, *({here / name} for name in ("train", "stages", "plan", "models"))]
+
+    def rank(item: pytest.Item) -> int:
+        return next((i for i, paths in enumerate(longest) if {item.path, item.path.parent} & paths), len(longest))
+
+    items.sort(key=rank)
 
 
 def _load_config_file(name: str):
