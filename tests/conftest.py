@@ -176,16 +176,17 @@ def tiny(experiment):
 
 
 @dataclasses.dataclass(frozen=True)
-class Bigrams:
-    """Logits from a token and the one before it: the smallest model of strings."""
+class NGrams:
+    """Logits from a token and some beside it, by default the one before: the smallest model of strings."""
 
     vocabulary: int
     width: int
     dropout: float = 0.0  # of the tokens
     scale: float = 1.0  # of the initial parameters
+    back: tuple[int, ...] = (0, 1)  # where these tokens stand before each, or behind it if below 0
 
     def init(self, key, inputs):
-        shapes = {"embedding": (2 * self.vocabulary, self.width), "head": (self.width, self.vocabulary)}
+        shapes = {"embedding": (len(self.back) * self.vocabulary, self.width), "head": (self.width, self.vocabulary)}
         keys = jax.random.split(key)
         return {
             name: self.scale * jax.random.normal(k, shapes[name]) / self.width**0.25
@@ -196,32 +197,32 @@ class Bigrams:
         hot = jax.nn.one_hot(inputs["tokens"], self.vocabulary)
         if self.dropout > 0 and dropout_key is not None:
             hot *= jax.random.bernoulli(dropout_key, 1 - self.dropout, hot.shape) / (1 - self.dropout)
-        pairs = jnp.concatenate([hot, jnp.roll(hot, 1, axis=1)], axis=-1)
+        grams = jnp.concatenate([jnp.roll(hot, back, axis=1) for back in self.back], axis=-1)
         if "asked" in inputs:
-            pairs = jnp.take_along_axis(pairs, inputs["asked"][..., None], axis=1)
-        return pairs @ params["embedding"] @ params["head"], {}
+            grams = jnp.take_along_axis(grams, inputs["asked"][..., None], axis=1)
+        return grams @ params["embedding"] @ params["head"], {}
 
 
 @settings
-class OfBigrams(Architecture):
-    """Bigrams of a task that begin with next to no dependence on their tokens, and learn it."""
+class Trigrams(Architecture):
+    """Models of a token and both neighbours, that begin with next to no dependence on them and learn it."""
 
     width: Count = 8
 
     def build(self, task):
-        return Bigrams(task.vocabulary, self.width, scale=0.1)
+        return NGrams(task.vocabulary, self.width, scale=0.1, back=(-1, 0, 1))
 
 
 @pytest.fixture(scope="session")
-def bigrams():
-    """The architecture of the smallest model of strings, by its width."""
-    return OfBigrams
+def trigrams():
+    """The architecture of the smallest models of strings that depend on both neighbours of a token, by its width."""
+    return Trigrams
 
 
 @pytest.fixture(scope="session")
 def program(tiny):
     """A student and a teacher of masked strings that compile in no time, where only what is around them matters."""
-    student, teacher = (Bigrams(tiny.task.vocabulary, width) for width in (8, 4096))
+    student, teacher = (NGrams(tiny.task.vocabulary, width) for width in (8, 4096))
     optimizer = tiny.student_training.optimizer
     return Program(tiny.task, student, teacher, optimizer, 4, True, "data", losses=(Distillation(),))
 

@@ -1,4 +1,4 @@
-"""Variants of the experiment, and adaptive curricula, on models of bigrams and strings of at most 10 tokens."""
+"""Variants of the experiment, and adaptive curricula, on models of three tokens and strings of at most 10 tokens."""
 
 import dataclasses
 import functools
@@ -49,15 +49,15 @@ STRATEGIES = named(
 
 
 @pytest.fixture(scope="module")
-def config(tiny, bigrams):
+def config(tiny, trigrams):
     """Two students of every strategy for 24 steps; the ablation has other masks, and wider students."""
     variants = (Variant("masks", {"task": {"mask_rate": 0.5}}), Variant("wide", {"student": {"width": 16}}))
     ablation = Ablation("other", "Other masks and students", variants, ("hard", "peak"), (16,), base="as it is")
     training = dataclasses.replace(tiny.student_training, budgets=(24,), seeds=(0, 1), checkpoint_every=12)
     return dataclasses.replace(
         tiny,
-        teacher=bigrams(),
-        student=bigrams(),
+        teacher=trigrams(),
+        student=trigrams(),
         strategies=tuple(STRATEGIES.values()),
         comparisons=(),
         ablations=(ablation,),
