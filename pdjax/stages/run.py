@@ -9,7 +9,6 @@ from pdjax.experiment import Experiment
 from pdjax.io.processes import is_first, meet
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir
-from pdjax.report import write_report
 from pdjax.stages.probes import probe_students, probe_teachers
 from pdjax.stages.runs import foresee_runs
 from pdjax.stages.sizes import train_sizes
@@ -53,6 +52,9 @@ def run_experiment(
     if "ablations" in stages:
         run_ablations(experiment, workdir, interrupt)
     if "report" in stages and is_first():
+        # pandas, scipy and matplotlib take a second, which whoever trains need not wait for.
+        from pdjax.report import write_report
+
         write_report(workdir)
 
 
