@@ -16,7 +16,6 @@ from pdjax.settings import opened
 from pdjax.tasks.base import Task
 from pdjax.types import Params
 from pdjax.weights.audit import Audit, Audited, as_csv, audit
-from pdjax.weights.audit_figure import save_figure
 from pdjax.weights.checkpoint import is_series, read_config
 from pdjax.weights.describe import architecture_of
 from pdjax.weights.files import open_weights
@@ -77,6 +76,8 @@ def audit_trajectory(directory: Path) -> Audit:
 
 def write_audit(found: Audit, directory: Path) -> None:
     """Writes an audit's table and plot into a directory, which may not exist yet: audit.csv and audit.png."""
+    from pdjax.weights.audit_figure import save_figure  # with matplotlib, which whoever trains need not wait for
+
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "audit.csv").write_text(as_csv(found))
     save_figure(found, directory / "audit.png")
