@@ -115,29 +115,7 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     _require_same(directory, begun)
     history = _history(series)
     _announce(experiment, directory, series, pending)
-    sweep = compiled(experiment, teacher_program(experiment))
-    converted = (_convert(experiment, sweep, one) for one in pending)
-    # Before anything is written: what is wrong with one is mostly wrong with all.
-    ready = list(itertools.islice(converted, 1))
-    if is_first():
-        write_json(directory / BEGUN, begun)
-        write_json(directory / "run.json", plain(description))
-    ignored: dict[str, str] = {}
-    with (
-        closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store,
-        closing(Progress("importing", len(pending))) as progress,
-    ):
-        for one, (placed, record, of_this) in zip(pending, itertools.chain(ready, converted), strict=True):
-            ready.clear()
-            ignored |= of_this
-            records[one.step] = record
-            # In this order: a checkpoint without its record is converted again, a record without it is replaced.
-            _write_records(directory, records)
-            store.save(one.step, jax.tree.map(lambda leaf: leaf[0], placed), _means(record))
-            progress.advance(1)
-            stopping = agree(interrupt.signal_number or 0) or None
-            if stopping is not None and one is not pending[-1]:
-                raise Interrupted(stopping, f"checkpoints up to {one.name} are imported")
+    ignored = _convert_all(experiment, directory, description, begun, pending, records, interrupt)
     _log_ignored(ignored)
     found = with_losses(found, {step: _means(record)["loss"] for step, record in records.items()})
     _warn(finding for finding in found.findings if finding.kind == "loss")
@@ -152,6 +130,41 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
         {"step": steps[-1], "identity": description.identity, "checkpoints": steps, "ignored": ignored},
     )
     meet("the series is imported")
+
+
+def _convert_all(
+    experiment: Experiment,
+    directory: Path,
+    description: RunDescription,
+    begun: Mapping[str, Any],
+    pending: Sequence[SourceCheckpoint],
+    records: dict[int, dict[str, Any]],
+    interrupt: Interrupt,
+) -> dict[str, str]:
+    """Saves the pending checkpoints, and adds their records; returns what of them is ignored, with the reasons."""
+    sweep = compiled(experiment, teacher_program(experiment))
+    converted = (_convert(experiment, sweep, one) for one in pending)
+    # Before anything is written: what is wrong with one is mostly wrong with all.
+    ready = list(itertools.islice(converted, 1))
+    if is_first():
+        write_json(directory / BEGUN, begun)
+        write_json(directory / "run.json", plain(description))
+    ignored: dict[str, str] = {}
+    with (
+        closing(CheckpointStore(directory / "trajectory", imported_identity(experiment))) as store,
+        closing(Progress("importing", len(pending))) as progress,
+    ):
+        for one, (placed, record, of_this) in zip(pending, itertools.chain(ready, converted), strict=True):
+            ignored |= of_this
+            records[one.step] = record
+            # In this order: a checkpoint without its record is converted again, a record without it is replaced.
+            _write_records(directory, records)
+            store.save(one.step, jax.tree.map(lambda leaf: leaf[0], placed), _means(record))
+            progress.advance(1)
+            stopping = agree(interrupt.signal_number or 0) or None
+            if stopping is not None and one is not pending[-1]:
+                raise Interrupted(stopping, f"checkpoints up to {one.name} are imported")
+    return ignored
 
 
 class _Fact(NamedTuple):
