@@ -340,7 +340,7 @@ FAULTS = (
         "pdjax/io/writer.py",
         "    if not is_first():\n        return NoWriter()\n",
         "",
-        ("tests/io/test_processes.py",),
+        ("tests/io/test_writer.py",),
     ),
     Fault(
         "unknown-key-accepted",

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from pdjax.io import writer as writers
 from pdjax.io.records import RunDescription
-from pdjax.io.writer import MetricsWriter, build_sinks
+from pdjax.io.writer import MetricsWriter, build_sinks, open_writer
 from pdjax.train.replicas import Replica
 from pdjax.types import Mean, StepMetrics
 
@@ -40,6 +41,18 @@ def test_resuming_drops_what_lies_behind_the_step(tmp_path):
     writer.write("train", 3, metrics([7.0]))
     writer.close()
     assert [(r["step"], r["loss"][0]) for r in lines(tmp_path)] == [(1, 4.0), (2, 4.0), (3, 28.0)]
+
+
+def test_the_first_process_alone_writes(tmp_path, monkeypatch):
+    """Whether a second one that wrote too could be seen in the file is a matter of which of them opens it last."""
+    description = RunDescription("student", "s", ("s",), 10, (Replica(0, 0.1),), (), (), "0")
+    for first in (False, True):
+        monkeypatch.setattr(writers, "is_first", lambda first=first: first)
+        writer = open_writer(tmp_path, None, (), description)
+        writer.write("train", 5, metrics([1.0]))
+        writer.flush()
+        writer.close()
+        assert [path.name for path in tmp_path.iterdir()] == (["metrics.jsonl"] if first else [])
 
 
 def test_starting_afresh_forgets_everything(tmp_path):
