@@ -1,4 +1,7 @@
-"""Files of weights byte by byte, whole and damaged: as safetensors and torch write them, without either."""
+"""Files of weights byte by byte, whole and damaged: as safetensors and torch write them, without either.
+
+The tests of ``pdjax.weights`` write theirs with it too.
+"""
 
 import json
 import struct
@@ -101,11 +104,11 @@ def pickled(value: Any) -> bytes:
 ORDERED = Named("collections", "OrderedDict")
 
 
-def view(key: str, kind: str, length: int, offset: int, shape: tuple, strides: tuple) -> Call:
+def view(key: str, kind: str, length: int, offset: int, shape: tuple, strides: tuple, *metadata: Any) -> Call:
     """Returns a tensor as torch pickles it: a view of ``length`` elements of the storage ``key``."""
     storage = Persistent(("storage", Named("torch", f"{kind}Storage"), key, "cpu", length))
     function = Named("torch._utils", "_rebuild_tensor_v2")
-    return Call(function, (storage, offset, shape, strides, False, Call(ORDERED, ())))
+    return Call(function, (storage, offset, shape, strides, False, Call(ORDERED, ()), *metadata))
 
 
 def parameter(tensor: Call) -> Call:

@@ -2,26 +2,19 @@
 
 import json
 import struct
+import sys
 import types
 import zipfile
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pdjax.weights.stored import stored_tensor
 
-CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "int64": "I64", "bool": "BOOL"}
-
-
-def header_of(tensors):
-    """Returns the header of a safetensors file, as what JSON says."""
-    header, begin = {}, 0
-    for name, array in tensors.items():
-        end = begin + array.nbytes
-        header[name] = {"dtype": CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": [begin, end]}
-        begin = end
-    return header
+# The script of benchmarks/ that tries spellings and damages writes the same.
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from wild.writing import Call, Named, header_of, parameter, pickled, view
 
 
 def write_safetensors(file, tensors, header=None, data=None):
@@ -31,63 +24,6 @@ def write_safetensors(file, tensors, header=None, data=None):
     data = b"".join(array.tobytes() for array in tensors.values()) if data is None else data
     file.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return file
-
-
-class Named(NamedTuple):
-    """Something that a pickle imports."""
-
-    module: str
-    name: str
-
-
-class Call(NamedTuple):
-    """Something that a pickle calls."""
-
-    function: Named
-    arguments: tuple
-
-
-class Persistent(NamedTuple):
-    """A reference to something outside of the pickle."""
-
-    value: tuple
-
-
-def pickled(value):
-    """Returns a value's instructions, of protocol 2."""
-    match value:
-        case Named(module, name):
-            return f"c{module}\n{name}\n".encode()
-        case Call(function, arguments):
-            return pickled(function) + pickled(arguments) + b"R"
-        case Persistent(inner):
-            return pickled(inner) + b"Q"
-        case bool():
-            return b"\x88" if value else b"\x89"
-        case int():
-            return struct.pack("<ci", b"J", value)
-        case str():
-            return struct.pack("<ci", b"X", len(value.encode())) + value.encode()
-        case tuple():
-            return b"(" + b"".join(map(pickled, value)) + b"t"
-        case dict():
-            return b"}(" + b"".join(pickled(key) + pickled(value[key]) for key in value) + b"u"
-    raise TypeError(value)
-
-
-HOOKS = Call(Named("collections", "OrderedDict"), ())
-
-
-def view(key, kind, length, offset, shape, strides, *metadata):
-    """Returns a tensor as torch pickles it: a view of ``length`` elements of the storage ``key``."""
-    storage = Persistent(("storage", Named("torch", f"{kind}Storage"), key, "cpu", length))
-    function = Named("torch._utils", "_rebuild_tensor_v2")
-    return Call(function, (storage, offset, shape, strides, False, HOOKS, *metadata))
-
-
-def parameter(tensor):
-    """Returns a parameter as torch pickles it."""
-    return Call(Named("torch._utils", "_rebuild_parameter"), (tensor, True, HOOKS))
 
 
 def write_pickle(file, state, storages, byteorder="little", pickle=None, root="archive/", compression=None):
