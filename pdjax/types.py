@@ -36,6 +36,10 @@ Inputs = Mapping[str, Array]
 """What a model reads, by name; tasks and models agree on the names."""
 
 
+Examples = Mapping[str, Array]
+"""What the host has read for a task whose examples lie in files, by name; arrays lead with the examples."""
+
+
 class Batch(NamedTuple):
     """One batch of a task.
 

@@ -18,11 +18,12 @@ from jaxtyping import Array, Float, Int
 from pdjax.distill.curriculum import Curriculum
 from pdjax.distill.schedules import Schedule
 from pdjax.errors import require
-from pdjax.probes.agreement import AgreementProbe, agreement
+from pdjax.probes.agreement import STREAM, AgreementProbe, agreement
+from pdjax.probes.base import HeldOut, nothing_read
 from pdjax.probes.ngrams import MEASURES, NgramProbe, ngram_distances, strings_of
 from pdjax.settings import Count, Positive, settings
 from pdjax.tasks.base import Task
-from pdjax.types import Mean, Model, Params, exact_ratio
+from pdjax.types import Examples, Mean, Model, Params, exact_ratio
 
 Scores = Callable[[Params], Float[np.ndarray, "R K"]]
 """Measures R students, stacked, with each of the K checkpoints of their teacher; on the host, in float64."""
@@ -39,6 +40,7 @@ class Pupils(NamedTuple):
     batch_size: int
     seed: int  # of the held-out examples
     fetch: Callable[[Any], Any]  # brings arrays, wherever they lie, to the host
+    held_out: HeldOut = nothing_read
 
 
 class AdaptiveSchedule(Schedule):
@@ -109,17 +111,19 @@ class UntilSaturated(AdaptiveSchedule):
         if self.score == "accuracy":
             return None
         probe = AgreementProbe(pupils.num_batches, pupils.batch_size)
+        examples = pupils.held_out(STREAM, probe.num_batches, probe.batch_size)
 
         @jax.jit
-        def measure(params: Params, teachers: Params, seed: Int[Array, ""]) -> Mean:
+        def measure(params: Params, teachers: Params, seed: Int[Array, ""], examples: Examples | None) -> Mean:
             def with_one(teacher: Params) -> Mean:
-                return agreement(pupils.task, pupils.student, pupils.teacher, probe, params, teacher, seed).same
+                found = agreement(pupils.task, pupils.student, pupils.teacher, probe, params, teacher, seed, examples)
+                return found.same
 
             # One checkpoint after the other: under vmap, the activations of all K would be held at once.
             return jax.lax.map(with_one, teachers)
 
         def shares(params: Params) -> Float[np.ndarray, "R K"]:
-            same = pupils.fetch(measure(params, pupils.checkpoints, jnp.int32(pupils.seed)))
+            same = pupils.fetch(measure(params, pupils.checkpoints, jnp.int32(pupils.seed), examples))
             return exact_ratio(same.sum, same.count).T  # [K, R] to [R, K]
 
         return shares

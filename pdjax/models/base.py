@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pdjax.errors import require
 from pdjax.models.precision import Compute, products_in
 from pdjax.settings import Choice
-from pdjax.tasks.base import Task
+from pdjax.tasks.base import Task, batch_shapes
 from pdjax.types import Inputs, Model, Params
 
 
@@ -93,14 +93,13 @@ def _rounded(tree: Any, kind: str) -> Any:
 @functools.cache  # it traces, which takes a second for long strings, and every model of an experiment asks
 def input_names(task: Task) -> tuple[str, ...]:
     """Returns the names of a task's inputs."""
-    return tuple(jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs)
+    return tuple(batch_shapes(task, 1).inputs)
 
 
 @functools.cache  # it traces too, for every run of students
 def parameter_shapes(architecture: Architecture, task: Task) -> Params:
     """Returns the parameters of a model for a task as shapes."""
-    inputs = jax.eval_shape(lambda: task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(architecture.build(task).init, jax.random.key(0), inputs)
+    return jax.eval_shape(architecture.build(task).init, jax.random.key(0), batch_shapes(task, 1).inputs)
 
 
 def num_parameters(params: Params) -> int:

@@ -19,11 +19,12 @@ from pdjax.plan.hardware import Chip
 from pdjax.plan.hlo import Work, count_work
 from pdjax.plan.roofline import roofline
 from pdjax.stages.programs import Training, compiled
+from pdjax.tasks.base import batch_shapes
 from pdjax.train import sharding
 from pdjax.train.chunk import train_chunk
 from pdjax.train.flops import count_products
 from pdjax.train.replicas import Sweep
-from pdjax.train.state import Hyperparameters, TrainState
+from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.types import Params
 
 
@@ -110,14 +111,14 @@ def plan_program(
     kinds: dict[str, Compute] = {"teacher": experiment.teacher.compute, "student": training.model.compute}
     each: list[tuple[Compute, float]] = [(kinds[part], count / steps / used) for part, count in products.items()]
     seconds, bound = roofline(each, work, chip)
-    evaluated = count_products(sweep.evaluate, *_evaluated(arguments)).total() / used
+    evaluated = count_products(sweep.evaluate, *_evaluated(sweep, arguments)).total() / used
     evaluation, _ = roofline([(kinds["student"], evaluated)], count_work(evaluator.as_text()), chip)
     return plan(work=work, seconds=seconds, bound=bound, evaluation_seconds=evaluation)
 
 
 def _compile(sweep: Sweep, arguments: tuple[Any, ...]) -> tuple[Any, Any] | str:
     """Returns a chunk and an evaluation, compiled, or the compiler's words where it refuses one that does not fit."""
-    parts: Any = ((sweep.chunk, arguments), (sweep.evaluate, _evaluated(arguments)))
+    parts: Any = ((sweep.chunk, arguments), (sweep.evaluate, _evaluated(sweep, arguments)))
     try:
         program, evaluator = (function.lower(*given).compile() for function, given in parts)
     except jax.errors.JaxRuntimeError as error:
@@ -128,10 +129,12 @@ def _compile(sweep: Sweep, arguments: tuple[Any, ...]) -> tuple[Any, Any] | str:
     return program, evaluator
 
 
-def _evaluated(arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+def _evaluated(sweep: Sweep, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Returns the arguments of an evaluation, from those of a chunk."""
-    state, _, _, data_seed, _ = arguments
-    return state.params, data_seed
+    state, _, _, data_seed, *_ = arguments
+    evaluation, where = sweep.evaluation, sharding.by_example(sweep.mesh, (None,))
+    examples = sweep.program.task.example_shapes(evaluation.num_batches, evaluation.batch_size)
+    return state.params, data_seed, _shaped(examples, where)
 
 
 def _compiled_memory(program: Any) -> tuple[int, int]:
@@ -152,7 +155,15 @@ def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tu
     scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     state: TrainState = _shaped(jax.eval_shape(sweep.init, seeds), sweep.state)
     teacher = None if training.program.teacher_model is None else _abstract_teacher(training, sweep, held)
-    return state, Hyperparameters(seeds, rates, _abstract_numbers(training, rates)), teacher, scalar, scalar
+    members = Hyperparameters(seeds, rates, _abstract_numbers(training, rates))
+    return state, members, teacher, scalar, scalar, _abstract_examples(training.program, sweep, count)
+
+
+def _abstract_examples(program: Program, sweep: Sweep, num_replicas: int) -> Any:
+    """Returns a chunk's examples of a fed task as shapes, as ``pdjax.io.feed`` places them; None of a sampled one."""
+    replicas, axes = ((), ()) if program.shared_batches else ((num_replicas,), (sharding.REPLICA,))
+    shapes = program.task.example_shapes(sweep.chunk_steps, *replicas, program.batch_size)
+    return _shaped(shapes, sharding.by_example(sweep.mesh, (None, *axes)))
 
 
 def _abstract_numbers(training: Training, rates: Any) -> tuple[dict[str, Any], ...]:
@@ -175,10 +186,11 @@ def bytes_on_a_device(tree: Any) -> int:
 
 def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float, float]:
     """Returns the median seconds of a step and of an evaluation, from three of each after the first."""
-    values = [
-        jax.tree.map(lambda leaf: jax.device_put(jnp.ones(leaf.shape, leaf.dtype), leaf.sharding), a)
-        for a in arguments[1:]
-    ]
+
+    def ones(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.device_put(jnp.ones(leaf.shape, leaf.dtype), leaf.sharding), tree)
+
+    values, held_out = [ones(a) for a in arguments[1:]], ones(_evaluated(sweep, arguments)[2])
     # A real state, as each chunk takes over the memory of the one before.
     state = sweep.init(values[0].seed)
     chunks, evaluations = [], []
@@ -186,7 +198,7 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
         began = time.monotonic()
         state, _ = jax.block_until_ready(sweep.chunk(state, *values))
         trained = time.monotonic()
-        jax.block_until_ready(sweep.evaluate(state.params, values[2]))
+        jax.block_until_ready(sweep.evaluate(state.params, values[2], held_out))
         chunks.append((trained - began) / steps)
         evaluations.append(time.monotonic() - trained)
     # The first of each compiles.
@@ -209,8 +221,7 @@ def teacher_shape(training: Training) -> Params:
     """Returns the shapes of a program's teacher."""
     program = training.program
     assert program.teacher_model is not None
-    inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), 1)).inputs
-    return jax.eval_shape(program.teacher_model.init, jax.random.key(0), inputs)
+    return jax.eval_shape(program.teacher_model.init, jax.random.key(0), batch_shapes(program.task, 1).inputs)
 
 
 def _shaped(tree: Any, shardings: Any) -> Any:

@@ -14,7 +14,10 @@ from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
-from pdjax.types import Batch, Mean, Model, Params, mean_of, ratio
+from pdjax.types import Batch, Examples, Mean, Model, Params, mean_of, ratio
+
+STREAM = "agreement"
+"""The name of the stream of batches."""
 
 
 @settings
@@ -26,12 +29,17 @@ class AgreementProbe(Probe):
     num_batches: Count = 2
     batch_size: Count = 64
 
+    def held_out_examples(self) -> int:
+        """Returns those of all batches."""
+        return self.num_batches * self.batch_size
+
     def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
         """Returns ``top1``, the share with the same class, and ``divergence`` in nats."""
         compare = jax.jit(functools.partial(agreement, subject.task, subject.model, subject.teacher, self))
+        examples = subject.held_out(STREAM, self.num_batches, self.batch_size)
 
         def measure(params: Params) -> Columns:
-            means = compare(params, subject.final_teacher, jnp.int32(subject.seed))
+            means = compare(params, subject.final_teacher, jnp.int32(subject.seed), examples)
             return {"top1": ratio(means.same), "divergence": ratio(means.divergence)}
 
         return measure
@@ -57,6 +65,7 @@ def agreement(
     params: Params,
     teacher_params: Params,
     seed: Int[Array, ""],
+    examples: Examples | None = None,
 ) -> Agreement:
     """Returns the agreement of R models with one teacher, which runs once for all of them.
 
@@ -68,10 +77,12 @@ def agreement(
       params: of the students, stacked.
       teacher_params: of the one teacher.
       seed: of the batches.
+      examples: of a fed task, [num_batches, batch_size, ...].
     """
 
-    def body(total: Agreement, index: Int[Array, ""]) -> tuple[Agreement, None]:
-        batch = task.sample(named_key(seed, "agreement", index), probe.batch_size)
+    def body(total: Agreement, numbered: tuple[Int[Array, ""], Examples | None]) -> tuple[Agreement, None]:
+        index, read = numbered
+        batch = task.draw(named_key(seed, STREAM, index), probe.batch_size, read)
         teacher_logits = teacher.apply(teacher_params, batch.inputs)[0]
         measured = over_replicas(lambda params: _compare(model, params, teacher_logits, batch))(params)
         # Sums and counts are added: batches do not have equally many places that count.
@@ -79,7 +90,7 @@ def agreement(
 
     replicas = jax.tree.leaves(params)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
-    return jax.lax.scan(body, Agreement(zeros, zeros), jnp.arange(probe.num_batches))[0]
+    return jax.lax.scan(body, Agreement(zeros, zeros), (jnp.arange(probe.num_batches), examples))[0]
 
 
 def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places V"], batch: Batch) -> Agreement:

@@ -11,7 +11,15 @@ from jaxtyping import Array
 from pdjax.models.base import Architecture
 from pdjax.settings import Choice
 from pdjax.tasks.base import Task
-from pdjax.types import Model, Params
+from pdjax.types import Examples, Model, Params
+
+HeldOut = Callable[[str, int, int], Examples | None]
+"""``held_out(stream, num_batches, batch_size)`` reads held-out examples, [num_batches, batch_size, ...], for a fed
+task's ``draw``; it returns None for tasks that are sampled."""
+
+
+def nothing_read(stream: str, num_batches: int, batch_size: int) -> None:
+    """Returns the examples of a task that is sampled."""
 
 
 class Subject(NamedTuple):
@@ -22,6 +30,7 @@ class Subject(NamedTuple):
     teacher: Model
     final_teacher: Params  # the parameters of its last checkpoint
     seed: int  # of fresh inputs, the same for every model
+    held_out: HeldOut = nothing_read
 
 
 Columns = Mapping[str, Array]
@@ -45,6 +54,10 @@ class Probe(Choice, abc.ABC):
 
     def check(self, task: Task, teacher: Architecture) -> None:
         """Raises a ``UserError`` where a task or a teacher is not for this probe."""
+
+    def held_out_examples(self) -> int:
+        """Returns how many held-out examples of a fed task it reads."""
+        return 0
 
     @abc.abstractmethod
     def prepare(self, subject: Subject) -> Callable[[Params], Columns]:

@@ -1,5 +1,6 @@
 """How the students of an adaptive strategy go on, in an experiment."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from pdjax.distill.adaptive import AdaptiveSchedule, Pupils
 from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Experiment
+from pdjax.io.feed import held_out_examples
 from pdjax.io.processes import fetch
 from pdjax.train.loop import Adapt, ByReplica, ByTeacher
 from pdjax.types import Params
@@ -36,6 +38,7 @@ def adaptation(
         experiment.evaluation.batch_size,
         experiment.seed,
         fetch,
+        functools.partial(held_out_examples, task, experiment.seed),
     )
     measure = schedule.scores(pupils)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
+from pdjax.io.feed import evaluation_examples
 from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_json, read_jsonl, write_json, write_lines
@@ -295,7 +296,7 @@ def _placed(params: Params, sweep: Sweep) -> Params:
 
 def _evaluate(experiment: Experiment, sweep: Sweep, one: SourceCheckpoint, params: Params) -> dict[str, Any]:
     """Returns the record of a checkpoint's loss and accuracy on the held-out examples."""
-    metrics = fetch(sweep.evaluate(params, np.int32(experiment.seed)))
+    metrics = fetch(sweep.evaluate(params, np.int32(experiment.seed), evaluation_examples(sweep, experiment.seed)))
     sums = {name: [float(part.sum[0]), float(part.count[0])] for name, part in metrics._asdict().items()}
     require(
         bool(np.isfinite(sums["loss"][0])),

@@ -3,6 +3,7 @@
 Of students the untrained ones too, as step 0: what a probe finds in them is not what training gave.
 """
 
+import functools
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
+from pdjax.io.feed import held_out_examples
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
 from pdjax.io.signals import Interrupt
@@ -149,7 +151,8 @@ def _subject(experiment: Experiment, measured: Architecture, final_teacher: Para
     """Returns what probes look at: models of an architecture, beside the final teacher."""
     task = experiment.task
     model, teacher = measured.build(task), experiment.teacher.build(task)
-    return Subject(task, model, teacher, final_teacher, experiment.probes.seed)
+    held_out = functools.partial(held_out_examples, task, experiment.probes.seed)
+    return Subject(task, model, teacher, final_teacher, experiment.probes.seed, held_out)
 
 
 def _listing(experiment: Experiment, probes: Sequence[Probe]) -> dict[str, Any]:

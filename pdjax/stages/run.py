@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdjax.experiment import Experiment
+from pdjax.io.feed import check_examples
 from pdjax.io.processes import is_first, meet
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir
@@ -35,6 +36,7 @@ def run_experiment(
     # What can be wrong with the input is found before anything is written.
     for one in (experiment, *experiment.variants().values()):
         foresee_runs(one, stored_steps(one, workdir))
+        check_examples(one.task, _held_out(one))
     # The others go on once the directory is known to be this experiment's.
     if is_first():
         open_workdir(experiment, workdir, configuration)
@@ -56,6 +58,13 @@ def run_experiment(
         from pdjax.report import write_report
 
         write_report(workdir)
+
+
+def _held_out(experiment: Experiment) -> dict[str, int]:
+    """Returns how many held-out examples of a fed task an experiment reads, by what reads them."""
+    evaluation = experiment.evaluation
+    probes = {f"probes.{probe.name}": probe.held_out_examples() for probe in experiment.probes.measured}
+    return {"evaluation": evaluation.num_batches * evaluation.batch_size, **probes}
 
 
 def run_ablations(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:

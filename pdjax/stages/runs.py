@@ -6,8 +6,6 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from pdjax.distill.losses import Loss
 from pdjax.distill.phases import Phases
 from pdjax.distill.strategy import Strategy
@@ -18,6 +16,7 @@ from pdjax.io.store import CheckpointStore
 from pdjax.settings import determining, plain
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
+from pdjax.tasks.base import batch_shapes
 from pdjax.train.replicas import Replica
 from pdjax.train.state import outputs_of
 
@@ -79,7 +78,7 @@ def _check_losses(experiment: Experiment) -> None:
     looking = [strategy for strategy in experiment.strategies if type(strategy.loss).check is not Loss.check]
     if not looking:
         return  # tracing both models takes a second
-    inputs = jax.eval_shape(lambda: experiment.task.sample(jax.random.key(0), 1)).inputs
+    inputs = batch_shapes(experiment.task, 1).inputs
     student, teacher = (outputs_of(a.build(experiment.task), inputs) for a in (experiment.student, experiment.teacher))
     for strategy in looking:
         try:

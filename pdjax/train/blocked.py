@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from pdjax.distill.losses import Loss, Outputs
 from pdjax.models.mlp import MlpModule
+from pdjax.tasks.base import FedTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import batch_metrics, numbers_at
@@ -29,9 +30,11 @@ NARROW = 4096
 
 
 def applies(program: Program) -> bool:
-    """Whether a program's training can run in blocks: plain SGD, batch 1, an MLP with one hidden layer."""
+    """Whether training can run in blocks: plain SGD, batch 1, an MLP with one hidden layer, inputs that are drawn."""
     rule, widths = program.optimizer, _hidden_widths(program)
     if getattr(program.model, "compute", "float32") != "float32":  # sums of rounded steps are no rounded sums
+        return False
+    if isinstance(program.task, FedTask):  # a block draws its batches itself
         return False
     # A block has no hidden states to show to a loss, and trains two layers and nothing else.
     if program.has_loss_params or any(loss.reads_intermediates for loss in program.losses):

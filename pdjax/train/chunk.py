@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from pdjax.distill.losses import Loss, Outputs
@@ -23,10 +22,10 @@ from pdjax.train import blocked
 from pdjax.train.flops import TEACHER
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import train_step
-from pdjax.types import Batch, Params, StepMetrics
+from pdjax.types import Batch, Examples, Params, StepMetrics
 
-Chunk = Callable[[TrainState, Hyperparameters, Teacher | None, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
-"""``chunk(state, hyperparameters, teacher, data_seed, num_steps)``, compiled; the state's memory is reused."""
+Chunk = Callable[..., tuple[TrainState, StepMetrics]]
+"""``chunk(state, hyperparameters, teacher, data_seed, num_steps, examples)``, compiled, in the state's memory."""
 
 Logits = Float[Array, "*leading V"]
 
@@ -40,21 +39,23 @@ def train_chunk(
     teacher: Teacher | None,
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
+    examples: Examples | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Trains all replicas for ``chunk_steps`` steps; returns the state and metrics of shape [N, R].
 
     With ``shared_batches`` all replicas see the batches of ``data_seed``, and the teacher runs once for all
-    of them unless the curriculum is adaptive; otherwise every replica draws its own from its seed.
+    of them unless the curriculum is adaptive; otherwise every replica draws its own from its seed. ``examples`` are
+    what the host has read for a fed task's batches: [N, B, ...], or [N, R, B, ...] where replicas do not share them.
     """
 
-    def single(state: TrainState, _: None) -> tuple[TrainState, StepMetrics]:
-        return _advance(program, state, hyperparameters, teacher, data_seed, num_steps)
+    def single(state: TrainState, read: Examples | None) -> tuple[TrainState, StepMetrics]:
+        return _advance(program, state, hyperparameters, teacher, data_seed, num_steps, read)
 
     def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
         return _advance_block(program, size, state, hyperparameters, teacher, data_seed, num_steps)
 
     if not blocked.applies(program):
-        return jax.lax.scan(single, state, None, length=chunk_steps)
+        return jax.lax.scan(single, state, examples, length=chunk_steps)
     size = min(blocked.block_steps(program), chunk_steps)  # a static shape: of every block but the last
     blocks, rest = divmod(chunk_steps, size)
     state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=blocks)
@@ -100,11 +101,12 @@ def _advance(
     teacher: Teacher | None,
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
+    examples: Examples | None,
 ) -> tuple[TrainState, StepMetrics]:
     """One step of all replicas; metrics have shape [R]."""
     # Batches and checkpoints are looked up by the step itself, which all replicas share: nothing is carried from step
     # to step but the state, so a chunk may begin anywhere.
-    shared = _sample(program, data_seed, state.step) if program.shared_batches else None
+    shared = _draw(program, data_seed, state.step, examples) if program.shared_batches else None
     fixed = teacher if teacher is not None and not teacher.adaptive else None
     checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
     shared_outputs = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
@@ -113,9 +115,13 @@ def _advance(
     # so that vmap makes no copies of it. An argument that is None has no leaves to map.
     def one(loss: Loss) -> Callable[..., tuple[TrainState, StepMetrics]]:
         def advance(
-            replica: Hyperparameters, params: Params, opt_state: optax.OptState, starts: Int[Array, "S"] | None
+            replica: Hyperparameters,
+            params: Params,
+            opt_state: optax.OptState,
+            starts: Int[Array, "S"] | None,
+            own_examples: Examples | None,
         ) -> tuple[TrainState, StepMetrics]:
-            batch = _sample(program, replica.seed, state.step) if shared is None else shared
+            batch = _draw(program, replica.seed, state.step, own_examples) if shared is None else shared
             outputs = shared_outputs
             if outputs is None and teacher is not None:
                 mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
@@ -126,7 +132,8 @@ def _advance(
         return advance
 
     rows = teacher.starts if teacher is not None and teacher.adaptive else None
-    after, metrics = _by_loss(program, one, hyperparameters)(state.params, state.opt_state, rows)
+    own_examples = examples if shared is None else None
+    after, metrics = _by_loss(program, one, hyperparameters)(state.params, state.opt_state, rows, own_examples)
     # The steps that come back have become one for each replica.
     return TrainState(state.step + 1, after.params, after.opt_state), metrics
 
@@ -144,7 +151,7 @@ def _advance_block(
     steps = state.step + jnp.arange(size)  # [N]
 
     def draw(seed: Int[Array, ""]) -> Batch:
-        return jax.vmap(lambda step: _sample(program, seed, step))(steps)
+        return jax.vmap(lambda step: _draw(program, seed, step, None))(steps)
 
     shared = draw(data_seed) if program.shared_batches else None  # [N, B, ...]
     separate = None if shared is not None else jax.vmap(draw)(hyperparameters.seed)  # [R, N, B, ...]
@@ -221,8 +228,8 @@ def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: i
     return logits.reshape(*batches.targets.shape, logits.shape[-1])
 
 
-def _sample(program: Program, seed: Int[Array, ""], step: Int[Array, ""]) -> Batch:
-    return program.sample(named_key(seed, program.data_name, step), program.batch_size)
+def _draw(program: Program, seed: Int[Array, ""], step: Int[Array, ""], examples: Examples | None) -> Batch:
+    return program.draw(named_key(seed, program.data_name, step), program.batch_size, examples)
 
 
 def _teach(program: Program, checkpoint: Params, batch: Batch) -> Outputs:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import TrainingError
 from pdjax.experiment import Loop
+from pdjax.io.feed import evaluation_examples, open_feed
 from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_measured, read_run, write_json
@@ -27,7 +28,7 @@ from pdjax.settings import plain
 from pdjax.train import sharding
 from pdjax.train.replicas import Sweep
 from pdjax.train.state import Hyperparameters, TrainState
-from pdjax.types import Params, exact_ratio
+from pdjax.types import Examples, Params, exact_ratio
 
 KEPT_STATES = 2
 """Training states that stay on disk: the newest, and one before it."""
@@ -106,20 +107,25 @@ def train(
     meet("records are those of the state")
     progress.skip(done or 0)
     source = job.open_source()
+    seeds = [replica.seed for replica in description.replicas]
+    feed = open_feed(job.sweep, seeds, job.data_seed, until or budget)
+    held_out = evaluation_examples(job.sweep, job.evaluation_seed)
     history = _History(job, source, writer, directory, done)
     try:
         state = _first_state(job, store, done)
         if done is None:
-            history.add(0, _evaluate(job, state, 0, store, writer, progress), job.sweep.of_model(state.params))
+            means = _evaluate(job, state, 0, held_out, store, writer, progress)
+            history.add(0, means, job.sweep.of_model(state.params))
         # `step` counts the steps done when the chunk has run; states are saved at such steps alone.
         for step in range((done or 0) + loop.chunk_steps, (until or budget) + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
-            state = _run_chunk(job, state, source.teacher(before, step), step, loop.chunk_steps, store, writer)
+            teacher, examples = source.teacher(before, step), feed.examples(before, step)
+            state = _run_chunk(job, state, teacher, examples, step, loop.chunk_steps, store, writer)
             progress.advance(loop.chunk_steps)
             candidate = job.kept is not None and step in job.kept.candidates
             # A multiple of `evaluate_every` within the chunk is evaluated at the chunk's end.
             if candidate or step == budget or before // job.evaluate_every < step // job.evaluate_every:
-                means = _evaluate(job, state, step, store, writer, progress)
+                means = _evaluate(job, state, step, held_out, store, writer, progress)
                 history.add(step, means, job.sweep.of_model(state.params))
                 if job.keep is not None and step in history.kept():
                     job.keep(step, job.sweep.of_model(state.params), means)
@@ -137,6 +143,7 @@ def train(
             write_json(directory / "result.json", {"step": budget, "identity": description.identity, **checkpoints})
     finally:
         source.close()
+        feed.close()
         writer.close()
         store.close()
     meet(f"{description.name} is done")
@@ -209,6 +216,7 @@ def _run_chunk(
     job: Job,
     state: TrainState,
     teacher: Teacher | None,
+    examples: Examples | None,
     step: int,
     chunk_steps: int,
     store: CheckpointStore,
@@ -217,7 +225,7 @@ def _run_chunk(
     """Runs the chunk that ends at ``step`` and records the means over its batches."""
     seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
     # Arguments and no constants of the program: runs with other data or another length share it.
-    state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget)
+    state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget, examples)
     metrics = fetch(metrics)
     if not np.all(np.isfinite(metrics.loss.sum)):
         # Row n of [N, R] is the n-th step of the chunk; the first False is the least.
@@ -239,10 +247,16 @@ def _largest(params: Params) -> Float[Array, "R"]:
 
 
 def _evaluate(
-    job: Job, state: TrainState, step: int, store: CheckpointStore, writer: Writer, progress: Progress
+    job: Job,
+    state: TrainState,
+    step: int,
+    held_out: Examples | None,
+    store: CheckpointStore,
+    writer: Writer,
+    progress: Progress,
 ) -> dict[str, ByReplica]:
     """Evaluates all replicas on the held-out batches; returns their means."""
-    metrics = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed)))
+    metrics = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed), held_out))
     _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
     writer.write("evaluation", step, metrics)
     means = {name: exact_ratio(part.sum, part.count) for name, part in metrics._asdict().items()}

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from pdjax.distill.losses import Labels, Loss, Ramp
@@ -27,13 +26,18 @@ from pdjax.types import Params, StepMetrics
 class Sweep(NamedTuple):
     """A program's compiled functions.
 
-    ``init(seeds)``, ``chunk(state, hyperparameters, teacher, data_seed, num_steps)`` and ``evaluate(params, seed)``;
-    all arrays that lead with the replica axis are spread over ``mesh``, and parameters as ``state`` says.
+    ``init(seeds)``, ``chunk(state, hyperparameters, teacher, data_seed, num_steps, examples)`` and ``evaluate(params,
+    seed, examples)``; all arrays that lead with the replica axis are spread over ``mesh``, and parameters as ``state``
+    says. ``examples`` are for fed tasks alone (see ``pdjax.io.feed``).
     """
+
+    program: Program
+    chunk_steps: int
+    evaluation: Evaluation
 
     init: Callable[[Int[Array, "R"]], TrainState]
     chunk: Chunk
-    evaluate: Callable[[Params, ArrayLike], StepMetrics]
+    evaluate: Callable[..., StepMetrics]
     mesh: Mesh
     state: TrainState  # shardings of a training state
     split_teacher: bool
@@ -83,6 +87,9 @@ def _compiled(
     # Of [N, R]: steps are no axis of the mesh.
     metrics = NamedSharding(mesh, PartitionSpec(None, sharding.REPLICA))
     return Sweep(
+        program=program,
+        chunk_steps=chunk_steps,
+        evaluation=evaluation,
         init=init,
         # The old state's memory becomes the new one's, which therefore has to lie in the same way: a chunk's result is
         # the next chunk's argument, and another sharding would be another program.
@@ -108,7 +115,7 @@ def _without_teacher(program: Program) -> Program:
 @functools.lru_cache(maxsize=32)
 def _compiled_without_teacher(
     program: Program, num_replicas: int, evaluation: Evaluation, split: bool, mesh: Mesh
-) -> tuple[Callable[[Int[Array, "R"]], TrainState], Callable[[Params, ArrayLike], StepMetrics], TrainState]:
+) -> tuple[Callable[[Int[Array, "R"]], TrainState], Callable[..., StepMetrics], TrainState]:
     """Returns ``init``, ``evaluate`` and ``state`` of a sweep, which students with and without a teacher share."""
     init = functools.partial(init_state, program)
     shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((num_replicas,), jnp.int32))

@@ -146,9 +146,9 @@ def by_replica(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(REPLICA))
 
 
-def by_example(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of a batch, whose arrays lead with its examples."""
-    return NamedSharding(mesh, PartitionSpec(DATA))
+def by_example(mesh: Mesh, leading: Spec = ()) -> NamedSharding:
+    """Returns the sharding of a batch, whose arrays lead with its examples, or with such axes before them."""
+    return NamedSharding(mesh, PartitionSpec(*leading, DATA))
 
 
 def put(tree: Any, shardings: Any) -> Any:

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pdjax.distill.losses import Labels, Loss, Outputs
 from pdjax.keys import named_key
-from pdjax.tasks.base import Task
+from pdjax.tasks.base import Task, batch_shapes
 from pdjax.train.optimizer import Optimizer
-from pdjax.types import Batch, Inputs, Model, Params
+from pdjax.types import Batch, Examples, Inputs, Model, Params
 
 
 class TrainState(NamedTuple):
@@ -62,9 +62,9 @@ class Program(NamedTuple):
         """Returns the model's part of the state's parameters."""
         return params["model"] if self.has_loss_params else params
 
-    def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
-        """Draws a fresh batch, spread over the devices that share it."""
-        batch = self.task.sample(key, batch_size)
+    def draw(self, key: PRNGKeyArray, batch_size: int, examples: Examples | None) -> Batch:
+        """Returns the batch of a key (see ``Task.draw``), spread over the devices that share it."""
+        batch = self.task.draw(key, batch_size, examples)
         if self.batch_sharding is None:
             return batch
         # Extras are for probes, which sample for themselves.
@@ -76,7 +76,7 @@ class Program(NamedTuple):
 def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
     """Returns the state before the first step, one replica for each seed."""
     # Parameters depend on the inputs' shapes alone: no batch is drawn.
-    inputs = jax.eval_shape(lambda: program.task.sample(jax.random.key(0), program.batch_size)).inputs
+    inputs = batch_shapes(program.task, program.batch_size).inputs
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
     # By the seed and nothing else: students of one seed begin alike, whatever their loss, curriculum and learning rate.
     params = jax.vmap(lambda seed: program.model.init(named_key(seed, "init"), blank))(seeds)

@@ -16,7 +16,7 @@ from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.settings import Count, settings
 from pdjax.train.state import Hyperparameters, Program, TrainState
-from pdjax.types import Batch, Mean, Params, StepMetrics, mean_of, ratio
+from pdjax.types import Batch, Examples, Mean, Params, StepMetrics, mean_of, ratio
 
 
 @settings
@@ -30,6 +30,9 @@ class Evaluation:
 
 
 LABELS = Labels()
+
+EVALUATION = "evaluation"
+"""The name of the stream of held-out batches."""
 
 
 def batch_metrics(
@@ -95,13 +98,24 @@ def train_step(
 
 
 @with_float32_products
-def evaluate(program: Program, num_batches: int, batch_size: int, params: Params, seed: Int[Array, ""]) -> StepMetrics:
-    """Returns cross-entropy and accuracy of all replicas on held-out batches, the same for every model."""
+def evaluate(
+    program: Program,
+    num_batches: int,
+    batch_size: int,
+    params: Params,
+    seed: Int[Array, ""],
+    examples: Examples | None = None,
+) -> StepMetrics:
+    """Returns cross-entropy and accuracy of all replicas on held-out batches, the same for every model.
+
+    ``examples`` are the held-out ones that the host has read, [num_batches, batch_size, ...].
+    """
     models = program.of_model(params)
 
-    def body(total: StepMetrics, index: Int[Array, ""]) -> tuple[StepMetrics, None]:
+    def body(total: StepMetrics, numbered: tuple[Int[Array, ""], Examples | None]) -> tuple[StepMetrics, None]:
+        index, read = numbered
         # Held out: training draws its batches under other names.
-        batch = program.sample(named_key(seed, "evaluation", index), batch_size)
+        batch = program.draw(named_key(seed, EVALUATION, index), batch_size, read)
 
         def one(params: Params) -> StepMetrics:
             # Of the labels whatever the loss: models of different losses are compared by the same numbers.
@@ -112,4 +126,4 @@ def evaluate(program: Program, num_batches: int, batch_size: int, params: Params
 
     replicas = jax.tree.leaves(models)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
-    return jax.lax.scan(body, StepMetrics(zeros, zeros), jnp.arange(num_batches))[0]
+    return jax.lax.scan(body, StepMetrics(zeros, zeros), (jnp.arange(num_batches), examples))[0]

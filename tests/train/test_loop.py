@@ -121,7 +121,7 @@ def recited(sweep, right, count):
     return sweep._replace(
         init=init,
         chunk=lambda state, *_: (jax.tree.map(lambda leaf: leaf + 1, state), jax.tree.map(np.atleast_2d, measured(0))),
-        evaluate=lambda params, _: measured(int(params["evaluation"][0])),
+        evaluate=lambda params, *_: measured(int(params["evaluation"][0])),
         state=jax.tree.map(lambda _: sharding.replicated(sweep.mesh), jax.eval_shape(init, count)),
     )
 
