@@ -5,6 +5,7 @@ import tomllib
 
 LAYERS = (
     *("errors", "keys", "types", "settings", "findings"),
+    "text",  # reads and writes corpora, which tasks are made of
     *("tasks", "models", "distill.losses", "distill.curriculum", "distill.teacher", "probes", "distill", "train"),
     "experiment",  # so far the core: settings and what they compute, from arguments alone
     *("configuration", "io", "train.loop", "report", "weights", "stages", "plan"),  # the shell
@@ -18,7 +19,7 @@ READABLE = (
 )
 """What a report may import: what is recorded, and the settings that it belongs to."""
 
-CORE = LAYERS[: LAYERS.index("configuration")]
+CORE = tuple(name for name in LAYERS[: LAYERS.index("configuration")] if name != "text")
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 
 
@@ -64,6 +65,13 @@ def test_the_core_does_not_know_the_outside_world(root):
         if LAYERS[layer(name)] in CORE:
             outside = {i.split(".")[0] for i in imports} & IMPURE
             assert not outside, f"{name} imports {outside}"
+
+
+def test_corpora_are_known_to_be_files_alone(root):
+    for name, imports in modules(root).items():
+        if LAYERS[layer(name)] == "text":
+            others = {other for other in inner(imports) if not other.startswith(("errors.", "settings.", "text."))}
+            assert not others, f"{name} imports {others}"
 
 
 def test_report_reads_recorded_files_only(root):
