@@ -112,6 +112,21 @@ class Corpus:
         found = self.rows(rows, held_out)
         return {"tokens": found.tokens, "segments": found.segments}
 
+    def check_weights(self, weights: Mapping[str, float] | None) -> None:
+        """Raises a ``UserError`` unless weights are of sources that there are, and above 0; None is always right."""
+        if weights is None:
+            return
+        unknown = [name for name in weights if name not in self.sources]
+        require(
+            not unknown, f"weights of {', '.join(self.sources)}", f"one of {', '.join(unknown)}", "correct the name"
+        )
+        require(
+            len(weights) > 0 and all(0 < weight < float("inf") for weight in weights.values()),
+            "weights above 0",
+            ", ".join(f"{name} {weight}" for name, weight in weights.items()) or "none",
+            "leave out a source that is not to be read",
+        )
+
     def rows(self, numbers: Sequence[int] | np.ndarray, held_out: bool) -> Rows:
         """Returns rows by their numbers: those of the first source from 0, then those of the next, and so on.
 
@@ -164,15 +179,8 @@ class Corpus:
         sizes = self.num_rows(held_out)
         if weights is None:
             return _shuffled(grain.MapDataset.range(sum(sizes.values())), stream, seed, "")
+        self.check_weights(dict(weights))
         names = [name for name, _ in weights]
-        unknown = [name for name in names if name not in sizes]
-        require(not unknown, f"weights of {', '.join(sizes)}", f"one of {', '.join(unknown)}", "correct the name")
-        require(
-            len(names) > 0 and all(0 < weight < float("inf") for _, weight in weights),
-            "weights above 0",
-            ", ".join(f"{name} {weight}" for name, weight in weights) or "none",
-            "leave out a source that is not to be read",
-        )
         ends = dict(zip(sizes, np.cumsum(list(sizes.values())).tolist(), strict=True))
         parts = [
             _shuffled(grain.MapDataset.range(ends[name] - sizes[name], ends[name]), stream, seed, name)

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -44,6 +45,8 @@ from pdjax.text.vocabulary import (
     vocabulary_digest,
     write_vocabulary,
 )
+
+logger = logging.getLogger("pdjax")
 
 PARTIAL = "incomplete"
 """Where a corpus lies within its directory until it is whole."""
@@ -89,7 +92,7 @@ def prepare(directory: Path | str, preparation: Preparation) -> Corpus:
 
     Raises:
       UserError: something is wrong with a source or the vocabulary; the directory holds something else, or another
-        corpus; or another process prepares it.
+        corpus.
     """
     directory = Path(directory)
     sources = sorted(preparation.sources, key=lambda source: source.name)
@@ -298,15 +301,17 @@ def _bar(what: str, size: int) -> tqdm:
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps other processes out of a directory; the system forgets the lock of one that is killed."""
+    """Waits until no other process prepares a directory; the system forgets the lock of one that is killed.
+
+    Of the processes of one run, whose configuration prepares what is missing, one does it and the others find it done.
+    """
     handle = os.open(directory, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"no other process that prepares {directory}", "one", "wait for it, or choose another directory"
-            ) from None
+            logger.info("another process prepares %s: waiting for it", directory)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -187,15 +188,20 @@ def test_a_preparation_killed_amid_its_last_moves_is_made_again(moved, tmp_path,
     assert {path.name for path in directory.iterdir()} == {"rows", "vocab.txt", "corpus.json"}
 
 
-def test_another_process_is_refused_meanwhile(tmp_path, texts_in, made_up, preparation):
+def test_another_process_is_waited_for(tmp_path, texts_in, made_up, preparation):
+    """And what it has prepared is taken: of several that want one corpus, one makes it."""
     path = texts_in("texts", made_up(30))
     directory = tmp_path / "corpus"
     directory.mkdir()
     handle = os.open(directory, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert "no other process" in refused(directory, preparation(path))
-    os.close(handle)
-    prepare(directory, preparation(path))
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(prepare, directory, preparation(path)) for _ in range(2)]
+        assert not wait(waiting, timeout=0.5).done
+        assert list(directory.iterdir()) == []
+        os.close(handle)
+        one, other = (each.result().digest for each in waiting)
+    assert one == other
 
 
 def test_files_of_others_are_left_alone(tmp_path, texts_in, made_up, preparation):
