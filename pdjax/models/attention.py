@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from pdjax.models.precision import current
 
@@ -135,6 +135,22 @@ def products(
 def _products(precision, q, k, v, bias):
     with jax.default_matmul_precision(precision):
         return _mixed(_scores(q, k, bias), v)[0]
+
+
+def segment_bias(segments: Int[Array, "B L"]) -> Float[Array, "B L L"]:
+    """Returns the addend to attention scores that hides keys of other segments, and of padding, which is segment 0.
+
+    It adds up with those that hide keys for other reasons. Other segments are hidden deepest: a query none of whose own
+    keys is visible has equal weights on these, and still none on the others.
+    """
+    same = segments[:, :, None] == segments[:, None, :]
+    padding = (segments == 0)[:, None, :]
+    return jnp.where(same, jnp.where(padding, HIDDEN, 0.0), 3 * HIDDEN)
+
+
+def bias_at(bias: Float[Array, "#B #L M"], asked: Int[Array, "B Q"]) -> Float[Array, "#B #Q M"]:
+    """Returns the addends to the scores of the asked queries; one that all queries share is theirs, too."""
+    return bias if bias.shape[1] == 1 else jnp.take_along_axis(bias, asked[:, :, None], axis=1)
 
 
 def attention_weights(

@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2018) with its masked-language-model head, as section D.5 trains it.
 
 Post-LN encoder, learned positions, exact GELU, decoder tied to the token embedding plus a bias; with ``token_types``
-equal to Hugging Face's ``BertForMaskedLM`` (``pdjax.weights.layouts``) for strings of one segment. Without them the
+equal to Hugging Face's ``BertForMaskedLM`` (``pdjax.weights.layouts``) for tokens of one type. Without them the
 embedding of token type 0, a constant, is part of the position embeddings.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from pydantic import Field
 
-from pdjax.models.attention import HIDDEN
+from pdjax.models.attention import HIDDEN, bias_at, segment_bias
 from pdjax.models.layers import (
     ACTIVATIONS,
     Activation,
@@ -23,6 +23,7 @@ from pdjax.models.layers import (
     SelfAttention,
     at_positions,
     normal_init,
+    position_embeddings,
 )
 from pdjax.models.precision import Compute
 from pdjax.models.transformer import Transformer
@@ -61,7 +62,7 @@ class Bert(Transformer):
     """of the token embedding, and of the output layer; more than tokens are padding, which no string has and nothing
     predicts. None: as many as tokens"""
     token_types: Annotated[int, Field(ge=0)] = 0
-    """rows of an embedding of segments, of which all tokens get the first. Published models have 2"""
+    """rows of an embedding of token types, of which all tokens get the first. Published models have 2"""
 
     def module(self, task: Task) -> nn.Module:
         """Returns the encoder with a task's tokens and positions."""
@@ -87,6 +88,7 @@ class EncoderLayer(nn.Module):
         queries_DxU = x_DxT  # the residual stream goes on at the positions that ask, and only there
         if asked is not None:
             queries_DxU = at_positions(x_DxT, asked, self.batch_and_length)
+            bias = bias_at(bias, asked)
 
         def dropped(y_DxT: Array) -> Array:
             return nn.Dropout(of.dropout)(y_DxT, deterministic=deterministic)
@@ -114,17 +116,21 @@ class BertModule(nn.Module):
         ``inputs`` holds ``tokens`` (integers), ``valid`` (not padding) and ``selected`` (positions to
         predict, hidden as keys when ``attend_to_selected`` is off), all [B, L]. With ``asked`` positions [B, Q],
         logits and the last layer's states and weights are of these alone: [B, Q, ...].
+
+        Where a row holds several strings, ``segments`` (0 is padding) keep them apart: a position attends to those of
+        its own alone. ``positions`` are then those within the strings. Both are integers, [B, L], and may be missing.
         """
         of, width = self.settings, self.settings.model_width
         batch, length = inputs["tokens"].shape
-        bias_Bx1xL = key_bias(inputs["valid"], inputs["selected"], of.attend_to_selected)
+        bias = key_bias(inputs["valid"], inputs["selected"], of.attend_to_selected)
+        if "segments" in inputs:
+            bias = bias + segment_bias(inputs["segments"])
         tokens = Embedding(of.rows(self.vocabulary), width, name="tokens")
         positions = Embedding(self.length, width, name="positions")
         x_DxT = tokens(inputs["tokens"].reshape(-1))
         if of.token_types > 0:
             x_DxT = x_DxT + Embedding(of.token_types, width, name="token_types").table[0][:, None]
-        # Token b * L + l is position l of sequence b: the positions repeat for each sequence.
-        x_DxT = x_DxT + jnp.tile(positions.table[:length].T, (1, batch))
+        x_DxT = x_DxT + position_embeddings(positions, inputs.get("positions"), (batch, length))
         x_DxT = LayerNorm(of.epsilon, name="embedding_norm")(x_DxT)
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         hidden, attention = [x_DxT], []
@@ -132,7 +138,7 @@ class BertModule(nn.Module):
             layer = EncoderLayer(of, (batch, length), name=f"layers_{i}")
             # Before the last layer every position is needed, as a key and value of the next.
             asked = inputs.get("asked") if i == of.num_layers - 1 else None
-            x_DxT, weights = layer(x_DxT, bias_Bx1xL, deterministic, asked)
+            x_DxT, weights = layer(x_DxT, bias, deterministic, asked)
             hidden.append(x_DxT)
             attention.append(weights)
         y_DxT = ACTIVATIONS[of.activation](Dense(width, name="transform")(x_DxT))

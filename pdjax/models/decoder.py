@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pdjax.errors import require
-from pdjax.models.attention import HIDDEN
+from pdjax.models.attention import HIDDEN, bias_at, segment_bias
 from pdjax.models.base import input_names
 from pdjax.models.layers import (
     ACTIVATIONS,
@@ -19,6 +19,7 @@ from pdjax.models.layers import (
     SelfAttention,
     at_positions,
     normal_init,
+    position_embeddings,
 )
 from pdjax.models.rotary import Rotary
 from pdjax.models.transformer import Transformer
@@ -68,6 +69,7 @@ class DecoderLayer(nn.Module):
         self,
         x_DxT: Float[Array, "D T"],
         bias: Float[Array, "#B L L"],
+        positions: Int[Array, "#B L"],
         deterministic: bool,
         asked: Int[Array, "B Q"] | None = None,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
@@ -81,15 +83,14 @@ class DecoderLayer(nn.Module):
 
         # All positions, as all are keys; of the residual stream only those that ask go on.
         keys_DxT = LayerNorm(of.epsilon, name="attention_norm")(x_DxT)
-        queries_DxU, positions = keys_DxT, None
+        queries_DxU, query_positions = keys_DxT, positions
         if self.last_only:
-            positions = jnp.array([[self.batch_and_length[1] - 1]])
             x_DxT, queries_DxU = (y.reshape(width, *self.batch_and_length)[:, :, -1] for y in (x_DxT, keys_DxT))
-            bias = bias[:, -1:]  # [#B, 1, L]: the last position sees all keys before it, and itself
+            # [#B, 1, L]: the last position sees all keys before it, and itself.
+            bias, query_positions = bias[:, -1:], positions[:, -1:]
         elif asked is not None:
-            positions = asked
             x_DxT, queries_DxU = (at_positions(y, asked, self.batch_and_length) for y in (x_DxT, keys_DxT))
-            bias = jnp.take_along_axis(bias, asked[:, :, None], axis=1)  # [B, Q, L]
+            bias, query_positions = bias_at(bias, asked), jnp.take_along_axis(positions, asked, axis=1)
         attended, weights = SelfAttention(
             of.num_heads,
             of.dropout,
@@ -99,7 +100,7 @@ class DecoderLayer(nn.Module):
             residual_scale,
             of.rotary,
             name="attention",
-        )(keys_DxT, bias, deterministic, queries_DxU, positions)
+        )(keys_DxT, bias, deterministic, queries_DxU, positions, query_positions)
         after_DxT = x_DxT + dropped(attended)
         y_DxT = LayerNorm(of.epsilon, name="feed_forward_norm")(x_DxT if of.parallel_residual else after_DxT)
         hidden_FxT = Dense(of.feed_forward_multiple * width, name="expand")(y_DxT)
@@ -126,21 +127,27 @@ class DecoderModule(nn.Module):
         [B, L]. ``hidden`` has [B, L, D], embeddings first, without the final layer norm; ``attention`` has
         [B, H, L, L]. With ``last_only`` the last layer's are [B, 1, D] and [B, H, 1, L]. With ``asked`` positions
         [B, Q], logits and the last layer's states and weights are of these alone: [B, Q, ...].
+
+        Where a row holds several strings, ``segments`` (0 is padding) keep them apart: a position attends to those of
+        its own alone. ``positions`` are then those within the strings. Both are integers, [B, L], and may be missing.
         """
         of, width = self.settings, self.settings.model_width
         batch, length = inputs["tokens"].shape
         bias = causal_bias(length, inputs.get("valid"))
+        if "segments" in inputs:
+            bias = bias + segment_bias(inputs["segments"])
         tokens = Embedding(of.rows(self.vocabulary), width, name="tokens")
         x_DxT = tokens(inputs["tokens"].reshape(-1))
         if of.rotary is None:
             positions = Embedding(self.length, width, name="positions")
-            x_DxT = x_DxT + jnp.tile(positions.table[:length].T, (1, batch))
+            x_DxT = x_DxT + position_embeddings(positions, inputs.get("positions"), (batch, length))
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
+        turns = inputs.get("positions", jnp.arange(length)[None])  # of rotary positions
         hidden, attention = [x_DxT], []
         for i in range(of.num_layers):
             last = i == of.num_layers - 1
             layer = DecoderLayer(of, (batch, length), self.last_only and last, name=f"layers_{i}")
-            x_DxT, weights = layer(x_DxT, bias, deterministic, inputs.get("asked") if last else None)
+            x_DxT, weights = layer(x_DxT, bias, turns, deterministic, inputs.get("asked") if last else None)
             hidden.append(x_DxT)
             attention.append(weights)
         y_DxT = LayerNorm(of.epsilon, name="final_norm")(x_DxT)

@@ -58,6 +58,17 @@ def at_positions(
     return jnp.take_along_axis(x_DxBxL, asked[None], axis=2).reshape(len(x_DxT), -1)
 
 
+def position_embeddings(
+    embedding: "Embedding", positions: Int[Array, "B L"] | None, batch_and_length: tuple[int, int]
+) -> Float[Array, "D T"]:
+    """Returns the vector of each token's position; without ``positions`` they are 0, 1, ... in every sequence."""
+    if positions is not None:
+        return embedding(positions.reshape(-1))
+    batch, length = batch_and_length
+    # Token b * L + l is position l of sequence b: the positions repeat for each sequence.
+    return jnp.tile(embedding.table[:length].T, (1, batch))
+
+
 class Dense(nn.Module):
     """``W^T x + b`` on the leading axis, for each token; the kernel is stored (in, out)."""
 
@@ -121,13 +132,14 @@ class SelfAttention(nn.Module):
         bias: Float[Array, "#B #Q L"],
         deterministic: bool,
         queries_DxU: Float[Array, "D U"] | None = None,
+        positions: Int[Array, "#B L"] | None = None,
         query_positions: Int[Array, "#B Q"] | None = None,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
         """Attends from ``queries_DxU``, Q positions of each sequence, or else from all of ``x_DxT``.
 
-        ``query_positions`` says which they are; only rotary positions need to know.
+        ``positions`` and ``query_positions`` say where keys and queries stand; only rotary positions need to know.
         """
-        width, (batch, length) = x_DxT.shape[0], self.batch_and_length
+        width, batch = x_DxT.shape[0], self.batch_and_length[0]
         head_dim = self.head_dim if self.head_dim is not None else width // self.num_heads
         queries_DxU = x_DxT if queries_DxU is None else queries_DxU
 
@@ -137,9 +149,9 @@ class SelfAttention(nn.Module):
 
         q, k, v = heads("query", queries_DxU), heads("key", x_DxT), heads("value", x_DxT)
         if self.rotary is not None:
-            everywhere = jnp.arange(length)[None]
-            q = self.rotary.turned(q, everywhere if query_positions is None else query_positions)
-            k = self.rotary.turned(k, everywhere)
+            assert positions is not None
+            assert query_positions is not None
+            q, k = self.rotary.turned(q, query_positions), self.rotary.turned(k, positions)
         # C numbers for each query instead of its scores, one for each key.
         q = q * head_dim**-0.5
         # For probes and dropout. Where a program uses neither, the compiler removes them.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.models.attention import HIDDEN, attention, attention_weights, flash, flash_allows
+from pdjax.models.attention import HIDDEN, attention, attention_weights, bias_at, flash, flash_allows, segment_bias
 
 SHAPES = [(1, 4, 2, 5), (2, 8, 3, 7), (3, 5, 1, 16), (4, 1, 2, 1)]  # heads, dimensions, sequences, positions
 
@@ -35,7 +35,7 @@ def with_gradient(function, q, k, v, do, bias):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("mask", ["none", "keys", "causal"])
+@pytest.mark.parametrize("mask", ["none", "keys", "causal", "segments"])
 def test_value_and_gradient_in_float64(shape, mask):
     q, k, v, do, bias = draw(shape, seed=len(mask))
     length = shape[-1]
@@ -43,6 +43,8 @@ def test_value_and_gradient_in_float64(shape, mask):
         bias = np.zeros_like(bias)
     elif mask == "causal":
         bias = np.where(np.tri(length, dtype=bool), 0.0, HIDDEN)[None]
+    elif mask == "segments":
+        bias = bias + np.asarray(segment_bias(np.random.default_rng(0).integers(0, 3, bias.shape[::2])))
     with jax.enable_x64(True):
         arguments = [jnp.asarray(a) for a in (q, k, v, do, bias)]
         assert arguments[0].dtype == jnp.float64
@@ -111,6 +113,18 @@ def test_hidden_keys_have_no_weight_and_no_gradient():
     np.testing.assert_allclose(jnp.einsum("bhqk,hcbk->hcbq", weights, v), out, atol=1e-5)
 
 
+def test_segments_are_hidden_deeper_than_keys():
+    """Of two documents and padding: who sees whom, by hand, and a query that sees no key of its own."""
+    bias = segment_bias(jnp.array([[1, 1, 2, 0]]))
+    near, far = 0.0, 3 * HIDDEN
+    expected = [[near, near, far, far], [near, near, far, far], [far, far, near, far], [far, far, far, HIDDEN]]
+    np.testing.assert_array_equal(bias, jnp.array([expected]))
+    np.testing.assert_array_equal(bias_at(bias, jnp.array([[2, 0]])), jnp.array([expected])[:, jnp.array([2, 0])])
+    own_hidden = jnp.where(jnp.arange(4) < 2, HIDDEN, 0.0)[None, None]
+    weights = attention_weights(jnp.ones((1, 2, 1, 4)), jnp.ones((1, 2, 1, 4)), bias + own_hidden)
+    np.testing.assert_array_equal(weights[0, 0, 0], jnp.array([0.5, 0.5, 0, 0]))
+
+
 def test_flash_attention_is_handed_the_same_problem():
     """cuDNN itself needs a GPU; its call differs from this one in the name of the implementation alone."""
     arguments = [jnp.asarray(a, jnp.float32) for a in draw((3, 8, 2, 17), seed=2)]
@@ -159,14 +173,16 @@ def test_flash_attention_takes_some_shapes_only(dtype, dimensions, allowed):
 
 
 @pytest.mark.parametrize("shared_bias", [True, False])
-@pytest.mark.parametrize("causal", [True, False])
-def test_flash_attention_of_replicas_is_that_of_each(shared_bias, causal):
+@pytest.mark.parametrize("mask", ["keys", "causal", "segments"])
+def test_flash_attention_of_replicas_is_that_of_each(shared_bias, mask):
     """As training maps it: gradients of replicas whose biases are one, or each replica's own."""
     members = [[jnp.asarray(a, jnp.float32) for a in draw((3, 8, 2, 6), seed)] for seed in range(3)]
     *heads, biases = [jnp.stack(arrays) for arrays in zip(*members, strict=True)]
-    if causal:
+    if mask == "causal":
         biases = jnp.broadcast_to(jnp.where(jnp.tri(6, dtype=bool), 0.0, HIDDEN), (3, 1, 6, 6))
-    elif shared_bias:
+    elif mask == "segments":
+        biases = biases + segment_bias(jnp.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 3, 3, 3]]))[None]
+    if shared_bias:
         biases = jnp.broadcast_to(biases[:1], biases.shape)
     mapped = functools.partial(with_gradient, functools.partial(flash, "xla"))
     axes = (0, 0, 0, 0, None if shared_bias else 0)

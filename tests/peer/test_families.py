@@ -138,6 +138,23 @@ def test_logits_states_and_gradients(architecture, theirs, weights, batch, last_
             assert np.abs(mine[name] - gradient).max() < 1e-4 * scale, name
 
 
+def test_several_documents_in_a_row(architecture, theirs, weights, batch):
+    """Theirs get a mask of queries and keys, added to the scores, and positions; ours make both of segments."""
+    tokens, causal = batch[0], not isinstance(architecture, Bert)
+    segments = np.repeat([[1, 2, 0], [1, 2, 3], [0, 1, 2], [1, 1, 1]], (7, 9, 4), axis=1).astype(np.int32)
+    changes = np.diff(segments, prepend=-1) != 0
+    positions = np.arange(LENGTH) - np.maximum.accumulate(np.where(changes, np.arange(LENGTH), 0), axis=1)
+    visible = segments[:, :, None] == segments[:, None, :]
+    visible &= np.tri(LENGTH, dtype=bool) if causal else True
+    mask = torch.where(torch.from_numpy(visible)[:, None], 0.0, torch.finfo(torch.float32).min)
+    with torch.no_grad():
+        out = theirs(torch.from_numpy(tokens), attention_mask=mask, position_ids=torch.from_numpy(positions))
+    params = params_of(weights, architecture, VOCABULARY, LENGTH).params
+    inputs = our_inputs(tokens, segments > 0) | {"segments": jnp.asarray(segments), "positions": jnp.asarray(positions)}
+    logits = ours(architecture).apply(params, inputs)[0]
+    assert np.abs(logits - out.logits[..., :VOCABULARY].numpy())[segments > 0].max() < 1e-5
+
+
 def test_there_and_back(architecture, weights):
     params, ignored = params_of(weights, architecture, VOCABULARY, LENGTH)
     again = weights_of(params, architecture)
