@@ -35,6 +35,12 @@ Params = Any
 Inputs = Mapping[str, Array]
 """What a model reads, by name; tasks and models agree on the names."""
 
+Logits = Any
+"""What a model finds of its classes: an array [*places, V], or its factors (``pdjax.models.head.Factored``)."""
+
+TEACHER = "teacher"
+"""The named scope of what asks a teacher: by it plans tell its products from the student's."""
+
 
 Examples = Mapping[str, Array]
 """What the host has read for a task whose examples lie in files, by name; arrays lead with the examples."""
@@ -79,7 +85,7 @@ class Model(Protocol):
 
     def apply(
         self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
+    ) -> tuple[Logits, Mapping[str, Any]]:
         """Returns logits and intermediates; dropout is off without a key."""
         ...
 

@@ -16,13 +16,13 @@ from jaxtyping import Array, Float, Int
 from pdjax.distill.losses import Loss, Outputs
 from pdjax.distill.teacher import Teacher
 from pdjax.keys import named_key
+from pdjax.models.head import dense
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.train import blocked
-from pdjax.train.flops import TEACHER
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import train_step
-from pdjax.types import Batch, Examples, Params, StepMetrics
+from pdjax.types import TEACHER, Batch, Examples, Params, StepMetrics
 
 Chunk = Callable[..., tuple[TrainState, StepMetrics]]
 """``chunk(state, hyperparameters, teacher, data_seed, num_steps, examples)``, compiled, in the state's memory."""
@@ -224,7 +224,9 @@ def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: i
     """Returns a teacher's logits for batches that have further leading axes, in one call."""
     # `leading` axes and the batch become one larger batch: one product reads the weights once.
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[leading + 1 :]), batches.inputs)
-    logits = _teach(program, checkpoint, batches._replace(inputs=flat)).logits
+    # Of one place in each of few strings, and an MLP's student: blocks of the vocabulary are not for them.
+    with jax.named_scope(TEACHER):
+        logits = dense(_teach(program, checkpoint, batches._replace(inputs=flat)).logits)
     return logits.reshape(*batches.targets.shape, logits.shape[-1])
 
 
@@ -234,7 +236,7 @@ def _draw(program: Program, seed: Int[Array, ""], step: Int[Array, ""], examples
 
 def _teach(program: Program, checkpoint: Params, batch: Batch) -> Outputs:
     assert program.teacher_model is not None  # checkpoints come with their model
-    # By this scope plans tell the teacher's products from the student's. Without a dropout key nothing is dropped.
+    # Without a dropout key nothing is dropped.
     with jax.named_scope(TEACHER):
         logits, intermediates = program.teacher_model.apply(checkpoint, batch.inputs)
     return Outputs(logits, intermediates if any(loss.reads_intermediates for loss in program.losses) else {})

@@ -13,8 +13,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-TEACHER = "teacher"
-"""The named scope in which a program asks its teacher (``pdjax.train.chunk``)."""
+from pdjax.types import TEACHER
 
 
 def count_products(function: Callable[..., Any], *arguments: Any) -> Counter[str]:
