@@ -6,7 +6,8 @@ import tomllib
 LAYERS = (
     *("errors", "keys", "types", "settings", "findings"),
     "text",  # reads and writes corpora, which tasks are made of
-    *("tasks", "models", "distill.losses", "distill.curriculum", "distill.teacher", "probes", "distill", "train"),
+    *("tasks", "models", "distill.vocabulary", "distill.losses", "distill.curriculum", "distill.teacher", "probes"),
+    *("distill", "train"),
     "experiment",  # so far the core: settings and what they compute, from arguments alone
     *("configuration", "io", "train.loop", "report", "weights", "stages", "plan"),  # the shell
     *("main", "weights.__main__"),

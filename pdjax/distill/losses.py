@@ -17,15 +17,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pydantic import Field
 from pydantic_core import core_schema
 
+from pdjax.distill.vocabulary import Direction, compare
 from pdjax.errors import require
+from pdjax.models.head import Factored, dense
 from pdjax.settings import Choice, Count, make, settings
-from pdjax.types import Batch, Params
+from pdjax.types import Batch, Logits, Params
 
 
 class Outputs(NamedTuple):
     """What a model says to a batch."""
 
-    logits: Float[Array, "*places V"]
+    logits: Logits
     intermediates: Mapping[str, Any]
 
 
@@ -95,6 +97,8 @@ class Loss(Choice, abc.ABC):
     ) -> Float[Array, "*places"]:
         """Returns the loss at every place, in nats; no gradient may flow into the teacher.
 
+        Logits are arrays, [*places, V], whatever the models give: see ``values_and_best``.
+
         Args:
           student: what it says.
           teacher: what its teacher of the moment says; None where ``asks_teacher`` is False.
@@ -102,6 +106,18 @@ class Loss(Choice, abc.ABC):
           numbers: of this replica, at this step.
           params: of the loss itself, as ``init`` makes them.
         """
+
+    def values_and_best(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Numbers, params: Params
+    ) -> tuple[Float[Array, "*places"], Int[Array, "*places"]]:
+        """Returns ``values``, and the student's most likely class, of ties the first.
+
+        Here from all logits, which are multiplied out where models give their factors. ``Labels``, ``Distillation`` and
+        ``ReverseKL`` go over the vocabulary in blocks then, if student and teacher both give factors.
+        """
+        student = student._replace(logits=dense(student.logits))
+        teacher = None if teacher is None else teacher._replace(logits=dense(teacher.logits))
+        return self.values(student, teacher, batch, numbers, params), jnp.argmax(student.logits, axis=-1)
 
     def init(self, key: PRNGKeyArray, student: Outputs, teacher: Outputs | None) -> Params:
         """Draws parameters of the loss itself, which are trained along with the student's; most have none.
@@ -153,6 +169,16 @@ class Labels(Loss):
         """Returns ``-log p_S(x)[target]``."""
         return cross_entropy(student.logits, batch.targets)
 
+    def values_and_best(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Numbers, params: Params
+    ) -> tuple[Float[Array, "*places"], Int[Array, "*places"]]:
+        """Returns both, of factored logits in blocks."""
+        # Of this very class: one that is derived from it may have other values.
+        if type(self) is not Labels or not isinstance(student.logits, Factored):
+            return super().values_and_best(student, teacher, batch, numbers, params)
+        compared = compare(student.logits, batch.targets)
+        return compared.cross_entropy, compared.best
+
 
 class Taught(Loss):
     """A loss from a teacher, mixed with the labels' (equation 4)."""
@@ -179,6 +205,19 @@ class Taught(Loss):
         from_teacher = self.divergence(student.logits, jax.lax.stop_gradient(teacher.logits), numbers)
         alpha = numbers["label_weight"]
         return alpha * from_labels + (1 - alpha) * from_teacher
+
+    def values_and_best(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Numbers, params: Params
+    ) -> tuple[Float[Array, "*places"], Int[Array, "*places"]]:
+        """Returns both, of factored logits in blocks where there is a formula for the divergence."""
+        assert teacher is not None
+        ours, theirs, direction = student.logits, teacher.logits, _DIRECTIONS.get(type(self))
+        # One that has all logits already leaves little to save by the other's factors.
+        if direction is None or not isinstance(ours, Factored) or not isinstance(theirs, Factored):
+            return super().values_and_best(student, teacher, batch, numbers, params)
+        compared = compare(ours, batch.targets, theirs, numbers["temperature"], direction)
+        alpha = numbers["label_weight"]
+        return alpha * compared.cross_entropy + (1 - alpha) * compared.divergence, compared.best
 
     @abc.abstractmethod
     def divergence(
@@ -248,11 +287,15 @@ class ReverseKL(Taught):
         return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
 
 
+# Of these very classes: one that is derived from them may have another divergence, or more in its values.
+_DIRECTIONS: Mapping[type[Loss], Direction] = {Distillation: "forward", ReverseKL: "reverse"}
+
+
 @settings
 class JensenShannon(Taught):
     """The generalised Jensen-Shannon divergence (Agarwal et al. 2024, equation 2).
 
-    ``beta KL(p_T || m) + (1 - beta) KL(p_S || m)`` with ``m = beta p_T + (1 - beta) p_S``.
+    ``beta KL(p_T || m) + (1 - beta) KL(p_S || m)`` with ``m = beta p_T + (1 - beta) p_S``. It needs all logits at once.
     """
 
     beta: Number = 0.5
@@ -289,7 +332,8 @@ class TopK(Taught):
     """Equation 2 over the teacher's k most likely classes and, as one class, all others together.
 
     What is left of the teacher's mass is compared with what is left of the student's: dropping it, or spreading what is
-    kept over the whole, would ask the student for a sharper distribution than the teacher's.
+    kept over the whole, would ask the student for a sharper distribution than the teacher's. It needs all logits at
+    once.
     """
 
     k: Count = 2
@@ -335,7 +379,7 @@ class HiddenMatching(Distillation):
     """Equation 2, and the distance of hidden states: those of the student, projected, from the teacher's.
 
     The projection is linear and learned along with the student (Romero et al. 2015). The distance is the mean square
-    over the teacher's dimensions, divided by that of the teacher's states, at every place.
+    over the teacher's dimensions, divided by that of the teacher's states, at every place. It needs all logits at once.
     """
 
     reads_intermediates: ClassVar[bool] = True

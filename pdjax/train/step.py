@@ -39,8 +39,8 @@ def batch_metrics(
     loss: Loss, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Numbers, loss_params: Params = None
 ) -> StepMetrics:
     """Returns the loss over the places that count, and the top-1 accuracy there."""
-    values = loss.values(student, teacher, batch, numbers, loss_params)
-    correct = (jnp.argmax(student.logits, axis=-1) == batch.targets).astype(jnp.float32)
+    values, best = loss.values_and_best(student, teacher, batch, numbers, loss_params)
+    correct = (best == batch.targets).astype(jnp.float32)
     return StepMetrics(mean_of(values, batch.weights), mean_of(correct, batch.weights))
 
 
