@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from pdjax.errors import require
+from pdjax.models.head import Factored
 from pdjax.models.precision import Compute, products_in
 from pdjax.settings import Choice
 from pdjax.tasks.base import Task, batch_shapes
-from pdjax.types import Inputs, Model, Params
+from pdjax.types import Inputs, Logits, Model, Params
 
 
 class Architecture(Choice, abc.ABC):
@@ -71,8 +72,8 @@ class LinenModel:
 
     def apply(
         self, params: Params, inputs: Inputs, dropout_key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
-        """Returns logits and intermediates; dropout is off without a key."""
+    ) -> tuple[Logits, Mapping[str, Any]]:
+        """Returns logits, or their factors, and intermediates; dropout is off without a key."""
         # Inside what is differentiated: the gradient passes the rounding, and is float32 like the parameters it belongs
         # to.
         params, inputs = _rounded((params, inputs), "bfloat16" if self.compute == "bfloat16" else "float32")
@@ -81,7 +82,8 @@ class LinenModel:
             options = {"deterministic": False, "rngs": {"dropout": dropout_key}}
         with products_in(self.compute):
             logits, intermediates = self.module.apply({"params": params}, inputs, **options)
-        return logits.astype(jnp.float32), intermediates
+        # Factors stay of the type in which they are multiplied; what is then summed of them is float32.
+        return logits if isinstance(logits, Factored) else logits.astype(jnp.float32), intermediates
 
 
 def _rounded(tree: Any, kind: str) -> Any:

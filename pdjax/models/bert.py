@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from pydantic import Field
 
 from pdjax.models.attention import HIDDEN, bias_at, segment_bias
+from pdjax.models.head import output
 from pdjax.models.layers import (
     ACTIVATIONS,
     Activation,
@@ -29,7 +30,7 @@ from pdjax.models.precision import Compute
 from pdjax.models.transformer import Transformer
 from pdjax.settings import Count, Positive, Share, settings
 from pdjax.tasks.base import Task
-from pdjax.types import Inputs
+from pdjax.types import Inputs, Logits
 
 
 @settings
@@ -61,6 +62,9 @@ class Bert(Transformer):
     vocabulary_rows: Count | None = None
     """of the token embedding, and of the output layer; more than tokens are padding, which no string has and nothing
     predicts. None: as many as tokens"""
+    vocabulary_block: Count | None = None
+    """the output layer goes over so many classes at a time, where the loss can (``pdjax.distill.vocabulary``). None:
+    all at once"""
     token_types: Annotated[int, Field(ge=0)] = 0
     """rows of an embedding of token types, of which all tokens get the first. Published models have 2"""
 
@@ -110,9 +114,10 @@ class BertModule(nn.Module):
     length: int
 
     @nn.compact
-    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Float[Array, "B Q V"], Mapping[str, Any]]:
-        """Returns logits, and the hidden states ([B, L, D], embeddings first) and attention weights of the layers.
+    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Logits, Mapping[str, Any]]:
+        """Returns logits, and the hidden states and attention weights of the layers.
 
+        Logits are [B, L, V], or their factors with ``vocabulary_block``; ``hidden`` has [B, L, D], embeddings first.
         ``inputs`` holds ``tokens`` (integers), ``valid`` (not padding) and ``selected`` (positions to
         predict, hidden as keys when ``attend_to_selected`` is off), all [B, L]. With ``asked`` positions [B, Q],
         logits and the last layer's states and weights are of these alone: [B, Q, ...].
@@ -148,12 +153,13 @@ class BertModule(nn.Module):
             head_VxD = tokens.table
         else:
             head_VxD = self.param("head_kernel", normal_init, (width, len(tokens.table))).T
-        logits_VxT = head_VxD[: self.vocabulary] @ y_DxT + decoder_bias[: self.vocabulary, None]
+        rows = slice(self.vocabulary)  # the others pad the head
+        logits = output(y_DxT, head_VxD[rows], decoder_bias[rows], (batch, -1), of.vocabulary_block)
         intermediates = {
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
             "attention": tuple(attention),
         }
-        return logits_VxT.T.reshape(batch, -1, self.vocabulary), intermediates
+        return logits, intermediates
 
 
 def key_bias(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from pdjax.errors import require
 from pdjax.models.attention import HIDDEN, bias_at, segment_bias
 from pdjax.models.base import input_names
+from pdjax.models.head import output
 from pdjax.models.layers import (
     ACTIVATIONS,
     INITIAL_SCALE,
@@ -24,7 +25,7 @@ from pdjax.models.layers import (
 from pdjax.models.rotary import Rotary
 from pdjax.models.transformer import Transformer
 from pdjax.tasks.base import Task
-from pdjax.types import Inputs
+from pdjax.types import Inputs, Logits
 
 
 class Decoder(Transformer):
@@ -118,11 +119,10 @@ class DecoderModule(nn.Module):
     last_only: bool
 
     @nn.compact
-    def __call__(
-        self, inputs: Inputs, deterministic: bool = True
-    ) -> tuple[Float[Array, "*places V"], Mapping[str, Any]]:
-        """Returns logits ([B, V] with ``last_only``), and the residual streams and attention weights of the layers.
+    def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Logits, Mapping[str, Any]]:
+        """Returns logits, and the residual streams and attention weights of the layers.
 
+        Logits are [B, L, V] ([B, V] with ``last_only``), or their factors with ``vocabulary_block``.
         ``inputs`` holds ``tokens`` (integers) and, where sequences are padded, ``valid`` (not padding), both
         [B, L]. ``hidden`` has [B, L, D], embeddings first, without the final layer norm; ``attention`` has
         [B, H, L, L]. With ``last_only`` the last layer's are [B, 1, D] and [B, H, 1, L]. With ``asked`` positions
@@ -157,13 +157,13 @@ class DecoderModule(nn.Module):
             # Classes need not be tokens: a parity's are the leaves of its tree.
             head_VxD = self.param("head_kernel", normal_init, (width, of.rows(self.num_classes))).T
         # Rows that pad the vocabulary are of no token: none is predicted, and no softmax has them.
-        logits_VxT = head_VxD[: self.num_classes] @ y_DxT
+        places = (batch,) if self.last_only else (batch, -1)
+        logits = output(y_DxT, head_VxD[: self.num_classes], None, places, of.vocabulary_block)
         intermediates = {
             "hidden": tuple(h.T.reshape(batch, -1, width) for h in hidden),
             "attention": tuple(attention),
         }
-        shape = (batch,) if self.last_only else (batch, -1)
-        return logits_VxT.T.reshape(*shape, self.num_classes), intermediates
+        return logits, intermediates
 
 
 def causal_bias(length: int, valid: Bool[Array, "B L"] | None = None) -> Float[Array, "#B L L"]:

@@ -40,6 +40,9 @@ class Gpt2(Decoder):
     vocabulary_rows: Count | None = None
     """of the token embedding, and of the output layer; more than tokens are padding, which no string has and nothing
     predicts. None: as many as tokens"""
+    vocabulary_block: Count | None = None
+    """the output layer goes over so many classes at a time, where the loss can (``pdjax.distill.vocabulary``). None:
+    all at once"""
 
     @property
     def averages_heads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

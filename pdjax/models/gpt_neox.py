@@ -47,6 +47,9 @@ class GptNeoX(Decoder):
     vocabulary_rows: Count | None = None
     """of the token embedding, and of the output layer; more than tokens are padding, which no string has and nothing
     predicts (Pythia's 50,304 are for fewer tokens). None: as many as tokens"""
+    vocabulary_block: Count | None = None
+    """the output layer goes over so many classes at a time, where the loss can (``pdjax.distill.vocabulary``). None:
+    all at once"""
 
     def __post_init__(self):
         super().__post_init__()

@@ -19,6 +19,7 @@ class Transformer(LinenArchitecture):
     epsilon: float
     tied_head: bool
     vocabulary_rows: int | None
+    vocabulary_block: int | None
 
     averages_heads: bool = False
 

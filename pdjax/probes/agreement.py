@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from pdjax.distill import losses
 from pdjax.keys import named_key
+from pdjax.models.head import dense
 from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.settings import Count, settings
@@ -83,7 +84,7 @@ def agreement(
     def body(total: Agreement, numbered: tuple[Int[Array, ""], Examples | None]) -> tuple[Agreement, None]:
         index, read = numbered
         batch = task.draw(named_key(seed, STREAM, index), probe.batch_size, read)
-        teacher_logits = teacher.apply(teacher_params, batch.inputs)[0]
+        teacher_logits = dense(teacher.apply(teacher_params, batch.inputs)[0])
         measured = over_replicas(lambda params: _compare(model, params, teacher_logits, batch))(params)
         # Sums and counts are added: batches do not have equally many places that count.
         return jax.tree.map(jnp.add, total, measured), None
@@ -95,7 +96,7 @@ def agreement(
 
 def _compare(model: Model, params: Params, teacher_logits: Float[Array, "*places V"], batch: Batch) -> Agreement:
     """Returns the agreement of one model on one batch."""
-    logits = model.apply(params, batch.inputs)[0]
+    logits = dense(model.apply(params, batch.inputs)[0])
     same = (jnp.argmax(logits, axis=-1) == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
     # At temperature 1, whatever the students were taught at: it compares the predictions themselves.
     divergence = losses.distillation(logits, teacher_logits, 1.0)

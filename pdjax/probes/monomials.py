@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from pdjax.errors import UserError, require
 from pdjax.keys import named_key
 from pdjax.models.base import Architecture
+from pdjax.models.head import dense
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
@@ -181,7 +182,7 @@ def correlations(
         monomials_BxM = 1 - 2 * (negatives_BxM % 2)
 
         def first_class(params: Params) -> Float[Array, "B"]:
-            return jax.nn.softmax(model.apply(params, batch.inputs)[0])[:, 0]
+            return jax.nn.softmax(dense(model.apply(params, batch.inputs)[0]))[:, 0]
 
         return total + over_replicas(first_class)(params) @ monomials_BxM, None
 

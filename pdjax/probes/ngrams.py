@@ -31,6 +31,7 @@ from pydantic import Field
 from pdjax.errors import UserError, require
 from pdjax.keys import named_key
 from pdjax.models.base import Architecture
+from pdjax.models.head import dense
 from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.probes.contexts import Distinct, Places, contexts, distinct, draw_places, model_inputs, num_tokens
@@ -151,7 +152,7 @@ def _predictions(
 
     def ask(length: int, params: Params, rows: Int[Array, "B L"]) -> Float[Array, "R B V"]:
         inputs = model_inputs(rows, masked, length)
-        return over_replicas(lambda params: jax.nn.softmax(model.apply(params, inputs)[0][:, 0]))(params)
+        return over_replicas(lambda params: jax.nn.softmax(dense(model.apply(params, inputs)[0])[:, 0]))(params)
 
     def block(index: Int[Array, ""], predictions: Float[Array, "R K V"]) -> Float[Array, "R K V"]:
         # The last block repeats the last context. Contexts come shortest first: the last one says what all need.

@@ -12,6 +12,7 @@ from pdjax.distill.curriculum import FOREVER
 from pdjax.distill.losses import Distillation, HiddenMatching, Labels
 from pdjax.distill.teacher import Teacher
 from pdjax.keys import named_key
+from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.chunk import train_chunk
@@ -207,6 +208,30 @@ def test_hidden_matching_without_weight_is_distillation(decoders):
     np.testing.assert_allclose(metrics.loss.sum, expected.loss.sum, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params["model"], distilled.params)
     assert_same_bits(state.params["loss"], initial(program)(members.seed).params["loss"])
+
+
+def test_blocks_of_the_vocabulary_train_and_evaluate_the_same(program, monkeypatch):
+    """Of 7 classes 3 at a time, and without anybody's asking for all logits."""
+
+    def built(student_block, teacher_block):
+        student, teacher = (
+            Bert(1, heads, 4, None, 2, vocabulary_block=block).build(program.task)
+            for heads, block in ((1, student_block), (2, teacher_block))
+        )
+        return program._replace(model=student, teacher_model=teacher)
+
+    at_once, in_blocks = built(None, None), built(3, 2)
+    teaching = at_once._replace(model=at_once.teacher_model)
+    checkpoints = jax.tree.map(lambda leaf: 2 * leaf, initial(teaching)(jnp.array([10, 11])).params)
+    teacher = Teacher(checkpoints, jnp.array([0, 3]), jnp.array([1, 0]))
+    members = replicas(2, label_weight=0.25)
+    expected, wanted = run(at_once, teacher, 2, (6,), members)
+    evaluated = evaluate(at_once, 2, 4, expected.params, SEED)
+    monkeypatch.setattr(losses, "dense", None)
+    state, metrics = run(in_blocks, teacher, 2, (6,), members)
+    again = evaluate(in_blocks, 2, 4, expected.params, SEED)
+    for one, other in ((metrics, wanted), (state.params, expected.params), (again, evaluated)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
 
 
 def test_shared_batches_run_the_teacher_once(program, teacher):
