@@ -392,13 +392,22 @@ class HiddenMatching(Distillation):
     """of the teacher's"""
 
     def check(self, student: Outputs, teacher: Outputs) -> None:
-        """Refuses models without hidden states, or without that layer."""
+        """Refuses models without hidden states, without that layer, or where it has no state at every place."""
         both = (("student", student, self.student_layer), ("teacher", teacher, self.teacher_layer))
         for who, said, layer in both:
             expected, count = f"a {who} with intermediates['hidden']", len(said.intermediates.get("hidden", ()))
             require(count > 0, expected, f"{sorted(said.intermediates)}", "take another loss or model")
             expected = f"{who}_layer from {-count} to {count - 1}, as the {who} has {count} hidden states"
             require(-count <= layer < count, expected, layer, "change it")
+            places = said.logits.shape[:-1]
+            states = said.intermediates["hidden"][layer].shape[:-1]
+            # Where some positions are asked, other layers than the last have states at all of them.
+            require(
+                states == places or states[:-1] == places,
+                f"a {who}_layer with states at the places of its logits, {list(places)}",
+                f"layer {layer} with {list(states)}",
+                "take -1, the last: where only some positions are asked, it has states of these alone",
+            )
 
     def init(self, key: PRNGKeyArray, student: Outputs, teacher: Outputs | None) -> Params:
         """Draws the projection."""

@@ -10,7 +10,17 @@ import scipy.special
 import scipy.stats
 
 from pdjax.distill import losses
-from pdjax.distill.losses import Distillation, JensenShannon, Loss, Number, Outputs, Ramp, ReverseKL, TopK
+from pdjax.distill.losses import (
+    Distillation,
+    HiddenMatching,
+    JensenShannon,
+    Loss,
+    Number,
+    Outputs,
+    Ramp,
+    ReverseKL,
+    TopK,
+)
 from pdjax.errors import require
 from pdjax.settings import settings
 from pdjax.train import sharding
@@ -374,6 +384,21 @@ def test_values_and_gradients_of_other_divergences_are_finite(loss, scale):
     assert scale > 100 or np.abs(gradient).max() > 1e-3  # at 1e4 both are sure of a class everywhere
     np.testing.assert_allclose(np.sum(gradient, axis=-1), 0, atol=1e-5 * max(1, np.abs(gradient).max()))
     np.testing.assert_array_equal(into_teacher, np.zeros((50, 7)))
+
+
+def test_hidden_states_stand_at_the_places_of_the_logits():
+    """Asked 2 of 5 positions, as a BERT says it: all layers but the last have states at all of them."""
+    everywhere, asked = jnp.ones((4, 5, 8)), jnp.ones((4, 2, 8))
+    hidden = {"hidden": (everywhere, asked)}
+    HiddenMatching().check(Outputs(jnp.ones((4, 2, 7)), hidden), Outputs(jnp.ones((4, 2, 7)), hidden))
+    for logits in (jnp.ones((4, 5, 7)), jnp.ones((4, 7))):  # of one class for each input the last position's states
+        said = Outputs(logits, hidden)
+        HiddenMatching(student_layer=0, teacher_layer=0).check(said, said)
+    message = r"expected a {}_layer with states at the places of its logits, \[4, 2\]; found layer 0 with \[4, 5\]; "
+    said = Outputs(jnp.ones((4, 2, 7)), hidden)
+    for who in ("student", "teacher"):
+        with pytest.raises(ValueError, match=message.format(who)):
+            HiddenMatching(**{f"{who}_layer": 0}).check(said, said)
 
 
 # Their numbers
