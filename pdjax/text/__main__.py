@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _prepare(asked: argparse.Namespace) -> int:
     from pdjax.settings import make
-    from pdjax.text.corpus import RECORD
+    from pdjax.text.corpus import RECORD, check_installed
+
+    check_installed()
     from pdjax.text.prepare import Preparation, prepare
     from pdjax.text.report import report
 

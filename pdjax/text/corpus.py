@@ -11,6 +11,7 @@ Example i of a stream is a function of the stream's name, the seed and i: nothin
 
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -196,12 +197,25 @@ def _shuffled(rows: Any, stream: str, seed: int, source: str) -> Any:
     return rows.seed(int.from_bytes(digest[:4], "little")).shuffle().repeat(None)
 
 
+def check_installed() -> None:
+    """Raises a ``UserError`` unless the packages that corpora need are there."""
+    modules = ("grain", "tensorflow_datasets", "tokenizers", "zstandard")
+    absent = [name.replace("_", "-") for name in modules if importlib.util.find_spec(name) is None]
+    require(
+        not absent,
+        "the packages for natural language",
+        f"no {', '.join(absent)}",
+        "install pdjax with its extra: pip install -e '.[text]'",
+    )
+
+
 def open_corpus(directory: Path | str) -> Corpus:
     """Opens what was prepared.
 
     Raises:
       UserError: there is no corpus, its preparation was not finished, or a file of it is missing, changed or damaged.
     """
+    check_installed()
     directory = Path(directory)
     record = read_record(directory)
     require(

@@ -97,6 +97,13 @@ def prepare(directory: Path | str, preparation: Preparation) -> Corpus:
     directory = Path(directory)
     sources = sorted(preparation.sources, key=lambda source: source.name)
     listings = {source.name: list_files(source) for source in sources}
+    for source in sources:
+        require(
+            not directory.resolve().is_relative_to(Path(source.path).resolve()),
+            f"a directory outside of the source {source.path}",
+            f"{directory}, which would be a part of it",
+            "choose another",
+        )
     given = None
     if isinstance(preparation.vocabulary, str):
         given = read_vocabulary(Path(preparation.vocabulary), preparation.lowercase)

@@ -11,6 +11,7 @@ import pytest
 from pdjax.errors import UserError
 from pdjax.text import corpus as corpora
 from pdjax.text.corpus import open_corpus
+from pdjax.text.prepare import prepare
 
 
 def as_set(rows):
@@ -29,6 +30,16 @@ def test_a_batch_holds_the_rows_as_tfds_reads_them(corpus):
         assert segments.tolist() == row["segments"].tolist()
     assert rows.tokens.dtype == source[0]["tokens"].dtype == np.uint16
     assert rows.segments.dtype == source[0]["segments"].dtype == np.uint8
+
+
+def test_shards_are_one_sequence(texts_in, made_up, preparation, tmp_path, monkeypatch):
+    preparation = preparation(texts_in("shards", made_up(40)))
+    one = prepare(tmp_path / "one", preparation)
+    monkeypatch.setattr("pdjax.text.builder.BYTES_PER_SHARD", 3000)
+    several = prepare(tmp_path / "several", preparation)
+    assert len(list(several.directory.glob("rows/1.0.0/rows-prose_train.array_record-*"))) > 3
+    assert several.digest == one.digest
+    assert (several.read("train", 0, range(99))["tokens"] == one.read("train", 0, range(99))["tokens"]).all()
 
 
 def test_an_example_is_a_function_of_stream_seed_and_number(corpus):

@@ -1,5 +1,7 @@
 """The command line of preparing."""
 
+import importlib.util
+
 import pytest
 
 from pdjax.text.corpus import open_corpus
@@ -50,6 +52,14 @@ def test_options_are_of_all_sources_or_of_one(command, folder, lines_of, made_up
     assert corpus.record["settings"]["lowercase"] is False
     assert corpus.record["settings"]["seed"] == 2
     assert "É" in corpus.vocabulary
+
+
+def test_absent_packages_are_named_with_the_extra_that_has_them(command, flags, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tokenizers" else find(name))
+    code, _, logged = command(tmp_path / "corpus", *flags)
+    assert code == 2
+    assert "no tokenizers; install pdjax with its extra: pip install -e '.[text]'" in logged
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,11 @@ def test_files_of_others_are_left_alone(tmp_path, texts_in, made_up, preparation
     assert [path.name for path in directory.iterdir()] == ["vocab.txt"]
 
 
+def test_a_corpus_within_its_source_is_refused(texts_in, made_up, preparation):
+    path = texts_in("texts", made_up(5))
+    assert "a part of it" in refused(f"{path}/inner/corpus", preparation(path))
+
+
 def test_a_finished_corpus_is_left_as_it_is_and_another_one_refused(tmp_path, texts_in, made_up, preparation):
     texts = made_up(30)
     path, directory = texts_in("texts", texts), tmp_path / "corpus"

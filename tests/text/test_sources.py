@@ -64,7 +64,7 @@ def test_nothing_to_read_is_refused(folder, tmp_path, tfds_of):
     assert "2 files of other kinds (a.pdf, b.md)" in refused(folder("others", {"a.pdf": "", "b.md": ""}))
     assert "another one" in refused(folder("one", {"a.pdf": ""}) + "/a.pdf")
     tfds_of(tmp_path / "root", ["a text"])
-    assert f"name {tmp_path}/root/wiki/1.0.0" in refused(tmp_path / "root").replace("/dataset_info.json's folder", "")
+    assert f"name {tmp_path}/root/wiki/1.0.0, a data set of TFDS" in refused(tmp_path / "root")
 
 
 def test_another_encoding_is_refused_with_its_line(folder):
