@@ -7,7 +7,8 @@ for masked language models (equations 5 and 6, figures 4, 5 and 22):
     M_close(n)  = TV(p(x without i), p(nothing but the n-gram without i)),
 
 where TV is half of the L1 distance between two predictions of the token at i. What is taken away becomes [MASK], and is
-hidden to attention where the model hides selected positions.
+hidden to attention where the model hides selected positions. Of text the same, within a piece of a document
+(``pdjax.probes.text``).
 
 For next-token models (equations 11 and 12, figure 29), with the n-gram from ``i - n + 1`` to ``i - 1``:
 
@@ -36,10 +37,12 @@ from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.probes.contexts import Distinct, Places, contexts, distinct, draw_places, model_inputs, num_tokens
 from pdjax.probes.lengths import at_length, padded_lengths
+from pdjax.probes.text import text_distances
 from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
 from pdjax.tasks.grammar import Grammar
 from pdjax.tasks.pcfg import GrammarTask
+from pdjax.tasks.text import TextTask
 from pdjax.types import Model, Params
 
 MEASURES = ("robust", "close")
@@ -66,13 +69,25 @@ class NgramProbe(Probe):
         require(50 in self.percentiles, "percentiles with 50 among them", self.percentiles, "add the median")
 
     def check(self, task: Task, teacher: Architecture) -> None:
-        """Requires strings of a grammar."""
-        strings_of(task)
+        """Requires strings of a grammar, or masked text."""
+        if not isinstance(task, TextTask):
+            strings_of(task)
+
+    def held_out_examples(self) -> int:
+        """Returns the rows of text that take the place of sentences."""
+        return self.num_sentences
 
     def prepare(self, subject: Subject) -> Callable[[Params], Columns]:
         """Returns ``distances`` [R, measures, n, percentiles], the measures being M_robust and M_close."""
-        measure = jax.jit(functools.partial(ngram_percentiles, strings_of(subject.task), subject.model, self))
-        return lambda params: {"distances": measure(params, jnp.int32(subject.seed))}
+        task, model, seed = subject.task, subject.model, jnp.int32(subject.seed)
+        if isinstance(task, TextTask):
+            # A program's argument, and no constant of it.
+            given = (seed, subject.held_out("ngrams", 1, self.num_sentences))
+            distances = functools.partial(text_distances, task, model, self.n, self.num_positions, self.batch_size)
+        else:
+            given, distances = (seed,), functools.partial(ngram_distances, strings_of(task), model, self)
+        measure = jax.jit(lambda *arguments: ngram_percentiles(self, distances(*arguments)))
+        return lambda params: {"distances": measure(params, *given)}
 
     def listing(self, task: Task, seed: int) -> dict[str, Any]:
         """Returns ``n`` and ``percentiles``."""
@@ -91,17 +106,14 @@ def strings_of(task: Task) -> GrammarTask:
     return task
 
 
+def ngram_percentiles(probe: NgramProbe, distances: Float[Array, "R M N P"]) -> Float[Array, "R M N Q"]:
+    """Returns the configured percentiles over all places."""
+    return jnp.moveaxis(jnp.percentile(distances, jnp.array(probe.percentiles), axis=-1), 0, -1)
+
+
 NUM_LENGTHS = 6
 """Padded lengths, each of which costs a compilation: contexts of cfg3b under 16 grow by 3.0 % on average, with 4
 lengths by 5.3 %, with 8 by 1.9 %."""
-
-
-def ngram_percentiles(
-    task: GrammarTask, model: Model, probe: NgramProbe, params: Params, seed: Int[Array, ""]
-) -> Float[Array, "R M N Q"]:
-    """Returns the configured percentiles over all places of M_robust and M_close; see ``ngram_distances``."""
-    distances = ngram_distances(task, model, probe, params, seed)
-    return jnp.moveaxis(jnp.percentile(distances, jnp.array(probe.percentiles), axis=-1), 0, -1)
 
 
 def ngram_distances(

@@ -182,8 +182,8 @@ def test_the_batch_size_changes_nothing(task, batch_size):
 def test_percentiles_over_places(task):
     config = dataclasses.replace(CONFIG, percentiles=(10, 50, 100))
     params = stacked(looking(-2, 1), looking(-2, 1, scale=0.5))
-    percentiles = jax.jit(functools.partial(ngram_percentiles, task, Looks(), config))(params, jnp.int32(5))
     distances = measure(task, Looks(), params)
+    percentiles = jax.jit(functools.partial(ngram_percentiles, config))(distances)
     assert percentiles.shape == (2, 2, len(GRAMS), 3)
     np.testing.assert_allclose(percentiles[..., 1], np.median(distances, axis=-1), atol=1e-6)
     np.testing.assert_allclose(percentiles[..., 2], distances.max(-1), atol=1e-6)
