@@ -325,6 +325,12 @@ class Experiment:
         for probe in self.probes.measured:
             with _within(f"probes.{probe.name}"):
                 probe.check(self.task, self.teacher)
+        require(
+            self.placement.residency != "cached" or self.student_training.shared_batches,
+            "student_training.shared_batches with placement.residency 'cached'",
+            "False",
+            "set it, or another residency: answers are to batches that all students see",
+        )
         _check_strategies(self)
         _check_names(self)
         _check_lengths(self)
@@ -434,6 +440,14 @@ def _check_strategies(experiment: Experiment) -> None:
         if not strategy.loss.asks_teacher:
             continue  # its selection and schedule say nothing
         path, selection = f"strategies.{strategy.name}", strategy.selection
+        if experiment.placement.residency == "cached":
+            require(
+                strategy.loss.cut is not None,
+                f"a loss of {path} that looks at a teacher's most likely classes alone, as placement.residency is "
+                "'cached'",
+                repr(strategy.loss),
+                "take TopK, or Distillation with temperature 0, or another residency",
+            )
         with _within(f"{path}.selection"):
             selection.check(task)
         training = experiment.teacher_training
@@ -455,9 +469,9 @@ def _check_strategies(experiment: Experiment) -> None:
         with _within(path):
             strategy.schedule.check(task, experiment.evaluation.every)
         require(
-            experiment.placement.residency != "streamed",
+            experiment.placement.residency in ("auto", "stacked"),
             f"placement.residency 'auto' or 'stacked' for the adaptive {path}",
-            "streamed",
+            experiment.placement.residency,
             "every replica may be at another checkpoint: they are stacked",
         )
 

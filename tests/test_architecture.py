@@ -6,7 +6,16 @@ import tomllib
 LAYERS = (
     *("errors", "keys", "types", "settings", "findings"),
     "text",  # reads and writes corpora, which tasks are made of
-    *("tasks", "models", "distill.vocabulary", "distill.losses", "distill.curriculum", "distill.teacher", "probes"),
+    *(
+        "tasks",
+        "models",
+        "distill.vocabulary",
+        "distill.kept",
+        "distill.losses",
+        "distill.curriculum",
+        "distill.teacher",
+        "probes",
+    ),
     *("distill", "train"),
     "experiment",  # so far the core: settings and what they compute, from arguments alone
     *("configuration", "io", "train.loop", "report", "weights", "stages", "plan"),  # the shell

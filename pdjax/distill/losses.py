@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pydantic import Field
 from pydantic_core import core_schema
 
+from pdjax.distill.kept import Cut, Kept, compare_kept
 from pdjax.distill.vocabulary import Direction, compare
 from pdjax.errors import require
 from pdjax.models.head import Factored, dense
@@ -66,6 +67,12 @@ def _number(value: Any) -> float | Ramp:
 
 
 Number = Annotated[float | Ramp, ByReplica()]
+
+SHARP = 1e-12
+"""A temperature at which float32 logits that differ leave no mass to the smaller, unless both are tiny."""
+
+TIES = 8
+"""How many classes may be equally likely where a cache keeps the most likely ones."""
 
 Numbers = Mapping[str, Float[Array, ""]]
 """The numbers of a replica's loss at a step, by name."""
@@ -127,6 +134,11 @@ class Loss(Choice, abc.ABC):
           student: shapes of what it will say.
           teacher: of what its teacher will say.
         """
+        return None
+
+    @property
+    def cut(self) -> Cut | None:
+        """What of a teacher's classes it looks at, if that is so few that a cache can hold them (``kept``)."""
         return None
 
     @property
@@ -211,12 +223,15 @@ class Taught(Loss):
     ) -> tuple[Float[Array, "*places"], Int[Array, "*places"]]:
         """Returns both, of factored logits in blocks where there is a formula for the divergence."""
         assert teacher is not None
+        alpha = numbers["label_weight"]
         ours, theirs, direction = student.logits, teacher.logits, _DIRECTIONS.get(type(self))
+        if isinstance(theirs, Kept):
+            compared = compare_kept(ours, batch.targets, theirs)
+            return alpha * compared.cross_entropy + (1 - alpha) * compared.divergence, compared.best
         # One that has all logits already leaves little to save by the other's factors.
         if direction is None or not isinstance(ours, Factored) or not isinstance(theirs, Factored):
             return super().values_and_best(student, teacher, batch, numbers, params)
         compared = compare(ours, batch.targets, theirs, numbers["temperature"], direction)
-        alpha = numbers["label_weight"]
         return alpha * compared.cross_entropy + (1 - alpha) * compared.divergence, compared.best
 
     @abc.abstractmethod
@@ -257,6 +272,12 @@ class Distillation(Taught):
     """of the teacher; 0 is its most likely class"""
     label_weight: Number = 0.0
     """alpha, the share of the labels"""
+
+    @property
+    def cut(self) -> Cut | None:
+        """The most likely class, with those that tie with it, where the temperature leaves nothing to others."""
+        sharp = type(self) is Distillation and not isinstance(self.temperature, Ramp) and self.temperature <= SHARP
+        return Cut(TIES, float(self.temperature), True) if sharp else None  # pyright: ignore[reportArgumentType]
 
     def divergence(
         self, student: Float[Array, "*places V"], teacher: Float[Array, "*places V"], numbers: Numbers
@@ -349,6 +370,12 @@ class TopK(Taught):
         require(
             self.k < classes - 1, f"k + 1 < {classes}, the number of classes", self.k, "lower it, or take Distillation"
         )
+
+    @property
+    def cut(self) -> Cut | None:
+        """The k classes and the rest, at one temperature."""
+        fixed = type(self) is TopK and not isinstance(self.temperature, Ramp) and self.temperature > 0
+        return Cut(self.k, float(self.temperature), False) if fixed else None  # pyright: ignore[reportArgumentType]
 
     def divergence(
         self, student: Float[Array, "*places V"], teacher: Float[Array, "*places V"], numbers: Numbers

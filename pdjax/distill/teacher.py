@@ -6,7 +6,17 @@ import jax
 from jaxtyping import Array, Int
 
 from pdjax.distill.curriculum import checkpoint_index
+from pdjax.distill.kept import Kept
 from pdjax.types import Params
+
+
+class Answers(NamedTuple):
+    """What teachers say to a chunk's batches, in place of checkpoints: for each loss of a program, what it needs.
+
+    Arrays lead with the chunk's steps, N.
+    """
+
+    kept: tuple[Kept, ...]
 
 
 class Teacher(NamedTuple):

@@ -60,7 +60,7 @@ def compare(
     return Compared(*jax.tree.map(lambda part: part.reshape(targets.shape), found))
 
 
-class _Softmax(NamedTuple):
+class Softmax(NamedTuple):
     """A distribution at every place, of the classes so far."""
 
     top: Float[Array, "1 U"]  # the largest logit
@@ -70,8 +70,8 @@ class _Softmax(NamedTuple):
 class _Sums(NamedTuple):
     """What the value keeps of the classes so far."""
 
-    student: _Softmax
-    teacher: _Softmax | None
+    student: Softmax
+    teacher: Softmax | None
     target: Float[Array, "1 U"]  # the student's logit of the right class, 0 until it comes
     best: Int[Array, "1 U"]
     # Of Q's logits, the one that h is relative to for now. Forward it is the largest. In reverse it is that of the
@@ -95,7 +95,7 @@ def _compare(direction, student, teacher, targets, temperature):
 
 def _forward(direction, student, teacher, targets, temperature):
     body = functools.partial(_with_block, direction, student, teacher, targets, temperature)
-    sums = _over_blocks(body, _nothing(student, teacher), student)
+    sums = over_blocks(body, _nothing(student, teacher), len(student.head), student.block)
     # The gap before the logarithm: of large logits their sum would lose digits.
     cross_entropy = (sums.student.top - sums.target) + jnp.log(sums.student.total)
     mean, divergence = jnp.zeros_like(cross_entropy), jnp.zeros_like(cross_entropy)
@@ -115,17 +115,22 @@ def _in_order(direction: Direction, of_student: T, of_teacher: T) -> tuple[T, T]
 
 def _nothing(student: Factored, teacher: Factored | None) -> _Sums:
     """Returns the sums of no class."""
-    wide = jnp.promote_types(student.states.dtype, jnp.float32)
-    zero = jnp.zeros((1, student.flat.shape[1]), wide)
+    empty, target, best = no_classes(student)
+    return _Sums(empty, None if teacher is None else empty, target, best, target, target)
+
+
+def no_classes(logits: Factored) -> tuple[Softmax, Float[Array, "1 U"], Int[Array, "1 U"]]:
+    """Returns the distribution of no class, the logit of the right one before it comes, and the best of none."""
+    wide = jnp.promote_types(logits.states.dtype, jnp.float32)
+    zero = jnp.zeros((1, logits.flat.shape[1]), wide)
     # Finite: the gap of two minus infinities is no number.
-    empty = _Softmax(jnp.full_like(zero, jnp.finfo(wide).min), zero)
-    return _Sums(empty, None if teacher is None else empty, zero, zero.astype(jnp.int32), zero, zero)
+    return Softmax(jnp.full_like(zero, jnp.finfo(wide).min), zero), zero, zero.astype(jnp.int32)
 
 
-def _over_blocks(body: Callable[[T, ArrayLike, int], T], carry: T, logits: Factored) -> T:
+def over_blocks(body: Callable[[T, ArrayLike, int], T], carry: T, num_classes: int, block: int) -> T:
     """Carries something over all classes: ``body(carry, start, size)``, block by block."""
-    block = min(logits.block, len(logits.head))
-    count, rest = divmod(len(logits.head), block)
+    block = min(block, num_classes)
+    count, rest = divmod(num_classes, block)
     carry = jax.lax.scan(lambda c, i: (body(c, i * block, block), None), carry, jnp.arange(count, dtype=jnp.int32))[0]
     # Of its own size: filled up it would have classes that are none.
     return body(carry, count * block, rest) if rest else carry
@@ -148,22 +153,22 @@ def _with_block(
     first = jnp.min(jnp.where(logits == largest, index, len(student.head)), axis=0, keepdims=True)
     larger = largest > sums.student.top
     best = jnp.where(larger, first, sums.best)
-    target = sums.target + _chosen(logits, index == targets)
+    target = sums.target + chosen(logits, index == targets)
     top = jnp.maximum(sums.student.top, largest)
     gaps = logits - top
-    ours, moved = _extended(sums.student, top, gaps, 1.0)
+    ours, moved = extended(sums.student, top, gaps, 1.0)
     if teacher is None or sums.teacher is None:
         return _Sums(ours, None, target, best, sums.anchor, sums.difference)
     with jax.named_scope(TEACHER):
         said = teacher.logits(start, size)
     teacher_top = jnp.maximum(sums.teacher.top, jnp.max(said, axis=0, keepdims=True))
     teacher_gaps = _gaps(said, teacher_top, temperature)
-    theirs, teacher_moved = _extended(sums.teacher, teacher_top, teacher_gaps, temperature)
+    theirs, teacher_moved = extended(sums.teacher, teacher_top, teacher_gaps, temperature)
     if direction == "forward":
         anchor = top
         before, g, h, g_moved, h_moved = sums.teacher, teacher_gaps, gaps, teacher_moved, moved
     else:
-        anchor = jnp.where(larger, _chosen(said, index == first), sums.anchor)
+        anchor = jnp.where(larger, chosen(said, index == first), sums.anchor)
         h, h_moved = _gaps(said, anchor, temperature), _gaps(sums.anchor, anchor, temperature)
         before, g, g_moved = sums.student, gaps, moved
     # Where the weights vanish, the other factors may be infinite: at low temperatures gaps are.
@@ -173,24 +178,23 @@ def _with_block(
     return _Sums(ours, theirs, target, best, anchor, old + new)
 
 
-def _chosen(logits: Float[Array, "N U"], where: Array) -> Float[Array, "1 U"]:
+def chosen(logits: Float[Array, "N U"], where: Array) -> Float[Array, "1 U"]:
     """Returns the logit of the one class that is marked at each place, and 0 where none is."""
     return jnp.sum(jnp.where(where, logits, 0.0), axis=0, keepdims=True)
 
 
-def _extended(
-    before: _Softmax, top: Float[Array, "1 U"], gaps: Float[Array, "N U"], temperature: ArrayLike
-) -> tuple[_Softmax, Float[Array, "1 U"]]:
+def extended(
+    before: Softmax, top: Float[Array, "1 U"], gaps: Float[Array, "N U"], temperature: ArrayLike
+) -> tuple[Softmax, Float[Array, "1 U"]]:
     """Returns the distribution with more classes, and by how much the gaps of those before have grown."""
     moved = _gaps(before.top, top, temperature)
     total = before.total * jnp.exp(moved) + jnp.sum(jnp.exp(gaps), axis=0, keepdims=True)
-    return _Softmax(top, total), moved
+    return Softmax(top, total), moved
 
 
 def _backward(direction, residuals, cotangents):
     student, teacher, targets, temperature, ours, theirs, anchor, mean = residuals
     from_labels, from_teacher, _ = cotangents
-    wide = ours.total.dtype
 
     def at_logits(start, size):
         """The gradient at the student's logits of a block, [N, U]."""
@@ -207,6 +211,13 @@ def _backward(direction, residuals, cotangents):
             return d + from_teacher * (q - p)
         return d + from_teacher * jnp.where(q > 0, q * (gaps - _gaps(said, anchor, temperature) - mean), 0.0)
 
+    return pulled_back(student, at_logits), None, None, None
+
+
+def pulled_back(student: Factored, at_logits: Callable[[ArrayLike, int], Float[Array, "N U"]]) -> Factored:
+    """Returns the gradient at factors, from that at the logits of each block: ``at_logits(start, size)``."""
+    wide = jnp.promote_types(student.states.dtype, jnp.float32)
+
     def with_block(carry, start, size):
         dx_DxU, dhead_VxD, dbias_V = carry
         d_NxU = at_logits(start, size)
@@ -221,9 +232,9 @@ def _backward(direction, residuals, cotangents):
         return dx_DxU, dhead_VxD, dbias_V
 
     zeros = (jnp.zeros(student.flat.shape, wide), *jax.tree.map(jnp.zeros_like, (student.head, student.bias)))
-    dx_DxU, dhead_VxD, dbias_V = _over_blocks(with_block, zeros, student)
+    dx_DxU, dhead_VxD, dbias_V = over_blocks(with_block, zeros, len(student.head), student.block)
     dx = dx_DxU.astype(student.states.dtype).reshape(student.states.shape)
-    return Factored(dx, dhead_VxD, dbias_V, student.block, student.precision), None, None, None
+    return Factored(dx, dhead_VxD, dbias_V, student.block, student.precision)
 
 
 _compare.defvjp(_forward, _backward)

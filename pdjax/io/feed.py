@@ -74,6 +74,8 @@ class ReadAhead:
           UserError: the files are damaged.
         """
         steps = end - begin
+        # Who leaves chunks out does not come back for them.
+        self._chunks = {chunk: examples for chunk, examples in self._chunks.items() if chunk[0] >= begin}
         for first in range(begin, min(begin + (AHEAD + 1) * steps, self._last), steps):
             chunk = (first, first + steps)
             if chunk not in self._chunks:
@@ -137,7 +139,7 @@ def evaluation_examples(sweep: Sweep, seed: int) -> Examples | None:
     return _placed(read, (evaluation.num_batches, size), task.example, where)
 
 
-def held_out_examples(task: Task, seed: int, stream: str, num_batches: int, batch_size: int) -> Examples | None:
+def held_out_examples(task: Task, seed: int, stream: str, num_batches: int, batch_size: int) -> Any:
     """Returns held-out examples of a stream, [num_batches, batch_size, ...] on the host; None of a sampled task."""
     if not isinstance(task, FedTask):
         return None

@@ -1,9 +1,10 @@
-"""How a teacher's checkpoints reach the training step: all stacked on the device, or streamed from the store.
+"""How a teacher's checkpoints reach the training step: stacked on the device, streamed from the store, or cached.
 
 A loop asks for the teacher of each chunk. *Stacked*, it is always the same. *Streamed*, the device holds two
 checkpoints: the one in use and the next, which a thread reads from the store while chunks run. They lie in two
 slots, row r of the curriculum in slot r modulo 2; a switch within a chunk is a step's choice between the two, and
-a checkpoint that has had its time makes room between chunks. Nothing is compiled again, as no shape changes.
+a checkpoint that has had its time makes room between chunks. Nothing is compiled again, as no shape changes. *Cached*,
+no checkpoint is there: what they say has been computed before (``pdjax.stages.caching``), and is read chunk by chunk.
 """
 
 import concurrent.futures
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pdjax.distill.curriculum import padded
-from pdjax.distill.teacher import Teacher
+from pdjax.distill.teacher import Answers, Teacher
 from pdjax.errors import UserError
 from pdjax.train import sharding
 from pdjax.train.replicas import Sweep, place_checkpoints, place_starts
@@ -28,7 +29,7 @@ SHARE = 0.5
 class TeacherSource(Protocol):
     """Where the teachers of a run's chunks come from."""
 
-    def teacher(self, begin: int, end: int) -> Teacher | None:
+    def teacher(self, begin: int, end: int) -> Teacher | Answers | None:
         """Returns the teacher for the student steps from ``begin`` up to, but without, ``end``."""
         ...
 
@@ -133,6 +134,44 @@ class Streamed:
     def _read(self, row: int) -> Params:
         # Still in the thread: neither reading nor copying to the device holds up the chunks.
         return place_checkpoints(self._sweep, self._load(self._teacher_steps[row]), stacked=False)
+
+
+class Cached:
+    """No checkpoint is on the device: what the teachers say to each chunk's batches is read in the background.
+
+    Args:
+      sweep: whose mesh it goes to.
+      read: reads the answers of the steps between two; called from another thread.
+      last: the step after the last one that will be asked for.
+    """
+
+    def __init__(self, sweep: Sweep, read: Callable[[int, int], Answers], last: int):
+        self._sweep, self._read, self._last = sweep, read, last
+        self._chunks: dict[int, concurrent.futures.Future[Answers]] = {}  # by first step
+        self._reader = concurrent.futures.ThreadPoolExecutor(1, "answers")
+
+    def teacher(self, begin: int, end: int) -> Answers:
+        """Returns the answers of a chunk, after waiting for what of it is not there yet.
+
+        Raises:
+          UserError: a file is missing or damaged.
+        """
+        for first in (begin, end):
+            if first < self._last and first not in self._chunks:
+                self._chunks[first] = self._reader.submit(self._placed, first, first + end - begin)
+        return self._chunks.pop(begin).result()
+
+    def restart(self, starts: Sequence[Sequence[int]]) -> None:
+        """Is not for adaptive curricula: which checkpoint they ask is not known before."""
+        raise NotImplementedError("adaptive curricula keep their checkpoints stacked")
+
+    def close(self) -> None:
+        """Waits for the thread."""
+        self._reader.shutdown(cancel_futures=True)
+
+    def _placed(self, begin: int, end: int) -> Answers:
+        answers = self._read(begin, end)
+        return sharding.put(answers, sharding.by_example(self._sweep.mesh, (None,)))
 
 
 def are_stacked(residency: str, num_bytes: int, memory: int) -> bool:

@@ -19,6 +19,7 @@ from pdjax.io.store import SAFETY, CheckpointStore, require_space, stack, tree_b
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.workdir import is_done
 from pdjax.stages.adaptive import adaptation
+from pdjax.stages.caching import cached_source
 from pdjax.stages.programs import compiled, student_program, student_replicas, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.stages.runs import plan_runs
@@ -52,7 +53,11 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
         sweep_of = functools.cache(lambda replicas: compiled(experiment, student_program(experiment, replicas)))
         # Of all runs, done ones too: a resumed stage stacks the same checkpoints and has tables of the same length.
-        source_of = plan_sources(experiment, trajectory, [description for _, description in runs])
+        descriptions = [description for _, description in runs]
+        if experiment.placement.residency == "cached":
+            source_of = functools.partial(cached_source, experiment, workdir, trajectory, interrupt)
+        else:
+            source_of = plan_sources(experiment, trajectory, descriptions)
         _announce_disk(experiment, workdir, [description for _, description in pending])
         with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
             progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from pdjax.distill.losses import Loss, Outputs
-from pdjax.distill.teacher import Teacher
+from pdjax.distill.teacher import Answers, Teacher
 from pdjax.keys import named_key
 from pdjax.models.head import dense
 from pdjax.models.precision import with_float32_products
@@ -36,7 +36,7 @@ def train_chunk(
     chunk_steps: int,
     state: TrainState,
     hyperparameters: Hyperparameters,
-    teacher: Teacher | None,
+    teacher: Teacher | Answers | None,
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
     examples: Examples | None = None,
@@ -47,15 +47,17 @@ def train_chunk(
     of them unless the curriculum is adaptive; otherwise every replica draws its own from its seed. ``examples`` are
     what the host has read for a fed task's batches: [N, B, ...], or [N, R, B, ...] where replicas do not share them.
     """
+    # Answers change from step to step, as examples do; checkpoints stay.
+    asked, answers = (None, teacher) if isinstance(teacher, Answers) else (teacher, None)
 
-    def single(state: TrainState, read: Examples | None) -> tuple[TrainState, StepMetrics]:
-        return _advance(program, state, hyperparameters, teacher, data_seed, num_steps, read)
+    def single(state: TrainState, of_step: tuple[Examples | None, Answers | None]) -> tuple[TrainState, StepMetrics]:
+        return _advance(program, state, hyperparameters, asked, data_seed, num_steps, *of_step)
 
     def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
-        return _advance_block(program, size, state, hyperparameters, teacher, data_seed, num_steps)
+        return _advance_block(program, size, state, hyperparameters, asked, data_seed, num_steps)
 
-    if not blocked.applies(program):
-        return jax.lax.scan(single, state, examples, length=chunk_steps)
+    if answers is not None or not blocked.applies(program):
+        return jax.lax.scan(single, state, (examples, answers), length=chunk_steps)
     size = min(blocked.block_steps(program), chunk_steps)  # a static shape: of every block but the last
     blocks, rest = divmod(chunk_steps, size)
     state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=blocks)
@@ -102,14 +104,15 @@ def _advance(
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
     examples: Examples | None,
+    answers: Answers | None,
 ) -> tuple[TrainState, StepMetrics]:
-    """One step of all replicas; metrics have shape [R]."""
+    """One step of all replicas; metrics have shape [R]. ``examples`` and ``answers`` are of this step."""
     # Batches and checkpoints are looked up by the step itself, which all replicas share: nothing is carried from step
     # to step but the state, so a chunk may begin anywhere.
-    shared = _draw(program, data_seed, state.step, examples) if program.shared_batches else None
+    shared = draw_batch(program, data_seed, state.step, examples) if program.shared_batches else None
     fixed = teacher if teacher is not None and not teacher.adaptive else None
     checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
-    shared_outputs = _teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
+    shared_outputs = teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
 
     # What differs by replica is an argument of `advance`, over which it is mapped; what all share it finds around it,
     # so that vmap makes no copies of it. An argument that is None has no leaves to map.
@@ -121,11 +124,13 @@ def _advance(
             starts: Int[Array, "S"] | None,
             own_examples: Examples | None,
         ) -> tuple[TrainState, StepMetrics]:
-            batch = _draw(program, replica.seed, state.step, own_examples) if shared is None else shared
+            batch = draw_batch(program, replica.seed, state.step, own_examples) if shared is None else shared
             outputs = shared_outputs
+            if answers is not None:
+                outputs = Outputs(answers.kept[program.losses.index(loss)], {})
             if outputs is None and teacher is not None:
                 mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
-                outputs = _teach(program, mine, batch)
+                outputs = teach(program, mine, batch)
             before = TrainState(state.step, params, opt_state)
             return train_step(program, loss, before, batch, outputs, replica, num_steps)
 
@@ -151,7 +156,7 @@ def _advance_block(
     steps = state.step + jnp.arange(size)  # [N]
 
     def draw(seed: Int[Array, ""]) -> Batch:
-        return jax.vmap(lambda step: _draw(program, seed, step, None))(steps)
+        return jax.vmap(lambda step: draw_batch(program, seed, step, None))(steps)
 
     shared = draw(data_seed) if program.shared_batches else None  # [N, B, ...]
     separate = None if shared is not None else jax.vmap(draw)(hyperparameters.seed)  # [R, N, B, ...]
@@ -226,15 +231,17 @@ def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: i
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[leading + 1 :]), batches.inputs)
     # Of one place in each of few strings, and an MLP's student: blocks of the vocabulary are not for them.
     with jax.named_scope(TEACHER):
-        logits = dense(_teach(program, checkpoint, batches._replace(inputs=flat)).logits)
+        logits = dense(teach(program, checkpoint, batches._replace(inputs=flat)).logits)
     return logits.reshape(*batches.targets.shape, logits.shape[-1])
 
 
-def _draw(program: Program, seed: Int[Array, ""], step: Int[Array, ""], examples: Examples | None) -> Batch:
+def draw_batch(program: Program, seed: Int[Array, ""], step: Int[Array, ""], examples: Examples | None) -> Batch:
+    """Returns the batch of a step of the stream with a seed."""
     return program.draw(named_key(seed, program.data_name, step), program.batch_size, examples)
 
 
-def _teach(program: Program, checkpoint: Params, batch: Batch) -> Outputs:
+def teach(program: Program, checkpoint: Params, batch: Batch) -> Outputs:
+    """Returns what a checkpoint of the teacher says to a batch."""
     assert program.teacher_model is not None  # checkpoints come with their model
     # Without a dropout key nothing is dropped.
     with jax.named_scope(TEACHER):

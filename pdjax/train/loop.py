@@ -5,6 +5,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pdjax.distill.teacher import Teacher
+from pdjax.distill.teacher import Answers, Teacher
 from pdjax.errors import TrainingError
 from pdjax.experiment import Loop
 from pdjax.io.feed import evaluation_examples, open_feed
@@ -98,20 +99,23 @@ def train(
       UserError: the directory belongs to another run.
     """
     description, budget = job.description, job.description.budget
-    store = CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES)
-    write_json(directory / "run.json", plain(description))
-    done = store.latest_step()
-    # The first process drops records behind the saved step. The others wait: an adaptive run reads them in each
-    # process.
-    writer = open_writer(directory, done, loop.writers, description)
-    meet("records are those of the state")
-    progress.skip(done or 0)
-    source = job.open_source()
-    seeds = [replica.seed for replica in description.replicas]
-    feed = open_feed(job.sweep, seeds, job.data_seed, until or budget)
-    held_out = evaluation_examples(job.sweep, job.evaluation_seed)
-    history = _History(job, source, writer, directory, done)
-    try:
+    # Whatever cannot be opened leaves nothing open.
+    with ExitStack() as stack:
+        store = stack.enter_context(
+            closing(CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES))
+        )
+        write_json(directory / "run.json", plain(description))
+        done = store.latest_step()
+        # The first process drops records behind the saved step. The others wait: an adaptive run reads them in each
+        # process.
+        writer = stack.enter_context(closing(open_writer(directory, done, loop.writers, description)))
+        meet("records are those of the state")
+        progress.skip(done or 0)
+        source = stack.enter_context(closing(job.open_source()))
+        seeds = [replica.seed for replica in description.replicas]
+        feed = stack.enter_context(closing(open_feed(job.sweep, seeds, job.data_seed, until or budget)))
+        held_out = evaluation_examples(job.sweep, job.evaluation_seed)
+        history = _History(job, source, writer, directory, done)
         state = _first_state(job, store, done)
         if done is None:
             means = _evaluate(job, state, 0, held_out, store, writer, progress)
@@ -141,11 +145,6 @@ def train(
         if until is None:
             checkpoints = {} if job.kept is None else {"checkpoints": list(history.kept())}
             write_json(directory / "result.json", {"step": budget, "identity": description.identity, **checkpoints})
-    finally:
-        source.close()
-        feed.close()
-        writer.close()
-        store.close()
     meet(f"{description.name} is done")
 
 
@@ -215,7 +214,7 @@ class _History:
 def _run_chunk(
     job: Job,
     state: TrainState,
-    teacher: Teacher | None,
+    teacher: Teacher | Answers | None,
     examples: Examples | None,
     step: int,
     chunk_steps: int,

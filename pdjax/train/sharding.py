@@ -75,9 +75,13 @@ class Placement:
     model axis, and parameters and optimizer state over its data axis, gathered when they are used"""
     student: Literal["replicated", "sharded"] = "replicated"
     """likewise"""
-    residency: Literal["auto", "stacked", "streamed"] = "auto"
+    residency: Literal["auto", "stacked", "streamed", "cached"] = "auto"
     """stacked: all checkpoints of a curriculum on the device. streamed: the one in use and the next, read from the
-    store in the background. auto: stacked where it fits"""
+    store in the background. auto: stacked where it fits. cached: none; what they say to the students' batches is
+    computed once and read from files, for losses that look at their most likely classes alone"""
+    cache: str | None = None
+    """the directory of these files, which several working directories may share; None is one in the working directory
+    """
 
 
 REPLICAS_ONLY = Placement()

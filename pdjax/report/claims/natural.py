@@ -56,11 +56,11 @@ N = Claim(
     "and progressive distillation reaches higher accuracy than one-shot distillation.",
     source="section 4.2 and figure 6",
     rule="Of the one teacher that students learn from: the first case holds if its recorded held-out loss has a "
-    "plateau and a rapid drop behind it, and fails otherwise; the second if the median M_robust, averaged over n, ends below "
-    "0.9 of its peak and the peak lies between the steps at which the drop begins and ends. Neither has an interval: "
-    "another teacher may differ. Students of a progressive strategy and of each one-shot strategy of that budget are "
-    "paired by seed and learning rate; such a case holds if the 95% Student t intervals of the difference in final "
-    "held-out accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise.",
+    "plateau and a rapid drop behind it, and fails otherwise; the second if the median M_robust, averaged over n, ends "
+    "below 0.9 of its peak and the peak lies between the steps at which the drop begins and ends. Neither has an "
+    "interval: another teacher may differ. Students of a progressive strategy and of each one-shot strategy of that "
+    "budget are paired by seed and learning rate; such a case holds if the 95% Student t intervals of the difference "
+    "in final held-out accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise.",
     smallest=0.01,
     figure="training_",
     measure=measure,
