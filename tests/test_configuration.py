@@ -38,6 +38,7 @@ VARIANTS = {
     "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
     "pcfg": ("", "smoke", "short", "paper", "ablations", "paper-ablations"),
     "pcfg_gpt": ("", "smoke", "paper", "seeds", "ablations"),
+    "text": ("", "smoke", "paper"),
     "checkpoints": ("FOLDER",),
 }
 ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
@@ -282,7 +283,7 @@ def test_fields_have_their_types_and_what_they_mean(smoke):
     asides = {path.split(".")[1] for path, leaf in by_path.items() if not leaf.determines_results}
     assert asides == {"comparisons", "loop", "placement", "remarks", "report"}
     assert by_path["config.loop.chunk_steps"].determines_results
-    assert by_path["config.placement.residency"].kind == "'auto' | 'stacked' | 'streamed'"
+    assert by_path["config.placement.residency"].kind == "'auto' | 'stacked' | 'streamed' | 'cached'"
     assert by_path["config.student_training.optimizer.kind"][1:3] == ("an Optimizer", "Adam")
     assert by_path["config.strategies.two_shot.schedule"].value == "FixedDuration"
 

@@ -34,21 +34,15 @@ class Prepared:
     vocabulary: Count = 30522
     length: Count = 512
     """tokens of a row"""
-    pad: Token = 0
-    unknown: Token = 100
-    first: Token = 101
-    """[CLS], in front of a piece"""
-    last: Token = 102
-    """[SEP], behind it"""
-    mask: Token = 103
+    special: Annotated[tuple[Token, ...], Field(min_length=5, max_length=5)] = (0, 100, 101, 102, 103)
+    """of [PAD], [UNK], [CLS], [SEP] and [MASK], which stand for no text"""
 
     def __post_init__(self):
         require(self.length > 2, "rows longer than [CLS] and [SEP]", self.length, "prepare the corpus with a length")
-        special = self.special
         require(
-            len(set(special)) == len(special) and max(special) < self.vocabulary - 1,
+            len(set(self.special)) == 5 and max(self.special) < self.vocabulary - 1,
             f"five different special tokens below {self.vocabulary}, and others",
-            special,
+            self.special,
             "take them from the vocabulary: Prepared.of(directory)",
         )
 
@@ -61,13 +55,28 @@ class Prepared:
         """
         corpus = open_corpus(directory)
         ids = {token: index for index, token in enumerate(corpus.vocabulary)}
-        special = (ids[token] for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
-        return cls(directory, corpus.digest, len(ids), corpus.length, *special)
+        special = tuple(ids[token] for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+        return cls(directory, corpus.digest, len(ids), corpus.length, special)
 
     @property
-    def special(self) -> tuple[int, ...]:
-        """The tokens that stand for no text."""
-        return (self.pad, self.unknown, self.first, self.last, self.mask)
+    def pad(self) -> int:
+        """[PAD]."""
+        return self.special[0]
+
+    @property
+    def first(self) -> int:
+        """[CLS], in front of a piece."""
+        return self.special[2]
+
+    @property
+    def last(self) -> int:
+        """[SEP], behind it."""
+        return self.special[3]
+
+    @property
+    def mask(self) -> int:
+        """[MASK]."""
+        return self.special[4]
 
     def open(self) -> Corpus:
         """Opens the corpus.

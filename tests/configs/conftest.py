@@ -66,7 +66,8 @@ def trace(task, model, teacher, training, seeds, adaptive):
         starts = jnp.tile(jnp.arange(8), (seeds, 1)) if adaptive else jnp.arange(8)
         teaching = Teacher(checkpoints, starts, jnp.arange(8))
     chunk = functools.partial(train_chunk, program, 3)
-    after, metrics = jax.eval_shape(chunk, state, members, teaching, jnp.int32(0), jnp.int32(100))
+    examples = task.example_shapes(3, *(() if shared else (seeds,)), batch_size)
+    after, metrics = jax.eval_shape(chunk, state, members, teaching, jnp.int32(0), jnp.int32(100), examples)
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     assert metrics.loss.sum.shape == metrics.accuracy.sum.shape == (3, seeds)
 

@@ -13,7 +13,7 @@ from pdjax.probes.text import text_distances
 from pdjax.tasks.text import Prepared, TextTask
 
 PAD, UNKNOWN, FIRST, LAST, MASK = range(5)
-CORPUS = Prepared("nowhere", None, 15, 14, PAD, UNKNOWN, FIRST, LAST, MASK)
+CORPUS = Prepared("nowhere", None, 15, 14, (PAD, UNKNOWN, FIRST, LAST, MASK))
 TASK = TextTask(CORPUS)
 GRAMS, POSITIONS = (2, 3, 6), 5
 TOKENS = [

@@ -18,7 +18,7 @@ from pdjax.text.prepare import Preparation, prepare
 from pdjax.text.sources import Source
 
 PAD, UNKNOWN, FIRST, LAST, MASK = 0, 3, 4, 7, 8
-CORPUS = Prepared("nowhere", None, 20, 24, PAD, UNKNOWN, FIRST, LAST, MASK)
+CORPUS = Prepared("nowhere", None, 20, 24, (PAD, UNKNOWN, FIRST, LAST, MASK))
 ORDINARY = sorted(set(range(20)) - set(CORPUS.special))
 
 
@@ -231,7 +231,7 @@ def test_where_a_corpus_lies_is_no_part_of_what_a_task_is(prepared, tmp_path):
     [
         (TextTask, {"corpus": {"directory": "x", "length": 4}}, "a mask_rate that selects something of 2 tokens"),
         (Prepared, {"directory": "x", "length": 2}, "rows longer than"),
-        (Prepared, {"directory": "x", "mask": 0}, "five different special tokens"),
+        (Prepared, {"directory": "x", "special": (0, 1, 2, 3, 0)}, "five different special tokens"),
         (Prepared, {"directory": "x", "vocabulary": 100}, "five different special tokens below 100"),
     ],
 )
