@@ -5,6 +5,7 @@ equal to Hugging Face's ``BertForMaskedLM`` (``pdjax.weights.layouts``) for toke
 embedding of token type 0, a constant, is part of the position embeddings.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -27,6 +28,7 @@ from pdjax.models.layers import (
     position_embeddings,
 )
 from pdjax.models.precision import Compute
+from pdjax.models.stack import run_layers
 from pdjax.models.transformer import Transformer
 from pdjax.settings import Count, Positive, Share, settings
 from pdjax.tasks.base import Task
@@ -53,6 +55,9 @@ class Bert(Transformer):
     """False: selected positions are invisible as keys, as in the released code"""
     compute: Compute = "float32"
     """the type in which it computes: see ``Compute``"""
+    scan_layers: bool = False
+    """one layer is compiled and runs for all, so that many compile about as fast as one; parameters have the layers
+    as an axis (see ``pdjax.models.stack``)"""
     activation: Activation = "gelu"
     """of the feed-forward layers and of the head"""
     epsilon: Positive = 1e-12
@@ -138,14 +143,11 @@ class BertModule(nn.Module):
         x_DxT = x_DxT + position_embeddings(positions, inputs.get("positions"), (batch, length))
         x_DxT = LayerNorm(of.epsilon, name="embedding_norm")(x_DxT)
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
-        hidden, attention = [x_DxT], []
-        for i in range(of.num_layers):
-            layer = EncoderLayer(of, (batch, length), name=f"layers_{i}")
-            # Before the last layer every position is needed, as a key and value of the next.
-            asked = inputs.get("asked") if i == of.num_layers - 1 else None
-            x_DxT, weights = layer(x_DxT, bias, deterministic, asked)
-            hidden.append(x_DxT)
-            attention.append(weights)
+        # Before the last layer every position is needed, as a key and value of the next.
+        last = {"asked": inputs["asked"]} if "asked" in inputs else {}
+        layer = functools.partial(EncoderLayer, of, (batch, length))
+        hidden, attention = run_layers(self, layer, x_DxT, {"bias": bias, "deterministic": deterministic}, last)
+        x_DxT = hidden[-1]
         y_DxT = ACTIVATIONS[of.activation](Dense(width, name="transform")(x_DxT))
         y_DxT = LayerNorm(of.epsilon, name="transform_norm")(y_DxT)
         decoder_bias = self.param("decoder_bias", nn.initializers.zeros, (len(tokens.table),))

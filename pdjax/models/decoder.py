@@ -1,5 +1,6 @@
 """Causal decoders, shared by GPT-2 and GPT-NeoX: layers on a residual stream, and a head without bias."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from pdjax.models.layers import (
     position_embeddings,
 )
 from pdjax.models.rotary import Rotary
+from pdjax.models.stack import run_layers
 from pdjax.models.transformer import Transformer
 from pdjax.tasks.base import Task
 from pdjax.types import Inputs, Logits
@@ -63,7 +65,6 @@ class DecoderLayer(nn.Module):
 
     settings: Decoder
     batch_and_length: tuple[int, int]
-    last_only: bool  # only the last position of each sequence asks and goes on; the others are keys and values
 
     @nn.compact
     def __call__(
@@ -73,6 +74,7 @@ class DecoderLayer(nn.Module):
         positions: Int[Array, "#B L"],
         deterministic: bool,
         asked: Int[Array, "B Q"] | None = None,
+        last_only: bool = False,
     ) -> tuple[Float[Array, "D U"], Float[Array, "B H Q L"]]:
         """Decodes all positions, the last one, or the ``asked`` ones; the others are then keys and values alone."""
         of, width = self.settings, x_DxT.shape[0]
@@ -85,7 +87,7 @@ class DecoderLayer(nn.Module):
         # All positions, as all are keys; of the residual stream only those that ask go on.
         keys_DxT = LayerNorm(of.epsilon, name="attention_norm")(x_DxT)
         queries_DxU, query_positions = keys_DxT, positions
-        if self.last_only:
+        if last_only:
             x_DxT, queries_DxU = (y.reshape(width, *self.batch_and_length)[:, :, -1] for y in (x_DxT, keys_DxT))
             # [#B, 1, L]: the last position sees all keys before it, and itself.
             bias, query_positions = bias[:, -1:], positions[:, -1:]
@@ -143,13 +145,14 @@ class DecoderModule(nn.Module):
             x_DxT = x_DxT + position_embeddings(positions, inputs.get("positions"), (batch, length))
         x_DxT = nn.Dropout(of.dropout)(x_DxT, deterministic=deterministic)
         turns = inputs.get("positions", jnp.arange(length)[None])  # of rotary positions
-        hidden, attention = [x_DxT], []
-        for i in range(of.num_layers):
-            last = i == of.num_layers - 1
-            layer = DecoderLayer(of, (batch, length), self.last_only and last, name=f"layers_{i}")
-            x_DxT, weights = layer(x_DxT, bias, turns, deterministic, inputs.get("asked") if last else None)
-            hidden.append(x_DxT)
-            attention.append(weights)
+        arguments = {"bias": bias, "positions": turns, "deterministic": deterministic}
+        # Before the last layer every position is needed, as a key and value of the next.
+        last: dict[str, Any] = {"asked": inputs["asked"]} if "asked" in inputs else {}
+        if self.last_only:
+            last = {"last_only": True}
+        layer = functools.partial(DecoderLayer, of, (batch, length))
+        hidden, attention = run_layers(self, layer, x_DxT, arguments, last)
+        x_DxT = hidden[-1]
         y_DxT = LayerNorm(of.epsilon, name="final_norm")(x_DxT)
         if of.tied_head:
             head_VxD = tokens.table

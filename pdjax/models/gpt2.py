@@ -33,6 +33,9 @@ class Gpt2(Decoder):
     so that any number of heads of any size fits a width (figure 10 c)"""
     compute: Compute = "float32"
     """the type in which it computes: see ``Compute``"""
+    scan_layers: bool = False
+    """one layer is compiled and runs for all, so that many compile about as fast as one; parameters have the layers
+    as an axis (see ``pdjax.models.stack``)"""
     activation: Activation = "gelu_tanh"
     """of the feed-forward layers"""
     epsilon: Positive = 1e-5

@@ -40,6 +40,9 @@ class GptNeoX(Decoder):
     """attention and feed-forward read the same residual stream; False: one after the other, as in GPT-2"""
     compute: Compute = "float32"
     """the type in which it computes: see ``Compute``"""
+    scan_layers: bool = False
+    """one layer is compiled and runs for all, so that many compile about as fast as one; parameters have the layers
+    as an axis (see ``pdjax.models.stack``)"""
     activation: Activation = "gelu"
     """of the feed-forward layers"""
     epsilon: Positive = 1e-5

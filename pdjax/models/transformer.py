@@ -21,6 +21,7 @@ class Transformer(LinenArchitecture):
     vocabulary_rows: int | None
     vocabulary_block: int | None
 
+    scan_layers: bool = False
     averages_heads: bool = False
 
     @property

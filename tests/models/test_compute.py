@@ -20,7 +20,7 @@ PARITY = ParityTask(8, 2)
 MODELS = {
     "bert": Bert(1, 2, 8, None, 4),
     "gpt2": Gpt2(1, 2, 8, None, 4),
-    "gpt_neox": GptNeoX(1, 2, 8, None, 4),
+    "gpt_neox": GptNeoX(2, 2, 8, None, 4, scan_layers=True),
     "mlp": Mlp((64, 32)),
 }
 

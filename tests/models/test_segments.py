@@ -120,7 +120,7 @@ def derivative(config, params, inputs, number):
 @pytest.mark.parametrize("number", [1, 2])
 def test_no_derivative_with_respect_to_another_document(config, params, inputs, number):
     """Not even of a document that is hidden from itself: it sees what is hidden, all of it alike."""
-    inputs = {**inputs, "selected": inputs["valid"]}
+    inputs = {**inputs, "selected": inputs["segments"] == number}
     gradient = derivative(config, params, inputs, number)
     own = jnp.arange(VOCABULARY) // 4 == number - 1
     apart = gradient(inputs)
