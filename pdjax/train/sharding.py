@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pdjax.errors import require
+from pdjax.models.stack import LAYERS
 from pdjax.settings import settings
 
 REST = -1
@@ -37,7 +38,10 @@ RULES: tuple[tuple[str, Spec], ...] = (
     (r"hidden_\d*[13579]/kernel$", (MODEL, None)),
     (r"output/kernel$", (MODEL, None)),  # of an MLP, and of attention
 )
-"""Ordered pairs of a pattern of the path and the mesh axis of each axis; the first that matches counts."""
+"""Ordered pairs of a pattern of the path and the mesh axis of each axis; the first that matches counts.
+
+The axis of scanned layers, which leads below an entry ``layers``, stays whole, and is none of a parameter's own.
+"""
 
 SMALL = 2**12
 """Up to so many scalars a parameter is not worth gathering: every device keeps it."""
@@ -193,6 +197,8 @@ def sharded(mesh: Mesh, tree: Any, leading: Spec, split: bool) -> Any:
 
 def _split(mesh: Mesh, name: str, shape: tuple[int, ...]) -> Spec:
     """Returns the mesh axis of each axis of a parameter."""
+    if re.search(rf"(^|/){LAYERS}/", name):
+        return (None, *_split(mesh, re.sub(rf"(^|/){LAYERS}/", r"\1", name, count=1), shape[1:]))
     axes = list(next((spec for pattern, spec in RULES if re.search(pattern, name)), (None,) * len(shape)))
     for axis, size in zip(axes, shape, strict=True):
         if axis is not None:

@@ -68,11 +68,11 @@ PARAMS = {
 }
 
 
-def specs(split, shape=(2, 2, 2), leading=()):
+def specs(split, shape=(2, 2, 2), leading=(), params=PARAMS):
     mesh = sharding.build_mesh(MeshSizes(*shape), 2, 2)
     tree = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct((*(2 for _ in leading), *shape), np.float32),
-        PARAMS,
+        params,
         is_leaf=lambda x: isinstance(x, tuple),
     )
     return jax.tree.map(lambda s: tuple(s.spec), sharding.sharded(mesh, tree, leading, split))
@@ -92,6 +92,19 @@ def test_rules_split_heads_and_hidden_units_and_the_rest_by_data():
     assert shardings["hidden_0"] == {"kernel": ("data", "model"), "bias": ("model",)}
     assert shardings["hidden_1"]["kernel"] == ("model", "data")
     assert shardings["output"]["kernel"] == ("model", None)
+
+
+@pytest.mark.parametrize("around", ["params", "mu"])
+def test_scanned_layers_are_placed_like_one(around):
+    """However many: their axis stays whole, and does not make small parameters large."""
+    one = PARAMS["layers_0"]
+    many = jax.tree.map(lambda shape: (1024, *shape), one, is_leaf=lambda x: isinstance(x, tuple))
+    placed = specs(True, leading=("replica",), params={around: {"layers": many}})[around]["layers"]
+    expected = specs(True, leading=("replica",), params=one)
+    for ours, theirs in zip(
+        *(jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, tuple)) for tree in (placed, expected)), strict=True
+    ):
+        assert ours == ("replica", None, *theirs[1:])
 
 
 def test_replicated_models_split_their_leading_axis_alone():
