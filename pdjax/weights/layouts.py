@@ -3,12 +3,13 @@
 ``BertForMaskedLM``, ``GPT2LMHeadModel`` and ``GPTNeoXForCausalLM`` hold the numbers of ``Bert``, ``Gpt2`` and
 ``GptNeoX`` in another arrangement: kernels of linear layers are transposed (but for GPT-2's), and queries, keys and
 values may be one weight. Nothing is computed: what goes in comes out with the same bits. A ``Bert`` without token types
-is written with types of 0, and reads no others.
+is written with types of 0, and reads no others. Layers that are scanned are stacked, and unstacked.
 
 Rows that pad a vocabulary to a round number (Pythia's to 50,304) stay: they come back with the same bits. Logits have a
 column for each token alone (``vocabulary_rows`` of the settings), so that no padding takes part in a softmax.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ from pdjax.models.bert import Bert, BertModule
 from pdjax.models.decoder import Decoder, DecoderModule
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.gpt_neox import GptNeoX
+from pdjax.models.stack import stacked, unstacked
 from pdjax.types import Params
 from pdjax.weights.stored import StoredTensor
 
@@ -103,6 +105,8 @@ def params_of(
             )
         for path, part in zip(stored.paths, _parted(value, stored), strict=True):
             _put(params, path, part)
+    if getattr(architecture, "scan_layers", False):
+        params = stacked(params)
     for name in layout.zeros.keys() & weights.keys():
         require(
             not _read(weights, name, weights[name].shape).any(),
@@ -140,7 +144,7 @@ def weights_of(
     Raises:
       UserError: Hugging Face has no such model, or the parameters are of another architecture.
     """
-    layout, leaves = _layout_of(architecture, headless), _flat(params)
+    layout, leaves = _layout_of(architecture, headless), _flat(unstacked(params))
     stored = {path for entry in layout.stored.values() for path in entry.paths}
     if stored != leaves.keys():
         differing = _listed("/".join(path) for path in stored ^ leaves.keys())
@@ -187,12 +191,13 @@ def _layout_of(architecture: Architecture, headless: bool) -> _Layout:
 
 @functools.cache  # it traces, and a trajectory asks for every checkpoint
 def _shapes(architecture: Architecture, vocabulary: int, positions: int) -> dict[_Path, tuple[int, ...]]:
-    """Returns the shapes of the parameters of a model whose classes are its tokens, by their paths."""
-    if isinstance(architecture, Bert):
-        module = BertModule(architecture, vocabulary, positions)
+    """Returns the shapes of the parameters of a model whose classes are its tokens, by their paths, layer by layer."""
+    assert isinstance(architecture, Bert | Gpt2 | GptNeoX)
+    of = dataclasses.replace(architecture, scan_layers=False)
+    if isinstance(of, Bert):
+        module = BertModule(of, vocabulary, positions)
     else:
-        assert isinstance(architecture, Decoder)
-        module = DecoderModule(architecture, vocabulary, vocabulary, positions, last_only=False)
+        module = DecoderModule(of, vocabulary, vocabulary, positions, last_only=False)
     everywhere = jnp.ones((1, 1), bool)
     inputs = {"tokens": jnp.zeros((1, 1), int), "valid": everywhere, "selected": everywhere}
     params = jax.eval_shape(module.init, jax.random.key(0), inputs)["params"]

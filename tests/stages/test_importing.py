@@ -208,7 +208,8 @@ def test_another_teacher_than_the_folder_holds_is_refused(series, tmp_path, othe
 
 
 def test_the_width_may_be_written_either_way(series, tmp_path):
-    written = Gpt2(1, 1, None, 8, tied_head=True, dropout=0.5)  # and a teacher uses no dropout
+    # And a teacher uses no dropout, nor do scanned layers make it another one.
+    written = Gpt2(1, 1, None, 8, tied_head=True, dropout=0.5, scan_layers=True)
     assert list(stored_steps(experiment_of(series[0], teacher=written), tmp_path)) == list(STEPS)
 
 

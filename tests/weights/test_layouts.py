@@ -23,12 +23,15 @@ SIZES = (2, 2, None, WIDTH, 2)  # layers, heads, head_dim, width, multiple
 FAMILIES = {
     "bert": Bert(*SIZES, token_types=2),
     "bert, untied": Bert(*SIZES, token_types=1, tied_head=False),
+    "bert, scanned": Bert(*SIZES, token_types=2, scan_layers=True),
     "bert, padded": Bert(*SIZES, token_types=2, vocabulary_rows=16),
     "gpt2": Gpt2(*SIZES, tied_head=True),
     "gpt2, untied": Gpt2(*SIZES),
+    "gpt2, scanned": Gpt2(*SIZES, scan_layers=True),
     "gpt2, untied and padded": Gpt2(*SIZES, vocabulary_rows=16),
     "gpt_neox": GptNeoX(*SIZES, rotary_share=0.5),
     "gpt_neox, tied": GptNeoX(*SIZES, rotary_share=0.5, tied_head=True),
+    "gpt_neox, scanned": GptNeoX(*SIZES, rotary_share=0.5, scan_layers=True),
     "gpt_neox, padded": GptNeoX(*SIZES, rotary_share=0.5, vocabulary_rows=16),
 }
 
@@ -83,6 +86,16 @@ def test_every_number_is_in_some_weight(architecture, weights):
     ours = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(draw_params(architecture))])
     theirs = np.concatenate([value.ravel() for value in weights.values()])
     np.testing.assert_array_equal(np.unique(ours), np.unique(theirs))
+
+
+def test_scanned_layers_have_the_weights_of_the_same_layers_one_by_one(architecture, weights):
+    other = dataclasses.replace(architecture, scan_layers=not architecture.scan_layers)
+    params = read(weights, other).params
+    assert ("layers" in params) == other.scan_layers
+    again = weights_of(params, other)
+    assert again.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
 
 
 def test_names_and_shapes_of_gpt2():
