@@ -91,6 +91,7 @@ class Size:
     evaluation: tuple[int, int] = (16, 64)
     student_checkpoint_every: int | None = 500
     ngrams: NgramProbe = NgramProbe((2, 3, 4, 5), num_sentences=256, num_positions=2, batch_size=128)
+    scan_layers: bool = False
     vocabulary_block: int | None = None
     data_devices: int = 1
 
@@ -119,6 +120,7 @@ SIZES = {
         evaluation=(8, 512),
         student_checkpoint_every=1000,
         ngrams=NgramProbe((2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=2, batch_size=128),
+        scan_layers=True,
         vocabulary_block=2048,
         data_devices=-1,
     ),
@@ -139,6 +141,7 @@ SIZES = {
         evaluation=(2, 8),
         student_checkpoint_every=4,
         ngrams=NgramProbe((2, 3), num_sentences=8, num_positions=2, batch_size=16),
+        scan_layers=True,
         vocabulary_block=100,
     ),
 }
@@ -174,7 +177,13 @@ def smoke_corpus() -> Prepared:
 
 def experiment(size: Size, corpus: Prepared) -> Experiment:
     """Returns the experiment of a size on a corpus."""
-    student = Bert(size.layers, size.student_heads, size.head_dim, vocabulary_block=size.vocabulary_block)
+    student = Bert(
+        size.layers,
+        size.student_heads,
+        size.head_dim,
+        scan_layers=size.scan_layers,
+        vocabulary_block=size.vocabulary_block,
+    )
     split = TeacherSplit(size.kappa)
     return Experiment(
         name=size.name,
