@@ -26,6 +26,7 @@ import os
 import platform
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -59,9 +60,16 @@ REPORT = Report(
     main_figure="training_",
 )
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
-SHARP = Distillation(temperature=1e-20)
-COMPARED = ("labels", "one_shot", "one_shot_soft", "progressive", "progressive_soft")
+SHARP, SOFT = Distillation(temperature=1e-20), Distillation(temperature=1.0)
 PROBED = ("labels", "one_shot", "progressive")
+
+
+class Course(NamedTuple):
+    """N-shot distillation: so many equally spaced checkpoints over a share kappa of the teacher's length."""
+
+    name: str
+    checkpoints: int
+    kappa: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Size:
 
     name: str = "text"
     decides: bool = True
+    seed: int = 0  # of the teacher, and of batches that students share
+    student_seeds: tuple[int, ...] = (0, 1, 2)
     corpus: str = "runs/corpora/prose"
     vocabulary: int = 1024  # of a corpus that is not there yet: programs can be planned without one
     length: int = 32
@@ -82,10 +92,9 @@ class Size:
     teacher_rate: float = 2e-3
     student_rates: tuple[float, ...] = (2e-3,)
     teacher_steps: int = 4000
-    checkpoint_every: int = 200
-    budgets: tuple[int, ...] = (2000,)
-    checkpoints: int = 5
-    kappa: float = 0.5
+    checkpoint_every: int = 250
+    budgets: tuple[int, ...] = (3000,)
+    courses: tuple[Course, ...] = (Course("progressive", 4, 0.5),)
     chunk: int = 50
     evaluate_every: int = 100
     evaluation: tuple[int, int] = (16, 64)
@@ -98,6 +107,20 @@ class Size:
 
 SIZES = {
     "": Size(),
+    "tune": Size(
+        name="text-tune",
+        decides=False,
+        seed=100,
+        student_seeds=(100, 101),
+        student_rates=(1e-3, 2e-3, 4e-3),
+        courses=(
+            Course("progressive", 4, 0.5),
+            Course("progressive_longer", 4, 0.75),
+            Course("progressive_more", 8, 0.5),
+            Course("progressive_more_longer", 8, 0.75),
+        ),
+        student_checkpoint_every=None,
+    ),
     "paper": Size(
         name="text-paper",
         corpus="runs/corpora/wikipedia-books",
@@ -114,8 +137,7 @@ SIZES = {
         teacher_steps=8000,
         checkpoint_every=500,
         budgets=(2000, 4000, 8000),
-        checkpoints=8,
-        kappa=1.0,
+        courses=(Course("progressive", 8, 1.0),),
         chunk=100,
         evaluation=(8, 512),
         student_checkpoint_every=1000,
@@ -135,7 +157,7 @@ SIZES = {
         teacher_steps=16,
         checkpoint_every=4,
         budgets=(8,),
-        checkpoints=2,
+        courses=(Course("progressive", 2, 0.5),),
         chunk=4,
         evaluate_every=4,
         evaluation=(2, 8),
@@ -148,7 +170,10 @@ SIZES = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
+    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
+
+    'tune' is what the default's rates and curriculum are chosen by, on seeds of its own.
+    """
     if variant not in SIZES:
         raise ValueError(f"expected configs/text.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
     size = SIZES[variant]
@@ -184,13 +209,24 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
         scan_layers=size.scan_layers,
         vocabulary_block=size.vocabulary_block,
     )
-    split = TeacherSplit(size.kappa)
+    strategies = (
+        Strategy("labels", Labels()),
+        Strategy("one_shot", SHARP),
+        Strategy("one_shot_soft", SOFT),
+        *(
+            Strategy(f"{name}{suffix}", loss, TeacherSplit(kappa), Equal(checkpoints))
+            for name, checkpoints, kappa in size.courses
+            for suffix, loss in (("", SHARP), ("_soft", SOFT))
+        ),
+    )
     return Experiment(
         name=size.name,
+        seed=size.seed,
         task=TextTask(corpus),
         teacher=dataclasses.replace(student, num_heads=size.teacher_heads),
         student=student,
         teacher_training=TeacherTraining(
+            seed=size.seed,
             steps=size.teacher_steps,
             batch_size=size.teacher_batch,
             learning_rate=size.teacher_rate,
@@ -198,20 +234,17 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
             optimizer=ADAM,
         ),
         student_training=StudentTraining(
+            seeds=size.student_seeds,
             learning_rates=size.student_rates,
             budgets=size.budgets,
             batch_size=size.student_batch,
             checkpoint_every=size.student_checkpoint_every,
             optimizer=ADAM,
         ),
-        strategies=(
-            Strategy("labels", Labels()),
-            Strategy("one_shot", SHARP),
-            Strategy("one_shot_soft", Distillation(temperature=1.0)),
-            Strategy("progressive", SHARP, split, Equal(size.checkpoints)),
-            Strategy("progressive_soft", Distillation(temperature=1.0), split, Equal(size.checkpoints)),
+        strategies=strategies,
+        comparisons=(
+            Comparison("all", "The strategies", tuple(strategy.name for strategy in strategies), "figure 6 (right)"),
         ),
-        comparisons=(Comparison("all", "The strategies", COMPARED, "figure 6 (right)"),),
         probes=Probes(
             (size.ngrams, AgreementProbe(*size.evaluation)),
             students=() if size.student_checkpoint_every is None else PROBED,

@@ -38,7 +38,7 @@ VARIANTS = {
     "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
     "pcfg": ("", "smoke", "short", "paper", "ablations", "paper-ablations"),
     "pcfg_gpt": ("", "smoke", "paper", "seeds", "ablations"),
-    "text": ("", "smoke", "paper"),
+    "text": ("", "smoke", "tune", "paper"),
     "checkpoints": ("FOLDER",),
 }
 ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]

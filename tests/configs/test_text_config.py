@@ -6,7 +6,7 @@ from pdjax.distill.losses import Distillation, Labels
 from pdjax.errors import UserError
 from pdjax.train.optimizer import Adam
 
-VARIANTS = ("", "smoke", "paper")
+VARIANTS = ("", "smoke", "tune", "paper")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
