@@ -193,7 +193,7 @@ def _options(computes: Mapping[str, Compute]) -> dict[str, bool]:
 
 def values(prepared: Prepared) -> tuple[Any, ...]:
     """Returns arguments for a chunk: random parameters, and a curriculum that uses every teacher."""
-    state, members, teacher, seed, total = prepared.shapes
+    state, members, teacher, seed, total, examples = prepared.shapes
     loss = LABELS if prepared.program.teacher_model is None else TAUGHT
     replicas = product_of_replicas(range(len(members.seed)), [RATE], [loss])
     rows = place_hyperparameters(prepared.sweep.mesh, replicas)
@@ -203,7 +203,7 @@ def values(prepared: Prepared) -> tuple[Any, ...]:
         starts = each * max(1, prepared.steps // checkpoints)
         teacher = place_teacher(prepared.sweep, Teacher(filled(teacher.checkpoints), starts, each))  # pyright: ignore
     scalars = (jax.device_put(np.int32(value), leaf.sharding) for value, leaf in ((0, seed), (2**30, total)))
-    return (filled(state), rows, teacher, *scalars)
+    return (filled(state), rows, teacher, *scalars, filled(examples))
 
 
 def filled(shapes: Any) -> Any:

@@ -140,8 +140,8 @@ def test_coordinates_off_the_support_are_interchangeable():
             self.vocabulary, self.predicts = task.vocabulary, task.predicts
             self.task = task
 
-        def sample(self, key, batch_size):
-            batch = self.task.sample(key, batch_size)
+        def draw(self, key, batch_size, examples):
+            batch = self.task.draw(key, batch_size, examples)
             return batch._replace(inputs={name: leaf[:, order] for name, leaf in batch.inputs.items()})
 
     replicas = members(1, False)
