@@ -9,9 +9,9 @@ prepares them as rows of 32 of 1024 tokens (``text`` extra, 15 seconds)::
     python launch/prose.py runs/prose --prepare runs/corpora/prose
     python -m pdjax.main --config=configs/text.py
 
-``:smoke`` is half a minute on Python's own reference, which needs no download; ``:paper`` has the paper's sizes, on a
-corpus that docs/text.md says how to prepare. Of text of your own prepare another corpus, and add
-``--config.task.corpus`` as its report says, or write a configuration like this one.
+``:smoke`` is half a minute on Python's own reference, which needs no download; ``:tune`` is what the default's rates
+and curriculum are to be chosen by, on seeds of its own; ``:paper`` has the paper's sizes, on a corpus that docs/text.md
+says how to prepare. For text of your own write a configuration like this one, with its corpus (docs/text.md).
 
 Cost and results of the default: not recorded yet. On tuning seed 100 the teacher's loss rests at 5.4 nats until about
 step 1700 and falls to 3.8 by step 3000.

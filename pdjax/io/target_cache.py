@@ -11,6 +11,7 @@ at all::
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,7 +104,8 @@ class TargetCache:
         """Writes a shard, of which a reader never sees a part."""
         arrays = {name: np.ascontiguousarray(part) for name, part in shard._asdict().items() if part is not None}
         content = safetensors.numpy.save(arrays, {"sha256": _digest(arrays)})
-        partial = self.path(begin).with_suffix(".partial")
+        # A name of its own: runs of several directories may write the same shard at once, with the same content.
+        partial = self.path(begin).with_suffix(f".{uuid.uuid4().hex}.partial")
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()

@@ -30,7 +30,7 @@ class AgreementProbe(Probe):
     num_batches: Count = 2
     batch_size: Count = 64
 
-    def held_out_examples(self) -> int:
+    def num_held_out(self) -> int:
         """Returns those of all batches."""
         return self.num_batches * self.batch_size
 

@@ -55,7 +55,7 @@ class Probe(Choice, abc.ABC):
     def check(self, task: Task, teacher: Architecture) -> None:
         """Raises a ``UserError`` where a task or a teacher is not for this probe."""
 
-    def held_out_examples(self) -> int:
+    def num_held_out(self) -> int:
         """Returns how many held-out examples of a fed task it reads."""
         return 0
 

@@ -73,7 +73,7 @@ class NgramProbe(Probe):
         if not isinstance(task, TextTask):
             strings_of(task)
 
-    def held_out_examples(self) -> int:
+    def num_held_out(self) -> int:
         """Returns the rows of text that take the place of sentences."""
         return self.num_sentences
 

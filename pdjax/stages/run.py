@@ -63,7 +63,7 @@ def run_experiment(
 def _held_out(experiment: Experiment) -> dict[str, int]:
     """Returns how many held-out examples of a fed task an experiment reads, by what reads them."""
     evaluation = experiment.evaluation
-    probes = {f"probes.{probe.name}": probe.held_out_examples() for probe in experiment.probes.measured}
+    probes = {f"probes.{probe.name}": probe.num_held_out() for probe in experiment.probes.measured}
     return {"evaluation": evaluation.num_batches * evaluation.batch_size, **probes}
 
 

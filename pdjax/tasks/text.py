@@ -53,7 +53,10 @@ class Prepared:
         Raises:
           UserError: there is no prepared corpus, or it is damaged.
         """
-        corpus = open_corpus(directory)
+        return cls._of(directory, open_corpus(directory))
+
+    @classmethod
+    def _of(cls, directory: str, corpus: Corpus) -> "Prepared":
         ids = {token: index for index, token in enumerate(corpus.vocabulary)}
         special = tuple(ids[token] for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
         return cls(directory, corpus.digest, len(ids), corpus.length, special)
@@ -99,7 +102,8 @@ class Prepared:
 @functools.lru_cache(maxsize=8)  # opening it verifies its files
 def _opened(directory: str, digest: str) -> tuple[Corpus, Prepared]:
     """Returns what there is in a directory; a process that has opened a corpus keeps it."""
-    return open_corpus(directory), Prepared.of(directory)
+    corpus = open_corpus(directory)
+    return corpus, Prepared._of(directory, corpus)
 
 
 @settings

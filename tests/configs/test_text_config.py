@@ -49,6 +49,18 @@ def test_without_a_corpus_nothing_runs(call, tmp_path, monkeypatch, root, varian
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("flag", "what"),
+    [("evaluation.num_batches=5000", "evaluation"), ("probes.ngrams.num_sentences=50000", "probes.ngrams")],
+)
+def test_too_few_held_out_rows_are_said_before_anything_is_written(call, tmp_path, flag, what):
+    code, log = call("--config=configs/text.py:smoke", f"--config.{flag}", f"--workdir={tmp_path / 'run'}")
+    assert code == 2
+    assert "held-out examples, as there are" in log
+    assert f"000 for {what}; lower it" in log
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_smoke_corpus_is_prepared_once(load_config_file, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     first, second = (load_config_file("text").smoke_corpus() for _ in range(2))

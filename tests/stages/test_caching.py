@@ -94,7 +94,7 @@ def assert_same_students(workdir, other):
             np.testing.assert_array_equal(ours.accuracy, theirs.accuracy)
 
 
-def test_students_of_cached_teachers_are_those_of_live_ones(small, live, begun, asked, monkeypatch):
+def test_students_of_cached_teachers_are_those_of_live_ones(small, live, begun, asked):
     """Whatever the loss; a checkpoint's answers to the same batches are computed once, for all runs."""
     workdir = begun("cached")
     train_students(cached(small), workdir, Interrupt())
