@@ -17,8 +17,6 @@ this one. The student has half of the teacher's heads. For a selection by the te
 ``--config.strategies.two_shot.selection.kind=Phase``.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
 from pdjax.configuration import configure
@@ -29,13 +27,11 @@ from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Comparison, Experiment, Loop, Report, StudentTraining, TeacherTraining
 from pdjax.models.base import Architecture
 from pdjax.models.bert import Bert
-from pdjax.models.gpt2 import Gpt2
-from pdjax.models.gpt_neox import GptNeoX
 from pdjax.tasks.base import Task
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.optimizer import Adam
 from pdjax.train.step import Evaluation
-from pdjax.weights.checkpoint import teacher_of
+from pdjax.weights.checkpoint import student_of, teacher_of
 
 STRATEGIES = (
     Strategy("labels", Labels()),
@@ -77,17 +73,4 @@ def experiment(source: str, teacher: Architecture, task: Task) -> Experiment:
             question="Does a smaller model learn more from the checkpoints of a given teacher than from the last one "
             "alone, or from labels?",
         ),
-    )
-
-
-def student_of(teacher: Architecture) -> Architecture:
-    """Returns the same model with half of its heads, of the same dimensions, and thus of half the width."""
-    assert isinstance(teacher, Bert | Gpt2 | GptNeoX)
-    return dataclasses.replace(
-        teacher,
-        num_heads=max(1, teacher.num_heads // 2),
-        head_dim=teacher.dimensions_per_head,
-        width=None,
-        dropout=0.0,
-        vocabulary_rows=None,
     )

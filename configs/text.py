@@ -13,6 +13,10 @@ prepares them as rows of 32 of 1024 tokens (``text`` extra, 15 seconds)::
 and curriculum are to be chosen by, on seeds of its own; ``:paper`` has the paper's sizes, on a corpus that docs/text.md
 says how to prepare. For text of your own write a configuration like this one, with its corpus (docs/text.md).
 
+``:folder:TEACHER`` is for a BERT of your own: a folder of its checkpoints in Hugging Face's format, or of one, as in
+configs/checkpoints.py, with its tokenizer's files. The prose is prepared with that vocabulary, 15 seconds, and a
+student with half of the teacher's heads learns from it; ``:folder:TEACHER:TEXT`` takes a folder of your own text.
+
 Cost and results of the default: not recorded yet. On tuning seed 100 the teacher's loss rests at 5.4 nats until about
 step 1700 and falls to 3.8 by step 3000.
 
@@ -32,9 +36,10 @@ from ml_collections import ConfigDict
 
 from pdjax.configuration import configure
 from pdjax.distill.losses import Distillation, Labels
-from pdjax.distill.schedules import TeacherSplit
+from pdjax.distill.schedules import EqualSplit, TeacherSplit
 from pdjax.distill.selection import Equal
 from pdjax.distill.strategy import Strategy
+from pdjax.errors import UserError, require
 from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining
 from pdjax.models.bert import Bert
 from pdjax.probes.agreement import AgreementProbe
@@ -43,9 +48,14 @@ from pdjax.tasks.text import Prepared, TextTask
 from pdjax.text.corpus import RECORD
 from pdjax.text.prepare import Preparation, prepare
 from pdjax.text.sources import Source
+from pdjax.text.vocabulary import vocabulary_digest, write_vocabulary
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
 from pdjax.train.step import Evaluation
+from pdjax.weights.checkpoint import read_config, student_of, teacher_of
+from pdjax.weights.describe import architecture_of
+from pdjax.weights.series import series_of
+from pdjax.weights.tokens import tokens_of
 
 REPORT = Report(
     title="Masked prediction of text with BERT",
@@ -59,6 +69,9 @@ REPORT = Report(
     },
     main_figure="training_",
 )
+PROSE = "runs/prose"
+"""The text that launch/prose.py fetches."""
+
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
 SHARP, SOFT = Distillation(temperature=1e-20), Distillation(temperature=1.0)
 PROBED = ("labels", "one_shot", "progressive")
@@ -82,22 +95,22 @@ class Size:
     student_seeds: tuple[int, ...] = (0, 1, 2)
     corpus: str = "runs/corpora/prose"
     vocabulary: int = 1024  # of a corpus that is not there yet: programs can be planned without one
-    length: int = 32
+    length: int = 16
     layers: int = 2
     head_dim: int = 32
     teacher_heads: int = 4
     student_heads: int = 2
-    teacher_batch: int = 64
-    student_batch: int = 64
+    teacher_batch: int = 128
+    student_batch: int = 128
     teacher_rate: float = 2e-3
     student_rates: tuple[float, ...] = (2e-3,)
-    teacher_steps: int = 4000
+    teacher_steps: int = 3000
     checkpoint_every: int = 250
-    budgets: tuple[int, ...] = (3000,)
+    budgets: tuple[int, ...] = (2000,)
     courses: tuple[Course, ...] = (Course("progressive", 4, 0.5),)
     chunk: int = 50
     evaluate_every: int = 100
-    evaluation: tuple[int, int] = (16, 64)
+    evaluation: tuple[int, int] = (8, 256)
     student_checkpoint_every: int | None = 500
     ngrams: NgramProbe = NgramProbe((2, 3, 4, 5), num_sentences=256, num_positions=2, batch_size=128)
     scan_layers: bool = False
@@ -112,13 +125,8 @@ SIZES = {
         decides=False,
         seed=100,
         student_seeds=(100, 101),
-        student_rates=(1e-3, 2e-3, 4e-3),
-        courses=(
-            Course("progressive", 4, 0.5),
-            Course("progressive_longer", 4, 0.75),
-            Course("progressive_more", 8, 0.5),
-            Course("progressive_more_longer", 8, 0.75),
-        ),
+        student_rates=(2e-3, 4e-3, 8e-3),
+        courses=(Course("progressive", 4, 0.5), Course("progressive_whole", 4, 1.0)),
         student_checkpoint_every=None,
     ),
     "paper": Size(
@@ -172,10 +180,16 @@ SIZES = {
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'tune' is what the default's rates and curriculum are chosen by, on seeds of its own.
+    'tune' is what the default's rates and curriculum are chosen by, on seeds of its own; 'folder:TEACHER' has
+    somebody's checkpoints as teachers.
     """
+    name, _, rest = variant.partition(":")
+    if name == "folder":
+        teacher, _, text = rest.partition(":")
+        return configure(folder_experiment(teacher, text or PROSE))
     if variant not in SIZES:
-        raise ValueError(f"expected configs/text.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
+        variants = sorted([*SIZES, "folder:TEACHER"])
+        raise ValueError(f"expected configs/text.py with one of {variants} behind a colon; found {variant!r}")
     size = SIZES[variant]
     if variant == "smoke":
         corpus = smoke_corpus()
@@ -254,3 +268,68 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
         placement=Placement(MeshSizes(data=size.data_devices)),
         report=dataclasses.replace(REPORT, decides=size.decides),
     )
+
+
+def folder_experiment(source: str, text: str) -> Experiment:
+    """Returns the experiment of a BERT's checkpoints in a folder, on a folder of text.
+
+    Raises:
+      UserError: the checkpoints cannot be read, are of another model, or have no tokenizer; there is no text.
+    """
+    require(source != "", "a teacher behind configs/text.py:folder:", "none", "write its folder there")
+    series = series_of(source)
+    folder = series[-1].folder
+    if (tokens := tokens_of(folder)) is None:
+        raise UserError(f"the tokenizer of the teacher in {folder}", "none", "copy its vocab.txt there")
+    described = architecture_of(read_config(folder), len(tokens))
+    kind = type(described.architecture)
+    require(kind is Bert, f"a BERT in {folder}", kind.__name__, "take a BERT: text has its tokens here")
+    remedy = f"fetch some: python launch/prose.py {PROSE}" if text == PROSE else "name another folder"
+    require(Path(text).exists(), f"text in {text}", "nothing", remedy)
+    corpus = folder_corpus(tokens, text, min(64, described.positions))
+    task = TextTask(corpus)
+    teacher = teacher_of(source, task)
+    assert isinstance(teacher, Bert)
+    teacher = dataclasses.replace(teacher, scan_layers=True, vocabulary_block=2048)
+    courses = (Strategy("progressive", SHARP, EqualSplit(), Equal(min(4, len(series)), nearest=True)),)
+    strategies = (
+        Strategy("labels", Labels()),
+        Strategy("one_shot", SHARP),
+        Strategy("one_shot_soft", SOFT),
+        *(courses if len(series) > 1 else ()),
+    )
+    return Experiment(
+        name="text-folder",
+        task=task,
+        teacher=teacher,
+        student=student_of(teacher),
+        teacher_training=TeacherTraining(trajectory=source),
+        student_training=StudentTraining(
+            learning_rates=(1e-3,), budgets=(1000,), batch_size=32, checkpoint_every=500, optimizer=ADAM
+        ),
+        strategies=strategies,
+        comparisons=(Comparison("strategies", "The strategies", tuple(strategy.name for strategy in strategies)),),
+        probes=Probes((NgramProbe((2, 3, 4, 5), num_sentences=128, num_positions=2, batch_size=64),)),
+        evaluation=Evaluation(100, 8, 64),
+        loop=Loop(chunk_steps=25, save_every=100),
+        report=Report(
+            title="Masked prediction of text by students of a given BERT",
+            question="Does a smaller BERT learn more from the checkpoints of a given one than from the last one alone, "
+            "or from labels?",
+        ),
+    )
+
+
+def folder_corpus(tokens: tuple[str, ...], text: str, length: int) -> Prepared:
+    """Prepares, unless that is done, text with the vocabulary of a teacher."""
+    directory = Path(f"runs/corpora/{Path(text).name}-{vocabulary_digest(tokens)[:8]}-{length}")
+    vocabulary = directory.with_name(f"{directory.name}.vocab.txt")
+    if not vocabulary.exists():
+        vocabulary.parent.mkdir(parents=True, exist_ok=True)
+        partial = vocabulary.with_name(f"{vocabulary.name}.{os.getpid()}.partial")
+        write_vocabulary(partial, tokens)
+        os.replace(partial, vocabulary)
+    # A vocabulary without capital letters was made for text without them.
+    lowercase = all(token == token.lower() for token in tokens if not token.startswith("["))
+    prepare(directory, Preparation((Source("text", text),), str(vocabulary), length, lowercase))
+    return Prepared.of(str(directory))

@@ -84,7 +84,7 @@ def main() -> int:
         return 2
     command = ["python", "-m", "pdjax.text", asked.prepare or "runs/corpora/prose"]
     command += [part for name in ("austen", "shakespeare") for part in ("--source", f"{name}={asked.directory / name}")]
-    command += ["--vocabulary", "1024", "--length", "32"]
+    command += ["--vocabulary", "1024", "--length", "16"]
     print(shlex.join(command), flush=True)
     return subprocess.call([sys.executable, *command[1:]]) if asked.prepare else 0
 

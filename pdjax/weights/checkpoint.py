@@ -1,5 +1,6 @@
 """A folder in Hugging Face's format as a model of ours: settings by its ``config.json``, parameters by its files."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 from pdjax.errors import UserError, require
 from pdjax.io.records import read_json
 from pdjax.models.base import Architecture
+from pdjax.models.bert import Bert
+from pdjax.models.gpt2 import Gpt2
+from pdjax.models.gpt_neox import GptNeoX
 from pdjax.models.transformer import Transformer
 from pdjax.settings import opened, plain
 from pdjax.tasks.base import Task
@@ -130,6 +134,24 @@ def teacher_of(source: Path | str, task: Task) -> Architecture:
     if not is_series(source):
         return opened(Architecture, read_json(Path(source) / STORE)["model"])
     return describe(series_of(source)[-1].folder, task).architecture
+
+
+def student_of(teacher: Architecture) -> Transformer:
+    """Returns the same model with half of its heads, of the same dimensions, and thus of half the width.
+
+    Raises:
+      UserError: the teacher is of another family than those that are read from folders.
+    """
+    if not isinstance(teacher, Bert | Gpt2 | GptNeoX):
+        raise UserError("a BERT, GPT-2 or GPT-NeoX as the teacher", type(teacher).__name__, "write its student by hand")
+    return dataclasses.replace(
+        teacher,
+        num_heads=max(1, teacher.num_heads // 2),
+        head_dim=teacher.dimensions_per_head,
+        width=None,
+        dropout=0.0,
+        vocabulary_rows=None,
+    )
 
 
 def _sizes(model: Transformer) -> dict[str, Any]:

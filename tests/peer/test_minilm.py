@@ -5,17 +5,27 @@
 It is an encoder without a masked-language-model head; with a fresh one, tied or not, it is a whole BERT.
 """
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from pdjax.models.base import LinenModel
-from pdjax.models.bert import BertModule
+from pdjax.models.bert import Bert, BertModule
+from pdjax.tasks.text import Prepared, TextTask
+from pdjax.text.prepare import Preparation, prepare
+from pdjax.text.sources import Source
+from pdjax.train.optimizer import Adam
+from pdjax.train.state import Hyperparameters, Program, TrainState
+from pdjax.train.step import LABELS, train_step
+from pdjax.weights.checkpoint import read_params, teacher_of
 from pdjax.weights.describe import architecture_of
 from pdjax.weights.files import open_weights
 from pdjax.weights.layouts import params_of, weights_of
@@ -111,3 +121,75 @@ def test_with_a_head(folder, batch, tied):
     assert largest_difference(states[-1], expected.hidden_states[-1], batch[1]) < 1e-5
     scale = float(expected.logits.abs().max())
     assert largest_difference(logits, expected.logits, batch[1]) < 1e-5 * max(scale, 1.0)
+
+
+@pytest.fixture(scope="module")
+def task(folder, tmp_path_factory):
+    """Masked prediction of English in the published vocabulary."""
+    directory = tmp_path_factory.mktemp("text")
+    documents = (part for name in sorted(topics)[:20] for part in topics[name].split("\n\n"))
+    (directory / "topics.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    source = Source("topics", str(directory / "topics.jsonl"))
+    prepare(directory / "corpus", Preparation((source,), str(folder / "vocab.txt"), length=48, held_out=0.2))
+    return TextTask(Prepared.of(str(directory / "corpus")))
+
+
+def test_a_step_of_masked_prediction(folder, task, tmp_path):
+    """The published weights as a start: loss, gradients and Adam's step, of rows with several documents in them."""
+    torch.manual_seed(0)
+    theirs = transformers.BertForMaskedLM.from_pretrained(folder, attn_implementation="eager").eval()
+    start = tmp_path / "step_0"
+    theirs.save_pretrained(start)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(start)
+    architecture = teacher_of(tmp_path, task)
+    assert isinstance(architecture, Bert)
+    params = read_params(start, architecture, task).params
+
+    examples = task.open().read("train", 0, range(6), held_out=False)
+    assert examples["segments"].max() > 1
+    batch = task.batch(jax.random.key(0), jax.tree.map(jnp.asarray, examples))
+    inputs = {name: torch.from_numpy(np.array(array)).long() for name, array in batch.inputs.items()}
+    same = inputs["segments"][:, None, :, None] == inputs["segments"][:, None, None, :]
+    mask = torch.where(same, 0.0, torch.finfo(torch.float32).min)  # added to the scores
+    logits = theirs(input_ids=inputs["tokens"], attention_mask=mask, position_ids=inputs["positions"]).logits
+    asked = torch.take_along_dim(logits, inputs["asked"][..., None], 1)
+    weights, targets = (torch.from_numpy(np.array(array)) for array in (batch.weights, batch.targets))
+    each = torch.nn.functional.cross_entropy(asked.transpose(1, 2), targets.long(), reduction="none")
+    expected = (each * weights).sum() / weights.sum()
+    expected.backward()
+    norm, rate = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.1), 1e-3
+    adam = torch.optim.Adam(theirs.parameters(), rate, betas=(0.9, 0.95), eps=1e-8)
+    adam.step()
+    assert norm > 0.1  # clipping did something
+
+    built = dataclasses.replace(architecture, dropout=0.0, scan_layers=True, vocabulary_block=7000)
+    rule, model = Adam("constant", 0.0, 0.1, 0.9, 0.95), built.build(task)
+    program = Program(task, model, None, rule, 6, True, "train", (LABELS,))
+    params = read_params(start, built, task).params
+    state = TrainState(jnp.array(0), params, rule.direction().init(params))
+    replica = Hyperparameters(jnp.array(0), jnp.array(rate), ({},))
+
+    @jax.jit
+    def step(state, batch):
+        return train_step(program, LABELS, state, batch, None, replica, jnp.array(10))
+
+    state, metrics = step(state, batch)
+    assert float(metrics.loss.sum / metrics.loss.count) == pytest.approx(expected.item(), rel=1e-5)
+    moments = optax.tree.get(state.opt_state, "mu")
+    first, after = weights_of(moments, built), weights_of(state.params, built)
+    for name, parameter in theirs.named_parameters():
+        if parameter.grad is None:
+            continue
+        # Positions that no row reaches are not read.
+        rows = len(first[name])
+        their_first, their_after = (
+            part[:rows].detach().numpy() for part in (adam.state[parameter]["exp_avg"], parameter)
+        )
+        if name.endswith("attention.self.key.bias"):  # truly 0: it adds the same to all scores of a query
+            assert max(np.abs(first[name]).max(), np.abs(their_first).max()) < 1e-7, name
+            continue
+        scale = np.abs(their_first).max()
+        assert np.abs(first[name] - their_first).max() < 1e-4 * scale, name
+        # Adam's first step is the gradient's sign: where rounding does not decide it.
+        clear = np.abs(their_first) > 1e-3 * scale
+        assert np.abs(after[name] - their_after)[clear].max() < 1e-3 * rate, name

@@ -42,6 +42,11 @@ def test_what_a_loss_without_phases_does_is_said(text: Any):
     assert text.cases(N)[0].note.endswith("it falls from 2.000 to 1.000 nats")
 
 
+def test_a_folder_of_few_checkpoints_is_no_curve(text: Any):
+    text.teacher({100: (2.0, 0.1), 200: (1.5, 0.2), 300: (1.0, 0.3)})
+    assert verdicts(text, None, None) == ["not tested", "not tested"]
+
+
 def test_progressive_against_one_shot_students(text: Any):
     """Labels are no rival; seeds are paired."""
     write_selection(text.path, SelectionRecord(PHASES, (None,)))

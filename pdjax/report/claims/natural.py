@@ -17,11 +17,17 @@ def measure(results: Results) -> list[Case] | Absent:
     return [*shown, *(_case(results, *case) for case in results.cases(progressive))] or Absent("nothing is there yet")
 
 
+_LEAST = 4
+"""Measurements of a plateau, a drop behind it and what follows: two ends, and two steps between them."""
+
+
 def _phases(results: Results, found: SelectionRecord) -> Case:
     name = "three phases of the teacher’s loss"
     if found.phases is not None:
         return Case(name, (), "holds", found.phases.reason)
     curve = results.teacher_curve("loss").sort_values("step").value
+    if len(curve) < _LEAST:
+        return Case(name, (), "not tested", f"{len(curve)} measurements of the loss are too few to have phases")
     ends = f"it falls from {fraction(curve.iloc[0])} to {fraction(curve.iloc[-1])} nats" if len(curve) else ""
     return Case(name, (), "fails", f"the loss has no plateau with a rapid drop behind it at this size: {ends}")
 
