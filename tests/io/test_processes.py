@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.io.processes import join
+from pdjax.text.prepare import Preparation, prepare
+from pdjax.text.sources import Source
 
 FLAGS = (
     "--config=tests/minimal.py:few",
@@ -108,3 +111,40 @@ def test_a_signal_saves_a_lost_process_ends_the_other_and_the_same_command_goes_
 def test_flags_that_contradict_each_other():
     with pytest.raises(UserError, match=r"--coordinator, --processes and --process together"):
         join("auto", "localhost:1", None, 0, None)
+
+
+def batches(root, corpus, out, processes):
+    """Returns the batches that so many processes make of a corpus together, by name."""
+    out.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{listener.getsockname()[1]}"
+    script = root / "tests/io/batches.py"
+    command = [sys.executable, str(script), str(corpus), str(out), coordinator, str(processes)]
+    environment = os.environ | {"PYTHONPATH": str(root), "XLA_FLAGS": ""}
+    started = [subprocess.Popen([*command, str(process)], env=environment) for process in range(processes)]
+    assert [process.wait(DEADLINE) for process in started] == [0] * processes
+    parts = {}
+    for file in sorted(out.iterdir()):
+        with np.load(file) as content:
+            parts |= content
+    order = sorted(parts, key=lambda part: int(part.partition("/")[2]))
+    names = {part.partition("/")[0] for part in parts}
+    return {name: np.concatenate([parts[part] for part in order if part.startswith(name)], axis=1) for name in names}
+
+
+def test_one_two_and_three_processes_make_the_same_batches(root, tmp_path):
+    """Of text: which rows are read, and what of them is masked."""
+    words = [f"word{number}" for number in range(50)]
+    random = np.random.default_rng(0)
+    (tmp_path / "texts").mkdir()
+    for number in range(60):
+        (tmp_path / f"texts/{number}.txt").write_text(" ".join(random.choice(words, 40)))
+    sources = (Source("words", str(tmp_path / "texts")),)
+    prepare(tmp_path / "corpus", Preparation(sources, vocabulary=200, length=12, held_out=0.2))
+    one = batches(root, tmp_path / "corpus", tmp_path / "one", 1)
+    assert one["tokens"].shape == (2, 12, 12)
+    for processes in (2, 3):
+        several = batches(root, tmp_path / "corpus", tmp_path / str(processes), processes)
+        for name in one:
+            np.testing.assert_array_equal(several[name], one[name], err_msg=name)
