@@ -16,6 +16,7 @@ from pdjax.io.teacher_source import are_stacked, memory_of
 from pdjax.plan.hardware import Topology
 from pdjax.plan.program import ProgramPlan, plan_program
 from pdjax.plan.roofline import EFFICIENCY
+from pdjax.stages.caching import cuts_of, foreseen_bytes
 from pdjax.stages.programs import size_program, student_program, teacher_program, teacher_shape
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
@@ -51,7 +52,7 @@ class ExperimentPlan:
     config: str
     topology: str
     devices: int
-    residency: str  # stacked or streamed, with the bytes of both
+    residency: str  # stacked or streamed, with the bytes of both; or cached, with those of the answers
     assumed: dict[str, float] | None  # shares of the peaks, and seconds a kernel, of the roofline; None: measured
     programs: tuple[ProgramPlan, ...]
     stages: tuple[StagePlan, ...]
@@ -81,21 +82,30 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
     # Teachers and other sizes learn from labels: ``held`` says nothing of them.
     trained = experiment.teacher_training.trajectory is None
     programs = [plan("teacher", teacher_program(experiment), held=1)] if trained else []
-    held = checkpoints if stacked else None
+    cached = experiment.placement.residency == "cached"
     for name, shared in runs.items():
         # All runs of a program have as many replicas, with the same families of losses: one of them shows it.
-        programs.append(plan(name, student_program(experiment, shared[0].replicas), held=held))
+        replicas, held = shared[0].replicas, checkpoints if stacked else None
+        if cached:
+            held = tuple(cuts_of(replicas)) if replicas[0].loss.asks_teacher else 1
+        programs.append(plan(name, student_program(experiment, replicas), held=held))
     sizes = experiment.sizes
     if sizes is not None:
         for name, model in sizes.models():
             programs.append(plan(f"size {name}", size_program(experiment, sizes, model), held=1))
     how = "stacked" if stacked else "streamed"
+    residency = (
+        f"{how} ({checkpoints} checkpoints stacked {checkpoints * size / 1e6:.0f} MB, "
+        f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)"
+    )
+    if cached:
+        answers = foreseen_bytes(experiment, itertools.chain.from_iterable(runs.values()))
+        residency = f"cached (answers of {checkpoints} checkpoints {answers / 1e6:.1f} MB on disk)"
     return ExperimentPlan(
         config=experiment.name,
         topology="this machine" if topology is None else topology.name,
         devices=len(devices),
-        residency=f"{how} ({checkpoints} checkpoints stacked {checkpoints * size / 1e6:.0f} MB, "
-        f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)",
+        residency=residency,
         assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
         stages=_stages(experiment, {program.name: program for program in programs}, runs, size),
@@ -106,9 +116,10 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
 
 
 def left_out(experiment: Experiment) -> tuple[str, ...]:
-    """Names what no plan is made of: probes, and variants of the experiment, each of which has a plan of its own."""
+    """Names what no plan is made of: probes, variants, each of which has a plan of its own, and what a cache takes."""
     probes = [probe.name for probe in experiment.probes.measured]
-    parts = (("probes", probes), ("ablations", list(experiment.variants())))
+    answers = ["of teachers to all batches"] if experiment.placement.residency == "cached" else []
+    parts = (("probes", probes), ("ablations", list(experiment.variants())), ("computing answers", answers))
     return tuple(f"{what} ({', '.join(names)})" for what, names in parts if names)
 
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdjax.distill.teacher import Teacher
+from pdjax.distill.kept import Cut, Kept
+from pdjax.distill.teacher import Answers, Teacher
 from pdjax.experiment import Experiment
 from pdjax.io.store import tree_bytes
 from pdjax.io.teacher_source import memory_of
@@ -26,6 +27,10 @@ from pdjax.train.flops import count_products
 from pdjax.train.replicas import Sweep
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.types import Params
+
+Held = int | tuple[Cut, ...] | None
+"""Of the teacher on a device: so many checkpoints stacked, None for a pair of streamed ones, or of cached answers what
+each family of losses needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +68,7 @@ class ProgramPlan:
 
 
 def plan_program(
-    experiment: Experiment, name: str, training: Training, held: int | None, chip: Chip | None, devices: Any
+    experiment: Experiment, name: str, training: Training, held: Held, chip: Chip | None, devices: Any
 ) -> ProgramPlan:
     """Compiles the chunk of a training for devices and says what it takes.
 
@@ -71,7 +76,7 @@ def plan_program(
       experiment: whose loop and models these are.
       name: of the program, for people.
       training: the program, its replicas and where they live.
-      held: teacher checkpoints on the device: a number of them stacked, None for a pair of streamed ones.
+      held: what of the teacher is on the device.
       chip: what each of the devices can do; None for the devices of this machine, where steps are measured.
       devices: to compile for.
 
@@ -101,11 +106,13 @@ def plan_program(
         return plan(memory=memory, refusal=programs, work=Work(), seconds=unknown, bound="", evaluation_seconds=unknown)
     program, evaluator = programs
     temporaries, peak = _compiled_memory(program)
-    plan = functools.partial(plan, memory=Memory(state, teachers, temporaries, peak, limit), refusal=None)
+    memory = Memory(state, teachers, temporaries, peak, limit)
+    plan = functools.partial(plan, memory=memory, refusal=None)
     # Already of one device: the text is of the partitioned program. Products are of all of them, hence ``used``.
     work = count_work(program.as_text()).times(1 / steps)
     if chip is None:
-        seconds, evaluation = measure(sweep, arguments, steps)
+        # What does not fit would end this process.
+        seconds, evaluation = measure(sweep, arguments, steps) if memory.fits else (float("nan"), float("nan"))
         return plan(work=work, seconds=seconds, bound="measured", evaluation_seconds=evaluation)
     used = sweep.mesh.size
     kinds: dict[str, Compute] = {"teacher": experiment.teacher.compute, "student": training.model.compute}
@@ -146,7 +153,7 @@ def _compiled_memory(program: Any) -> tuple[int, int]:
     return temporaries, stats.argument_size_in_bytes + results + temporaries + stats.generated_code_size_in_bytes
 
 
-def abstract_arguments(training: Training, sweep: Sweep, held: int | None) -> tuple[Any, ...]:
+def abstract_arguments(training: Training, sweep: Sweep, held: Held) -> tuple[Any, ...]:
     """Returns the arguments of a chunk as shapes with shardings, without which it would compile for this machine."""
     count, mesh = training.num_replicas, sweep.mesh
     rows, replicated = sharding.by_replica(mesh), sharding.replicated(mesh)
@@ -205,7 +212,12 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
     return statistics.median(chunks[1:]), statistics.median(evaluations[1:])
 
 
-def _abstract_teacher(training: Training, sweep: Sweep, held: int | None) -> Teacher:
+def _abstract_teacher(training: Training, sweep: Sweep, held: Held) -> Teacher | Answers:
+    if isinstance(held, tuple):
+        targets = batch_shapes(training.program.task, training.program.batch_size).targets
+        places = (sweep.chunk_steps, *targets.shape)
+        answers = Answers(tuple(_abstract_kept(cut, places) for cut in held))
+        return _shaped(answers, sharding.by_example(sweep.mesh, (None,)))
     replicated = sharding.replicated(sweep.mesh)
     one = teacher_shape(training)
     # The table has a row for each checkpoint; of streamed ones two stand for any number, as rows are but integers.
@@ -215,6 +227,14 @@ def _abstract_teacher(training: Training, sweep: Sweep, held: int | None) -> Tea
         return Teacher((placed, placed), rows, rows)
     stack = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((held, *leaf.shape), leaf.dtype), one)
     return Teacher(_shaped(stack, sharding.sharded(sweep.mesh, stack, (None,), sweep.split_teacher)), rows, rows)
+
+
+def _abstract_kept(cut: Cut, places: tuple[int, ...]) -> Kept:
+    """Returns what is kept of a teacher at the places, without ties."""
+    shape: Any = jax.ShapeDtypeStruct
+    classes = (*places, 1 if cut.whole else cut.k)
+    rest = None if cut.whole else shape(places, jnp.float32)
+    return Kept(shape(classes, jnp.int32), shape(classes, jnp.float32), rest)
 
 
 def teacher_shape(training: Training) -> Params:

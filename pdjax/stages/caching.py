@@ -8,7 +8,7 @@ that names the same ``placement.cache``.
 import functools
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from pdjax.io.target_cache import TargetCache, kept_of, shard_of
 from pdjax.io.teacher_source import Cached, Stacked, TeacherSource
 from pdjax.settings import determining
 from pdjax.stages.programs import teacher_shape
+from pdjax.stages.runs import SharedRun
 from pdjax.tasks.base import batch_shapes
 from pdjax.train.asking import ask_chunk
 from pdjax.train.replicas import Replica, Sweep, place_checkpoints
@@ -44,11 +45,19 @@ class _Rows(NamedTuple):
     ends: tuple[int, ...]
     teacher_steps: tuple[int, ...]
 
+    @classmethod
+    def of(cls, starts: tuple[int, ...], teacher_steps: tuple[int, ...], budget: int) -> "_Rows":
+        return cls(starts, (*starts[1:], budget), teacher_steps)
+
     def at(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Yields the checkpoints of the steps from ``begin`` to ``end``: first and last step, and the teacher step."""
         for start, stop, step in zip(*self, strict=True):
             if max(start, begin) < min(stop, end):
                 yield max(start, begin), min(stop, end), step
+
+    def shards(self, budget: int, chunk: int) -> list[tuple[int, int]]:
+        """Returns of which checkpoints the answers are needed, to which chunks, by their first steps."""
+        return [(step, begin) for begin in range(0, budget, chunk) for _, _, step in self.at(begin, begin + chunk)]
 
 
 def cached_source(
@@ -69,7 +78,7 @@ def cached_source(
         return Stacked(sweep, None)
     given, chunk, budget = experiment.placement.cache, experiment.loop.chunk_steps, description.budget
     root = workdir / "answers" if given is None else Path(given)
-    rows = _Rows(description.starts, (*description.starts[1:], budget), description.teacher_steps)
+    rows = _Rows.of(description.starts, description.teacher_steps, budget)
     cuts = tuple(dict.fromkeys(cuts_of(description.replicas)))
     caches = {
         (step, cut): TargetCache(root, _identity(experiment, trajectory, sweep, step, cut))
@@ -78,7 +87,7 @@ def cached_source(
     if is_first():
         for cache in caches.values():
             cache.open()
-    needed = [(step, begin) for begin in range(0, budget, chunk) for _, _, step in rows.at(begin, begin + chunk)]
+    needed = rows.shards(budget, chunk)
     meet("what is cached has been seen")
     missing = [(step, begin) for step, begin in needed if not all(caches[step, cut].has(begin) for cut in cuts)]
     _announce(experiment, root, cuts, len(needed), len(missing))
@@ -105,6 +114,23 @@ def cached_source(
         return Answers(tuple(by_cut[cut] for cut in cuts_of(description.replicas)))
 
     return Cached(sweep, read, budget)
+
+
+def foreseen_bytes(experiment: Experiment, runs: Iterable[SharedRun]) -> int:
+    """Returns the bytes of the answers that runs read, those that several read once, without ties.
+
+    Raises:
+      UserError: a loss needs more of a teacher than is kept.
+    """
+    chunk = experiment.loop.chunk_steps
+    shards = {
+        (cut, *shard)
+        for run in runs
+        if run.course.starts
+        for cut in cuts_of(run.replicas)
+        for shard in _Rows.of(run.course.starts, run.course.teacher_steps, run.budget).shards(run.budget, chunk)
+    }
+    return sum(chunk * step_bytes(experiment, cut) for cut, *_ in shards)
 
 
 def cuts_of(replicas: Sequence[Replica]) -> Iterator[Cut]:

@@ -273,6 +273,14 @@ def test_what_does_not_fit_is_said_with_what_to_change(smoke):
     assert re.search(r"STUDENTS WITH A TEACHER X 4 DOES NOT FIT: mostly its \w+. To change it, \w+", text)
 
 
+def test_what_does_not_fit_this_machine_is_not_tried(smoke, monkeypatch):
+    monkeypatch.setattr("pdjax.plan.program.memory_of", lambda device: 10_000)
+    plan = plan_experiment(smoke, None)
+    assert not plan.fits
+    assert all(np.isnan(program.seconds) for program in plan.programs)
+    assert "TEACHER DOES NOT FIT" in as_text(plan)
+
+
 def test_what_a_compiler_refuses_does_not_fit_in_its_words(trained, monkeypatch):
     small, _, _ = trained
 

@@ -15,7 +15,10 @@ from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.records import read_run
 from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.plan.experiment import plan_experiment
 from pdjax.stages import caching
+from pdjax.stages.caching import foreseen_bytes
+from pdjax.stages.runs import foresee_runs
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import train_teacher
 from pdjax.tasks.pcfg import PcfgTask
@@ -59,6 +62,23 @@ def live(small, tmp_path_factory):
 
 def cached(experiment, cache=None):
     return dataclasses.replace(experiment, placement=Placement(residency="cached", cache=cache))
+
+
+def test_a_plan_foresees_the_answers(small, live, begun, caplog):
+    """Their bytes on disk, those that runs share once; in a program they take the place of checkpoints."""
+    caplog.set_level("INFO", "pdjax")
+    plan = plan_experiment(cached(small), None)
+    workdir = begun("planned")
+    train_students(cached(small), workdir, Interrupt())
+    said = [record.args for record in caplog.records if "answers take" in record.msg]
+    assert foreseen_bytes(small, foresee_runs(small, [4, 8])) == round(sum(1e6 * args[2] for args in said))
+    assert plan.residency.startswith("cached (answers of 2 checkpoints 0.0 MB on disk)")
+    assert "computing answers (of teachers to all batches)" in plan.left_out
+    teachers = {program.name: program.memory.teachers for program in plan.programs}
+    places = 4 * 8 * small.task.num_positions  # of a chunk
+    assert teachers["students with a teacher x 2"] == places * 8  # a class and its probability
+    assert all(program.teacher_products == 0 for program in plan.programs)
+    assert teachers["students of labels x 2"] == 0
 
 
 @pytest.fixture
