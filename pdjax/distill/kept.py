@@ -78,10 +78,13 @@ def keep(logits: Logits, cut: Cut) -> tuple[Kept, Int[Array, "*places"]]:
     zero = jnp.zeros((1, width))
     rest_1xU, ties_1xU = over_blocks(others, (zero, zero.astype(jnp.int32)), count, block)
     gaps_KxU = _scaled(values_KxU - values_KxU[:1], cut.temperature)
-    log_total = jnp.log(jnp.sum(jnp.exp(gaps_KxU), axis=0, keepdims=True) + rest_1xU)
+    terms_KxU = jnp.exp(gaps_KxU)
+    log_total = jnp.log(jnp.sum(terms_KxU, axis=0, keepdims=True) + rest_1xU)
+    # What float32 has no number for is no mass, at 1e-20 as at 0.
+    log_p_KxU = jnp.where(terms_KxU > 0, gaps_KxU - log_total, -jnp.inf)
     kept = Kept(
         classes_KxU.T.reshape(*places, cut.k),
-        (gaps_KxU - log_total).T.reshape(*places, cut.k),
+        log_p_KxU.T.reshape(*places, cut.k),
         (jnp.log(rest_1xU) - log_total).reshape(places),
     )
     return kept, ties_1xU.reshape(places)

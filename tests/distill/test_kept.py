@@ -57,6 +57,7 @@ def test_the_most_likely_classes_teach_what_the_whole_sharp_teacher_does(tempera
     assert ties[1, 4] == 8
     assert np.asarray(kept.log_rest == -jnp.inf).all()
     np.testing.assert_allclose(np.exp(kept.log_p).sum(-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal((kept.log_p > -np.inf).sum(-1), ties)  # what has no mass says so
     small = Kept(kept.classes, kept.log_p, None)
     if not as_factors:
         teacher, student = dense(teacher), dense(student)
