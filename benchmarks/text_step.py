@@ -6,8 +6,9 @@ Needs the peer extra (torch and transformers). All train BERT with 4 layers, 256
 of 128 tokens of which 15 % are masked, gradient clipped at norm 1, Adam (0.9, 0.95). The first peer is Hugging Face's
 ``BertForMaskedLM`` as people run it: logits at every position, labels of -100 where none counts. The second is its
 encoder with the head at the masked positions alone. For distillation the teacher is of the student's size, at
-temperature 1e-20; where it is cached its answers are there, and the step is compared with one of labels. The peers' batches are masked and moved to tensors beforehand, and they see no attention mask; this
-package masks inside the chunk, and keeps packed documents apart.
+temperature 1e-20; where it is cached its answers are there, and the step is compared with one of labels. The peers'
+batches are masked and moved to tensors beforehand, and they see no attention mask; this package masks inside the chunk,
+and keeps packed documents apart.
 
 The last lines are the input pipeline: how many rows a second it reads from a corpus that is prepared for this, and how
 many the training step needs.
