@@ -103,7 +103,7 @@ class Size:
     teacher_batch: int = 128
     student_batch: int = 128
     teacher_rate: float = 2e-3
-    student_rates: tuple[float, ...] = (2e-3,)
+    student_rates: tuple[float, ...] = (4e-3,)
     teacher_steps: int = 3000
     checkpoint_every: int = 250
     budgets: tuple[int, ...] = (2000,)
@@ -125,7 +125,7 @@ SIZES = {
         decides=False,
         seed=100,
         student_seeds=(100, 101),
-        student_rates=(2e-3, 4e-3, 8e-3),
+        student_rates=(2e-3, 4e-3, 8e-3, 1.6e-2),
         courses=(Course("progressive", 4, 0.5), Course("progressive_whole", 4, 1.0)),
         student_checkpoint_every=None,
     ),
