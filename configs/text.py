@@ -4,7 +4,7 @@ Claim: N. The loss of the teacher has three phases, its M_robust peaks in the mi
 a higher accuracy on masked tokens than one-shot ones; F1.
 
 Command, of which the first line fetches six novels of Jane Austen and the plays and poems of Shakespeare, 9 MB, and
-prepares them as rows of 32 of 1024 tokens (``text`` extra, 15 seconds)::
+prepares them as rows of 16, with a vocabulary of 1024 tokens (``text`` extra, 15 seconds)::
 
     python launch/prose.py runs/prose --prepare runs/corpora/prose
     python -m pdjax.main --config=configs/text.py
@@ -55,7 +55,7 @@ from pdjax.train.step import Evaluation
 from pdjax.weights.checkpoint import read_config, student_of, teacher_of
 from pdjax.weights.describe import architecture_of
 from pdjax.weights.series import series_of
-from pdjax.weights.tokens import tokens_of
+from pdjax.weights.tokens import lowercases, tokens_of
 
 REPORT = Report(
     title="Masked prediction of text with BERT",
@@ -71,6 +71,9 @@ REPORT = Report(
 )
 PROSE = "runs/prose"
 """The text that launch/prose.py fetches."""
+
+MOST_UNKNOWN = 0.1
+"""Of the tokens of a text: with more it is none that the teacher was trained on."""
 
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
 SHARP, SOFT = Distillation(temperature=1e-20), Distillation(temperature=1.0)
@@ -286,7 +289,7 @@ def folder_experiment(source: str, text: str) -> Experiment:
     require(kind is Bert, f"a BERT in {folder}", kind.__name__, "take a BERT: text has its tokens here")
     remedy = f"fetch some: python launch/prose.py {PROSE}" if text == PROSE else "name another folder"
     require(Path(text).exists(), f"text in {text}", "nothing", remedy)
-    corpus = folder_corpus(tokens, text, min(64, described.positions))
+    corpus = folder_corpus(tokens, lowercases(folder), text, min(64, described.positions))
     task = TextTask(corpus)
     teacher = teacher_of(source, task)
     assert isinstance(teacher, Bert)
@@ -320,8 +323,12 @@ def folder_experiment(source: str, text: str) -> Experiment:
     )
 
 
-def folder_corpus(tokens: tuple[str, ...], text: str, length: int) -> Prepared:
-    """Prepares, unless that is done, text with the vocabulary of a teacher."""
+def folder_corpus(tokens: tuple[str, ...], lowercase: bool, text: str, length: int) -> Prepared:
+    """Prepares, unless that is done, text with the vocabulary of a teacher.
+
+    Raises:
+      UserError: it is in another language than the teacher's, or something is wrong with a file.
+    """
     directory = Path(f"runs/corpora/{Path(text).name}-{vocabulary_digest(tokens)[:8]}-{length}")
     vocabulary = directory.with_name(f"{directory.name}.vocab.txt")
     if not vocabulary.exists():
@@ -329,7 +336,11 @@ def folder_corpus(tokens: tuple[str, ...], text: str, length: int) -> Prepared:
         partial = vocabulary.with_name(f"{vocabulary.name}.{os.getpid()}.partial")
         write_vocabulary(partial, tokens)
         os.replace(partial, vocabulary)
-    # A vocabulary without capital letters was made for text without them.
-    lowercase = all(token == token.lower() for token in tokens if not token.startswith("["))
-    prepare(directory, Preparation((Source("text", text),), str(vocabulary), length, lowercase))
+    corpus = prepare(directory, Preparation((Source("text", text),), str(vocabulary), length, lowercase))
+    require(
+        corpus.unknown_share < MOST_UNKNOWN,
+        f"text in {text} of which at most {MOST_UNKNOWN:.0%} are [UNK] to the teacher",
+        f"{corpus.unknown_share:.0%}",
+        "name a folder of text in its language",
+    )
     return Prepared.of(str(directory))

@@ -10,6 +10,7 @@ a scene. Downloads are verified, and kept beside the texts. Nothing but Python i
 
 import argparse
 import hashlib
+import http.client
 import io
 import json
 import lzma
@@ -105,7 +106,7 @@ def fetch(package: Package, folder: Path) -> bytes:
         except FileNotFoundError as error:
             failures += [f"{package.ask[0]} is missing"] if error.filename == package.ask[0] else []
             continue
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
             failures.append(str(error))
             continue
         found = hashlib.sha256(content).hexdigest()

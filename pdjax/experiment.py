@@ -446,7 +446,7 @@ def _check_strategies(experiment: Experiment) -> None:
                 f"a loss of {path} that looks at a teacher's most likely classes alone, as placement.residency is "
                 "'cached'",
                 repr(strategy.loss),
-                "take TopK, or Distillation with temperature 0, or another residency",
+                "take TopK, or Distillation at a temperature near 0, or another residency",
             )
         with _within(f"{path}.selection"):
             selection.check(task)

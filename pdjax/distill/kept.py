@@ -154,7 +154,7 @@ class _Sums(NamedTuple):
     target: Float[Array, "1 U"]  # the logit of the right class, 0 until it comes
     best: Int[Array, "1 U"]
     kept: Float[Array, "K U"]  # the logits of the kept classes, 0 until they come
-    others: Float[Array, "1 U"]  # as the student's total, without them
+    others: Softmax  # the student's without them, by a top of its own: they may be far below the kept ones
 
 
 @jax.custom_vjp
@@ -164,7 +164,8 @@ def _compare(student, targets, kept):
 
 def _forward(student, targets, kept):
     zeros_KxU = jnp.zeros_like(kept.log_p)
-    start = _Sums(*no_classes(student), zeros_KxU, zeros_KxU[:1])
+    nothing, target, best = no_classes(student)
+    start = _Sums(nothing, target, best, zeros_KxU, nothing)
     sums = over_blocks(functools.partial(_with_block, student, targets, kept), start, len(student.head), student.block)
     log_total = jnp.log(sums.student.total)
     cross_entropy = (sums.student.top - sums.target) + log_total
@@ -172,7 +173,8 @@ def _forward(student, targets, kept):
     log_q_KxU = (sums.kept - sums.student.top) - log_total
     divergence = jnp.sum(_against(kept.log_p, log_q_KxU), axis=0, keepdims=True)
     if kept.log_rest is not None:
-        divergence = divergence + _against(kept.log_rest, jnp.log(sums.others) - log_total)
+        log_others = (sums.others.top - sums.student.top) + jnp.log(sums.others.total)
+        divergence = divergence + _against(kept.log_rest, log_others - log_total)
     return (cross_entropy, divergence, sums.best), (student, targets, kept, sums.student, sums.others)
 
 
@@ -189,12 +191,12 @@ def _with_block(
     largest = jnp.max(logits, axis=0, keepdims=True)
     first = jnp.min(jnp.where(logits == largest, index, len(student.head)), axis=0, keepdims=True)
     top = jnp.maximum(sums.student.top, largest)
-    gaps = logits - top
-    ours, moved = extended(sums.student, top, gaps, 1.0)
+    ours, _ = extended(sums.student, top, logits - top, 1.0)
     others = sums.others
     if kept.log_rest is not None:
-        terms = jnp.where(_is_kept(index, kept.classes), 0.0, jnp.exp(gaps))
-        others = others * jnp.exp(moved) + jnp.sum(terms, axis=0, keepdims=True)
+        free = jnp.where(_is_kept(index, kept.classes), -jnp.inf, logits)
+        others_top = jnp.maximum(others.top, jnp.max(free, axis=0, keepdims=True))
+        others, _ = extended(others, others_top, free - others_top, 1.0)
     # A gather, and no comparison as elsewhere: no gradient goes through it.
     place = kept.classes - start
     here = (place >= 0) & (place < size)
@@ -217,12 +219,12 @@ def _backward(residuals, cotangents):
 
     def at_logits(start: ArrayLike, size: int) -> Float[Array, "N U"]:
         index = start + jnp.arange(size)[:, None]
-        terms = jnp.exp(student.logits(start, size) - ours.top)
-        q = terms / ours.total
+        logits = student.logits(start, size)
+        q = jnp.exp(logits - ours.top) / ours.total
         p = jnp.sum(jnp.where(index[None] == kept.classes[:, None], p_KxU[:, None], 0.0), axis=0)
         at_teacher = mass_1xU * q - p
         if rest_1xU is not None:
-            share = jnp.where(rest_1xU > 0, rest_1xU / others, 0.0) * terms
+            share = rest_1xU * jnp.exp(logits - others.top) / others.total
             at_teacher = at_teacher - jnp.where(_is_kept(index, kept.classes), 0.0, share)
         return from_labels * (q - (index == targets)) + from_teacher * at_teacher
 

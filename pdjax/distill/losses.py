@@ -354,7 +354,7 @@ class TopK(Taught):
 
     What is left of the teacher's mass is compared with what is left of the student's: dropping it, or spreading what is
     kept over the whole, would ask the student for a sharper distribution than the teacher's. It needs all logits at
-    once.
+    once, unless the teacher is cached.
     """
 
     k: Count = 2

@@ -48,7 +48,7 @@ def shard_of(kept: Kept, cut: Cut, num_classes: int) -> Shard:
     small = np.min_scalar_type(num_classes - 1)
     counts = np.sum(kept.log_p > -np.inf, axis=-1).astype(np.min_scalar_type(cut.k))
     classes = kept.classes[..., : int(counts.max())]
-    # What stands behind the last that counts says nothing.
+    # What stands behind the last that counts and all others have no mass: which class it is says nothing.
     classes = np.where(np.arange(classes.shape[-1]) < counts[..., None], classes, 0).astype(small)
     if cut.whole:
         return Shard(classes, counts, None, None)

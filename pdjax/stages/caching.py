@@ -38,7 +38,7 @@ from pdjax.train.replicas import Replica, Sweep, place_checkpoints
 logger = logging.getLogger("pdjax")
 
 
-class _Rows(NamedTuple):
+class _Curriculum(NamedTuple):
     """A run's curriculum: checkpoint k from ``starts[k]`` on, up to ``ends[k]``."""
 
     starts: tuple[int, ...]
@@ -46,7 +46,7 @@ class _Rows(NamedTuple):
     teacher_steps: tuple[int, ...]
 
     @classmethod
-    def of(cls, starts: tuple[int, ...], teacher_steps: tuple[int, ...], budget: int) -> "_Rows":
+    def of(cls, starts: tuple[int, ...], teacher_steps: tuple[int, ...], budget: int) -> "_Curriculum":
         return cls(starts, (*starts[1:], budget), teacher_steps)
 
     def at(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -78,7 +78,7 @@ def cached_source(
         return Stacked(sweep, None)
     given, chunk, budget = experiment.placement.cache, experiment.loop.chunk_steps, description.budget
     root = workdir / "answers" if given is None else Path(given)
-    rows = _Rows.of(description.starts, description.teacher_steps, budget)
+    rows = _Curriculum.of(description.starts, description.teacher_steps, budget)
     cuts = tuple(dict.fromkeys(cuts_of(description.replicas)))
     caches = {
         (step, cut): TargetCache(root, _identity(experiment, trajectory, sweep, step, cut))
@@ -128,7 +128,7 @@ def foreseen_bytes(experiment: Experiment, runs: Iterable[SharedRun]) -> int:
         for run in runs
         if run.course.starts
         for cut in cuts_of(run.replicas)
-        for shard in _Rows.of(run.course.starts, run.course.teacher_steps, run.budget).shards(run.budget, chunk)
+        for shard in _Curriculum.of(run.course.starts, run.course.teacher_steps, run.budget).shards(run.budget, chunk)
     }
     return sum(chunk * step_bytes(experiment, cut) for cut, *_ in shards)
 
@@ -143,7 +143,7 @@ def cuts_of(replicas: Sequence[Replica]) -> Iterator[Cut]:
         losses = list(dict.fromkeys(replica.loss for replica in members))
         cuts = {loss.cut for loss in losses}
         expected = "losses that look at a teacher's most likely classes alone with placement.residency 'cached'"
-        remedy = "take TopK, or Distillation at temperature 0, of one temperature in a run, or another residency"
+        remedy = "take TopK, or Distillation at a temperature near 0, of one temperature in a run, or another residency"
         require(len(cuts) == 1 and None not in cuts, expected, ", ".join(map(str, losses)), remedy)
         yield from (cut for cut in cuts if cut is not None)
 
@@ -166,7 +166,8 @@ def step_bytes(experiment: Experiment, cut: Cut) -> int:
     """Returns the bytes that a step's answers take, without ties."""
     places = int(np.prod(batch_shapes(experiment.task, experiment.student_training.batch_size).targets.shape))
     number = np.min_scalar_type(experiment.task.num_classes - 1).itemsize
-    return places * (number + 1 if cut.whole else cut.k * (number + 4) + 1 + 4)
+    counts = np.min_scalar_type(cut.k).itemsize
+    return places * (number + counts if cut.whole else cut.k * (number + 4) + counts + 4)
 
 
 def _announce(experiment: Experiment, root: Path, cuts: Sequence[Cut], needed: int, missing: int) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from pydantic import Field
 
 from pdjax.errors import UserError, require
-from pdjax.settings import Aside, ByName, Count, Positive, settings
+from pdjax.settings import Aside, ByName, Count, Positive, named, settings
 from pdjax.tasks.base import FedTask
 from pdjax.tasks.masking import mask_exactly
 from pdjax.text.corpus import Corpus, open_corpus
@@ -40,7 +40,7 @@ class Prepared:
     def __post_init__(self):
         require(self.length > 2, "rows longer than [CLS] and [SEP]", self.length, "prepare the corpus with a length")
         require(
-            len(set(self.special)) == 5 and max(self.special) < self.vocabulary - 1,
+            len(set(self.special)) == 5 and max(self.special) < self.vocabulary and self.vocabulary > 5,
             f"five different special tokens below {self.vocabulary}, and others",
             self.special,
             "take them from the vocabulary: Prepared.of(directory)",
@@ -165,7 +165,7 @@ class PreparedTask(FedTask):
     def open(self) -> _Stream:
         """Opens the corpus."""
         corpus = self.corpus.open()
-        weights = {source.name: source.weight for source in self.weights} or None
+        weights = {name: source.weight for name, source in named(self.weights).items()} or None
         corpus.check_weights(weights)
         return _Stream(corpus, weights)
 
@@ -233,8 +233,8 @@ class TextTask(PreparedTask):
         here = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
         if not self.whole_words:
             return here
-        vocabulary = self.tokens
-        assert vocabulary is not None  # whole words need the words
+        # Without a corpus, for a plan, of the right shape.
+        vocabulary = self.tokens or ("",) * self.corpus.vocabulary
         continues = jnp.array([token.startswith("##") for token in vocabulary])[tokens]
         return jax.lax.cummax(jnp.where(continues, 0, here), axis=1)
 

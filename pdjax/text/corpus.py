@@ -81,6 +81,12 @@ class Corpus:
         side = side_of(held_out)
         return {source["name"]: source["counts"][side]["rows"] for source in self.record["sources"]}
 
+    @property
+    def unknown_share(self) -> float:
+        """The share of [UNK] among the tokens, held out ones included."""
+        counts = [counts for source in self.record["sources"] for counts in source["counts"].values()]
+        return sum(each["unknown"] for each in counts) / sum(each["tokens"] for each in counts)
+
     def read(
         self,
         stream: str,

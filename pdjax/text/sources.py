@@ -48,6 +48,7 @@ class Source:
     """Of JSON lines and TFDS: what holds the text."""
 
     def __post_init__(self):
+        require(self.path != "", f"a path of the source {self.name}", "none", "write --source NAME=PATH")
         require(
             _NAME.fullmatch(self.name) is not None,
             "a source's name of small letters, digits and _, a letter first",
@@ -95,7 +96,7 @@ def list_files(source: Source) -> Listing:
         _check_format(path)
         return Listing(path, tuple(found), (), is_dataset=True)
     names = tuple(name for name in found if _is_read(name))
-    others = tuple(name for name in found if not _is_read(name))
+    others = tuple(name for name in found if name not in set(names))
     inner = [name for name in found if name.endswith("/dataset_info.json")]
     hint = f"name {(path / inner[0]).parent}, a data set of TFDS" if inner else "name another folder, or convert them"
     require(len(names) > 0, _expected_files(path), f"{len(others)} files of other kinds{_first(others)}", hint)
@@ -391,7 +392,9 @@ def _suffixes(name: str) -> tuple[str, ...]:
 
 
 def _is_read(name: str) -> bool:
-    return any(suffix in SUFFIXES for suffix in _suffixes(name)[:1])
+    """Whether a file is one of text; none is hidden, or in a hidden folder: editors keep older versions there."""
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and any(suffix in SUFFIXES for suffix in _suffixes(name)[:1])
 
 
 def _expected_files(path: Path) -> str:

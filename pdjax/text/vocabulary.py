@@ -52,7 +52,7 @@ def read_vocabulary(path: Path, lowercase: bool) -> tuple[str, ...]:
     require(not repeated, f"distinct tokens in {path}", f"{' '.join(repeated[:3])} more than once", remedy)
     missing = [token for token in SPECIAL if token not in tokens]
     require(not missing, f"{' '.join(SPECIAL)} in {path}", f"no {' '.join(missing)}", remedy)
-    cased = [token for token in tokens if token != token.lower() and not token.startswith("[")]
+    cased = [token for token in tokens if token.removeprefix("##").isalpha() and token != token.lower()]
     require(
         not (lowercase and cased),
         f"no capital letters in {path}, as text is lowercased",

@@ -5,7 +5,7 @@ Rows of a matrix say little about a vocabulary: they may be padded, and two of o
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ TOKENIZER_FILES = (
     *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
 """What transformers keeps of a tokenizer."""
+
+_BERT: Mapping[str, dict[str, Any]] = {
+    "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"},
+    "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True},
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+}
+"""The settings in tokenizer.json with which text is split as ``pdjax.text`` does."""
 
 _UNREADABLE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
@@ -49,6 +56,35 @@ def tokens_of(folder: Path) -> tuple[str, ...] | None:
         "have transformers convert it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
     )
     return None
+
+
+def lowercases(folder: Path) -> bool:
+    """Whether a BERT's tokenizer lowercases text and takes its accents away, or does neither.
+
+    By tokenizer.json, else by tokenizer_config.json, else by the vocabulary: one with a word in capital letters is of
+    text that is left as it is.
+
+    Raises:
+      UserError: a file is damaged, or it splits text in another way than BERT's and ``pdjax.text``.
+    """
+    whole, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if os.path.lexists(whole):
+        content = unique_json(whole.read_bytes(), str(whole))
+        parts = {part: content.get(part) for part in _BERT}
+        return _as_bert(whole, {part: said if isinstance(said, dict) else {} for part, said in parts.items()})
+    if os.path.lexists(config):
+        check_is_there(config)
+        content = unique_json(config.read_bytes(), str(config))
+        lowercase, chinese = content.get("do_lower_case", True), content.get("tokenize_chinese_chars", True)
+        accents = content.get("strip_accents")
+        said = {"lowercase": lowercase, "handle_chinese_chars": chinese, "strip_accents": accents}
+        return _as_bert(config, {**_BERT, "normalizer": _BERT["normalizer"] | said})
+    return not has_capital_words(tokens_of(folder) or ())
+
+
+def has_capital_words(tokens: Iterable[str]) -> bool:
+    """Whether one of a vocabulary's words, or parts of them, has a capital letter; special tokens are no words."""
+    return any(part.isalpha() and part != part.lower() for part in (token.removeprefix("##") for token in tokens))
 
 
 def check_tokens(theirs: tuple[str, ...], ours: tuple[str, ...], what: str) -> None:
@@ -99,6 +135,26 @@ def copy_tokenizer(folder: Path, into: Path) -> tuple[str, ...]:
 
 def _same(one: Path, other: Path) -> bool:
     return other.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def _as_bert(file: Path, said: Mapping[str, dict[str, Any]]) -> bool:
+    """Returns whether settings lowercase, after a look at whether they are a BERT's otherwise."""
+    lowercase = said["normalizer"].get("lowercase", True)
+    accents = said["normalizer"].get("strip_accents")
+    differing = [
+        f"{part}.{name} {said[part].get(name)!r}"
+        for part, settings in _BERT.items()
+        for name, value in settings.items()
+        if said[part].get(name) != value
+    ]
+    differing += [] if accents in (None, lowercase) else [f"strip_accents {accents} with lowercase {lowercase}"]
+    require(
+        not differing,
+        f"a tokenizer that splits text as BERT's in {file}",
+        ", ".join(differing),
+        "take the checkpoints of another model: text is not split like that here",
+    )
+    return bool(lowercase)
 
 
 def _whole(file: Path) -> Iterable[tuple[Any, Any]]:

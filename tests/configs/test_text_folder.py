@@ -101,6 +101,15 @@ def other_family(folder):
     (folder / "config.json").write_text(json.dumps(config_of(Gpt2(1, 2, 4), len(TOKENS), POSITIONS)))
 
 
+def cased(folder):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"strip_accents": False}))
+
+
+def foreign(folder):
+    with open("runs/prose/novel.jsonl", "w") as file:
+        file.writelines(json.dumps({"text": f"{'Ж' * (i % 9 + 1)} д"}) + "\n" for i in range(400))
+
+
 def without_mask(folder):
     write_vocabulary(folder / "vocab.txt", [f"{token}s" if token == "[MASK]" else token for token in TOKENS])
 
@@ -114,9 +123,21 @@ def without_mask(folder):
         ("bert", lambda folder: shutil.rmtree("runs/prose"), "text in runs/prose", "launch/prose.py runs/prose"),
         ("bert", lambda folder: (folder / "vocab.txt").unlink(), "the tokenizer of the teacher in", "none"),
         ("bert", other_family, "a BERT in", "Gpt2"),
+        ("bert", cased, "a tokenizer that splits text as BERT's in", "strip_accents False with lowercase True"),
+        ("bert", foreign, "at most 10% are [UNK] to the teacher", "100%"),
         ("bert", without_mask, "no [MASK]", ".vocab.txt"),
     ],
-    ids=["no path", "no folder", "no such text", "no prose", "no tokenizer", "another family", "no [MASK]"],
+    ids=[
+        "no path",
+        "no folder",
+        "no such text",
+        "no prose",
+        "no tokenizer",
+        "family",
+        "accents",
+        "language",
+        "no [MASK]",
+    ],
 )
 def test_bad_input_is_one_line_and_nothing_is_begun(call, root, trained, here, source, damage, expected, found):
     shutil.copytree(trained, here / "bert")

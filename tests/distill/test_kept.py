@@ -96,6 +96,20 @@ def test_k_classes_and_the_rest_teach_what_top_k_does(temperature, k, scale):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_student_that_leaves_nothing_to_other_classes():
+    """They are 200 nats below those that are kept: float32 has no number for their share, but for its logarithm."""
+    loss, teacher = TopK(2, 1.0), factors(3)
+    kept, _ = keep(teacher, loss.cut)
+    logits = np.asarray(dense(factors(4))).reshape(-1, V).copy()
+    np.put_along_axis(logits, np.asarray(kept.classes).reshape(-1, 2), [200.0, 201.0], axis=1)
+    states = jnp.eye(10, dtype=jnp.float32).reshape(10, *PLACES)
+    student = Factored(states, jnp.asarray(logits.T), None, 4, "float32")  # of these the product is exactly they
+    (expected, _), whole = objective(loss, dense(teacher), numbers_of(loss))(dense(student))
+    (total, _), gradient = objective(loss, kept, numbers_of(loss))(student)
+    assert float(total) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(gradient.head.T, whole.reshape(-1, V), rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_kept_are_the_largest_logits_whatever_the_blocks():
     logits = np.asarray(dense(factors(5))).reshape(-1, V)
     for block in (1, 4, 11, 30):

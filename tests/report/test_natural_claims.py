@@ -44,7 +44,7 @@ def test_what_a_loss_without_phases_does_is_said(text: Any):
 
 def test_a_folder_of_few_checkpoints_is_no_curve(text: Any):
     text.teacher({100: (2.0, 0.1), 200: (1.5, 0.2), 300: (1.0, 0.3)})
-    assert verdicts(text, None, None) == ["not tested", "not tested"]
+    assert verdicts(text, None, RobustPeak(200, True, "")) == ["not tested", "not tested"]
 
 
 def test_progressive_against_one_shot_students(text: Any):

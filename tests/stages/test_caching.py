@@ -15,6 +15,7 @@ from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.records import read_run
 from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.models.bert import Bert
 from pdjax.plan.experiment import plan_experiment
 from pdjax.stages import caching
 from pdjax.stages.caching import foreseen_bytes
@@ -22,6 +23,9 @@ from pdjax.stages.runs import foresee_runs
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import train_teacher
 from pdjax.tasks.pcfg import PcfgTask
+from pdjax.tasks.text import Prepared, TextTask
+from pdjax.text.prepare import Preparation, prepare
+from pdjax.text.sources import Source
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import Placement
 from pdjax.train.step import Evaluation
@@ -128,6 +132,28 @@ def test_students_of_cached_teachers_are_those_of_live_ones(small, live, begun, 
     # Bit for bit, where all of the mass is on one class.
     evaluations = [[record for record in read(path) if record["split"] == "evaluation"] for path in (workdir, live)]
     assert evaluations[0] == evaluations[1]
+
+
+def test_of_text_in_blocks_of_the_vocabulary(small, tmp_path):
+    """What configs/text.py has: examples that are read, scanned layers, and no array of all logits."""
+    documents = (f"the {word} of number {i} and {i * i}\n\n" for i in range(300) for word in ("one", "two"))
+    (tmp_path / "some.txt").write_text("".join(documents))
+    source = Source("some", str(tmp_path / "some.txt"), "blank")
+    prepare(tmp_path / "corpus", Preparation((source,), vocabulary=150, length=12, held_out=0.3))
+    bert = Bert(1, 1, 4, scan_layers=True, vocabulary_block=64)
+    experiment = dataclasses.replace(
+        small,
+        task=TextTask(Prepared.of(str(tmp_path / "corpus"))),
+        teacher=dataclasses.replace(bert, num_heads=2),
+        student=bert,
+        strategies=(small.strategy("two"), dataclasses.replace(small.strategy("two"), name="some", loss=SOME)),
+        evaluation=Evaluation(4, num_batches=1, batch_size=32),
+    )
+    train_teacher(experiment, tmp_path / "live", Interrupt())
+    shutil.copytree(tmp_path / "live", tmp_path / "cached")
+    train_students(experiment, tmp_path / "live", Interrupt())
+    train_students(cached(experiment), tmp_path / "cached", Interrupt())
+    assert_same_students(tmp_path / "cached", tmp_path / "live")
 
 
 def test_what_is_cached_is_not_computed_again(small, live, begun, asked, tmp_path):

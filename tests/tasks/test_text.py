@@ -146,6 +146,7 @@ def test_shapes_are_known_without_a_corpus():
     assert task.example_shapes(3)["tokens"] == jax.ShapeDtypeStruct((3, 512), np.uint32)
     assert TextTask(CORPUS).example["tokens"].dtype == np.uint16
     assert task.counts[-1] == round(0.15 * 510)
+    assert batch_shapes(dataclasses.replace(task, whole_words=True), 3) == batch_shapes(task, 3)
     with pytest.raises(
         UserError, match=r"a prepared corpus in nowhere; found none; prepare it: python -m pdjax\.text --help"
     ):
@@ -201,6 +202,8 @@ def test_sources_are_mixed_by_weight(prepared):
     np.testing.assert_array_equal(everything, some)
     with pytest.raises(UserError, match="weights of even, odd; found one of other"):
         TextTask(corpus, (SourceWeight("other", 1.0),)).open()
+    with pytest.raises(UserError, match="distinct names"):
+        TextTask(corpus, (SourceWeight("odd", 1.0), SourceWeight("odd", 3.0))).open()
 
 
 def test_another_corpus_in_the_same_place_is_refused(prepared):
@@ -226,6 +229,14 @@ def test_where_a_corpus_lies_is_no_part_of_what_a_task_is(prepared, tmp_path):
     assert determining(here) != determining(TextTask(Prepared.of(prepared("corpus", first=7))))
 
 
+def test_special_tokens_may_stand_anywhere():
+    last = dataclasses.replace(CORPUS, vocabulary=40, special=(0, 1, 2, 3, 39))
+    examples = {"tokens": jnp.full((4, last.length), 7), "segments": jnp.ones((4, last.length), int)}
+    replaced = TextTask(last, mask_rate=0.9).batch(jax.random.key(0), examples).inputs["tokens"]
+    assert set(np.unique(replaced)) <= {7, 39, *range(4, 39)}
+    assert (replaced == 39).any()
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "message"),
     [
@@ -233,6 +244,7 @@ def test_where_a_corpus_lies_is_no_part_of_what_a_task_is(prepared, tmp_path):
         (Prepared, {"directory": "x", "length": 2}, "rows longer than"),
         (Prepared, {"directory": "x", "special": (0, 1, 2, 3, 0)}, "five different special tokens"),
         (Prepared, {"directory": "x", "vocabulary": 100}, "five different special tokens below 100"),
+        (Prepared, {"directory": "x", "vocabulary": 5, "special": (0, 1, 2, 3, 4)}, "below 5, and others"),
     ],
 )
 def test_refused(kind, fields, message):

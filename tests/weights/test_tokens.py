@@ -6,7 +6,7 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.tasks.pcfg import PcfgLanguageTask
-from pdjax.weights.tokens import check_tokens, copy_tokenizer, tokens_of
+from pdjax.weights.tokens import check_tokens, copy_tokenizer, lowercases, tokens_of
 
 TOKENS = ("[PAD]", "a", "##b", "[MASK]")
 VOCABULARY = {"a": 1, "[PAD]": 0, "[MASK]": 3, "##b": 2}  # files are sorted in any way
@@ -225,3 +225,41 @@ def test_a_file_that_is_not_there_but_by_its_name(tmp_path):
     (folder / "tokenizer_config.json").symlink_to("gone")
     assert "found a link to gone" in refused(copy_tokenizer, folder, tmp_path / "into")
     assert not (tmp_path / "into").exists()
+
+
+def bert(**normalizer):
+    """Returns what the tokenizer.json of a BERT holds."""
+    settings = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None}
+    pieces = whole(VOCABULARY, type="WordPiece", unk_token="[UNK]", continuing_subword_prefix="##")
+    return pieces | {"normalizer": settings | normalizer, "pre_tokenizer": {"type": "BertPreTokenizer"}}
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_whether_a_tokenizer_lowercases(tmp_path, lowercase):
+    write(tmp_path, "tokenizer_config.json", {"do_lower_case": lowercase, "model_max_length": 512})
+    assert lowercases(tmp_path) == lowercase
+    write(tmp_path, "tokenizer.json", bert(lowercase=not lowercase))  # which is what transformers would go by
+    assert lowercases(tmp_path) == (not lowercase)
+
+
+def test_a_vocabulary_alone_lowercases_unless_it_has_capital_words(tmp_path):
+    write(tmp_path, "vocab.txt", "[PAD]\na\n##b\n<URL>")
+    assert lowercases(tmp_path)
+    write(tmp_path, "vocab.txt", "[PAD]\na\n##b\n##Er")
+    assert not lowercases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("tokenizer.json", bert() | {"model": {"type": "BPE", "vocab": VOCABULARY}}, "model.type 'BPE', model.unk"),
+        ("tokenizer.json", bert() | {"normalizer": None}, "normalizer.type None"),
+        ("tokenizer.json", bert() | {"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer.type 'Whitespace'"),
+        ("tokenizer.json", bert(lowercase=True, strip_accents=False), "strip_accents False with lowercase True"),
+        ("tokenizer_config.json", {"strip_accents": False}, "strip_accents False with lowercase True"),
+        ("tokenizer_config.json", {"tokenize_chinese_chars": False}, "normalizer.handle_chinese_chars False"),
+    ],
+)
+def test_tokenizers_that_split_text_in_other_ways_are_refused(tmp_path, name, content, found):
+    write(tmp_path, name, content)
+    assert f"as BERT's in {tmp_path / name}; found {found}" in refused(lowercases, tmp_path)

@@ -13,11 +13,11 @@ def measure(results: Results) -> list[Case] | Absent:
         return Absent("the task is not about natural language")
     progressive = [key for key in results.compared if results.strategies[key].is_progressive]
     found = results.selection
-    shown = [] if found is None else [_phases(results, found), _peak(found)]
+    shown = [] if found is None else [_phases(results, found), _peak(results, found)]
     return [*shown, *(_case(results, *case) for case in results.cases(progressive))] or Absent("nothing is there yet")
 
 
-_LEAST = 4
+LEAST = 4
 """Measurements of a plateau, a drop behind it and what follows: two ends, and two steps between them."""
 
 
@@ -26,14 +26,16 @@ def _phases(results: Results, found: SelectionRecord) -> Case:
     if found.phases is not None:
         return Case(name, (), "holds", found.phases.reason)
     curve = results.teacher_curve("loss").sort_values("step").value
-    if len(curve) < _LEAST:
+    if len(curve) < LEAST:
         return Case(name, (), "not tested", f"{len(curve)} measurements of the loss are too few to have phases")
-    ends = f"it falls from {fraction(curve.iloc[0])} to {fraction(curve.iloc[-1])} nats" if len(curve) else ""
+    ends = f"it falls from {fraction(curve.iloc[0])} to {fraction(curve.iloc[-1])} nats"
     return Case(name, (), "fails", f"the loss has no plateau with a rapid drop behind it at this size: {ends}")
 
 
-def _peak(found: SelectionRecord) -> Case:
+def _peak(results: Results, found: SelectionRecord) -> Case:
     name, peak, phases = "M_robust peaks in the middle phase", found.robust_peak, found.phases
+    if len(results.teacher_curve("loss")) < LEAST:
+        return Case(name, (), "not tested", "too few checkpoints")
     if peak is None:
         return Case(name, (), "not tested", "M_robust does not rise, or was not measured")
     if not peak.peaked:
@@ -63,7 +65,8 @@ N = Claim(
     source="section 4.2 and figure 6",
     rule="Of the one teacher that students learn from: the first case holds if its recorded held-out loss has a "
     "plateau and a rapid drop behind it, and fails otherwise; the second if the median M_robust, averaged over n, ends "
-    "below 0.9 of its peak and the peak lies between the steps at which the drop begins and ends. Neither has an "
+    "below 0.9 of its peak and the peak lies between the steps at which the drop begins and ends; both are not tested "
+    f"on fewer than {LEAST} measurements of the loss. Neither has an "
     "interval: another teacher may differ. Students of a progressive strategy and of each one-shot strategy of that "
     "budget are paired by seed and learning rate; such a case holds if the 95% Student t intervals of the difference "
     "in final held-out accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise.",
