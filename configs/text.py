@@ -9,16 +9,20 @@ prepares them as rows of 16, with a vocabulary of 1024 tokens (``text`` extra, 1
     python launch/prose.py runs/prose --prepare runs/corpora/prose
     python -m pdjax.main --config=configs/text.py
 
-``:smoke`` is half a minute on Python's own reference, which needs no download; ``:tune`` is what the default's rates
-and curriculum are to be chosen by, on seeds of its own; ``:paper`` has the paper's sizes, on a corpus that docs/text.md
+``:smoke`` is half a minute on Python's own reference, which needs no download; ``:tune`` is what the default's rate
+and curriculum were chosen by, on seeds of its own; ``:paper`` has the paper's sizes, on a corpus that docs/text.md
 says how to prepare. For text of your own write a configuration like this one, with its corpus (docs/text.md).
 
 ``:folder:TEACHER`` is for a BERT of your own: a folder of its checkpoints in Hugging Face's format, or of one, as in
 configs/checkpoints.py, with its tokenizer's files. The prose is prepared with that vocabulary, 15 seconds, and a
 student with half of the teacher's heads learns from it; ``:folder:TEACHER:TEXT`` takes a folder of your own text.
 
-Cost and results of the default: not recorded yet. On tuning seed 100 the teacher's loss rests at 5.4 nats until about
-step 1700 and falls to 3.8 by step 3000.
+Cost: 13.5 minutes on two CPU cores (AMD EPYC); ``:tune`` 50.
+
+Expected (docs/results/text): the teacher's loss rests near 5.4 nats until step 750 and falls to 4.2 by step 1200;
+students reach an accuracy of 0.21 from labels, 0.30 and 0.32 from the final teacher at temperatures 1e-20 and 1, and
+0.29 and 0.32 from four of its checkpoints. N holds for the phases, and fails for M_robust, which does not fall again,
+and for the students.
 
 The paper says that the optimizer is that of its other experiments with a peak rate of 1e-4, and neither how many steps
 nor of how many sequences: ``:paper`` has those of section D.6, 8000 steps of 512.
