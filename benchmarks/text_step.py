@@ -144,9 +144,11 @@ def pipeline() -> Mapping[str, float]:
     random, words = np.random.default_rng(0), [f"w{number}" for number in range(5000)]
     with tempfile.TemporaryDirectory() as directory:
         texts = [" ".join(random.choice(words, 2000)) for _ in range(300)]
+        folder = Path(directory) / "texts"
+        folder.mkdir()
         for number, text in enumerate(texts):
-            (Path(directory) / f"{number}.txt").write_text(text)
-        sources = (Source("words", directory),)
+            (folder / f"{number}.txt").write_text(text)
+        sources = (Source("words", str(folder)),)
         prepare(f"{directory}/corpus", Preparation(sources, vocabulary=4000, length=LENGTH))
         corpus = open_corpus(f"{directory}/corpus")
         rates = {}
