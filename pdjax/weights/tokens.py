@@ -79,12 +79,7 @@ def lowercases(folder: Path) -> bool:
         accents = content.get("strip_accents")
         said = {"lowercase": lowercase, "handle_chinese_chars": chinese, "strip_accents": accents}
         return _as_bert(config, {**_BERT, "normalizer": _BERT["normalizer"] | said})
-    return not has_capital_words(tokens_of(folder) or ())
-
-
-def has_capital_words(tokens: Iterable[str]) -> bool:
-    """Whether one of a vocabulary's words, or parts of them, has a capital letter; special tokens are no words."""
-    return any(part.isalpha() and part != part.lower() for part in (token.removeprefix("##") for token in tokens))
+    return not _has_capital_words(tokens_of(folder) or ())
 
 
 def check_tokens(theirs: tuple[str, ...], ours: tuple[str, ...], what: str) -> None:
@@ -135,6 +130,11 @@ def copy_tokenizer(folder: Path, into: Path) -> tuple[str, ...]:
 
 def _same(one: Path, other: Path) -> bool:
     return other.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def _has_capital_words(tokens: Iterable[str]) -> bool:
+    """Whether one of a vocabulary's words, or parts of them, has a capital letter; special tokens are no words."""
+    return any(part.isalpha() and part != part.lower() for part in (token.removeprefix("##") for token in tokens))
 
 
 def _as_bert(file: Path, said: Mapping[str, dict[str, Any]]) -> bool:
