@@ -49,13 +49,92 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
 }
 
 
+ROWS = 512
+"""So many rows of a large table's gradient are one product."""
+
+
+@jax.custom_vjp
+def look_up(table_VxD: Float[Array, "V D"], index_T: Int[Array, "T"]) -> Float[Array, "D T"]:
+    """Returns rows of a table as columns.
+
+    Its gradient adds columns to rows: where they are one after the other on a CPU, and by products with one-hot rows
+    elsewhere. There a scatter whose sums are to be the same every time is a loop over all T on GPUs.
+    """
+    return jnp.take(table_VxD.T, index_T, axis=1)
+
+
+def _look_up_backward(kept, d_DxT):
+    table_VxD, index_T = kept
+    d_VxD = jax.lax.platform_dependent(
+        table_VxD, index_T, d_DxT, cpu=rows_by_scatter, default=functools.partial(rows_by_products, rows=ROWS)
+    )
+    return d_VxD, None
+
+
+def rows_by_scatter(
+    table_VxD: Float[Array, "V D"], index_T: Int[Array, "T"], d_DxT: Float[Array, "D T"]
+) -> Float[Array, "V D"]:
+    """Returns the gradient at a table, of which the shape alone matters, from that at what was looked up."""
+    (d_VxD,) = jax.linear_transpose(lambda table: jnp.take(table.T, index_T, axis=1), table_VxD)(d_DxT)
+    return d_VxD
+
+
+def rows_by_products(
+    table_VxD: Float[Array, "V D"], index_T: Int[Array, "T"], d_DxT: Float[Array, "D T"], rows: int
+) -> Float[Array, "V D"]:
+    """Returns the same, so many rows at a time."""
+    num = len(table_VxD)
+
+    def some(start: Int[Array, ""]) -> Float[Array, "N D"]:
+        hot_NxT = (start + jnp.arange(rows)[:, None] == index_T[None]).astype(d_DxT.dtype)
+        # A hand-written gradient is traced outside of the context that says how exact products are.
+        return jnp.matmul(hot_NxT, d_DxT.T, precision="float32", preferred_element_type=table_VxD.dtype)
+
+    blocks = jax.lax.map(some, jnp.arange(0, num, rows))
+    return blocks.reshape(-1, table_VxD.shape[1])[:num]
+
+
+look_up.defvjp(lambda table, index: (look_up(table, index), (table, index)), _look_up_backward)
+
+
 def at_positions(
     x_DxT: Float[Array, "D T"], asked: Int[Array, "B Q"], batch_and_length: tuple[int, int]
 ) -> Float[Array, "D U"]:
     """Returns the tokens at the asked positions of each sequence."""
     x_DxBxL = x_DxT.reshape(-1, *batch_and_length)
     # [D, B, Q] to [D, U], sequence by sequence as the tokens were.
-    return jnp.take_along_axis(x_DxBxL, asked[None], axis=2).reshape(len(x_DxT), -1)
+    return gather(x_DxBxL, asked).reshape(len(x_DxT), -1)
+
+
+@jax.custom_vjp
+def gather(x_DxBxL: Float[Array, "D B L"], asked: Int[Array, "B Q"]) -> Float[Array, "D B Q"]:
+    """Returns what stands at the asked positions of each sequence; of its gradient see ``look_up``."""
+    return jnp.take_along_axis(x_DxBxL, asked[None], axis=2)
+
+
+def _gather_backward(kept, d_DxBxQ):
+    x_DxBxL, asked = kept
+    routes = {"cpu": positions_by_scatter, "default": positions_by_products}
+    return jax.lax.platform_dependent(x_DxBxL, asked, d_DxBxQ, **routes), None
+
+
+def positions_by_scatter(
+    x_DxBxL: Float[Array, "D B L"], asked: Int[Array, "B Q"], d_DxBxQ: Float[Array, "D B Q"]
+) -> Float[Array, "D B L"]:
+    """Returns the gradient at sequences, of which the shape alone matters, from that at their asked positions."""
+    (d_DxBxL,) = jax.linear_transpose(lambda x: jnp.take_along_axis(x, asked[None], axis=2), x_DxBxL)(d_DxBxQ)
+    return d_DxBxL
+
+
+def positions_by_products(
+    x_DxBxL: Float[Array, "D B L"], asked: Int[Array, "B Q"], d_DxBxQ: Float[Array, "D B Q"]
+) -> Float[Array, "D B L"]:
+    """Returns the same."""
+    hot_BxQxL = jax.nn.one_hot(asked, x_DxBxL.shape[2], dtype=d_DxBxQ.dtype)
+    return jnp.einsum("dbq,bql->dbl", d_DxBxQ, hot_BxQxL, precision="float32").astype(x_DxBxL.dtype)
+
+
+gather.defvjp(lambda x, asked: (gather(x, asked), (x, asked)), _gather_backward)
 
 
 def position_embeddings(
@@ -110,7 +189,7 @@ class Embedding(nn.Module):
 
     def __call__(self, index_T: Int[Array, "T"]) -> Float[Array, "D T"]:
         if self.num > SMALL_TABLE:
-            return jnp.take(self.table.T, index_T, axis=1)
+            return look_up(self.table, index_T)
         return self.table.T @ jax.nn.one_hot(index_T, self.num, axis=0, dtype=self.table.dtype)
 
 

@@ -85,7 +85,9 @@ def mask_exactly(
     asked_BxQ = jnp.argsort(order_BxL, axis=1)[:, : counts[-1]]
     count_Bx1 = jnp.asarray(counts)[jnp.sum(selectable, axis=1)][:, None]
     counted_BxQ = jnp.arange(counts[-1])[None] < count_Bx1
-    selected_BxL = jnp.zeros_like(selectable).at[jnp.arange(len(tokens))[:, None], asked_BxQ].set(counted_BxQ)
+    # By comparisons: on a GPU a scatter that is the same every time goes through all places one by one.
+    here_BxQxL = asked_BxQ[..., None] == jnp.arange(length)[None, None]
+    selected_BxL = jnp.any(here_BxQxL & counted_BxQ[..., None], axis=1)
     random_token = ordinary(jax.random.randint(choice_key, tokens.shape, 0, num_ordinary, tokens.dtype))
     replaced = _replaced(tokens, selected_BxL, jax.random.uniform(action_key, tokens.shape), random_token, mask_token)
     return MaskedExactly(replaced, selected_BxL, asked_BxQ, counted_BxQ)

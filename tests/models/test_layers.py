@@ -87,3 +87,26 @@ def test_both_routes_of_an_embedding_agree(monkeypatch, num):
     unused = np.setdiff1d(np.arange(num), index)
     assert not product_gradient[unused].any()
     assert np.abs(product_gradient[num - 1]).max() > 0
+
+
+@pytest.mark.parametrize("rows", [4, 5, 100])
+def test_both_gradients_of_a_look_up_agree(rows):
+    """By additions, as on a CPU, and by products; indices repeat, and blocks of rows need not divide the table."""
+    table, index, d = normal(11, 3), np.array([6, 0, 3, 3, 10, 3]), normal(3, 6)
+    expected = jax.grad(lambda table: jnp.sum(layers.look_up(table, index) * d))(table)
+    np.testing.assert_allclose(layers.rows_by_scatter(table, index, d), expected, atol=1e-6)
+    np.testing.assert_allclose(layers.rows_by_products(table, index, d, rows), expected, atol=1e-6)
+    by_hand = np.zeros((11, 3))
+    np.add.at(by_hand, index, d.T)
+    np.testing.assert_allclose(expected, by_hand, atol=1e-6)
+
+
+def test_both_gradients_at_asked_positions_agree():
+    x, asked, d = normal(3, 2, 5), np.array([[4, 0, 4], [1, 2, 3]]), normal(3, 2, 3)
+    expected = jax.grad(lambda x: jnp.sum(layers.gather(x, asked) * d))(x)
+    np.testing.assert_allclose(layers.positions_by_scatter(x, asked, d), expected, atol=1e-6)
+    np.testing.assert_allclose(layers.positions_by_products(x, asked, d), expected, atol=1e-6)
+    by_hand = np.zeros((3, 2, 5))
+    for b, q in np.ndindex(asked.shape):
+        by_hand[:, b, asked[b, q]] += d[:, b, q]
+    np.testing.assert_allclose(expected, by_hand, atol=1e-6)
