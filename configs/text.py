@@ -56,7 +56,7 @@ from pdjax.text.vocabulary import vocabulary_digest, write_vocabulary
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
 from pdjax.train.step import Evaluation
-from pdjax.weights.checkpoint import read_config, student_of, teacher_of
+from pdjax.weights.checkpoint import read_config, student_of
 from pdjax.weights.describe import architecture_of
 from pdjax.weights.series import series_of
 from pdjax.weights.tokens import lowercases, tokens_of
@@ -288,15 +288,12 @@ def folder_experiment(source: str, text: str) -> Experiment:
     folder = series[-1].folder
     if (tokens := tokens_of(folder)) is None:
         raise UserError(f"the tokenizer of the teacher in {folder}", "none", "copy its vocab.txt there")
-    described = architecture_of(read_config(folder), len(tokens))
-    kind = type(described.architecture)
-    require(kind is Bert, f"a BERT in {folder}", kind.__name__, "take a BERT: text has its tokens here")
+    teacher, _, positions = architecture_of(read_config(folder), len(tokens))
+    if not isinstance(teacher, Bert):
+        raise UserError(f"a BERT in {folder}", type(teacher).__name__, "take a BERT: text has its tokens here")
     remedy = f"fetch some: python launch/prose.py {PROSE}" if text == PROSE else "name another folder"
     require(Path(text).exists(), f"text in {text}", "nothing", remedy)
-    corpus = folder_corpus(tokens, lowercases(folder), text, min(64, described.positions))
-    task = TextTask(corpus)
-    teacher = teacher_of(source, task)
-    assert isinstance(teacher, Bert)
+    corpus = folder_corpus(tokens, lowercases(folder), text, min(64, positions))
     teacher = dataclasses.replace(teacher, scan_layers=True, vocabulary_block=2048)
     courses = (Strategy("progressive", SHARP, EqualSplit(), Equal(min(4, len(series)), nearest=True)),)
     strategies = (
@@ -307,7 +304,7 @@ def folder_experiment(source: str, text: str) -> Experiment:
     )
     return Experiment(
         name="text-folder",
-        task=task,
+        task=TextTask(corpus),
         teacher=teacher,
         student=student_of(teacher),
         teacher_training=TeacherTraining(trajectory=source),

@@ -111,8 +111,9 @@ def plan_program(
     # Already of one device: the text is of the partitioned program. Products are of all of them, hence ``used``.
     work = count_work(program.as_text()).times(1 / steps)
     if chip is None:
-        # What does not fit would end this process.
-        seconds, evaluation = measure(sweep, arguments, steps) if memory.fits else (float("nan"), float("nan"))
+        if not memory.fits:  # it would end this process
+            return plan(work=work, seconds=float("nan"), bound="", evaluation_seconds=float("nan"))
+        seconds, evaluation = measure(sweep, arguments, steps)
         return plan(work=work, seconds=seconds, bound="measured", evaluation_seconds=evaluation)
     used = sweep.mesh.size
     kinds: dict[str, Compute] = {"teacher": experiment.teacher.compute, "student": training.model.compute}

@@ -109,7 +109,7 @@ def _work_row(program: ProgramPlan) -> tuple[str, ...]:
     work = program.work
     counted = (f"{work.kernels:.0f}", f"{work.traffic / 1e9:.3g}")
     sent = (f"{work.collectives:.3g}", f"{work.collective_bytes / 1e6:.3g}")
-    return (program.name, *products, *counted, *sent, f"{1e6 * program.seconds:,.0f}", program.bound)
+    return (program.name, *products, *counted, *sent, _number(1e6 * program.seconds, ",.0f"), program.bound)
 
 
 def _stage_row(stage: StagePlan) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def list_files(source: Source) -> Listing:
         _check_format(path)
         return Listing(path, tuple(found), (), is_dataset=True)
     names = tuple(name for name in found if _is_read(name))
-    others = tuple(name for name in found if name not in set(names))
+    others = tuple(name for name in found if not _is_read(name))
     inner = [name for name in found if name.endswith("/dataset_info.json")]
     hint = f"name {(path / inner[0]).parent}, a data set of TFDS" if inner else "name another folder, or convert them"
     require(len(names) > 0, _expected_files(path), f"{len(others)} files of other kinds{_first(others)}", hint)

@@ -110,3 +110,17 @@ def test_both_gradients_at_asked_positions_agree():
     for b, q in np.ndindex(asked.shape):
         by_hand[:, b, asked[b, q]] += d[:, b, q]
     np.testing.assert_allclose(expected, by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_scatters_are_for_cpus(platform):
+    """Elsewhere they are slow, or come out another way every time."""
+    table, x = jnp.ones((200, 4)), jnp.ones((4, 2, 5))
+    index, asked = jnp.array([3, 0, 3]), jnp.array([[4], [0]])
+
+    def loss(table, x):
+        return layers.look_up(table, index).sum() + layers.gather(x, asked).sum()
+
+    lowered = jax.jit(jax.grad(loss, (0, 1))).trace(table, x).lower(lowering_platforms=(platform,)).as_text()
+    assert lowered.count('"stablehlo.scatter"(') == (2 if platform == "cpu" else 0)
+    assert ("stablehlo.dot_general" in lowered) == (platform != "cpu")

@@ -277,8 +277,9 @@ def test_what_does_not_fit_this_machine_is_not_tried(smoke, monkeypatch):
     monkeypatch.setattr("pdjax.plan.program.memory_of", lambda device: 10_000)
     plan = plan_experiment(smoke, None)
     assert not plan.fits
-    assert all(np.isnan(program.seconds) for program in plan.programs)
+    assert all(np.isnan(program.seconds) and program.bound == "" for program in plan.programs)
     assert "TEACHER DOES NOT FIT" in as_text(plan)
+    assert "nan" not in as_text(plan)
 
 
 def test_what_a_compiler_refuses_does_not_fit_in_its_words(trained, monkeypatch):
