@@ -11,6 +11,7 @@ import pydantic
 from pydantic import Field
 
 from pdjax.distill.adaptive import AdaptiveSchedule
+from pdjax.distill.losses import Labels, Loss
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError, require
 from pdjax.findings import Claim, Figure
@@ -77,6 +78,8 @@ class TeacherTraining:
     """an existing trajectory store, or a folder of somebody's checkpoints, to use instead of training a teacher;
     extra_seeds then train none"""
     optimizer: Optimizer = Adam()
+    loss: Annotated[Loss, Beside()] = Labels()
+    """what it learns from: labels in one form or another"""
 
     def __post_init__(self):
         _check_distinct("extra_seeds, other than seed", (self.seed, *self.extra_seeds))
@@ -88,6 +91,12 @@ class TeacherTraining:
         )
         with _within("keep"):
             self.keep.check(self.grid)
+        require(
+            not self.loss.asks_teacher,
+            "a loss of the labels alone",
+            type(self.loss).__name__,
+            "teachers have no teacher",
+        )
 
     @property
     def grid(self) -> range:
@@ -322,6 +331,9 @@ class Experiment:
         for path, model in self.models():
             with _within(path):
                 model.check(self.task)
+        for path, optimizer, model, losses in self.trainings():
+            with _within(f"{path}.optimizer"):
+                optimizer.check(model, self.task, losses)
         for probe in self.probes.measured:
             with _within(f"probes.{probe.name}"):
                 probe.check(self.task, self.teacher)
@@ -342,6 +354,16 @@ class Experiment:
         """Yields all models with their fields."""
         yield from (("teacher", self.teacher), ("student", self.student))
         yield from () if self.sizes is None else self.sizes.models()
+
+    def trainings(self) -> Iterator[tuple[str, Optimizer, Architecture, tuple[Loss, ...]]]:
+        """Yields every training with its field: its optimizer, what it trains, and what that learns from."""
+        teacher, students = self.teacher_training, self.student_training
+        yield "teacher_training", teacher.optimizer, self.teacher, (teacher.loss,)
+        losses = tuple(strategy.loss for strategy in self.strategies)
+        yield "student_training", students.optimizer, self.student, losses
+        for _, model in () if self.sizes is None else self.sizes.models():
+            assert self.sizes is not None
+            yield "sizes", self.sizes.optimizer, model, (Labels(),)
 
     @property
     def budgets(self) -> tuple[int, ...]:
@@ -504,6 +526,11 @@ def _check_lengths(experiment: Experiment) -> None:
         **{f"strategies.{s.name}.budgets": b for s in experiment.strategies for b in s.budgets or ()},
         **({} if experiment.sizes is None else {"sizes.steps": experiment.sizes.steps}),
         **({} if kept is None else {"student_training.checkpoint_every": kept}),
+        **{
+            f"{path}.optimizer.{field}": turn
+            for path, optimizer, *_ in experiment.trainings()
+            for field, turn in optimizer.turns.items()
+        },
     }
     # All chunks have one length, which is compiled in: nothing else happens before the end of one.
     for name, length in lengths.items():

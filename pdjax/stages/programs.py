@@ -41,6 +41,7 @@ def teacher_program(experiment: Experiment) -> Training:
         shared_batches=False,  # teachers of several seeds are independent of each other
         # Streams of batches have names: the teacher's and a student's are different although their seeds may be equal.
         data_name="teacher batches",
+        losses=(training.loss.family,),
     )
     # It is what learns here.
     placement = dataclasses.replace(experiment.placement, student=experiment.placement.teacher)

@@ -86,7 +86,7 @@ def _describe(experiment: Experiment) -> RunDescription:
         name="teacher",
         strategies=(),
         budget=training.steps,
-        replicas=product_of_replicas(training.seeds, (training.learning_rate,)),
+        replicas=product_of_replicas(training.seeds, (training.learning_rate,), (training.loss,)),
         starts=(),
         teacher_steps=(),
         identity=teacher_identity(experiment),

@@ -1,10 +1,12 @@
 """The chunk of training steps that is compiled: the only training loop of the core.
 
-A chunk trains all replicas at once. Its steps run one by one, or for an MLP under plain batch-1 SGD in blocks
-(``pdjax.train.blocked``), which give the same results up to rounding and pass over the weights less often.
+A chunk trains all replicas at once. Its steps run one by one, or in blocks for an MLP under plain batch-1 SGD
+(``pdjax.train.blocked``) and for Algorithm 1 (``pdjax.train.two_stage``): these give the same results up to rounding,
+and pass over the weights less often.
 """
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ from pdjax.keys import named_key
 from pdjax.models.head import dense
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
-from pdjax.train import blocked
+from pdjax.train import blocked, two_stage
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import train_step
 from pdjax.types import TEACHER, Batch, Examples, Params, StepMetrics
@@ -28,6 +30,9 @@ Chunk = Callable[..., tuple[TrainState, StepMetrics]]
 """``chunk(state, hyperparameters, teacher, data_seed, num_steps, examples)``, compiled, in the state's memory."""
 
 Logits = Float[Array, "*leading V"]
+
+_IN_BLOCKS = (blocked, two_stage)
+"""Modules with exact blocks of steps: each says to which programs it ``applies``."""
 
 
 @with_float32_products
@@ -56,9 +61,10 @@ def train_chunk(
     def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
         return _advance_block(program, size, state, hyperparameters, asked, data_seed, num_steps)
 
-    if answers is not None or not blocked.applies(program):
+    form = _form(program)
+    if answers is not None or form is None:
         return jax.lax.scan(single, state, (examples, answers), length=chunk_steps)
-    size = min(blocked.block_steps(program), chunk_steps)  # a static shape: of every block but the last
+    size = min(form.block_steps(program), chunk_steps)  # a static shape: of every block but the last
     blocks, rest = divmod(chunk_steps, size)
     state, metrics = jax.lax.scan(lambda s, _: block(s, size), state, None, length=blocks)
     # [blocks, size, R] to [N, R].
@@ -67,6 +73,11 @@ def train_chunk(
         state, last = block(state, rest)
         metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), metrics, last)
     return state, metrics
+
+
+def _form(program: Program) -> types.ModuleType | None:
+    """Returns the module with the blocks of a program; None where steps run one by one."""
+    return next((form for form in _IN_BLOCKS if form.applies(program)), None)
 
 
 def _by_loss(program: Program, one: Callable[[Loss], Callable[..., Any]], hyperparameters: Hyperparameters) -> Any:
@@ -180,7 +191,9 @@ def _advance_block(
             block_logits = logits if block_logits is None else block_logits
             assert mine is not None
             start = TrainState(state.step, params, opt_state)
-            return blocked.train_block(program, loss, start, mine, block_logits, replica, num_steps)
+            form = _form(program)
+            assert form is not None
+            return form.train_block(program, loss, start, mine, block_logits, replica, num_steps)
 
         return advance
 

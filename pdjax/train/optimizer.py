@@ -5,13 +5,19 @@ of one compiled program differ in learning rate, and runs of different lengths s
 """
 
 import abc
+from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from pdjax.distill.losses import Loss
+from pdjax.models.base import Architecture
 from pdjax.settings import Choice, Positive, Share, settings
+from pdjax.tasks.base import Task
+from pdjax.types import Params
 
 
 class Optimizer(Choice, abc.ABC):
@@ -29,6 +35,42 @@ class Optimizer(Choice, abc.ABC):
         """Returns the transformation from gradients to an update direction, without the learning rate."""
         clip = [] if self.clip_norm is None else [optax.clip_by_global_norm(self.clip_norm)]
         return optax.chain(*clip, self.rule())
+
+    def check(self, model: Architecture, task: Task, losses: Sequence[Loss]) -> None:
+        """Raises a ``UserError`` where it is not for a model of a task, or for what that learns from."""
+
+    @property
+    def turns(self) -> dict[str, int]:
+        """Steps at which it begins to do something else, by the field that says so; chunks end there."""
+        return {}
+
+    def init(self, params: Params) -> optax.OptState:
+        """Returns its state before the first step."""
+        return self.direction().init(params)
+
+    def update(
+        self,
+        gradients: Params,
+        opt_state: optax.OptState,
+        params: Params,
+        rate: Float[Array, ""],
+        step: Int[Array, ""],
+        num_steps: Int[Array, ""],
+    ) -> tuple[Params, optax.OptState]:
+        """Returns what a step leaves of the parameters and of its own state.
+
+        Args:
+          gradients: of the parameters, before the step.
+          opt_state: before it.
+          params: before it.
+          rate: the peak learning rate.
+          step: how many were done before.
+          num_steps: the length of the whole run.
+        """
+        # The direction points uphill and has no rate in it: that is an array by replica, and comes last.
+        directions, opt_state = self.direction().update(gradients, opt_state, params)
+        scale = rate * self.factor(step, num_steps)
+        return jax.tree.map(lambda p, u: p - scale * u, params, directions), opt_state
 
     def factor(self, step: Int[Array, ""], num_steps: Int[Array, ""] | int) -> Float[Array, ""]:
         """Returns the factor on the peak learning rate at a 0-based step.

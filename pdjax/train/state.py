@@ -83,7 +83,7 @@ def init_state(program: Program, seeds: Int[Array, "R"]) -> TrainState:
     if program.has_loss_params:
         params = {"model": params, "loss": _loss_params(program, seeds, blank)}
     # Mapped, so that every leaf leads with R, counters too.
-    opt_state = jax.vmap(program.optimizer.direction().init)(params)
+    opt_state = jax.vmap(program.optimizer.init)(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 

@@ -90,11 +90,9 @@ def train_step(
         return ratio(metrics.loss), metrics
 
     gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
-    # The direction points uphill and has no rate in it: that is an array by replica, and comes last.
-    updates, opt_state = program.optimizer.direction().update(gradients, state.opt_state, state.params)
-    rate = replica.learning_rate * program.optimizer.factor(state.step, num_steps)
-    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), metrics
+    rate, step = replica.learning_rate, state.step
+    params, opt_state = program.optimizer.update(gradients, state.opt_state, state.params, rate, step, num_steps)
+    return TrainState(step + 1, params, opt_state), metrics
 
 
 @with_float32_products
