@@ -115,7 +115,7 @@ class TwoStage(Optimizer):
         hidden = params["hidden_0"]
         mean = total if self.support is None else population_gradient(params, self.support)
         # A gradient of 0 stays 0: nothing is divided by it.
-        height = jnp.maximum(jnp.max(jnp.abs(mean), axis=0), jnp.finfo(jnp.float32).tiny)
+        height = jnp.maximum(jnp.max(jnp.abs(mean), axis=0, keepdims=True), jnp.finfo(jnp.float32).tiny)
         rate = self.largest / height if self.first_rate is None else self.first_rate
         moved = (1 - self.decay) * hidden["kernel"] - rate * mean
         kernel = jnp.where(done == self.first_steps, moved, hidden["kernel"])
