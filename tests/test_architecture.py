@@ -10,6 +10,7 @@ LAYERS = (
     *(
         "tasks",
         "models",
+        "theory",
         "distill.vocabulary",
         "distill.kept",
         "distill.losses",

@@ -18,6 +18,7 @@ from pdjax.probes.attention import attention_probe
 from pdjax.probes.monomials import MonomialProbe, correlations
 from pdjax.probes.nonterminals import NonterminalProbe, nonterminal_accuracy
 from pdjax.tasks.parity import ParityTask
+from pdjax.theory.constructions import apply, attention_selection
 from pdjax.train.chunk import train_chunk
 from pdjax.train.optimizer import Adam, Sgd
 from pdjax.train.state import Hyperparameters, Program, init_state
@@ -115,3 +116,8 @@ def test_products_of_probes_but_not_of_the_models_they_look_at(tiny):
     }
     for each in by_probe.values():
         assert set(each) == {(Precision.HIGHEST,) * 2, (Precision.DEFAULT,) * 2}
+
+
+def test_products_of_blocks_whose_weights_amplify_rounding():
+    pairs = precisions(apply, attention_selection(8, (0, 1)), jnp.zeros((2, 8), int))
+    assert set(pairs) == {(Precision.HIGHEST,) * 2}
