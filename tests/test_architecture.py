@@ -6,7 +6,7 @@ import tomllib
 LAYERS = (
     *("errors", "keys", "types", "settings", "findings"),
     "text",  # reads and writes corpora, which tasks are made of
-    "theory",  # numbers of appendix B, and weights of appendix C
+    "theory.algorithm",  # numbers, of which networks are made
     *(
         "tasks",
         "models",
