@@ -14,6 +14,7 @@ LAYERS = (
         "distill.vocabulary",
         "distill.kept",
         "distill.losses",
+        "distill.hinge",
         "distill.curriculum",
         "distill.teacher",
         "probes",
