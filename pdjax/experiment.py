@@ -284,8 +284,8 @@ class Ablation:
     """a directory"""
     title: Annotated[str, Aside()]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1), ByName()]
-    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
-    """trained in every variant"""
+    strategies: tuple[str, ...]
+    """trained in every variant; none leaves it with its teachers"""
     budgets: Lengths
     figure: Annotated[str | None, Aside()] = None
     """of the paper"""
@@ -307,7 +307,7 @@ class Experiment:
     task: Task
     teacher: Architecture
     student: Architecture
-    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1), ByName()]
+    strategies: Annotated[tuple[Strategy, ...], ByName()]
     seed: Seed = 0
     """of batches that students share, and of the held-out examples"""
     teacher_training: TeacherTraining = TeacherTraining()

@@ -28,6 +28,7 @@ LAYERS = (
 
 READABLE = (
     *("report.", "errors.", "settings.", "findings.", "experiment.", "tasks.", "models.", "distill.", "probes."),
+    "theory.",
     *("io.records.", "io.selection.", "io.probe_records.", "io.workdir."),
 )
 """What a report may import: what is recorded, and the settings that it belongs to."""

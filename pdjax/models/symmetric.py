@@ -30,6 +30,9 @@ class SymmetricMlp(LinenArchitecture):
 
     width: Count = 128
     """m, the neurons: an even number"""
+    aligned: bool = False
+    """whether w is +1 on the parity's support in all neurons, as the proof of lemma B.5 supposes without saying so:
+    what they contribute to E f x_j adds up then, where random signs cancel each other"""
 
     def __post_init__(self):
         require(self.width % 2 == 0, "an even width", self.width, "neurons come in pairs: add one")
@@ -44,7 +47,7 @@ class SymmetricMlp(LinenArchitecture):
     def module(self, task: Task) -> nn.Module:
         """Returns the network for a parity."""
         assert isinstance(task, ParityTask)
-        return SymmetricModule(self.width, task.degree)
+        return SymmetricModule(self.width, task.degree, task.features[0] if self.aligned else ())
 
 
 class Half(nn.Module):
@@ -52,13 +55,15 @@ class Half(nn.Module):
 
     width: int
     degree: int  # k of the parity
+    aligned: tuple[int, ...]  # coordinates at which all w are +1
 
     @nn.compact
     def __call__(self, x_BxD: Float[Array, "B D"]) -> Float[Array, "B W"]:
         half, degree = self.width // 2, self.degree
 
         def signs(key: PRNGKeyArray, shape: tuple[int, int]) -> Float[Array, "D W"]:
-            return jnp.tile(jax.random.rademacher(key, (shape[0], half), jnp.float32), (1, 2))
+            drawn = jax.random.rademacher(key, (shape[0], half), jnp.float32)
+            return jnp.tile(drawn.at[jnp.array(self.aligned, int)].set(1.0), (1, 2))
 
         def grid(key: PRNGKeyArray, shape: tuple[int]) -> Float[Array, "W"]:
             return jnp.tile(jax.random.randint(key, (half,), 1 - degree, degree) / degree, 2)
@@ -84,6 +89,7 @@ class SymmetricModule(nn.Module):
 
     width: int
     degree: int
+    aligned: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, inputs: Inputs, deterministic: bool = True) -> tuple[Float[Array, "B 2"], Mapping[str, Any]]:
@@ -91,7 +97,7 @@ class SymmetricModule(nn.Module):
 
         There is no dropout, so ``deterministic`` changes nothing.
         """
-        h = jax.nn.relu(Half(self.width, self.degree, name="hidden_0")(inputs["vector"]))
+        h = jax.nn.relu(Half(self.width, self.degree, self.aligned, name="hidden_0")(inputs["vector"]))
         return logits_of(Sum(name="output")(h)), {"hidden": (h,)}
 
 

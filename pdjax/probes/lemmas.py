@@ -68,7 +68,7 @@ class LemmaProbe(Probe):
 
         ``weight``, ``weight_error`` and ``largest_weight_error`` by ``inside``, and ``found`` (a share of the neurons);
         ``coefficient`` and ``majority_coefficient`` by ``coordinate``; ``even_coefficient``, ``parity_coefficient``,
-        ``square``, ``hinge`` and ``accuracy_on_fresh``.
+        ``square`` and ``hinge``.
         """
         inside, coordinates = range(2), range(task.num_positions)
         for name, values in record.items():
@@ -116,7 +116,7 @@ def of_outputs(task: Task, model: Model, probe: LemmaProbe, params: Params, seed
     Returns:
       ``coefficient`` [R, D], ``E f x_j``; ``majority_coefficient`` [R, D], ``E f Maj(x) x_j``; ``even_coefficient``,
       the largest ``|E f chi_S|`` of the even subsets S of the support that are not all of it; ``parity_coefficient``,
-      ``E f y``; ``square``, ``E f^2``; ``hinge``, ``E max(0, 1 - f y)``; ``accuracy_on_fresh``, of signs.
+      ``E f y``; ``square``, ``E f^2``; ``hinge``, ``E max(0, 1 - f y)``.
     """
     support = support_of(task)
     evens = [S for size in range(2, len(support), 2) for S in itertools.combinations(support, size)]
@@ -131,15 +131,13 @@ def of_outputs(task: Task, model: Model, probe: LemmaProbe, params: Params, seed
 
         def one(params: Params) -> Columns:
             f_B = output_of(model.apply(params, {"vector": x_BxD})[0])
-            margin_B = f_B * parity_B
             return {
                 "coefficient": f_B @ x_BxD,
                 "majority_coefficient": f_B @ odd_BxD,
                 "even_coefficient": f_B @ even_BxM,
-                "parity_coefficient": jnp.sum(margin_B),
+                "parity_coefficient": f_B @ parity_B,
                 "square": f_B @ f_B,
                 "hinge": jnp.sum(hinge(f_B, parity_B)),
-                "accuracy_on_fresh": jnp.sum(jnp.where(f_B == 0, parity_B > 0, margin_B > 0)),
             }
 
         return over_replicas(one)(params)

@@ -1,9 +1,9 @@
 """How many samples a student's first stage needs to find the support: from a checkpoint's output, and from labels.
 
-At the symmetric initialisation a student's f is 0, every example is within the hinge loss's margin, and the gradient of
-neuron i at its weights is ``-a_i`` times the mean of ``1[w_i . x > 0] g(x) x``, with g the output of the teacher or the
-label. The step that follows leaves the weights along it. Of each size of a grid the batch is a beginning of the next one's:
-one pass over the samples answers for all of them, where a bisection would ask for a few.
+At the symmetric initialisation a student's f is 0, every example is within the hinge loss's margin, and the gradient
+of neuron i at its weights is ``-a_i`` times the mean of ``1[w_i . x > 0] g(x) x``, with g the output of the teacher or
+the label. The step that follows leaves the weights along it. Of each size of a grid the batch is a beginning of the
+next one's: one pass over the samples answers for all of them, where a bisection would ask for a few.
 """
 
 import functools
@@ -55,8 +55,8 @@ class SamplesProbe(Probe):
     """of a student's neurons, in which the k largest weights are to be the support"""
     max_samples: Count = 65_536
     """at which a search for a checkpoint ends, found or not"""
-    max_label_samples: Count = 4_194_304
-    """at which one from labels ends"""
+    max_label_samples: Count | None = 4_194_304
+    """at which one from labels ends; None searches for none"""
 
     def check(self, task: Task, teacher: Architecture) -> None:
         """Requires a parity that Algorithm 1 is about; the teacher may be any model."""
@@ -72,20 +72,25 @@ class SamplesProbe(Probe):
         task, seed = subject.task, subject.seed
 
         @functools.cache  # whatever the checkpoint: once for all of them
-        def from_labels() -> Searched:
-            return search(self, task, seed, self.num_label_students, self.max_label_samples)
+        def from_labels() -> Searched | None:
+            most = self.max_label_samples
+            return None if most is None else search(self, task, seed, self.num_label_students, most)
 
         def look(params: Params) -> Columns:
             taught = search(self, task, seed, self.num_students, self.max_samples, subject.model, params)
-            labels = [np.repeat(column, len(taught.samples), axis=0) for column in from_labels()]
-            columns = (*taught, *labels)
-            return dict(zip(("samples", "enough", "label_samples", "labels_enough"), columns, strict=True))
+            columns = {"samples": taught.samples, "enough": taught.enough}
+            if (labels := from_labels()) is not None:
+                beside = [np.repeat(column, len(taught.samples), axis=0) for column in labels]
+                columns |= dict(zip(("label_samples", "labels_enough"), beside, strict=True))
+            return columns
 
         return look
 
     def measurements(self, record: Record, listing: Record, task: Task) -> Rows:
         """Yields ``samples`` and ``label_samples`` by ``student``, with ``enough``: 0 where the search ended before."""
         for measure, enough in (("samples", "enough"), ("label_samples", "labels_enough")):
+            if measure not in record:
+                continue
             for student, (value, flag) in enumerate(zip(record[measure], record[enough], strict=True)):
                 yield {"measure": measure, "value": float(value), "student": student, "enough": float(flag)}
 

@@ -57,28 +57,32 @@ def off_support_ratio(dimension: int, degree: int) -> float:
     return (degree - 1) / (dimension - degree)
 
 
-def expected_coefficients(dimension: int, degree: int, width: int) -> tuple[float, float]:
+def expected_coefficients(dimension: int, degree: int, width: int, aligned: bool = False) -> tuple[float, float]:
     """Returns the root mean square of ``E f(x) x_j``, off and in the support, of a teacher after the exact first stage.
 
     Over initialisations. A pair of neurons adds ``2 a_i E[relu(w_i . x + b_i) x_j]``, whose sign is that of
-    ``a_i w_ij``: by Claim B.3 a product of signs of k - 1 (or k + 1) initial weights, as often positive as negative. The
-    sum over m/2 pairs is therefore of the order of ``1 / (k sqrt(m))``. Lemma B.5 finds ``1 / 8k``, as it takes all
-    neurons to have the sign of one of them "without loss of generality".
+    ``a_i w_ij``: by Claim B.3 a product of the signs of k - 1 (or k + 1) initial weights, as often positive as
+    negative. The sum over m/2 pairs is therefore of the order of ``1 / (k sqrt(m))``. Lemma B.5 finds ``1 / 8k``, as it
+    takes all neurons to have the sign of one of them "without loss of generality". Where the initial weights are
+    ``aligned`` on the support, they have: the sum there is m/2 times its mean.
     """
     ratio = off_support_ratio(dimension, degree)
     inner, outer = (_sums_of_signs(count) for count in (degree, dimension - degree))
-    squares = [0.0, 0.0]
-    biases = [number / degree for number in range(1 - degree, degree)]
-    for bias in biases:
-        means = [0.0, 0.0]
-        for (s, p), (t, q) in itertools.product(inner, outer):
-            height = p * q * max((s + ratio * t) / (2 * degree) + bias, 0.0)
-            # E[x_j | sum] is the sum over its number of coordinates.
-            means[0] += height * t / (dimension - degree)
-            means[1] += height * s / degree
-        squares = [square + mean**2 / len(biases) for square, mean in zip(squares, means, strict=True)]
-    off, inside = (math.sqrt(2 / width * square) for square in squares)
-    return off, inside
+    of_off, of_inside = [], []  # E[relu(z) x_j] of a neuron whose weights are positive, by its bias
+    for bias in (number / degree for number in range(1 - degree, degree)):
+        terms = [
+            # E[x_j | a sum of signs] is the sum over their number.
+            (p * q * max((s + ratio * t) / (2 * degree) + bias, 0.0), s / degree, t / (dimension - degree))
+            for (s, p), (t, q) in itertools.product(inner, outer)
+        ]
+        of_off.append(sum(height * off for height, _, off in terms))
+        of_inside.append(sum(height * inside for height, inside, _ in terms))
+
+    def of_random_signs(means: list[float]) -> float:
+        return math.sqrt(2 / width * sum(mean**2 for mean in means) / len(means))
+
+    inside = sum(of_inside) / len(of_inside) if aligned else of_random_signs(of_inside)
+    return of_random_signs(of_off), inside
 
 
 def _sums_of_signs(count: int) -> list[tuple[int, float]]:

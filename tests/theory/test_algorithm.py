@@ -84,3 +84,9 @@ def test_expected_coefficients_are_those_of_all_neurons_and_inputs(dimension, de
     off, inside = expected_coefficients(dimension, degree, m)
     np.testing.assert_allclose(expected, [inside] * degree + [off] * (dimension - degree), rtol=1e-10)
     assert inside > off
+    # Aligned, the terms of one coordinate have one sign: that of a neuron whose weights there are positive.
+    means = []
+    for bias in np.arange(1 - degree, degree) / degree:
+        pair = np.maximum(x @ w.T + bias, 0) - np.maximum(-x @ w.T + bias, 0)
+        means.append(np.mean(np.abs(pair.T @ x[:, 0] / len(x))))
+    assert expected_coefficients(dimension, degree, m, aligned=True) == pytest.approx((off, np.mean(means) / 2))

@@ -11,11 +11,12 @@ from pdjax.report.claims.hierarchy import H
 from pdjax.report.claims.inflection import R4
 from pdjax.report.claims.language import R7
 from pdjax.report.claims.natural import N
+from pdjax.report.claims.samples import R3
 from pdjax.report.claims.sizes import R6
 from pdjax.report.claims.transition import R2
 from pdjax.report.results import Results
 
-CLAIMS: tuple[Claim, ...] = (F1, R1, R2, R4, R5, R6, R7, H, N, A, AUTO, ADAPTIVE)
+CLAIMS: tuple[Claim, ...] = (F1, R1, R2, R3, R4, R5, R6, R7, H, N, A, AUTO, ADAPTIVE)
 
 __all__ = ["CLAIMS", "Absent", "Case", "Claim", "Finding", "Measurement", "evaluate_claims"]
 

@@ -12,6 +12,7 @@ from pdjax.report.figures.searches import search_figures
 from pdjax.report.figures.sizes import size_figures
 from pdjax.report.figures.strings import string_figures
 from pdjax.report.figures.teacher import teacher_figures
+from pdjax.report.figures.theory import theory_figures
 from pdjax.report.figures.training import training_figures
 from pdjax.report.results import Results
 
@@ -28,6 +29,7 @@ FIGURES: tuple[Callable[[Results], Iterator[ReportFigure]], ...] = (
     feature_figures,
     size_figures,
     ablation_figures,
+    theory_figures,
 )
 
 

@@ -32,6 +32,8 @@ from pdjax.report.results import Results
 
 def training_figures(results: Results) -> Iterator[ReportFigure]:
     """Draws every comparison over training for each budget: with the best learning rate of each strategy, and every."""
+    if not results.strategies:
+        return
     everything = Comparison("all", "All strategies", tuple(results.strategies))
     for rate, suffix, of_rate in by_rate_and_best(results):
         for key, comparison in (results.comparisons or {"all": everything}).items():
