@@ -43,6 +43,9 @@ FAILURE = 0.1
 FASTER = 8.0
 """By how much eta_2 is above the printed one: theorem B.1 takes m d^2 k^3 / epsilon^2 steps, 10^9, with that."""
 
+TAUGHT = ("one_shot", "progressive")
+"""The strategies of aligned teachers."""
+
 REPORT = Report(
     title="The theory, run",
     question="How many samples does the first stage of Algorithm 1 need to find the support of a parity, from labels, "
@@ -96,7 +99,7 @@ SIZES = {
         second=2048,
         kept=(2,),
         student_first=512,
-        dimensions=(5,),
+        dimensions=(),
         degrees=(),
         batches=(),
         max_samples=1024,
@@ -211,7 +214,7 @@ class Setting:
     @property
     def probes(self) -> tuple[LemmaProbe, SamplesProbe]:
         """What is measured; of labels once for aligned and other teachers."""
-        size, smallest = self.size, min(self.size.dimensions)
+        size, smallest = self.size, min(self.size.dimensions, default=0)
         samples = SamplesProbe(
             num_students=2,
             num_label_students=size.label_students,
@@ -255,12 +258,11 @@ def ablations(size: Size) -> tuple[Ablation, ...]:
     batches = tuple(
         Variant(str(batch), Setting(size, size.batch_dimension, k, True).with_batch(batch)) for batch in size.batches
     )
-    taught = ("one_shot", "progressive")
     every = (
-        Ablation("dimension", "Dimension d", dimensions(False, size.dimensions), (), budgets),
-        Ablation("aligned", "Aligned teachers, by dimension", dimensions(True, (*size.dimensions, d)), taught, budgets),
-        Ablation("degree", "Degree k", degrees(False), (), budgets),
-        Ablation("aligned_degree", "Aligned teachers, by degree", degrees(True), taught, budgets),
-        Ablation("batch", "Batch of the teacher’s first stage", batches, (), budgets),
+        ("dimension", "Dimension d", dimensions(False, size.dimensions), ()),
+        ("aligned", "Aligned teachers, by dimension", dimensions(True, (*size.dimensions, d)), TAUGHT),
+        ("degree", "Degree k", degrees(False), ()),
+        ("aligned_degree", "Aligned teachers, by degree", degrees(True), TAUGHT),
+        ("batch", "Batch of the teacher’s first stage", batches, ()),
     )
-    return every
+    return tuple(Ablation(*parts, budgets) for parts in every if parts[2])
