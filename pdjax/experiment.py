@@ -456,7 +456,7 @@ def _replaced(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def _check_strategies(experiment: Experiment) -> None:
-    """Requires selections and schedules that the task, the probes and the evaluations are for."""
+    """Requires selections, schedules and parts that the task, the probes and the evaluations are for."""
     task = experiment.task
     for strategy in experiment.strategies:
         if not strategy.loss.asks_teacher:
@@ -485,6 +485,8 @@ def _check_strategies(experiment: Experiment) -> None:
             "None",
             "what it measures on the teacher is what the strategy selects by",
         )
+        if strategy.is_partial:
+            _check_part(experiment, strategy)
         if not strategy.is_adaptive:
             continue
         assert isinstance(strategy.schedule, AdaptiveSchedule)
@@ -496,6 +498,37 @@ def _check_strategies(experiment: Experiment) -> None:
             experiment.placement.residency,
             "every replica may be at another checkpoint: they are stacked",
         )
+
+
+def _check_part(experiment: Experiment, strategy: Strategy) -> None:
+    """Requires a curriculum, a loss and a residency that parts of checkpoints are for."""
+    path, schedule, selection = f"strategies.{strategy.name}", strategy.schedule, strategy.selection
+    with _within(f"{path}.part"):
+        strategy.part.check(experiment.task)
+    require(
+        strategy.is_progressive and selection.size != 1,
+        f"an intermediate checkpoint for {path}.part",
+        f"{type(schedule).__name__} of {type(selection).__name__}",
+        "the final teacher stays whole: choose another schedule and selection, or Whole",
+    )
+    require(
+        not strategy.is_adaptive,
+        f"a schedule for {path}.part that is no adaptive one",
+        type(schedule).__name__,
+        "choose another one, or Whole",
+    )
+    require(
+        not strategy.loss.reads_intermediates,
+        f"a loss for {path}.part that looks at logits alone",
+        type(strategy.loss).__name__,
+        "a part has nothing else: choose another loss, or Whole",
+    )
+    require(
+        experiment.placement.residency in ("auto", "stacked"),
+        f"placement.residency 'auto' or 'stacked' for {path}.part",
+        experiment.placement.residency,
+        "parts are made of stacked checkpoints",
+    )
 
 
 def _check_names(experiment: Experiment) -> None:

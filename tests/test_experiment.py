@@ -8,9 +8,10 @@ from typing import ClassVar
 import pytest
 
 from pdjax.distill.adaptive import UntilRobust, UntilSaturated
-from pdjax.distill.losses import Distillation, Labels, Ramp
+from pdjax.distill.losses import Distillation, HiddenMatching, Labels, Ramp
+from pdjax.distill.part import LowDegree, WithoutLowDegree
 from pdjax.distill.schedules import EqualSplit, FixedDuration, TeacherSplit
-from pdjax.distill.selection import Auto, Equal, Levels, Multiples, RobustPeak, Steps, Transition
+from pdjax.distill.selection import Auto, Equal, Final, Levels, Multiples, RobustPeak, Steps, Transition
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import (
@@ -223,6 +224,43 @@ WRONG = [
         {"strategies__fixed__schedule": UntilSaturated(), "placement__residency": "streamed"},
         r"residency 'auto' or 'stacked' for the adaptive strategies\.fixed; found streamed",
     ),
+    (STRINGS, {"strategies__fixed__part": LowDegree()}, r"in strategies\.fixed\.part: .* levels, .*; found PcfgTask"),
+    (HIERARCHY, {"strategies__fixed__part": LowDegree()}, r"fixed\.part: expected a task of 2 classes; found Hierarch"),
+    (PARITY, {"strategies__fixed__part": WithoutLowDegree(4)}, r"fixed\.part: expected a degree up to 3; found 4"),
+    (
+        PARITY,
+        {"strategies__fixed__part": LowDegree(1, "elsewhere"), "task__degree": 6},
+        r"fixed\.part: expected 6 coordinates outside of the support .*; found 4",
+    ),
+    (
+        PARITY,
+        {"strategies__one_shot__part": LowDegree()},
+        r"an intermediate checkpoint for strategies\.one_shot\.part; found OneShot of Final",
+    ),
+    (
+        PARITY,
+        {"strategies__fixed__part": LowDegree(), "strategies__fixed__selection": Final()},
+        r"an intermediate checkpoint for strategies\.fixed\.part; found FixedDuration of Final",
+    ),
+    (
+        PARITY,
+        {"strategies__fixed__part": LowDegree(), "strategies__fixed__schedule": UntilSaturated()},
+        r"a schedule for strategies\.fixed\.part that is no adaptive one; found UntilSaturated",
+    ),
+    (
+        PARITY,
+        {"strategies__fixed__part": LowDegree(), "strategies__fixed__loss": HiddenMatching()},
+        r"a loss for strategies\.fixed\.part that looks at logits alone; found HiddenMatching",
+    ),
+    *(
+        (
+            PARITY,
+            {"strategies__fixed__part": WithoutLowDegree(), "placement__residency": residency}
+            | {f"strategies__{name}__loss": Distillation(0.0) for name in ("one_shot", "fixed")},
+            rf"residency 'auto' or 'stacked' for strategies\.fixed\.part; found {residency}",
+        )
+        for residency in ("streamed", "cached")
+    ),
     (
         STRINGS,
         {"teacher_training__keep": Geometric()},
@@ -283,6 +321,8 @@ RIGHT = [
     (STRINGS, {"strategies__fixed__schedule": UntilRobust(NGRAMS)}),
     (PARITY, {"strategies__fixed__selection": Transition(("start", "end"))}),
     (PARITY, {"strategies__fixed__schedule": UntilSaturated(window=4, max_steps=401)}),
+    (PARITY, {"strategies__fixed__part": WithoutLowDegree(3)}),
+    (PARITY, {"strategies__fixed__part": LowDegree(1, "elsewhere"), "task__degree": 5}),
     (PARITY, {"teacher_training__extra_seeds": (2,), "teacher_training__trajectory": "there"}),
     (PARITY, {"teacher": Gpt2(num_layers=2, num_heads=2, head_dim=8, width=16, heads="average")}),
     (PARITY, {"task__support": "random", "task__support_seed": 1}),

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pdjax.distill.adaptive import AdaptiveSchedule
 from pdjax.distill.losses import Distillation, Loss
+from pdjax.distill.part import WHOLE, Part, Whole
 from pdjax.distill.schedules import OneShot, Schedule
 from pdjax.distill.selection import Final, Selection
 from pdjax.errors import require
@@ -14,7 +15,7 @@ from pdjax.settings import Beside, Count, settings
 
 @settings
 class Strategy:
-    """A way to train a student. Where the loss asks no teacher, selection and schedule say nothing."""
+    """A way to train a student. Where the loss asks no teacher, selection, schedule and part say nothing."""
 
     name: str
     """what it is called in flags, comparisons and files"""
@@ -26,6 +27,8 @@ class Strategy:
     """which checkpoints"""
     budgets: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
     """training lengths in steps; None is those of student_training"""
+    part: Part = WHOLE
+    """what students see of the intermediate checkpoints; the final one stays whole"""
 
     def __post_init__(self):
         # The name stands in paths of flags and in names of files.
@@ -47,12 +50,17 @@ class Strategy:
         return self.loss.asks_teacher and isinstance(self.schedule, AdaptiveSchedule)
 
     @property
+    def is_partial(self) -> bool:
+        """Whether the student sees its intermediate checkpoints in part."""
+        return self.loss.asks_teacher and not isinstance(self.part, Whole)
+
+    @property
     def label(self) -> str:
         """How the report names it, after its settings."""
         if not self.loss.asks_teacher:
             return self.loss.label
         size = "N" if self.selection.size is None else str(self.selection.size)
-        parts = (self.schedule.label.replace("{N}", size), self.selection.label, self.loss.label)
+        parts = (self.schedule.label.replace("{N}", size), self.selection.label, self.part.label, self.loss.label)
         return ", ".join(part for part in parts if part)
 
 

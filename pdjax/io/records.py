@@ -13,6 +13,7 @@
         metrics.jsonl              one record per split, step and replica; the same bits however often resumed
         progress.jsonl             wall-clock seconds, which are not
         curriculum.json            of an adaptive curriculum: the starts of every replica so far
+        part.json                  where students see a part of checkpoints: its terms, as measured and as shown
         result.json                where it ended and what it kept; its presence means the run is complete
         state/                     training states, from which it goes on
         trajectory/                checkpoints of all replicas, where they are kept; of a teacher those of its seed

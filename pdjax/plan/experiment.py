@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from pdjax.distill.losses import Loss
+from pdjax.distill.part import Whole
 from pdjax.experiment import Experiment
 from pdjax.io.store import SAFETY, tree_bytes
 from pdjax.io.teacher_source import are_stacked, memory_of
@@ -23,6 +24,7 @@ from pdjax.stages.students import kept_bytes
 from pdjax.stages.teacher import most_kept, stored_steps
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.replicas import families
+from pdjax.types import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +87,11 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
     cached = experiment.placement.residency == "cached"
     for name, shared in runs.items():
         # All runs of a program have as many replicas, with the same families of losses: one of them shows it.
-        replicas, held = shared[0].replicas, checkpoints if stacked else None
+        replicas, part = shared[0].replicas, shared[0].course.part
+        held = None if not stacked and isinstance(part, Whole) else checkpoints
         if cached:
             held = tuple(cuts_of(replicas)) if replicas[0].loss.asks_teacher else 1
-        programs.append(plan(name, student_program(experiment, replicas), held=held))
+        programs.append(plan(name, student_program(experiment, replicas, part), held=held))
     sizes = experiment.sizes
     if sizes is not None:
         for name, model in sizes.models():
@@ -145,13 +148,17 @@ def _stored(experiment: Experiment) -> Sequence[int]:
 
 def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
     """Returns the runs of students by their program, those with a teacher first."""
-    runs: dict[tuple[Any, int], list[SharedRun]] = {}
+    runs: dict[tuple[Any, int, Model], list[SharedRun]] = {}
+    teacher = experiment.teacher.build(experiment.task)
     for run in foresee_runs(experiment, _stored(experiment)):
-        # What determines a program: the losses without their numbers, in blocks of so many replicas.
-        runs.setdefault((families(run.replicas), len(run.replicas)), []).append(run)
+        # What determines a program: the losses without their numbers, in blocks of so many replicas, and what teaches.
+        model = run.course.part.model(teacher, experiment.task)
+        runs.setdefault((families(run.replicas), len(run.replicas), model), []).append(run)
     named: dict[str, list[SharedRun]] = {}
-    for ((losses, _), count), members in sorted(runs.items(), key=lambda item: (not _taught(item[0][0]), item[0][1])):
-        name = f"students {'with a teacher' if losses[0].asks_teacher else 'of labels'} x {count}"
+    ordered = sorted(runs.items(), key=lambda item: (not _taught(item[0][0]), item[0][1]))
+    for ((losses, _), count, model), members in ordered:
+        teachers = "with a teacher" if model == teacher else "with parts of a teacher"
+        name = f"students {teachers if losses[0].asks_teacher else 'of labels'} x {count}"
         kinds = ", ".join(type(loss).__name__ for loss in losses)
         # Losses of one class may differ in more than numbers, such as a layer: nothing but a count tells these apart.
         counted = (f"{name} ({kinds}, {number})" for number in itertools.count(2))

@@ -25,7 +25,7 @@ from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
-from pdjax.types import Model, Params
+from pdjax.types import Inputs, Model, Params
 
 OFF_SUPPORT = -1
 """The group of monomials that are not in the support; others are numbered as the feature they are subsets of."""
@@ -90,7 +90,9 @@ def support_of(task: Task) -> Coordinates:
     features = getattr(task, "features", None)
     if features is None or not hasattr(task, "levels"):
         raise UserError(
-            "a task with features and levels, such as ParityTask", type(task).__name__, "leave probes of a support out"
+            "a task with features and levels, such as ParityTask",
+            type(task).__name__,
+            "leave out what is about a support",
         )
     # Features do not overlap: no coordinate comes twice.
     return tuple(sorted(j for feature in features for j in feature))
@@ -160,6 +162,17 @@ def _random_sets(
     return list(sets)
 
 
+def values_of_monomials(inputs: Inputs, membership: Float[Array, "D M"]) -> Float[Array, "B M"]:
+    """Returns the value, 1 or -1, of every monomial at every input.
+
+    All monomials of a batch are one matrix product: the number of -1 among a monomial's coordinates, whose
+    parity is the monomial's sign.
+    """
+    negative_BxD = inputs["tokens"] if "tokens" in inputs else inputs["vector"] < 0
+    # Counts of at most d are exact in float32, and so are products with 0 and 1 however operands are rounded.
+    return 1 - 2 * ((negative_BxD.astype(jnp.float32) @ membership) % 2)
+
+
 @with_float32_products
 def correlations(
     task: Task,
@@ -169,17 +182,11 @@ def correlations(
     params: Params,
     seed: Int[Array, ""],
 ) -> Float[Array, "R M"]:
-    """Returns the correlations of R models at once, their parameters stacked, over ``num_inputs`` inputs.
-
-    All monomials of a batch are one matrix product: the number of -1 among a monomial's coordinates, whose
-    parity is the monomial's sign.
-    """
+    """Returns the correlations of R models at once, their parameters stacked, over ``num_inputs`` inputs."""
 
     def body(total: Float[Array, "R M"], index: Int[Array, ""]) -> tuple[Float[Array, "R M"], None]:
         batch = task.sample(named_key(seed, "monomials", index), probe.batch_size)
-        negatives_BxM = batch.inputs["tokens"].astype(jnp.float32) @ membership
-        # Counts of at most d are exact in float32.
-        monomials_BxM = 1 - 2 * (negatives_BxM % 2)
+        monomials_BxM = values_of_monomials(batch.inputs, membership)
 
         def first_class(params: Params) -> Float[Array, "B"]:
             return jax.nn.softmax(dense(model.apply(params, batch.inputs)[0]))[:, 0]

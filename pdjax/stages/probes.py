@@ -24,8 +24,8 @@ from pdjax.settings import determining
 from pdjax.stages.probing import MOST_AT_ONCE, Measure, finish, is_measured, measure_checkpoints, prepared
 from pdjax.stages.programs import teacher_shape
 from pdjax.stages.recovery import lost_checkpoints
-from pdjax.stages.runs import plan_runs
-from pdjax.stages.students import kept_steps, open_checkpoints, run_directory, students_shape, untrained_students
+from pdjax.stages.runs import plan_runs, run_directory
+from pdjax.stages.students import kept_steps, open_checkpoints, students_shape, untrained_students
 from pdjax.stages.teacher import open_trajectory, require_whole
 from pdjax.types import Params
 

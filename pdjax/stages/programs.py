@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pdjax.distill.losses import Loss
+from pdjax.distill.part import WHOLE, Part
 from pdjax.experiment import Experiment, Sizes
 from pdjax.models.base import Architecture, parameter_shapes
 from pdjax.train.replicas import Replica, Sweep, build_sweep, families, product_of_replicas
@@ -53,15 +54,15 @@ def teacher_shape(experiment: Experiment) -> Params:
     return parameter_shapes(experiment.teacher, experiment.task)
 
 
-def student_program(experiment: Experiment, replicas: Sequence[Replica]) -> Training:
-    """Returns the program of a run's students."""
+def student_program(experiment: Experiment, replicas: Sequence[Replica], part: Part = WHOLE) -> Training:
+    """Returns the program of a run's students, who see a part of their teachers."""
     task, training = experiment.task, experiment.student_training
     losses, sizes = families(replicas)
     program = Program(
         task=task,
         model=experiment.student.build(task),
         # All losses of a run ask a teacher or none does: see ``_course`` in ``pdjax.stages.runs``.
-        teacher_model=experiment.teacher.build(task) if losses[0].asks_teacher else None,
+        teacher_model=part.model(experiment.teacher.build(task), task) if losses[0].asks_teacher else None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=training.shared_batches,

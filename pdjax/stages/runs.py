@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pdjax.distill.losses import Loss
+from pdjax.distill.part import WHOLE, Part, Whole
 from pdjax.distill.phases import Phases
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
@@ -27,6 +28,7 @@ class Course(NamedTuple):
     starts: tuple[int, ...]  # of an adaptive curriculum the first alone; none without a teacher, or if not known yet
     teacher_steps: tuple[int, ...]
     rule: Hashable  # how an adaptive curriculum goes on, or how one that is not known yet will be found
+    part: Part = WHOLE  # what of the intermediate checkpoints
 
 
 class SharedRun(NamedTuple):
@@ -36,6 +38,11 @@ class SharedRun(NamedTuple):
     course: Course
     strategies: tuple[str, ...]
     replicas: tuple[Replica, ...]  # a block for each of their different losses
+
+
+def run_directory(workdir: Path, description: RunDescription) -> Path:
+    """Returns the directory of a student run."""
+    return workdir / "students" / description.name
 
 
 def asked_runs(experiment: Experiment) -> list[tuple[int, Strategy]]:
@@ -68,7 +75,7 @@ def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRu
             # Selections whose checkpoints are given look at no phases.
             return _course(strategy, strategy.selection.select(stored, Phases()).teacher_steps, stored, budget)
         # Equal rules find equal checkpoints, whatever these are.
-        return Course((), (), (strategy.schedule, strategy.selection))
+        return Course((), (), (strategy.schedule, strategy.selection), strategy.part)
 
     return _shared_runs(experiment, course_of)
 
@@ -149,7 +156,7 @@ def _course(strategy: Strategy, steps: Sequence[int], available: Sequence[int], 
     if strategy.is_adaptive:
         return Course(table.starts, tuple(steps), strategy.schedule)
     # Of the table, not of the selection: checkpoints that a short student never reaches are dropped (section D.2).
-    return Course(table.starts, table.teacher_steps, None)
+    return Course(table.starts, table.teacher_steps, None, strategy.part)
 
 
 def _identity(
@@ -163,6 +170,8 @@ def _identity(
     run = plain(dataclasses.replace(description, replicas=()))
     # Steps do not tell teachers apart; the digests of their arrays do.
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
+    # Whole ones are not mentioned: runs have had identities before there were parts.
+    parts |= {} if isinstance(shared.course.part, Whole) else {"part": determining(shared.course.part)}
     return digest_of(
         {**parts, "teachers": teachers, "rule": determining(shared.course.rule), "run": run, "replicas": replicas}
     )

@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from pdjax.distill.curriculum import padded
+from pdjax.distill.part import FourierPart
 from pdjax.distill.teacher import Teacher
 from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription
 from pdjax.io.store import CheckpointStore, stack, tree_bytes
 from pdjax.io.teacher_source import Stacked, Streamed, TeacherSource, are_stacked, memory_of
+from pdjax.stages.parts import plan_parts
 from pdjax.stages.programs import teacher_shape
 from pdjax.train.replicas import Sweep, place_teacher
 
@@ -22,13 +25,13 @@ logger = logging.getLogger("pdjax")
 
 
 def plan_sources(
-    experiment: Experiment, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
+    experiment: Experiment, workdir: Path, trajectory: CheckpointStore, descriptions: Sequence[RunDescription]
 ) -> Callable[[RunDescription, Sweep], TeacherSource]:
     """Returns how each of several runs gets its checkpoints, as ``placement.residency`` asks.
 
     Stacked, all runs share one stack of the checkpoints that any of them uses, and have tables of one length: runs
     of different strategies then share one compiled program. Streamed, adaptive curricula still stack their own,
-    since every replica may be at another checkpoint.
+    since every replica may be at another checkpoint, and so do those whose students see parts of them.
     """
     like = teacher_shape(experiment)
     taught = [d for d in descriptions if d.starts]
@@ -45,14 +48,19 @@ def plan_sources(
         )  # fmt: skip
     # Runs with the same checkpoints read them from the store once; they stay on the host, and go to devices by run.
     stack_of = functools.cache(lambda steps: stack(trajectory, steps, like))
+    in_part = plan_parts(experiment, workdir, trajectory)
 
     def source(description: RunDescription, sweep: Sweep) -> TeacherSource:
         if not description.starts:
             return Stacked(sweep, None)
-        if stacked or is_adaptive(description):
+        part = experiment.strategy(description.strategies[0]).part
+        if stacked or is_adaptive(description) or isinstance(part, FourierPart):
             steps = used if stacked else description.teacher_steps
             starts, slots = _starts(description, rows), _slots(description, steps, rows)
-            teacher = Teacher(stack_of(steps), jnp.asarray(starts), jnp.asarray(slots))
+            checkpoints = stack_of(steps)
+            if isinstance(part, FourierPart):
+                checkpoints = in_part(part, description, steps, checkpoints)
+            teacher = Teacher(checkpoints, jnp.asarray(starts), jnp.asarray(slots))
             return Stacked(sweep, place_teacher(sweep, teacher))
         read = functools.partial(trajectory.restore, like=like)
         return Streamed(sweep, read, description.starts, description.teacher_steps, rows)

@@ -22,7 +22,7 @@ from pdjax.stages.adaptive import adaptation
 from pdjax.stages.caching import cached_source
 from pdjax.stages.programs import compiled, student_program, student_replicas, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
-from pdjax.stages.runs import plan_runs
+from pdjax.stages.runs import plan_runs, run_directory
 from pdjax.stages.sources import plan_sources
 from pdjax.stages.teacher import open_trajectory, require_whole
 from pdjax.train.loop import Adapt, ByReplica, Job, Kept, train
@@ -51,18 +51,20 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         meet("what students have left has been seen")
         replicas = sum(len(description.replicas) for _, description in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
-        sweep_of = functools.cache(lambda replicas: compiled(experiment, student_program(experiment, replicas)))
+        sweep_of = functools.cache(
+            lambda replicas, part: compiled(experiment, student_program(experiment, replicas, part))
+        )
         # Of all runs, done ones too: a resumed stage stacks the same checkpoints and has tables of the same length.
         descriptions = [description for _, description in runs]
         if experiment.placement.residency == "cached":
             source_of = functools.partial(cached_source, experiment, workdir, trajectory, interrupt)
         else:
-            source_of = plan_sources(experiment, trajectory, descriptions)
+            source_of = plan_sources(experiment, workdir, trajectory, descriptions)
         _announce_disk(experiment, workdir, [description for _, description in pending])
         with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
             progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
             for strategy, description in incomplete:
-                sweep = sweep_of(description.replicas)
+                sweep = sweep_of(description.replicas, strategy.part)
                 # Neither reads checkpoints yet: a run opens its source, and adaptive strategies alone need the stack.
                 open_source = functools.partial(source_of, description, sweep)
                 teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(experiment))
@@ -71,11 +73,6 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
                 _train(experiment, workdir, job, lost[description.name], interrupt, progress)
     finally:
         trajectory.close()
-
-
-def run_directory(workdir: Path, description: RunDescription) -> Path:
-    """Returns the directory of a student run."""
-    return workdir / "students" / description.name
 
 
 def open_checkpoints(workdir: Path, description: RunDescription) -> CheckpointStore:

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from pdjax.distill.losses import Distillation, Labels
+from pdjax.distill.part import Fourier, LowDegree
 from pdjax.distill.teacher import Teacher
 from pdjax.models.mlp import Mlp, MlpModule
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
@@ -110,6 +111,20 @@ def test_replicas_with_curricula_of_their_own(shared):
     alike = run(program, 3, teacher._replace(starts=jnp.zeros(3, jnp.int32) + jnp.array([0, 500, 500])))
     last = np.asarray(alike[1].loss.sum)[:, 2] != np.asarray(one_by_one[1].loss.sum)[:, 2]
     assert last.mean() > 0.9  # the third replica really has another teacher
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_parts_of_teachers(shared):
+    whole = program_of(teacher=Mlp((40,)), shared=shared)
+    teacher, part = teacher_of(whole, (0, 37, 150)), LowDegree(2)
+    found = [Fourier(coefficients, np.zeros(6)) for coefficients in np.linspace(-2, 2, 12).reshape(2, 6)]
+    checkpoints = part.params(PARITY, teacher.checkpoints, [*found, None])
+    program = whole._replace(teacher_model=part.model(whole.teacher_model, PARITY))
+    in_blocks, one_by_one = both_paths(program, 3, teacher._replace(checkpoints=checkpoints))
+    assert_close(in_blocks, one_by_one, tolerance=1e-5)
+    wholly = run(whole, 3, teacher)
+    differing = np.any(np.asarray(wholly[1].loss.sum) != np.asarray(one_by_one[1].loss.sum), axis=1)
+    assert differing[:150].all()  # students really see other teachers
 
 
 def test_a_hierarchy_with_eight_classes_and_a_warm_up():
