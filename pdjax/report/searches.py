@@ -118,7 +118,9 @@ def _members(results: Results, comparison: Comparison) -> dict[str, tuple[int, S
     members = {}
     for key in comparison.strategies:
         strategy, steps = results.strategies[key], chosen_steps(results, key)
-        if strategy.loss.asks_teacher and isinstance(strategy.schedule, FixedDuration) and len(steps) == 2:
+        if strategy.is_partial or not strategy.loss.asks_teacher or len(steps) != 2:
+            continue
+        if isinstance(strategy.schedule, FixedDuration):
             members[key] = steps[0], Series(strategy.schedule.duration, strategy.loss)
     return members
 

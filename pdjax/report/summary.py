@@ -99,6 +99,10 @@ def names(results: Results) -> list[tuple[str, str]]:
         ("till … saturates", "it moves on to the next checkpoint when it gains little from this one"): any(
             strategy.is_adaptive for strategy in strategies
         ),
+        ("degree ≤ n alone, without degree ≤ n", "of intermediate checkpoints it sees the terms of up to n "
+         "coordinates of the support alone, or all but these"): any(
+            strategy.is_partial for strategy in strategies
+        ),
         ("M_robust, M_close", "how far predictions change without the tokens nearby, and with these alone"): probed,
     }  # fmt: skip
     return [text for text, there in kinds.items() if there]

@@ -56,9 +56,9 @@ def group_in(
 
 
 def strategies_by_kind(results: Results, keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Returns the progressive and the one-shot strategies among some."""
+    """Returns the progressive and the one-shot strategies among some, without those of parts of checkpoints."""
     strategies = results.strategies
-    progressive = [key for key in keys if strategies[key].is_progressive]
+    progressive = [key for key in keys if strategies[key].is_progressive and not strategies[key].is_partial]
     return progressive, [key for key in keys if strategies[key].is_one_shot]
 
 

@@ -6,7 +6,8 @@ from pdjax.report.results import Results
 
 def measure(results: Results) -> list[Case] | Absent:
     """Compares every progressive strategy that is drawn over training, for each learning rate and budget."""
-    progressive = [key for key in results.compared if results.strategies[key].is_progressive]
+    drawn = {key: results.strategies[key] for key in results.compared}
+    progressive = [key for key, strategy in drawn.items() if strategy.is_progressive and not strategy.is_partial]
     if not progressive:
         where = "comparisons over training" if results.comparisons else "configuration"
         return Absent(f"there is no progressive strategy in the {where}")
@@ -37,7 +38,8 @@ F1 = Claim(
     "any of them, and is undecided otherwise. It is not tested with fewer than 2 common seeds, where a baseline is "
     "missing or unfinished, or where curriculum and loss are those of a baseline: then they are the same students. "
     "Strategies that are the same students as each other are one case. Strategies that the report does not draw over "
-    "training are no cases: those of a search for the best checkpoint are judged as one.",
+    "training are no cases: those of a search for the best checkpoint are judged as one. Nor are those of "
+    "parts of checkpoints.",
     smallest=0.01,
     figure="training_",
     measure=measure,

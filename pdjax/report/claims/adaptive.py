@@ -23,7 +23,8 @@ def _drawn_with(results: Results, key: str) -> list[str]:
     drawn = [c.strategies for c in results.comparisons.values() if key in c.strategies]
     together = {other for strategies in drawn for other in strategies}
     strategies = results.strategies
-    return [k for k, s in strategies.items() if k in together and s.is_progressive and not s.is_adaptive]
+    fixed = [k for k, s in strategies.items() if s.is_progressive and not s.is_adaptive and not s.is_partial]
+    return [k for k in fixed if k in together]
 
 
 ADAPTIVE = Claim(

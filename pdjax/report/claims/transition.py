@@ -13,7 +13,7 @@ def measure(results: Results) -> list[Case] | Absent:
     by_point = {
         strategy.selection.at[0]: key
         for key, strategy in results.strategies.items()
-        if isinstance(strategy.selection, Transition) and len(strategy.selection.at) == 1
+        if isinstance(strategy.selection, Transition) and len(strategy.selection.at) == 1 and not strategy.is_partial
     }
     if not {"start", "middle", "end"} <= set(by_point):
         return Absent("there are no strategies with one checkpoint from the transition’s start, middle and end each")

@@ -86,7 +86,7 @@ def probe_figures(results: Results) -> Iterator[ReportFigure]:
 
 def _points(results: Results) -> pd.DataFrame:
     """Returns the checkpoints of strategies that learn from one at a point of the transition before the last one."""
-    chosen = {key: strategy.selection for key, strategy in results.strategies.items()}
+    chosen = {key: strategy.selection for key, strategy in results.strategies.items() if not strategy.is_partial}
     keys = [key for key, s in chosen.items() if isinstance(s, selection.Transition) and len(s.at) == 1]
     points = chosen_checkpoints(results, keys)
     return points[points.step < results.last_teacher_step].assign(height=1.03 + 0.06 * points.place)
