@@ -4,6 +4,7 @@ from pdjax.report.claims.ablations import A
 from pdjax.report.claims.acceleration import F1
 from pdjax.report.claims.adaptive import ADAPTIVE
 from pdjax.report.claims.automatic import AUTO
+from pdjax.report.claims.causal import C
 from pdjax.report.claims.claim import Absent, Case, Claim, Finding, Measurement
 from pdjax.report.claims.correlations import R1
 from pdjax.report.claims.features import R5
@@ -16,7 +17,7 @@ from pdjax.report.claims.sizes import R6
 from pdjax.report.claims.transition import R2
 from pdjax.report.results import Results
 
-CLAIMS: tuple[Claim, ...] = (F1, R1, R2, R3, R4, R5, R6, R7, H, N, A, AUTO, ADAPTIVE)
+CLAIMS: tuple[Claim, ...] = (F1, R1, R2, R3, R4, R5, R6, R7, H, N, A, AUTO, ADAPTIVE, C)
 
 __all__ = ["CLAIMS", "Absent", "Case", "Claim", "Finding", "Measurement", "evaluate_claims"]
 
