@@ -1,5 +1,6 @@
 """Claim C: what of an intermediate checkpoint helps students of sparse parity."""
 
+import dataclasses
 from collections.abc import Iterator
 
 from pdjax.distill.part import LowDegree, Whole, WithoutLowDegree
@@ -14,14 +15,24 @@ SMALLEST = 0.05
 
 
 def measure(results: Results) -> list[Case] | Absent:
-    """Looks at every strategy of a low-degree part in the support, for each learning rate and budget."""
-    strategies = results.strategies
-    if not any(strategy.is_partial for strategy in strategies.values()):
+    """Looks at every strategy of a low-degree part in the support, for each learning rate and budget.
+
+    In the experiment and in the variants of its ablations, such as other teachers.
+    """
+    if not any(strategy.is_partial for strategy in results.strategies.values()):
         return Absent("no strategy shows its students parts of checkpoints")
-    low = [key for key, strategy in strategies.items() if _degree(strategy, "support") is not None]
-    places = [(key, rate, budget) for key in low for _, rate, budget in results.cases([key])]
-    cases = [case for place in places for case in _cases(results, *place)]
+    every = [("", results)]
+    every += [(f"{results.asked_ablations[key].title}: {name}, ", one) for (key, name), one in results.variants.items()]
+    cases = [case for prefix, one in every for case in _of_one(prefix, one)]
     return cases or Absent("no low-degree part in the support stands beside the whole checkpoint and one-shot")
+
+
+def _of_one(prefix: str, results: Results) -> Iterator[Case]:
+    low = [key for key, strategy in results.strategies.items() if _degree(strategy, "support") is not None]
+    for key in low:
+        for _, rate, budget in results.cases([key]):
+            for case in _cases(results, key, rate, budget):
+                yield dataclasses.replace(case, name=prefix + case.name)
 
 
 def _degree(strategy: Strategy, monomials: str) -> int | None:

@@ -1,38 +1,48 @@
 """Claim R3: how many samples the first stage needs as the dimension grows, from a teacher and from labels."""
 
+from collections.abc import Iterator
+
+import pandas as pd
+
 from pdjax.report.claims.claim import Absent, Case, Claim, Measurement, decided
 from pdjax.report.results import Results
-from pdjax.report.samples import FINAL, FIRST, LABELS, by, exponent, searched, series
+from pdjax.report.samples import FIRST, LABELS, searched
+from pdjax.report.scaling import lines
 from pdjax.report.stats import Interval
+
+_TOO_FEW = "too few found it"
 
 
 def measure(results: Results) -> list[Case] | Absent:
     """Fits exponents in d, for every degree that several dimensions have."""
     rows = searched(results)
-    cases = []
-    for source, degree, chosen in series(rows, "dimension", "degree"):
-        fitted = exponent(by(chosen, "dimension"))
-        name = f"{source}, k = {degree:.0f}"
-        shown = (Measurement("exponent in d", fitted, "" if fitted else "too few found"),)
-        if source.startswith(FIRST):
-            cases.append(decided(name, [_bounded("1 minus the exponent", fitted, 1, -1)], shown=shown))
-        elif source == LABELS:
-            bounds = (
-                _bounded(f"exponent minus {degree - 2:.0f}", fitted, -(degree - 2), 1),
-                _bounded(f"{degree:.0f} minus the exponent", fitted, degree, -1),
-            )
-            cases.append(decided(name, bounds, shown=shown))
-        elif source.startswith(FINAL):
-            cases.append(Case(name, (), "not tested", "theorem B.1 is about errors that fall with d", shown))
+    cases = list(_cases(rows[rows.separated]))
     return cases or Absent("no samples of the first stage were counted at several dimensions")
+
+
+def _cases(rows: pd.DataFrame) -> Iterator[Case]:
+    for line in lines(rows, "dimension", ["degree"]):
+        degree, fitted = int(line.rest["degree"]), line.exponent
+        name = f"{line.source}, k = {degree}"
+        shown = (Measurement("exponent in d", fitted, "" if fitted else _TOO_FEW),)
+        if line.source.startswith(FIRST):
+            bounds = (_bounded("1 minus the exponent", fitted, 1, -1),)
+        elif line.source == LABELS:
+            bounds = (
+                _bounded(f"exponent minus {degree - 2}", fitted, 2 - degree, 1),
+                _bounded(f"{degree} minus the exponent", fitted, degree, -1),
+            )
+        else:
+            continue
+        yield decided(name, bounds, shown=shown)
 
 
 def _bounded(quantity: str, fitted: Interval | None, offset: float, sign: int) -> Measurement:
     """Returns ``offset + sign * exponent``."""
     if fitted is None:
-        return Measurement(quantity, None, "too few found")
-    ends = sorted(offset + sign * end for end in (fitted.low, fitted.high))
-    return Measurement(quantity, Interval(offset + sign * fitted.mean, *ends, fitted.size), "")
+        return Measurement(quantity, None, _TOO_FEW)
+    low, high = sorted(offset + sign * end for end in (fitted.low, fitted.high))
+    return Measurement(quantity, Interval(offset + sign * fitted.mean, low, high, fitted.size), "")
 
 
 R3 = Claim(

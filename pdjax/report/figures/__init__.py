@@ -8,6 +8,7 @@ from pdjax.report.figures.budgets import budget_figures
 from pdjax.report.figures.drawing import ReportFigure, of_the_paper
 from pdjax.report.figures.features import feature_figures
 from pdjax.report.figures.probes import probe_figures
+from pdjax.report.figures.scaling import scaling_figures
 from pdjax.report.figures.searches import search_figures
 from pdjax.report.figures.sizes import size_figures
 from pdjax.report.figures.strings import string_figures
@@ -30,6 +31,7 @@ FIGURES: tuple[Callable[[Results], Iterator[ReportFigure]], ...] = (
     size_figures,
     ablation_figures,
     theory_figures,
+    scaling_figures,
 )
 
 

@@ -1,21 +1,20 @@
 """Algorithm 1 beside what appendix B says of it: first-layer weights, correlations, and samples of the first stage."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from pdjax.models.symmetric import SymmetricMlp
 from pdjax.report import style
-from pdjax.report.figures.drawing import ReportFigure, drawn, grid, legend_above, set_step_axis
+from pdjax.report.figures.drawing import SMALL, ReportFigure, drawn, grid, legend_above, set_step_axis
+from pdjax.report.figures.scaling import THEORY, Curve, draw_lines, logarithmic
 from pdjax.report.results import Results
-from pdjax.report.samples import ALIGNED, BETWEEN, FINAL, FIRST, LABELS, by, exponent, searched, series
-from pdjax.report.text import interval_text
+from pdjax.report.samples import ALIGNED, BETWEEN, FINAL, FIRST, LABELS, searched
+from pdjax.report.scaling import Line, lines
 from pdjax.tasks.parity import ParityTask
 from pdjax.theory.algorithm import (
     expected_coefficients,
@@ -24,17 +23,16 @@ from pdjax.theory.algorithm import (
     off_support_ratio,
 )
 
-_COLORS = {LABELS: "#D55E00", FIRST: "#0072B2", FINAL: "#009E73", BETWEEN: "#CC79A7"}
-_COLORS |= {FIRST + ALIGNED: "#56B4E9", FINAL + ALIGNED: "#E69F00"}
-_MARKERS = {LABELS: "s", FIRST: "o", FINAL: "D", BETWEEN: "P", FIRST + ALIGNED: "p", FINAL + ALIGNED: "X"}
-_THEORY = {"color": "#777777", "linestyle": "--", "linewidth": 1.2}
+_SOURCES = (FIRST, LABELS, FINAL, BETWEEN, FIRST + ALIGNED, FINAL + ALIGNED)
+_STYLES = {source: style.strategy_style(index) for index, source in enumerate(_SOURCES)}
+_LOOKS = {source: {"color": look.color, "marker": look.marker} for source, look in _STYLES.items()}
 _FAILURE = 0.1
 """delta where theory asks for one: it stands in logarithms alone."""
 
 _OF_ERRORS = (
     "Samples of a student’s first stage until it finds the support, against the error of the checkpoint that it learns "
-    "from (the teacher’s expected hinge loss), a point for each teacher. Hollow points at the top: not found within "
-    "the search. Dashed: one over the squared error, which theorem B.1 gives as a lower bound of one-shot distillation."
+    "from (the teacher’s expected hinge loss), a point for each teacher. Hollow points: not found "
+    "with so many. Dashed: one over the squared error, a lower bound of one-shot distillation in theorem B.1."
 )
 _OF_COEFFICIENTS = (
     "Sizes of the correlations of teachers’ outputs with coordinates in the support (orange) and off it (blue), "
@@ -69,12 +67,6 @@ def theory_figures(results: Results) -> Iterator[ReportFigure]:
         yield drawn("first_weights", "Weights after the first stage", _OF_WEIGHTS + ratio, draw_weights, weights)
 
 
-@FuncFormatter
-def _plain(value: float, position: int | None = None) -> str:
-    """Writes a number of a logarithmic axis without mathematics: 10,000 or 0.001 or 1e-05."""
-    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
-
-
 def _own(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the searches of the experiment itself, without its variants."""
     task = results.experiment.task
@@ -84,120 +76,106 @@ def _own(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by(rows: pd.DataFrame, axis: str, other: str, letter: str, fixed: str) -> Iterator[ReportFigure]:
-    found = list(series(rows, axis, other))
-    for value in dict.fromkeys(value for _, value, _ in found):
-        chosen = pd.concat([each for _, at, each in found if at == value], ignore_index=True)
+    """Draws samples by dimension or degree, a figure for each value that the other has."""
+    found = list(lines(rows[rows.separated & (rows.source != BETWEEN)], axis, [other]))
+    for value in sorted({line.rest[other] for line in found}):
+        chosen = [line for line in found if line.rest[other] == value]
         caption = (
             "Smallest batch of a student’s first stage with which in 90% of its neurons the k largest weights are the "
             f"support, {fixed} = {value:.0f}: medians over teachers (of labels, over students), single ones faint. "
-            "Only teachers count from which the support can be found at all. In brackets: exponents of the medians "
-            "with 95% bootstrap intervals. Dashed: what theorem B.1 says, k² log(d m/δ) from a teacher’s first stage "
-            "with constant 1, and d^(k-1) from labels through the first point."
+            "Only teachers count from which the support can be found at all, and none is drawn where half of these did "
+            "not suffice within the search. In brackets: exponents of the medians with 95% bootstrap intervals. "
+            "Dashed: what theorem B.1 says, k² log(d m/δ) with constant 1 from a teacher’s first stage, and d^(k-1) "
+            "from labels through their first point."
         )
-        name = f"samples_by_{axis}" + ("" if len({at for _, at, _ in found}) == 1 else f"_{fixed}{value:.0f}")
-        title = f"Samples of the first stage by {axis}, {fixed} = {value:.0f}"
-        yield drawn(name, title, caption, draw_samples, chosen, axis, letter)
+        name, title = f"samples_by_{axis}_{fixed}{value:.0f}", f"Samples of the first stage, {fixed} = {value:.0f}"
+        table = rows[rows.separated & (rows[other] == value)]
+        theory = [curve for line in chosen for curve in _theory(line, axis)]
+        labels = (letter, f"{letter}, the {axis}", "samples of the first stage")
+        yield drawn(name, title, caption, draw_lines, table, chosen, _LOOKS, *labels, theory, _NAMES)
 
 
-def draw_samples(rows: pd.DataFrame, axis: str, letter: str) -> Figure:
-    """Draws medians of samples by dimension or degree, a line for each source."""
-    figure, (axes,) = grid(1, columns=1, height=4.2)
-    for source, each in rows.groupby("source", sort=False):
-        values = by(each, axis)
-        fitted = exponent(values)
-        text = "" if fitted is None else f" ({letter}^{fitted.mean:.2f} {interval_text(fitted)})"
-        look = {"color": _COLORS[source], "marker": _MARKERS[source]}
-        finite = {x: np.array(v)[np.isfinite(v)] for x, v in values.items()}
-        for x, v in finite.items():
-            axes.plot([x] * len(v), v, linestyle="", alpha=0.25, markersize=4, markeredgewidth=0, **look)
-        medians = {x: np.sort(v)[len(v) // 2] for x, v in values.items()}
-        drawn_ones = {x: m for x, m in medians.items() if math.isfinite(m)}
-        axes.plot(list(drawn_ones), list(drawn_ones.values()), label=f"{_NAMES[source]}{text}", markersize=7, **look)
-        _draw_theory(axes, str(source), each, axis, drawn_ones)
-    axes.set(xscale="log", yscale="log", xlabel=f"{letter}, the {axis}", ylabel="samples of the first stage")
-    axes.yaxis.set_major_formatter(_plain)
-    ticks = sorted(rows[axis].unique())
-    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
-    axes.minorticks_off()
-    legend_above(figure, Line2D([], [], label="theorem B.1", **_THEORY))
-    return figure
-
-
-def _draw_theory(axes: Axes, source: str, rows: pd.DataFrame, axis: str, medians: dict[float, float]) -> None:
-    points = rows.drop_duplicates(axis).sort_values(axis)
-    pairs = list(zip(points.dimension, points.degree, strict=True))
-    if source == FIRST + ALIGNED:
-        values = [first_batch_of_student(d, k, 2**k * k, _FAILURE) for d, k in pairs]
-    elif source == LABELS and medians:
-        powers = np.array([float(d) ** (k - 1) for d, k in pairs])
-        first = list(points[axis]).index(next(iter(medians)))
-        values = powers / powers[first] * next(iter(medians.values()))
-    else:
-        return
-    axes.plot(points[axis], values, **_THEORY)
+def _theory(line: Line, axis: str) -> Iterator[Curve]:
+    """Yields what theorem B.1 says of a source."""
+    rest = line.rest
+    pairs = [(size, rest["degree"]) if axis == "dimension" else (rest["dimension"], size) for size in line.values]
+    if line.source == FIRST + ALIGNED:
+        yield Curve(list(line.values), [first_batch_of_student(d, int(k), int(2**k * k), _FAILURE) for d, k in pairs])
+    if line.source == LABELS and line.medians:
+        (first, start), *_ = line.medians.items()
+        powers = {size: d ** (k - 1) for size, (d, k) in zip(line.values, pairs, strict=True)}
+        yield Curve(list(powers), [start * power / powers[first] for power in powers.values()])
 
 
 def draw_errors(rows: pd.DataFrame) -> Figure:
     """Draws samples against a checkpoint's error, a point for each teacher."""
     figure, (axes,) = grid(1, columns=1, height=4.0)
-    finite = rows.samples[np.isfinite(rows.samples)]
-    top = 2 * float(finite.max())
     kinds = {FIRST: "after the first stage", BETWEEN: "within the second stage", FINAL: "final"}
     for source, label in kinds.items():
         each = rows[rows.source == source]
-        look = {"color": _COLORS[source], "marker": _MARKERS[source], "linestyle": ""}
+        look = {**_LOOKS[source], "linestyle": ""}
         there = np.isfinite(each.samples)
         axes.plot(each.error[there], each.samples[there], label=f"{label} ({there.sum()} of {len(each)} found)", **look)
-        axes.plot(each.error[~there], [top] * int((~there).sum()), fillstyle="none", alpha=0.5, **look)
+        axes.plot(each.error[~there], each.tried[~there], fillstyle="none", alpha=0.5, **look)
     errors = np.geomspace(rows.error[rows.error > 0].min(), 1, 50)
-    axes.plot(errors, errors**-2.0, label="1/error² (theorem B.1)", **_THEORY)
+    axes.plot(errors, errors**-2.0, label="1/error² (theorem B.1)", **THEORY)
     median = float(np.median(rows.samples[rows.source == LABELS])) if (rows.source == LABELS).any() else np.nan
     if math.isfinite(median):
-        axes.axhline(median, color=_COLORS[LABELS], linewidth=1.2, label="from labels (median)")
-    axes.set(xscale="log", yscale="log", xlabel="expected hinge loss of the checkpoint")
-    axes.set_ylabel("samples of the first stage")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_plain)
+        axes.axhline(median, color=_LOOKS[LABELS]["color"], linewidth=1.2, label="from labels (median)")
+    axes.set(xlabel="expected hinge loss of the checkpoint", ylabel="samples of the first stage")
+    logarithmic(axes)
     axes.invert_xaxis()  # training goes to the right
     legend_above(figure)
     return figure
 
 
-def _coefficients(results: Results) -> tuple[pd.DataFrame, Sequence[float]] | None:
-    """Returns sizes of correlations by step and side, and what theory says: 1/8k, and our means off and in."""
-    task, teacher, table = results.experiment.task, results.experiment.teacher, results.table
-    rows = table[(table.role == "teacher") & table.measure.isin(("coefficient", "hinge"))]
-    if not isinstance(task, ParityTask) or not isinstance(teacher, SymmetricMlp) or rows.empty:
-        return None
-    inside = rows.coordinate.isin(task.features[0])
-    label = np.where(rows.measure == "hinge", "hinge", np.where(inside, "in", "off"))
-    sizes = rows.assign(value=rows.value.abs(), label=label)
-    means = expected_coefficients(task.dimension, task.degree, teacher.width)
-    return sizes, (1 / (8 * task.degree), *means)
+_PRINTED, _ALIGNED = "as printed", "aligned on the support"
+_SIDES = {"in": style.INSIDE_COLOR, "off": style.OUTSIDE_COLOR, "hinge": "#999999"}
+_SIDE_NAMES = {"in": "in the support", "off": "off it", "hinge": "expected hinge loss"}
 
 
-def draw_coefficients(rows: pd.DataFrame, theory: Sequence[float]) -> Figure:
-    """Draws correlations by step, in and off the support."""
-    figure, (axes,) = grid(1, columns=1, height=4.0)
-    lemma, off, inside = theory
-    colors = {"in": style.INSIDE_COLOR, "off": style.OUTSIDE_COLOR, "hinge": "#999999"}
-    names = {"in": "in the support", "off": "off it", "hinge": "expected hinge loss"}
-    for label, color in colors.items():
-        steps = rows[rows.label == label].groupby("step").value
-        mean, low, high = steps.mean(), steps.quantile(0.05), steps.quantile(0.95)
-        axes.plot(mean.index, mean, color=color, marker="o" if label != "hinge" else "", label=names[label])
-        if label != "hinge":
-            axes.fill_between(mean.index, low, high, color=color, alpha=0.15, linewidth=0)
-    axes.axhline(lemma, label="1/8k (lemma B.5)", **_THEORY)
-    first = rows.step.min()
-    for value, color in ((off, style.OUTSIDE_COLOR), (inside, style.INSIDE_COLOR)):
-        axes.plot([first], [value], marker="_", markersize=22, color=color, linestyle="")
-    axes.set(xscale="log", yscale="log", ylabel="|E f(x) x_j|")
-    set_step_axis(axes, "teacher’s training steps")
-    note = Line2D(
-        [], [], marker="_", markersize=14, color="#444444", linestyle="", label="expected after the first stage"
-    )
-    legend_above(figure, note)
+def _coefficients(results: Results) -> tuple[pd.DataFrame, Mapping[str, Sequence[float]]] | None:
+    """Returns sizes of correlations by step and side, of teachers as they are and aligned, and what theory says.
+
+    That is, by the kind of teacher: 1/8k, and what is expected off the support and in it.
+    """
+    task, tables, theory = results.experiment.task, [], {}
+    for one in (results, *results.variants.values()):
+        teacher, table = one.experiment.teacher, one.table
+        rows = table[(table.role == "teacher") & table.measure.isin(("coefficient", "hinge"))]
+        if one.experiment.task != task or not isinstance(teacher, SymmetricMlp) or rows.empty:
+            continue
+        kind = _ALIGNED if teacher.aligned else _PRINTED
+        assert isinstance(task, ParityTask)  # which is all that such a teacher is for
+        side = np.where(rows.coordinate.isin(task.features[0]), "in", "off")
+        side = np.where(rows.measure == "hinge", "hinge", side)
+        tables.append(rows.assign(value=rows.value.abs(), side=side, teachers=kind))
+        expected = expected_coefficients(task.dimension, task.degree, teacher.width, teacher.aligned)
+        theory[kind] = (1 / (8 * task.degree), *expected)
+    return (pd.concat(tables, ignore_index=True), theory) if tables else None
+
+
+def draw_coefficients(table: pd.DataFrame, theory: Mapping[str, Sequence[float]]) -> Figure:
+    """Draws correlations by step, in and off the support, a panel for each kind of teacher."""
+    figure, panels = grid(len(theory), columns=2 if len(theory) > 1 else 1, height=3.6, sharey=True)
+    for axes, (kind, (lemma, off, inside)) in zip(panels, theory.items(), strict=True):
+        rows = table[table.teachers == kind]
+        for side, color in _SIDES.items():
+            steps = rows[rows.side == side].groupby("step").value
+            mean, low, high = steps.mean(), steps.quantile(0.05), steps.quantile(0.95)
+            marker = "" if side == "hinge" else "o"
+            axes.plot(mean.index, mean, color=color, marker=marker, label=_SIDE_NAMES[side])
+            if side != "hinge":
+                axes.fill_between(mean.index, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.axhline(lemma, label="1/8k (lemma B.5)", **THEORY)
+        for value, color in ((off, style.OUTSIDE_COLOR), (inside, style.INSIDE_COLOR)):
+            axes.plot([rows.step.min()], [value], marker="_", markersize=22, color=color, linestyle="")
+        axes.set(xscale="log", title=f"initial weights {kind}" if len(theory) > 1 else "")
+        logarithmic(axes, x=False)
+        set_step_axis(axes, "teacher’s training steps", size=SMALL)
+    panels[0].set_ylabel("|E f(x) x_j|")
+    bar = {"marker": "_", "markersize": 14, "color": "#444444", "linestyle": ""}
+    legend_above(figure, Line2D([], [], label="expected after the first stage", **bar))
     return figure
 
 
@@ -226,10 +204,9 @@ def draw_weights(rows: pd.DataFrame) -> Figure:
         means = errors[errors.inside == inside].groupby("batch").value.mean()
         axes.plot(means.index, means, color=color, marker="o", label=label)
     noise = rows.groupby("batch").noise.first()
-    axes.plot(noise.index, noise, label="noise of the mean (claim B.4)", **_THEORY)
-    axes.set(xscale="log", yscale="log", xlabel="samples of the first stage", ylabel="error of weights (rms)")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_plain)
+    axes.plot(noise.index, noise, label="noise of the mean (claim B.4)", **THEORY)
+    axes.set(xlabel="samples of the first stage", ylabel="error of weights (rms)")
+    logarithmic(axes)
     twin = axes.twinx()
     shares = rows[rows.measure == "found"].groupby("batch").value.mean()
     twin.plot(shares.index, shares, color="#009E73", marker="D", label="found (right axis)")

@@ -1,0 +1,79 @@
+"""How a number of samples grows with the size of a problem: exponents with intervals over units."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from pdjax.report.stats import CONFIDENCE, Interval
+
+_RESAMPLES = 2000
+_MOST_LOST = 0.05  # of the resamples may have no exponent
+
+
+class Line(NamedTuple):
+    """The units of one source in several problems that differ in one size alone."""
+
+    source: str
+    rest: Mapping[str, float]  # what they have in common, by name
+    values: Mapping[float, Sequence[float]]  # samples of every unit, by size; infinite where they were not enough
+
+    @property
+    def medians(self) -> dict[float, float]:
+        """Of the units of each size, where it is finite."""
+        medians = {size: float(np.exp(_median(np.log(np.array(each))))) for size, each in self.values.items()}
+        return {size: median for size, median in medians.items() if np.isfinite(median)}
+
+    @property
+    def exponent(self) -> Interval | None:
+        """The slope of log median against log size, with a bootstrap interval: see ``exponent``."""
+        return exponent(self.values)
+
+
+def lines(rows: pd.DataFrame, axis: str, rest: Sequence[str]) -> Iterator[Line]:
+    """Yields a line for each source, in the order of the rows, wherever at least two sizes are beside each other.
+
+    Args:
+      rows: with columns ``source``, ``samples`` and those that are named.
+      axis: the column of the size.
+      rest: columns that are the same within a line.
+    """
+    for source, of_source in rows.groupby("source", sort=False):
+        for values, chosen in of_source.groupby(list(rest)):
+            if chosen[axis].nunique() > 1:
+                by_size = {float(size): each.samples.tolist() for size, each in chosen.groupby(axis)}  # pyright: ignore
+                yield Line(str(source), dict(zip(rest, values, strict=True)), by_size)
+
+
+def exponent(values: Mapping[float, Sequence[float]]) -> Interval | None:
+    """Returns the slope of log median against log size, by least squares, with a bootstrap interval over units.
+
+    Units are resampled at every size by itself; ``size`` of the interval is how many there are where they are fewest.
+    None where a median is infinite, or where more than a twentieth of the resamples have an infinite one: too few units
+    were found.
+
+    Args:
+      values: of every unit, by size; infinite where a search ended without one.
+
+    >>> exponent({10.0: [200.0, 200.0], 100.0: [20000.0, 20000.0]}).mean  # doctest: +ELLIPSIS
+    2.0...
+    """
+    x, units = np.log(np.array(list(values), float)), [np.log(np.asarray(each, float)) for each in values.values()]
+    medians = np.array([_median(each) for each in units])
+    if not np.all(np.isfinite(medians)):
+        return None
+    generator = np.random.default_rng(0)
+    resampled = np.array([[_median(generator.choice(u, len(u))) for u in units] for _ in range(_RESAMPLES)])
+    resampled = resampled[np.all(np.isfinite(resampled), axis=1)]
+    if len(resampled) < (1 - _MOST_LOST) * _RESAMPLES:
+        return None
+    slopes = np.polyfit(x, resampled.T, 1)[0]
+    low, high = np.quantile(slopes, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(np.polyfit(x, medians, 1)[0]), float(low), float(high), min(map(len, units)))
+
+
+def _median(values: Float[np.ndarray, "U"]) -> float:
+    """Returns the median; of two in the middle the larger, as half of the units are below it then too."""
+    return float(np.sort(values)[len(values) // 2])
