@@ -104,7 +104,7 @@ SIZES = {
         student_seeds=(0, 1),
         chunk=256,
         second=2048,
-        kept=(2,),
+        kept=(2, 4),
         student_first=512,
         dimensions=(),
         degrees=(),
@@ -373,8 +373,9 @@ def causal() -> Experiment:
     teachers = tuple(Variant(f"seed {seed}", {"teacher_training": {"seed": seed}}) for seed in (1, 2))
     budget = (2 * CAUSAL_STEPS,)
 
-    def comparison(name: str, title: str, members: Iterable[str]) -> Comparison:
-        return Comparison(name, title, ("one_shot_soft", "whole_soft", *(f"{member}_soft" for member in members)))
+    def members(group: Iterable[str], suffix: str) -> tuple[str, ...]:
+        beside = ("one_shot", "whole") if group else ("one_shot", "whole", "labels")
+        return tuple(name if name == "labels" else f"{name}{suffix}" for name in (*beside, *group))
 
     return Experiment(
         name="theory-causal",
@@ -388,11 +389,16 @@ def causal() -> Experiment:
             seeds=(0, 1, 2, 3, 4), learning_rates=(SGD_RATE,), budgets=budget, shared_batches=False, **PLAIN
         ),
         strategies=tuple(strategies),
-        comparisons=(
-            comparison("low", "Low-degree parts alone, temperature 1", low),
-            comparison("without", "All but the low-degree part, temperature 1", without),
-            comparison("controls", "Controls, temperature 1", ("low_3", "elsewhere_3", "permuted_3", "equal_3")),
-            Comparison("sharp", "Low-degree parts alone, temperature 1e-4", ("one_shot", "whole", *low)),
+        comparisons=tuple(
+            Comparison(f"{name}{suffix}", f"{title}, temperature {temperature}", members(group, suffix))
+            for suffix, temperature in (("_soft", "1"), ("", "1e-4"))
+            for name, title, group in (
+                ("low", "Low-degree parts alone", low),
+                ("without", "All but the low-degree part", without),
+                ("elsewhere", "Low-degree parts on other coordinates", elsewhere),
+                ("signs", "Degree 3: signs permuted, weights equal", ("low_3", *signs)),
+                ("labels", "One-shot and labels", ()),
+            )
         ),
         ablations=(Ablation("teachers", "Other teachers", teachers, (*again, *again_soft), budget, base="seed 0"),),
         probes=Probes((MonomialProbe(5, 100, 20_480, 2048),)),

@@ -6,7 +6,7 @@ import pytest
 
 from pdjax.stages.runs import asked_runs, foresee_runs
 
-NAMES = ["parity_mlp", "parity_transformer", "hierarchical", "pcfg", "pcfg_gpt", "text"]
+NAMES = ["parity_mlp", "parity_transformer", "hierarchical", "pcfg", "pcfg_gpt", "text", "theory"]
 
 
 def names_of_runs(workdir):

@@ -211,7 +211,7 @@ def train_block(
             slope, metrics = jax.grad(measured, has_aux=True)(h_NxW[t] @ a_W, t)
             return a_W - scales[t] * slope * h_NxW[t], metrics
 
-        last, metrics = jax.lax.scan(one_step, a_W, jnp.arange(len(x_NxD)), unroll=8)
+        last, metrics = jax.lax.scan(one_step, a_W, jnp.arange(len(x_NxD)), unroll=4)
         return with_output(state.params, last), state.opt_state, metrics
 
     params, opt_state, metrics = jax.lax.cond(state.step < rule.first_steps, first, second)
