@@ -226,11 +226,12 @@ class Setting:
     @property
     def probes(self) -> tuple[LemmaProbe, SamplesProbe]:
         """What is measured; of labels once for aligned and other teachers."""
-        size, smallest = self.size, min(self.size.dimensions, default=0)
+        size = self.size
+        first = (min(size.dimensions, default=0), size.degree) == (self.dimension, self.degree)
         samples = SamplesProbe(
             num_students=2,
             num_label_students=size.label_students,
-            max_samples=size.max_samples_at_first if self.dimension == smallest else size.max_samples,
+            max_samples=size.max_samples_at_first if first else size.max_samples,
             max_label_samples=None if self.aligned else size.max_label_samples,
         )
         return LemmaProbe(size.inputs, min(4096, size.inputs)), samples
@@ -252,8 +253,9 @@ class Setting:
     def with_batch(self, batch: int) -> dict[str, Any]:
         """Returns what a variant replaces whose teachers take the mean gradient of so many samples."""
         rule = dataclasses.replace(self.exact, support=None, first_steps=batch)
-        keep = AtSteps((batch,))
-        return self.changes(optimizer=plain(rule), keep=plain(keep), steps=batch + self.size.chunk)
+        keep, seeds = AtSteps((batch,)), self.size.teacher_seeds[1:8]
+        training = {"optimizer": plain(rule), "keep": plain(keep), "extra_seeds": seeds}
+        return self.changes(steps=batch + self.size.chunk, **training)
 
 
 def ablations(size: Size) -> tuple[Ablation, ...]:
@@ -265,7 +267,10 @@ def ablations(size: Size) -> tuple[Ablation, ...]:
 
     def degrees(aligned: bool) -> tuple[Variant, ...]:
         pairs = size.degrees
-        return tuple(Variant(f"k{value} d{at}", Setting(size, at, value, aligned).changes()) for at, value in pairs)
+        ends = {"keep": plain(AtSteps((size.chunk,)))}
+        return tuple(
+            Variant(f"k{value} d{at}", Setting(size, at, value, aligned).changes(**ends)) for at, value in pairs
+        )
 
     batches = tuple(
         Variant(str(batch), Setting(size, size.batch_dimension, k, True).with_batch(batch)) for batch in size.batches

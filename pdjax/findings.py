@@ -21,8 +21,8 @@ a report saves it as ``results.csv`` (and ``results.parquet`` where pyarrow is i
 =================  ===================================================================================================
 
 Further columns are those of the probes, empty in rows of others: ``n`` and ``percentile`` of ``M_robust`` and
-``M_close``, ``level`` of ``non-terminals``, ``degree``, ``feature`` and ``monomial`` of ``correlation``, ``coordinate`` of
-``coefficient``, ``student`` and ``enough`` of ``samples``, and so on.
+``M_close``, ``level`` of ``non-terminals``, ``degree``, ``feature`` and ``monomial`` of ``correlation``, ``coordinate``
+of ``coefficient``, ``student`` and ``enough`` of ``samples``, and so on.
 """
 
 import abc
