@@ -134,7 +134,7 @@ def check_foreseen_runs(experiment, tmp_path, monkeypatch):
         for config in (base, *base.variants().values()):
             stored = config.teacher_training.checkpoints
             foreseen = foresee_runs(config, stored)
-            for steps in (stored[:4], [stored[0]] * 4):
+            for steps in ([*stored[:4], *[stored[-1]] * 3][:4], [stored[0]] * 4):
                 chosen = {s.name: s.selection.select(stored, shown(steps)) for s in config.strategies}
                 monkeypatch.setattr(runs, "select_checkpoints", lambda *_, chosen=chosen: chosen)
                 real = [run for _, run in plan_runs(config, tmp_path, Trajectory(stored))]
