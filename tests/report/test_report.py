@@ -564,3 +564,13 @@ def test_remarks_stand_beside_their_claims_and_none_is_lost(finished: Any):
     assert "It shows at twice the size." in claims.split("holds in 1 of 2")[0]
     assert "Remark on unknown, of which there is no verdict: It shows elsewhere." in notes
     assert "It shows" not in before
+
+
+def test_teachers_alone_have_a_report(workdir: Any):
+    """An experiment without strategies, such as a variant that is there for what probes measure."""
+    workdir.change(strategies=(), comparisons=())
+    workdir.start()
+    workdir.teacher()
+    page = write_report(workdir.path).read_text()
+    assert "No student run is complete" in page
+    assert "0.700" in page  # the teacher's accuracy

@@ -33,7 +33,7 @@ def budget_figures(results: Results) -> Iterator[ReportFigure]:
     asked = {
         f"budgets_{key}": comparison for key, comparison in results.comparisons.items() if comparison.kind == "budgets"
     }
-    if len(results.budgets) > 1:
+    if len(results.budgets) > 1 and results.strategies:
         asked = {"accuracy_by_budget": Comparison("", "Accuracy by budget", tuple(results.compared)), **asked}
     for rate, suffix, of_rate in by_rate_and_best(results):
         for name, comparison in asked.items():
