@@ -16,6 +16,7 @@ from pdjax.report.figures.drawing import ReportFigure, drawn, grid, legend_above
 from pdjax.report.results import Results
 from pdjax.report.scaling import Line, lines
 from pdjax.report.text import interval_text
+from pdjax.report.variants import varies_alone
 from pdjax.tasks.parity import ParityTask
 
 REACHED = 0.95
@@ -44,6 +45,9 @@ def scaling_figures(results: Results) -> Iterator[ReportFigure]:
     for key, ablation in results.asked_ablations.items():
         rows = reached([results, *(one for (name, _), one in results.variants.items() if name == key)])
         for axis, (letter, words) in _SIZES.items():
+            # Teachers of other seeds have other losses too.
+            if axis == "error" and not varies_alone(ablation, "teacher_training", "steps"):
+                continue
             rest = [other for other in _SIZES if other not in (axis, "error")]
             chosen = list(lines(rows, axis, rest))
             if chosen:
