@@ -289,7 +289,7 @@ PLAIN: dict[str, Any] = {"batch_size": 1, "optimizer": Sgd()}
 """SGD with batch 1, of teachers and students."""
 
 SGD_RATE = 1e-2
-SGD_BUDGET = 1_000_000
+SGD_BUDGET = 500_000
 """Steps of students, after which those that have not found the parity are given up."""
 
 TEACHER_STEPS = {
