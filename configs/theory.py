@@ -297,8 +297,8 @@ TEACHER_STEPS = {
     (25, 4): 60_000,
     (35, 4): 120_000,
     (50, 4): 300_000,
-    (25, 3): 48_000,
-    (25, 5): 150_000,
+    (35, 3): 72_000,
+    (35, 5): 300_000,
 }
 """By d and k: about four times what teachers of the seeds 100 to 102 took to 95 %; at d = 35, k = 3 and 5, by those
 of d = 25."""
