@@ -77,7 +77,8 @@ def _own(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _by(rows: pd.DataFrame, axis: str, other: str, letter: str, fixed: str) -> Iterator[ReportFigure]:
     """Draws samples by dimension or degree, a figure for each value that the other has."""
-    found = list(lines(rows[rows.separated & (rows.source != BETWEEN)], axis, [other]))
+    rows = rows[rows.separated & ~rows.source.str.startswith(BETWEEN)]  # of any teachers, aligned or not
+    found = list(lines(rows, axis, [other]))
     for value in sorted({line.rest[other] for line in found}):
         chosen = [line for line in found if line.rest[other] == value]
         caption = (
@@ -89,7 +90,7 @@ def _by(rows: pd.DataFrame, axis: str, other: str, letter: str, fixed: str) -> I
             "from labels through their first point."
         )
         name, title = f"samples_by_{axis}_{fixed}{value:.0f}", f"Samples of the first stage, {fixed} = {value:.0f}"
-        table = rows[rows.separated & (rows[other] == value)]
+        table = rows[rows[other] == value]
         theory = [curve for line in chosen for curve in _theory(line, axis)]
         labels = (letter, f"{letter}, the {axis}", "samples of the first stage")
         yield drawn(name, title, caption, draw_lines, table, chosen, _LOOKS, *labels, theory, _NAMES)
