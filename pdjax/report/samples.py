@@ -22,8 +22,9 @@ def searched(results: Results) -> pd.DataFrame:
 
     A row for each source, step and unit, which is a teacher (its median student), or of labels a student: its
     ``dimension``, ``degree``, ``source``, ``step``, ``unit``, ``samples`` (infinite where not enough), ``tried``
-    (the most that were), ``separated`` (whether the smallest of its teacher's ``|E f x_j|`` in the support is above the
-    largest off it; labels: True) and ``error`` (the teacher's expected hinge loss; labels: 0).
+    (the most that were), ``separated`` (whether the smallest of its teacher's ``|E f x_j|`` in the support is known to
+    be above the largest off it; labels: True) and ``error`` (the teacher's expected hinge loss, NaN where that is not
+    measured; labels: 0).
     """
     rows = [row for one in (results, *results.variants.values()) for row in _rows(one)]
     return pd.DataFrame(rows, columns=pd.Index(_COLUMNS)).astype({"samples": float, "separated": bool})
@@ -54,6 +55,8 @@ def _rows(results: Results) -> Iterator[tuple[object, ...]]:
 
 
 def _separated(rows: pd.DataFrame, task: ParityTask) -> bool:
-    sizes = rows[rows.measure == "coefficient"].set_index("coordinate").value.abs()
-    inside = sizes.index.isin(task.features[0])
-    return bool(sizes[inside].min() > sizes[~inside].max()) if len(sizes) else False
+    rows = rows[rows.measure == "coefficient"]
+    if rows.empty:  # and perhaps no column of coordinates
+        return False
+    sizes, inside = rows.value.abs(), rows.coordinate.isin(task.features[0])
+    return bool(sizes[inside].min() > sizes[~inside].max())
