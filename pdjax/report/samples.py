@@ -39,8 +39,9 @@ def _rows(results: Results) -> Iterator[tuple[object, ...]]:
     searches = teachers[teachers.enough.notna()]
     searches = searches.assign(tried=searches.value, value=searches.value.where(searches.enough == 1, np.inf))
     # All teachers have those of the labels beside them.
-    for student, value in searches[searches.measure == "label_samples"].groupby("student").value.first().items():
-        yield task.dimension, task.degree, LABELS, 0, student, value, value, True, 0.0
+    of_labels = searches[searches.measure == "label_samples"].drop_duplicates("student")
+    for student, value, tried in zip(of_labels.student, of_labels.value, of_labels.tried, strict=True):
+        yield task.dimension, task.degree, LABELS, 0, student, value, tried, True, 0.0
     found = searches[searches.measure == "samples"]
     hinges = teachers[teachers.measure == "hinge"].set_index(["step", "seed"]).value
     first, last = found.step.min(), results.last_teacher_step
