@@ -31,9 +31,10 @@ def searched(results: Results) -> pd.DataFrame:
 
 
 def _rows(results: Results) -> Iterator[tuple[object, ...]]:
-    task, teachers = results.experiment.task, results.table[results.table.role == "teacher"]
+    task, rule = results.experiment.task, results.experiment.teacher_training.optimizer
+    teachers = results.table[results.table.role == "teacher"]
     # Teachers of mean gradients are no examples of the exact one.
-    exact = getattr(results.experiment.teacher_training.optimizer, "support", None) is not None
+    exact = getattr(rule, "support", None) is not None
     if not exact or not isinstance(task, ParityTask) or "enough" not in teachers:
         return
     searches = teachers[teachers.enough.notna()]
@@ -44,7 +45,7 @@ def _rows(results: Results) -> Iterator[tuple[object, ...]]:
         yield task.dimension, task.degree, LABELS, 0, student, value, tried, True, 0.0
     found = searches[searches.measure == "samples"]
     hinges = teachers[teachers.measure == "hinge"].set_index(["step", "seed"]).value
-    first, last = found.step.min(), results.last_teacher_step
+    first, last = rule.turns.get("first_steps"), results.last_teacher_step
     suffix = ALIGNED if getattr(results.experiment.teacher, "aligned", False) else ""
     for (step, seed), rows in found.groupby(["step", "seed"]):
         source = {first: FIRST, last: FINAL}.get(step, BETWEEN) + suffix

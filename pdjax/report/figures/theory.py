@@ -191,9 +191,10 @@ def _first_weights(results: Results) -> pd.DataFrame:
         if steps is None or exact or rows.empty or not isinstance(task, ParityTask):
             continue
         zeta = abs(majority_coefficient(task.dimension, task.degree - 1))
-        noise = 1 / (task.degree * zeta * math.sqrt(2 * steps))
-        at_end = rows[rows.step == rows.step.min()]
-        tables.append(at_end.assign(batch=steps, noise=noise, ratio=off_support_ratio(task.dimension, task.degree)))
+        batch = steps * one.experiment.teacher_training.batch_size
+        noise = 1 / (task.degree * zeta * math.sqrt(2 * batch))
+        at_end = rows[rows.step == steps]
+        tables.append(at_end.assign(batch=batch, noise=noise, ratio=off_support_ratio(task.dimension, task.degree)))
     return pd.concat([table for table in tables if not table.empty] or tables, ignore_index=True)
 
 
