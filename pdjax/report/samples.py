@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pdjax.report.results import Results
+from pdjax.report.scaling import median
 from pdjax.tasks.parity import ParityTask
 
 LABELS, FIRST, FINAL, BETWEEN = "labels", "progressive", "one-shot", "between"
@@ -49,11 +50,10 @@ def _rows(results: Results) -> Iterator[tuple[object, ...]]:
     suffix = ALIGNED if getattr(results.experiment.teacher, "aligned", False) else ""
     for (step, seed), rows in found.groupby(["step", "seed"]):
         source = {first: FIRST, last: FINAL}.get(step, BETWEEN) + suffix
-        # Of an even number of students the larger of the two in the middle: half of them found it with that.
-        samples = float(np.sort(rows.value)[len(rows) // 2])
+        samples, tried = float(median(rows.value.to_numpy())), rows.tried.max()
         separated = _separated(teachers[(teachers.step == step) & (teachers.seed == seed)], task)
         error = float(hinges.get((step, seed), np.nan))
-        yield task.dimension, task.degree, source, step, seed, samples, rows.tried.max(), separated, error
+        yield task.dimension, task.degree, source, step, seed, samples, tried, separated, error
 
 
 def _separated(rows: pd.DataFrame, task: ParityTask) -> bool:

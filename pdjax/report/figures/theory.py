@@ -14,7 +14,7 @@ from pdjax.report.figures.drawing import SMALL, ReportFigure, drawn, grid, legen
 from pdjax.report.figures.scaling import THEORY, Curve, draw_lines, logarithmic
 from pdjax.report.results import Results
 from pdjax.report.samples import ALIGNED, BETWEEN, FINAL, FIRST, LABELS, searched
-from pdjax.report.scaling import Line, lines
+from pdjax.report.scaling import Line, lines, median
 from pdjax.tasks.parity import ParityTask
 from pdjax.theory.algorithm import (
     expected_coefficients,
@@ -120,9 +120,9 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
         axes.plot(each.error[~there], each.tried[~there], fillstyle="none", alpha=0.5, **look)
     errors = np.geomspace(rows.error[rows.error > 0].min(), 1, 50)
     axes.plot(errors, errors**-2.0, label="1/error² (theorem B.1)", **THEORY)
-    median = float(np.median(rows.samples[rows.source == LABELS])) if (rows.source == LABELS).any() else np.nan
-    if math.isfinite(median):
-        axes.axhline(median, color=_LOOKS[LABELS]["color"], linewidth=1.2, label="from labels (median)")
+    of_labels = rows.samples[rows.source == LABELS]
+    if len(of_labels) and np.isfinite(enough := float(median(of_labels.to_numpy()))):
+        axes.axhline(enough, color=_LOOKS[LABELS]["color"], linewidth=1.2, label="from labels (median)")
     axes.set(xlabel="expected hinge loss of the checkpoint", ylabel="samples of the first stage")
     logarithmic(axes)
     axes.invert_xaxis()  # training goes to the right
