@@ -50,9 +50,9 @@ def lines(rows: pd.DataFrame, axis: str, rest: Sequence[str]) -> Iterator[Line]:
 def exponent(values: Mapping[float, Sequence[float]]) -> Interval | None:
     """Returns the slope of log median against log size, by least squares, with a bootstrap interval over units.
 
-    Units are resampled at every size by itself; ``size`` of the interval is how many there are where they are fewest.
-    None where a median is infinite, or where more than a twentieth of the resamples have an infinite one: too few units
-    were found.
+    Units are resampled at every size by itself; ``size`` of the interval is how many there are where they are fewest,
+    and its ends are nan where that is one. None where a median is infinite, or where more than a twentieth of the
+    resamples have an infinite one: too few units were found.
 
     Args:
       values: of every unit, by size; infinite where a search ended without one.
@@ -69,9 +69,12 @@ def exponent(values: Mapping[float, Sequence[float]]) -> Interval | None:
     resampled = resampled[np.all(np.isfinite(resampled), axis=1)]
     if len(resampled) < (1 - _MOST_LOST) * _RESAMPLES:
         return None
+    fewest, slope = min(map(len, units)), float(np.polyfit(x, medians, 1)[0])
+    if fewest < 2:  # resampled it is always the same, which says nothing about another one
+        return Interval(slope, np.nan, np.nan, fewest)
     slopes = np.polyfit(x, resampled.T, 1)[0]
     low, high = np.quantile(slopes, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(np.polyfit(x, medians, 1)[0]), float(low), float(high), min(map(len, units)))
+    return Interval(slope, float(low), float(high), fewest)
 
 
 def median(values: Float[np.ndarray, "*leading U"]) -> Float[np.ndarray, "*leading"]:

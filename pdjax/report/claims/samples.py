@@ -42,7 +42,8 @@ def _bounded(quantity: str, fitted: Interval | None, offset: float, sign: int) -
     if fitted is None:
         return Measurement(quantity, None, _TOO_FEW)
     low, high = sorted(offset + sign * end for end in (fitted.low, fitted.high))
-    return Measurement(quantity, Interval(offset + sign * fitted.mean, low, high, fitted.size), "")
+    note = "needs 2 seeds" if fitted.size < 2 else ""
+    return Measurement(quantity, Interval(offset + sign * fitted.mean, low, high, fitted.size), note)
 
 
 R3 = Claim(
