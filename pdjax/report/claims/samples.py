@@ -48,10 +48,10 @@ def _bounded(quantity: str, fitted: Interval | None, offset: float, sign: int) -
 
 R3 = Claim(
     name="R3",
-    text="The first stage needs about as many samples in every dimension when the teacher's checkpoint after its own "
+    text="The first stage needs about as many samples in every dimension when the teacher’s checkpoint after its own "
     "first stage is learned from, and about d^(k-1) from labels.",
     source="theorem 3.2",
-    rule="Samples are the smallest batch after which in 90% of a student's neurons the k largest weights are the "
+    rule="Samples are the smallest batch after which in 90% of a student’s neurons the k largest weights are the "
     "support. The exponent is the slope of the logarithm of their median against log d, with a 95% bootstrap interval "
     "over teachers (of labels, over students). From the checkpoint it is to lie below 1, from labels within 1 of "
     "k - 1: each holds if the interval does, and fails if it lies outside. Only teachers count from which the support "
