@@ -68,11 +68,12 @@ def theory_figures(results: Results) -> Iterator[ReportFigure]:
 
 
 def _own(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the searches of the experiment itself, without its variants."""
+    """Returns the searches in the experiment's own problem where errors are known, but those of aligned teachers."""
     task = results.experiment.task
     if not isinstance(task, ParityTask):
         return rows.iloc[:0]
-    return rows[(rows.dimension == task.dimension) & (rows.degree == task.degree)]
+    known = rows[rows.error.notna() & ~rows.source.str.endswith(ALIGNED)]
+    return known[(known.dimension == task.dimension) & (known.degree == task.degree)]
 
 
 def _by(rows: pd.DataFrame, axis: str, other: str, letter: str, fixed: str) -> Iterator[ReportFigure]:
@@ -114,6 +115,8 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
     kinds = {FIRST: "after the first stage", BETWEEN: "within the second stage", FINAL: "final"}
     for source, label in kinds.items():
         each = rows[rows.source == source]
+        if each.empty:
+            continue
         look = {**_LOOKS[source], "linestyle": ""}
         there = np.isfinite(each.samples)
         axes.plot(each.error[there], each.samples[there], label=f"{label} ({there.sum()} of {len(each)} found)", **look)
