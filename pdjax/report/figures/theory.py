@@ -87,8 +87,8 @@ def _by(rows: pd.DataFrame, axis: str, other: str, letter: str, fixed: str) -> I
             f"support, {fixed} = {value:.0f}: medians over teachers (of labels, over students), single ones faint. "
             "Only teachers count from which the support can be found at all, and none is drawn where half of these did "
             "not suffice within the search. In brackets: exponents of the medians with 95% bootstrap intervals. "
-            "Dashed: what theorem B.1 says, k² log(d m/δ) with constant 1 from a teacher’s first stage, and d^(k-1) "
-            "from labels through their first point."
+            "Dashed: what theorem B.1 says, k² log(d m/δ) with constant 1 from the first stage of aligned teachers, "
+            "which its proof supposes, and d^(k-1) from labels through their first point."
         )
         name, title = f"samples_by_{axis}_{fixed}{value:.0f}", f"Samples of the first stage, {fixed} = {value:.0f}"
         table = rows[rows[other] == value]
