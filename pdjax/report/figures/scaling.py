@@ -65,9 +65,9 @@ def scaling_figures(results: Results) -> Iterator[ReportFigure]:
 def reached(every: Sequence[Results]) -> pd.DataFrame:
     """Returns the first evaluated step at which each model of a parity had reached ``REACHED``, infinite if none.
 
-    A row for each model: ``dimension``, ``degree``, ``width`` (of the student; 0 of a teacher), ``error`` (the final
-    teacher's held-out loss), ``source`` (the strategy's label), ``seed`` and ``samples``. Of batch 1 alone: there
-    steps are samples.
+    A row for each model: ``dimension``, ``degree``, ``width`` (of the student; 0 of a teacher), ``error`` (the held-out
+    loss of the final teacher that students learn from), ``source`` (the strategy's label), ``seed`` and ``samples``. Of
+    batch 1 alone: there steps are samples.
     """
     columns = pd.Index(("dimension", "degree", "width", "error", "source", "seed", "samples"))
     tables = []
@@ -81,8 +81,8 @@ def reached(every: Sequence[Results]) -> pd.DataFrame:
         first = steps.groupby([rows.role, rows.strategy, rows.seed], sort=False).min().reset_index(name="samples")
         names = [_TEACHER if key == "" else one.labels[key] for key in first.strategy]
         widths = np.where(first.role == "teacher", 0, student.widths[0])
-        losses = table[(table.role == "teacher") & (table.measure == "loss") & (table.step == one.last_teacher_step)]
-        error = float(losses.value.iloc[0]) if len(losses) else np.nan
+        losses = one.teacher_curve("loss").set_index("step").value
+        error = float(losses.get(one.last_teacher_step, np.nan))
         at = {"dimension": task.dimension, "degree": task.degree, "width": widths, "error": error, "source": names}
         tables.append(first.assign(**at)[list(columns)])
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
