@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pdjax.models.mlp import Mlp
 from pdjax.report import style
-from pdjax.report.figures.drawing import ReportFigure, drawn, grid, legend_above
+from pdjax.report.figures.drawing import ReportFigure, drawn, grid, legend_above, looks, shown
 from pdjax.report.results import Results
 from pdjax.report.scaling import Line, lines
 from pdjax.report.text import interval_text
@@ -30,7 +30,7 @@ _SIZES = {
     "width": ("W", "the student’s width"),
     "error": ("e", "the final teacher’s held-out loss (nats)"),
 }
-_TEACHER = "the teacher"
+_TEACHER = ""  # in the place of a strategy
 
 
 class Curve(NamedTuple):
@@ -57,17 +57,28 @@ def scaling_figures(results: Results) -> Iterator[ReportFigure]:
                     "there. In brackets: exponents of the medians with 95% bootstrap intervals over seeds."
                 )
                 table = pd.concat([_table(line, axis) for line in chosen], ignore_index=True)
-                looks = {line.source: style.strategy_style(index) for index, line in enumerate(chosen)}
-                labels = (letter, words if axis == "error" else f"{letter}, {words}")
-                yield drawn(f"steps_{key}", f"{ablation.title}: steps", caption, _draw, table, chosen, looks, *labels)
+                name, title = f"steps_{key}", f"{ablation.title}: steps"
+                labels = (letter, words if axis == "error" else f"{letter}, {words}", "training steps, at batch 1")
+                names = {_TEACHER: "the teacher"} | {key: shown(label) for key, label in results.labels.items()}
+                yield drawn(name, title, caption, draw_lines, table, chosen, _styles(results), *labels, (), names)
+
+
+def _styles(results: Results) -> dict[str, dict[str, Any]]:
+    """Returns the looks that strategies have in all figures, by their names, and that of the teacher."""
+    known = looks(results)
+    styles = {
+        key: {"color": known.palette[shown(label)], "marker": known.markers[shown(label)]}
+        for key, label in results.labels.items()
+    }
+    return {_TEACHER: {"color": style.TEACHER_COLOR, "marker": "^"}, **styles}
 
 
 def reached(every: Sequence[Results]) -> pd.DataFrame:
     """Returns the first evaluated step at which each model of a parity had reached ``REACHED``, infinite if none.
 
     A row for each model: ``dimension``, ``degree``, ``width`` (of the student; 0 of a teacher), ``error`` (the held-out
-    loss of the final teacher that students learn from), ``source`` (the strategy's label), ``seed`` and ``samples``. Of
-    batch 1 alone: there steps are samples.
+    loss of the final teacher that students learn from), ``source`` (the strategy, "" of a teacher), ``seed`` and
+    ``samples``. Of batch 1 alone: there steps are samples.
     """
     columns = pd.Index(("dimension", "degree", "width", "error", "source", "seed", "samples"))
     tables = []
@@ -79,12 +90,11 @@ def reached(every: Sequence[Results]) -> pd.DataFrame:
         rows = table[(table.measure == "accuracy") & table.complete & table.role.isin(("teacher", "student"))]
         steps = rows.step.where(rows.value >= REACHED, np.inf)
         first = steps.groupby([rows.role, rows.strategy, rows.seed], sort=False).min().reset_index(name="samples")
-        names = [_TEACHER if key == "" else one.labels[key] for key in first.strategy]
         widths = np.where(first.role == "teacher", 0, student.widths[0])
         losses = one.teacher_curve("loss").set_index("step").value
         error = float(losses.get(one.last_teacher_step, np.nan))
-        at = {"dimension": task.dimension, "degree": task.degree, "width": widths, "error": error, "source": names}
-        tables.append(first.assign(**at)[list(columns)])
+        at = {"dimension": task.dimension, "degree": task.degree, "width": widths, "error": error}
+        tables.append(first.rename(columns={"strategy": "source"}).assign(**at)[list(columns)])
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     return whole.astype({"samples": float})
 
@@ -93,13 +103,6 @@ def _table(line: Line, axis: str) -> pd.DataFrame:
     """Returns the units of a line as rows."""
     rows = [{axis: size, "samples": one} for size, each in line.values.items() for one in each]
     return pd.DataFrame(rows).assign(source=line.source, **line.rest)
-
-
-def _draw(
-    table: pd.DataFrame, chosen: Sequence[Line], looks: Mapping[str, style.StrategyStyle], letter: str, words: str
-) -> Figure:
-    styles = {source: {"color": look.color, "marker": look.marker} for source, look in looks.items()}
-    return draw_lines(table, chosen, styles, letter, words, "training steps, at batch 1")
 
 
 def draw_lines(
