@@ -41,10 +41,10 @@ def lines(rows: pd.DataFrame, axis: str, rest: Sequence[str]) -> Iterator[Line]:
       rest: columns that are the same within a line.
     """
     for source, of_source in rows.groupby("source", sort=False):
-        for values, chosen in of_source.groupby(list(rest)):
+        for _, chosen in of_source.groupby(list(rest)):
             if chosen[axis].nunique() > 1:
                 by_size = {float(size): each.samples.tolist() for size, each in chosen.groupby(axis)}  # pyright: ignore
-                yield Line(str(source), dict(zip(rest, values, strict=True)), by_size)
+                yield Line(str(source), {name: chosen[name].iloc[0] for name in rest}, by_size)
 
 
 def exponent(values: Mapping[float, Sequence[float]]) -> Interval | None:

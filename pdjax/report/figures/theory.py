@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,10 +100,10 @@ def _by(rows: pd.DataFrame, axis: str, other: str, letter: str, fixed: str) -> I
 
 def _theory(line: Line, axis: str) -> Iterator[Curve]:
     """Yields what theorem B.1 says of a source."""
-    rest = line.rest
-    pairs = [(size, rest["degree"]) if axis == "dimension" else (rest["dimension"], size) for size in line.values]
+    pairs = [{**line.rest, axis: size} for size in line.values]
+    pairs = [(int(pair["dimension"]), int(pair["degree"])) for pair in pairs]
     if line.source == FIRST + ALIGNED:
-        yield Curve(list(line.values), [first_batch_of_student(d, int(k), int(2**k * k), _FAILURE) for d, k in pairs])
+        yield Curve(list(line.values), [first_batch_of_student(d, k, 2**k * k, _FAILURE) for d, k in pairs])
     if line.source == LABELS and line.medians:
         (first, start), *_ = line.medians.items()
         powers = {size: d ** (k - 1) for size, (d, k) in zip(line.values, pairs, strict=True)}
@@ -117,7 +118,7 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
         each = rows[rows.source == source]
         if each.empty:
             continue
-        look = {**_LOOKS[source], "linestyle": ""}
+        look: dict[str, Any] = {**_LOOKS[source], "linestyle": ""}
         there = np.isfinite(each.samples)
         axes.plot(each.error[there], each.samples[there], label=f"{label} ({there.sum()} of {len(each)} found)", **look)
         axes.plot(each.error[~there], each.tried[~there], fillstyle="none", alpha=0.5, **look)
