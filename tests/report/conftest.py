@@ -5,6 +5,7 @@ Tests reach all of this through fixtures: which ``conftest`` an import finds dep
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from matplotlib.figure import Figure
 
+from pdjax.distill.hinge import HingeLabels
 from pdjax.distill.losses import Distillation, Labels, Loss
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Equal, Steps
@@ -32,9 +34,12 @@ from pdjax.models.base import Architecture
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
 from pdjax.models.mlp import Mlp
+from pdjax.models.symmetric import SymmetricMlp
 from pdjax.probes.agreement import AgreementProbe
+from pdjax.probes.lemmas import LemmaProbe
 from pdjax.probes.ngrams import NgramProbe
 from pdjax.probes.nonterminals import NonterminalProbe
+from pdjax.probes.samples import SamplesProbe
 from pdjax.report import style, write_report
 from pdjax.report.claims import Absent, Case, Claim
 from pdjax.report.figures.drawing import ReportFigure
@@ -44,6 +49,7 @@ from pdjax.tasks.base import Task
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgLanguageTask, PcfgTask
 from pdjax.train.step import Evaluation
+from pdjax.train.two_stage import TwoStage
 
 BASE = Experiment(
     name="synthetic",
@@ -89,6 +95,9 @@ class Workdir:
 
     TABLES: ClassVar = {"labels": (), "one_shot": ((0, 400),), "two": ((0, 200), (50, 400))}
     """Student step and checkpoint of every row of the strategies' curricula."""
+
+    TRIED: ClassVar = 10.0**6
+    """Samples at which searches end."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -259,6 +268,54 @@ class Workdir:
         self.write("probes/result.json", {"identity": "0", "listed": {**others, name: listed}})
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (self.path / "probes" / f"{name}.jsonl").write_text(lines)
+
+    def theory(self, dimension: int, degree: int, aligned: bool = False) -> None:
+        """Makes three teachers those of Algorithm 1, with the exact first stage until step 100, and asks for probes."""
+        exact = TwoStage(100, support=tuple(range(degree)))
+        self.change(
+            task=ParityTask(dimension, degree),
+            teacher=SymmetricMlp(16, aligned),
+            student=SymmetricMlp(8),
+            teacher_training={"extra_seeds": (1, 2), "optimizer": exact, "loss": HingeLabels()},
+            probes={"measured": (LemmaProbe(), SamplesProbe())},
+        )
+
+    def problems(self, key: str, variants: Mapping[str, Mapping[str, Any]]) -> None:
+        """Asks for an ablation of variants with all probes of the experiment."""
+        probes = {"probes": {"measured": plain(self.experiment.probes.measured)}}
+        self.ablation(key, {name: {**changes, **probes} for name, changes in variants.items()}, [100])
+
+    def searched(self, samples: ByStep, labels: Sequence[float] = ()) -> None:
+        """Writes what searches found, infinite where ``TRIED`` was not enough.
+
+        Args:
+          samples: of the students of every teacher, by its step.
+          labels: of the students of labels.
+        """
+        seeds = self.experiment.teacher_training.seeds
+
+        def columns(name: str, enough: str, values: Sequence[float]) -> dict[str, Any]:
+            return {name: [min(v, self.TRIED) for v in values], enough: [int(math.isfinite(v)) for v in values]}
+
+        beside = columns("label_samples", "labels_enough", labels) if labels else {}
+        records = [
+            {"seed": seed, "step": step, **columns("samples", "enough", values), **beside}
+            for step, by_teacher in samples.items()
+            for seed, values in zip(seeds, by_teacher, strict=True)
+        ]
+        self.probe("samples", records)
+
+    def lemmas(self, values: ByStep) -> None:
+        """Writes ``|E f x_j|`` in the support and off it, and the hinge loss, of every teacher by step."""
+        task, seeds = self.experiment.task, self.experiment.teacher_training.seeds
+        assert isinstance(task, ParityTask)
+        k, d = task.degree, task.dimension
+        records = [
+            {"seed": seed, "step": step, "coefficient": [inside, -inside] * (k // 2) + [-off] * (d - k), "hinge": hinge}
+            for step, by_teacher in values.items()
+            for seed, (inside, off, hinge) in zip(seeds, by_teacher, strict=True)
+        ]
+        self.probe("lemmas", records)
 
     def parity(self, task: Task = PARITY) -> None:
         """Makes the task one of parities, the teacher a GPT-2 with 2 heads and the student one with 1."""
