@@ -361,9 +361,9 @@ class Experiment:
         yield "teacher_training", teacher.optimizer, self.teacher, (teacher.loss,)
         losses = tuple(strategy.loss for strategy in self.strategies)
         yield "student_training", students.optimizer, self.student, losses
-        for _, model in () if self.sizes is None else self.sizes.models():
-            assert self.sizes is not None
-            yield "sizes", self.sizes.optimizer, model, (Labels(),)
+        if self.sizes is not None:
+            for _, model in self.sizes.models():
+                yield "sizes", self.sizes.optimizer, model, (Labels(),)
 
     @property
     def budgets(self) -> tuple[int, ...]:
@@ -573,6 +573,19 @@ def _check_lengths(experiment: Experiment) -> None:
             length,
             "the loop evaluates and saves between chunks; change one of the two",
         )
+    shortest = {
+        "teacher_training": experiment.teacher_training.steps,
+        "student_training": min(experiment.budgets, default=0),
+        **({} if experiment.sizes is None else {"sizes": experiment.sizes.steps}),
+    }
+    for path, optimizer, *_ in experiment.trainings():
+        for field, turn in optimizer.turns.items():
+            require(
+                turn < shortest[path] or (not experiment.strategies and path == "student_training"),
+                f"{path}.optimizer.{field} below the {shortest[path]} steps of the training",
+                turn,
+                "nothing would come behind it: lower it, or train longer",
+            )
     for budget in experiment.budgets:
         expected = f"student_training.checkpoint_every that divides the budget {budget}, or None"
         require(kept is None or budget % kept == 0, expected, kept, "the last checkpoint is the final student")

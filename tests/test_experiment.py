@@ -133,7 +133,7 @@ WRONG = [
     (STRINGS, {"teacher__num_layers": 0}, r"^in config\.teacher: expected num_layers of at least 1; found 0"),
     (STRINGS, {"teacher__dropout": 1.0}, r"^in config\.teacher: expected dropout of less than 1.*; found 1\.0"),
     (STRINGS, {"student_training__seeds": ()}, r"student_training: expected at least 1 in seeds; found \(\)"),
-    (STRINGS, {"strategies": ()}, r"^expected at least 1 in config\.strategies; found \(\); add one"),
+    (STRINGS, {"student_training__seeds": ()}, r"expected at least 1 in seeds; found \(\); add one"),
     (STRINGS, {"loop__writers": ("csv",)}, r"loop: expected writers\.0 among 'tensorboard' or 'wandb'; found 'csv'"),
     (STRINGS, {"teacher_training__learning_rate": float("nan")}, r"learning_rate .*; found nan"),
     (STRINGS, {"strategies__one_shot__loss__temperature": -1.0}, r"temperature of at least 0; found \(-1\.0,\)"),

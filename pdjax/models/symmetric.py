@@ -23,7 +23,7 @@ class SymmetricMlp(LinenArchitecture):
 
     Half of the neurons have w uniform in {-1, +1}^d, b uniform in {-1 + 1/k, ..., 1 - 1/k} and a uniform in
     {-1/m, +1/m}; the other half repeats w and b with a negated. The biases are read as 1/k apart: the second stage is
-    to fit the parity by the neurons of one pattern of signs, and 2/k apart those of a parity of 4 cannot.
+    to fit the parity by the neurons of one pattern of signs, and 2/k apart these cannot.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("vector",)
@@ -31,8 +31,9 @@ class SymmetricMlp(LinenArchitecture):
     width: Count = 128
     """m, the neurons: an even number"""
     aligned: bool = False
-    """whether w is +1 on the parity's support in all neurons, as the proof of lemma B.5 supposes without saying so:
-    what they contribute to E f x_j adds up then, where random signs cancel each other"""
+    """whether w is +1 on the parity's support in all neurons. The proof of lemma B.5 assumes such signs of one neuron
+    without loss of generality, and then uses them of all: what these contribute to E f x_j adds up, where that of
+    random signs cancels"""
 
     def __post_init__(self):
         require(self.width % 2 == 0, "an even width", self.width, "neurons come in pairs: add one")
@@ -50,7 +51,7 @@ class SymmetricMlp(LinenArchitecture):
         return SymmetricModule(self.width, task.degree, task.features[0] if self.aligned else ())
 
 
-class Half(nn.Module):
+class MirroredLayer(nn.Module):
     """``x W + b`` for each example, the two halves of the neurons equal at first."""
 
     width: int
@@ -77,11 +78,11 @@ class Sum(nn.Module):
 
     @nn.compact
     def __call__(self, h_BxW: Float[Array, "B W"]) -> Float[Array, "B"]:
-        def mirrored(key: PRNGKeyArray, shape: tuple[int]) -> Float[Array, "W"]:
-            signs = jax.random.rademacher(key, (shape[0] // 2,), jnp.float32) / shape[0]
+        def mirrored(key: PRNGKeyArray, shape: tuple[int, int]) -> Float[Array, "W 1"]:
+            signs = jax.random.rademacher(key, (shape[0] // 2, 1), jnp.float32) / shape[0]
             return jnp.concatenate([signs, -signs])
 
-        return h_BxW @ self.param("kernel", mirrored, (h_BxW.shape[-1],))
+        return (h_BxW @ self.param("kernel", mirrored, (h_BxW.shape[-1], 1)))[:, 0]
 
 
 class SymmetricModule(nn.Module):
@@ -97,7 +98,7 @@ class SymmetricModule(nn.Module):
 
         There is no dropout, so ``deterministic`` changes nothing.
         """
-        h = jax.nn.relu(Half(self.width, self.degree, self.aligned, name="hidden_0")(inputs["vector"]))
+        h = jax.nn.relu(MirroredLayer(self.width, self.degree, self.aligned, name="hidden_0")(inputs["vector"]))
         return logits_of(Sum(name="output")(h)), {"hidden": (h,)}
 
 

@@ -29,7 +29,7 @@ class LemmaProbe(Probe):
     """First-layer weights in and off the support, and correlations of f with monomials.
 
     Expectations are over pairs x and -x, half of which are drawn: for an odd f, as a teacher is after the first stage,
-    correlations with even monomials are then 0 to the last bit, and not only on average.
+    correlations with even monomials are then 0 up to rounding, and not only on average.
     """
 
     name: ClassVar[str] = "lemmas"

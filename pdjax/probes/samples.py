@@ -8,28 +8,30 @@ next one's: one pass over the samples answers for all of them, where a bisection
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from pydantic import Field
 
 from pdjax.distill.hinge import signs
 from pdjax.errors import require
 from pdjax.keys import named_key
 from pdjax.models.base import Architecture
+from pdjax.models.head import dense
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.models.symmetric import SymmetricMlp, output_of
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject
 from pdjax.probes.lemmas import found
 from pdjax.probes.monomials import support_of
-from pdjax.settings import Count, Share, settings
+from pdjax.settings import Count, settings
 from pdjax.tasks.base import Task
 from pdjax.tasks.parity import ParityTask
 from pdjax.theory.algorithm import check_pair
-from pdjax.types import Model, Params
+from pdjax.types import Inputs, Model, Params
 
 SMALL, LARGE = 32, 1024
 """Samples at once: few for the small sizes of the grid, many for the others."""
@@ -51,12 +53,15 @@ class SamplesProbe(Probe):
     """of every checkpoint, each of its own initialisation and samples; those of all checkpoints are the same"""
     num_label_students: Count = 20
     """of the labels"""
-    share: Share = 0.9
+    share: Annotated[float, Field(gt=0, le=1)] = 0.9
     """of a student's neurons, in which the k largest weights are to be the support"""
     max_samples: Count = 65_536
     """at which a search for a checkpoint ends, found or not"""
     max_label_samples: Count | None = 4_194_304
     """at which one from labels ends; None searches for none"""
+
+    def __post_init__(self):
+        require(self.width % 2 == 0, "an even width", self.width, "neurons come in pairs: add one")
 
     def check(self, task: Task, teacher: Architecture) -> None:
         """Requires a parity that Algorithm 1 is about; the teacher may be any model."""
@@ -111,7 +116,7 @@ def sizes(most: int) -> Iterator[tuple[int, int]]:
     size, exact = 0, float(SMALL)
     while size < most:
         # Blocks of the large kind begin where small ones have filled several of them.
-        block = SMALL if exact < 4 * LARGE else LARGE
+        block = SMALL if size < 4 * LARGE else LARGE
         rounded = round(exact / block) * block
         if rounded > size:
             size = rounded
@@ -166,6 +171,11 @@ def first_layers(task: Task, probe: SamplesProbe, seed: int, num_students: int) 
     return jax.vmap(kernel)(jnp.arange(num_students))[..., : probe.width // 2]
 
 
+def outputs(model: Model, params: Params, inputs: Inputs) -> Float[Array, "B"]:
+    """Returns f of inputs."""
+    return output_of(dense(model.apply(params, inputs)[0]))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 @with_float32_products
 def _accumulate(
@@ -191,7 +201,7 @@ def _accumulate(
             open_BxW = (x_BxD @ kernel > 0).astype(jnp.float32)
             signals_RxB = signs(batch)[None]
             if model is not None:
-                signals_RxB = over_replicas(lambda params: output_of(model.apply(params, batch.inputs)[0]))(params)
+                signals_RxB = over_replicas(lambda params: outputs(model, params, batch.inputs))(params)
             return totals + jnp.einsum("rbd,bw->rdw", signals_RxB[..., None] * x_BxD[None], open_BxW)
 
         return jax.vmap(of_student, in_axes=(0, 1, 0), out_axes=1)(jnp.arange(len(kernels)), totals, kernels)

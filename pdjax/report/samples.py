@@ -35,7 +35,7 @@ def _rows(results: Results) -> Iterator[tuple[object, ...]]:
     task, rule = results.experiment.task, results.experiment.teacher_training.optimizer
     teachers = results.table[results.table.role == "teacher"]
     # Teachers of mean gradients are no examples of the exact one.
-    exact = getattr(rule, "support", None) is not None
+    exact = bool(getattr(rule, "support", ()))
     if not exact or not isinstance(task, ParityTask) or "enough" not in teachers:
         return
     searches = teachers[teachers.enough.notna()]

@@ -82,16 +82,18 @@ def foresee_runs(experiment: Experiment, stored: Sequence[int]) -> list[SharedRu
 
 def _check_losses(experiment: Experiment) -> None:
     """Shows losses that look at more than logits the shapes of what both models will say."""
-    looking = [strategy for strategy in experiment.strategies if type(strategy.loss).check is not Loss.check]
+    asked = {f"strategies.{strategy.name}.loss": strategy.loss for strategy in experiment.strategies}
+    asked["teacher_training.loss"] = experiment.teacher_training.loss
+    looking = {path: loss for path, loss in asked.items() if type(loss).check is not Loss.check}
     if not looking:
         return  # tracing both models takes a second
     inputs = batch_shapes(experiment.task, 1).inputs
     student, teacher = (outputs_of(a.build(experiment.task), inputs) for a in (experiment.student, experiment.teacher))
-    for strategy in looking:
+    for path, loss in looking.items():
         try:
-            strategy.loss.check(student, teacher)
+            loss.check(teacher if path == "teacher_training.loss" else student, teacher)
         except UserError as error:
-            raise error.within(f"config.strategies.{strategy.name}.loss") from None
+            raise error.within(f"config.{path}") from None
 
 
 def plan_runs(

@@ -53,36 +53,37 @@ def majority_coefficient(dimension: int, degree: int) -> float:
 
 
 def off_support_ratio(dimension: int, degree: int) -> float:
-    """Returns ``|zeta_(k+1) / zeta_(k-1)|``, by which a weight off the support is smaller: ``(k-1) / (d-k)``."""
+    """Returns ``|zeta_(k+1) / zeta_(k-1)|``, of weights off the support to those in it: ``(k-1) / (d-k)``.
+
+    They are smaller from ``d = 2k`` on. With ``1/2k`` in the support that is about ``1/2d`` off it, not the ``1/kd`` of
+    section B.1.1.
+    """
     return (degree - 1) / (dimension - degree)
 
 
 def expected_coefficients(dimension: int, degree: int, width: int, aligned: bool = False) -> tuple[float, float]:
-    """Returns the root mean square of ``E f(x) x_j``, off and in the support, of a teacher after the exact first stage.
+    """Returns the size of ``E f(x) x_j``, off and in the support, of a teacher after the exact first stage.
 
-    Over initialisations. A pair of neurons adds ``2 a_i E[relu(w_i . x + b_i) x_j]``, whose sign is that of
-    ``a_i w_ij``: by Claim B.3 a product of the signs of k - 1 (or k + 1) initial weights, as often positive as
+    Root mean squares over initialisations. A pair of neurons adds ``2 a_i E[relu(w_i . x + b_i) x_j]``, whose sign is
+    that of ``a_i w_ij``: by Claim B.3 a product of the signs of k - 1 (or k + 1) initial weights, as often positive as
     negative. The sum over m/2 pairs is therefore of the order of ``1 / (k sqrt(m))``. Lemma B.5 finds ``1 / 8k``, as it
-    takes all neurons to have the sign of one of them "without loss of generality". Where the initial weights are
-    ``aligned`` on the support, they have: the sum there is m/2 times its mean.
+    uses of all neurons the signs that it takes one to have "without loss of generality". Where the initial weights are
+    ``aligned`` on the support they have these up to one sign for all, and the mean there is ``1 / 4k``: over biases
+    that come with either sign, ``relu(z + b) - relu(-z + b)`` is z on average.
     """
     ratio = off_support_ratio(dimension, degree)
     inner, outer = (_sums_of_signs(count) for count in (degree, dimension - degree))
-    of_off, of_inside = [], []  # E[relu(z) x_j] of a neuron whose weights are positive, by its bias
+    squares = [0.0, 0.0]
     for bias in (number / degree for number in range(1 - degree, degree)):
+        # Of a neuron whose weights are positive; E[x_j | a sum of signs] is the sum over their number.
         terms = [
-            # E[x_j | a sum of signs] is the sum over their number.
-            (p * q * max((s + ratio * t) / (2 * degree) + bias, 0.0), s / degree, t / (dimension - degree))
+            (p * q * max((s + ratio * t) / (2 * degree) + bias, 0.0), t / (dimension - degree), s / degree)
             for (s, p), (t, q) in itertools.product(inner, outer)
         ]
-        of_off.append(sum(height * off for height, _, off in terms))
-        of_inside.append(sum(height * inside for height, inside, _ in terms))
-
-    def of_random_signs(means: list[float]) -> float:
-        return math.sqrt(2 / width * sum(mean**2 for mean in means) / len(means))
-
-    inside = sum(of_inside) / len(of_inside) if aligned else of_random_signs(of_inside)
-    return of_random_signs(of_off), inside
+        for place, mean in enumerate(sum(height * term[place] for height, *term in terms) for place in range(2)):
+            squares[place] += mean**2 / (2 * degree - 1)
+    off, inside = (math.sqrt(2 / width * square) for square in squares)
+    return off, 1 / (4 * degree) if aligned else inside
 
 
 def _sums_of_signs(count: int) -> list[tuple[int, float]]:
@@ -110,7 +111,10 @@ def first_batch(dimension: int, degree: int, error: float) -> float:
 
 
 def first_batch_for_students(dimension: int, degree: int, error: float) -> float:
-    """Returns B_1 of Corollary B.9, ``d^(10/3)`` times as large: what a teacher of students is asked for."""
+    """Returns B_1 of Corollary B.9, ``d^(10/3)`` times as large: what a teacher of students is asked for.
+
+    The factor bounds terms of even degree, which are 0 after a first stage of whatever batch: it is not needed.
+    """
     return dimension ** (10 / 3) * first_batch(dimension, degree, error)
 
 

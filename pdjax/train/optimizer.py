@@ -27,9 +27,9 @@ class Optimizer(Choice, abc.ABC):
     warmup_fraction: float = 0.0
     clip_norm: float | None = None
 
-    @abc.abstractmethod
     def rule(self) -> optax.GradientTransformation:
-        """Returns the transformation from gradients, clipped already, to an update direction."""
+        """Returns the transformation from gradients, clipped already, to an update direction: here none."""
+        return optax.identity()
 
     def direction(self) -> optax.GradientTransformation:
         """Returns the transformation from gradients to an update direction, without the learning rate."""
@@ -116,7 +116,3 @@ class Sgd(Optimizer):
     """of all steps"""
     clip_norm: Positive | None = None
     """on the norm of the whole gradient; None does not clip"""
-
-    def rule(self) -> optax.GradientTransformation:
-        """Returns the gradient itself."""
-        return optax.identity()

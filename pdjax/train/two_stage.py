@@ -5,9 +5,7 @@ second the hidden layer rests. A block is therefore one product for all of its e
 10^8 of them take no more memory than one block.
 """
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ from pdjax.distill.losses import Loss, Outputs
 from pdjax.errors import require
 from pdjax.models.base import Architecture
 from pdjax.models.symmetric import SymmetricMlp, SymmetricModule, logits_of
-from pdjax.settings import Count, Positive, Weight, settings
+from pdjax.settings import Count, Positive, settings
 from pdjax.tasks.base import FedTask, Task
 from pdjax.tasks.parity import ParityTask
 from pdjax.theory.algorithm import majority_coefficient
@@ -33,9 +31,9 @@ from pdjax.types import Batch, Params, StepMetrics, ratio
 class TwoStage(Optimizer):
     """Algorithm 1 for a network with one hidden layer; the learning rate is that of the second stage, eta_2.
 
-    The first stage ends with ``w <- (1 - lambda_1) w - eta_1 g``, as in Barak et al. (2022), from whom the algorithm
-    is. Printed it is ``w - eta_1 (g + 2 lambda_1 w)``, which with the lemma's eta_1 would throw w far away. Biases are
-    fixed.
+    The first stage ends with ``w <- -eta_1 g``, as the lemmas take it. Printed it is ``w - eta_1 (g + 2 lambda_1 w)``
+    with lambda_1 = 1, which with the lemma's eta_1 would throw w far away: w is to decay by itself, not by the rate.
+    Biases are fixed.
     """
 
     first_steps: Count = 1024
@@ -44,31 +42,27 @@ class TwoStage(Optimizer):
     """eta_1; None takes for each neuron the one after which its largest weight is ``largest``"""
     largest: Positive = 0.125
     """1 / 2k in Lemma B.2; it knows the gradient from labels alone, and a teacher's is of another size"""
-    decay: Weight = 1.0
-    """lambda_1: at 1 the step forgets where the weights were"""
-    support: tuple[int, ...] | None = None
+    support: tuple[int, ...] = ()
     """of a parity whose labels are learned from: then the exact gradient (Claim B.3) takes the place of the mean"""
 
     def check(self, model: Architecture, task: Task, losses: Sequence[Loss]) -> None:
         """Requires the network of the theory, and for an exact gradient labels of the very parity."""
         remedy = "choose another optimizer, or SymmetricMlp"
         require(isinstance(model, SymmetricMlp), "a SymmetricMlp for Algorithm 1", type(model).__name__, remedy)
-        if self.support is None:
+        trained = [type(loss).__name__ for loss in losses if loss.has_params]
+        require(not trained, "losses without parameters for Algorithm 1", trained, "choose other losses")
+        if not self.support:
             return
         assert isinstance(task, ParityTask)  # which is all that such a model is for
         require(
             sorted(self.support) == list(task.features[0]),
             f"the task's support {task.features[0]} in support",
             self.support,
-            "give that, or None for the mean gradient",
+            "give that, or () for the mean gradient",
         )
         taught = [type(loss).__name__ for loss in losses if not isinstance(loss, HingeLabels)]
-        remedy = "give None: the exact gradient is that of labels"
+        remedy = "give () for the mean: the exact gradient is that of labels"
         require(not taught, "HingeLabels alone for the exact gradient", taught, remedy)
-
-    def rule(self) -> optax.GradientTransformation:
-        """Returns the gradient itself, in both stages."""
-        return optax.identity()
 
     @property
     def turns(self) -> dict[str, int]:
@@ -76,8 +70,8 @@ class TwoStage(Optimizer):
         return {"first_steps": self.first_steps}
 
     def init(self, params: Params) -> optax.OptState:
-        """Returns the sum of gradients so far, over ``first_steps``."""
-        return jnp.zeros_like(params["hidden_0"]["kernel"])
+        """Returns the sum of the first layer's gradients so far, over ``first_steps``; named as the parameter is."""
+        return {"hidden_0": {"kernel": jnp.zeros_like(params["hidden_0"]["kernel"])}}
 
     def update(
         self,
@@ -94,32 +88,32 @@ class TwoStage(Optimizer):
             return self.add(gradients["hidden_0"]["kernel"], opt_state, params, step + 1)
 
         def second() -> tuple[Params, optax.OptState]:
-            scale = rate * self.factor(step, num_steps)
-            return with_output(params, params["output"]["kernel"] - scale * gradients["output"]["kernel"]), opt_state
+            return with_output(params, params["output"]["kernel"] - rate * gradients["output"]["kernel"]), opt_state
 
         # All replicas are at one step: one of the two runs.
         return jax.lax.cond(step < self.first_steps, first, second)
 
     def add(
-        self, gradient: Float[Array, "D W"], total: Any, params: Params, done: Int[Array, ""]
+        self, gradient: Float[Array, "D W"], total: Params, params: Params, done: Int[Array, ""]
     ) -> tuple[Params, optax.OptState]:
         """Adds gradients of the first stage, and takes its step where these were the last.
 
         Args:
           gradient: of the first layer, summed over one or several steps.
-          total: [D, W], so far, over ``first_steps``.
+          total: so far, as ``init`` makes it.
           params: which are those of the start.
           done: the steps done with these.
         """
-        total = total + gradient / self.first_steps
-        hidden = params["hidden_0"]
-        mean = total if self.support is None else population_gradient(params, self.support)
-        # A gradient of 0 stays 0: nothing is divided by it.
-        height = jnp.maximum(jnp.max(jnp.abs(mean), axis=0, keepdims=True), jnp.finfo(jnp.float32).tiny)
-        rate = self.largest / height if self.first_rate is None else self.first_rate
-        moved = (1 - self.decay) * hidden["kernel"] - rate * mean
+        summed, hidden = total["hidden_0"]["kernel"] + gradient / self.first_steps, params["hidden_0"]
+        mean = population_gradient(params, self.support) if self.support else summed
+        if self.first_rate is None:
+            height = jnp.max(jnp.abs(mean), axis=0, keepdims=True)
+            # A neuron without a gradient gets no weights.
+            moved = -mean * jnp.where(height > 0, self.largest / height, 0.0)
+        else:
+            moved = -self.first_rate * mean
         kernel = jnp.where(done == self.first_steps, moved, hidden["kernel"])
-        return {**params, "hidden_0": {**hidden, "kernel": kernel}}, total
+        return {**params, "hidden_0": {**hidden, "kernel": kernel}}, {"hidden_0": {"kernel": summed}}
 
 
 def with_output(params: Params, kernel: Array) -> Params:
@@ -131,14 +125,14 @@ def population_gradient(params: Params, support: tuple[int, ...]) -> Float[Array
     """Returns the gradient of the expected hinge loss of a parity at the symmetric initialisation (Claim B.3).
 
     At coordinate j of neuron i it is ``-1/2 a_i zeta_(k-1) chi_(S - j)(w_i)`` for j in the support S, and
-    ``-1/2 a_i zeta_(k+1) chi_(S + j)(w_i)`` off it. The claim has the same sign before the gradient of f times y,
-    of which the loss is the negative: one of the two is a misprint.
+    ``-1/2 a_i zeta_(k+1) chi_(S + j)(w_i)`` off it. The claim prints these for the gradient of f times y, of which the
+    loss's is the negative: the minus before its right-hand sides is one too many.
 
     Args:
       params: of a ``SymmetricModule``, as they are drawn.
       support: S, the coordinates of the parity; k of them.
     """
-    w_DxW, a_W = params["hidden_0"]["kernel"], params["output"]["kernel"]
+    w_DxW, a_W = params["hidden_0"]["kernel"], params["output"]["kernel"][:, 0]
     dimension, degree = len(w_DxW), len(support)
     inside = jnp.zeros(dimension).at[jnp.array(support)].set(1)
     below, above = (majority_coefficient(dimension, degree + by) for by in (-1, 1))
@@ -174,8 +168,8 @@ def train_block(
 ) -> tuple[TrainState, StepMetrics]:
     """N steps of one replica, equal to N calls of ``train_step`` up to rounding.
 
-    The first stage ends with a block if it ends within one. ``batches`` and ``teacher_logits`` lead with the steps of
-    the block.
+    A first stage has to end where a block does, as chunks see to (``turns``). ``batches`` and ``teacher_logits`` lead
+    with the steps of the block.
     """
     rule = program.optimizer
     assert isinstance(rule, TwoStage)
@@ -190,7 +184,7 @@ def train_block(
         metrics = batch_metrics(loss, Outputs(logits_of(output[None]), {}), teacher, batch, numbers)
         return ratio(metrics.loss), metrics
 
-    hidden, a_W = state.params["hidden_0"], state.params["output"]["kernel"]
+    hidden, a_W = state.params["hidden_0"], state.params["output"]["kernel"][:, 0]
 
     def activations(kernel: Float[Array, "D W"]) -> Float[Array, "N W"]:
         return jax.nn.relu(x_NxD @ kernel + hidden["bias"][None])
@@ -205,14 +199,13 @@ def train_block(
 
     def second() -> tuple[Params, optax.OptState, StepMetrics]:
         h_NxW = activations(hidden["kernel"])
-        scales = replica.learning_rate * jax.vmap(functools.partial(rule.factor, num_steps=num_steps))(steps)
 
         def one_step(a_W: Float[Array, "W"], t: Int[Array, ""]) -> tuple[Float[Array, "W"], StepMetrics]:
             slope, metrics = jax.grad(measured, has_aux=True)(h_NxW[t] @ a_W, t)
-            return a_W - scales[t] * slope * h_NxW[t], metrics
+            return a_W - replica.learning_rate * slope * h_NxW[t], metrics
 
         last, metrics = jax.lax.scan(one_step, a_W, jnp.arange(len(x_NxD)), unroll=4)
-        return with_output(state.params, last), state.opt_state, metrics
+        return with_output(state.params, last[:, None]), state.opt_state, metrics
 
     params, opt_state, metrics = jax.lax.cond(state.step < rule.first_steps, first, second)
     return TrainState(state.step + len(x_NxD), params, opt_state), metrics

@@ -33,8 +33,8 @@ def test_every_setting_has_the_numbers_of_its_own_d_and_k(experiment, variant):
         check_pair(d, k)
         rule, training = one.teacher_training.optimizer, one.teacher_training
         assert m == width(k, 0.1)
-        assert rule.first_rate == first_rate(d, k, m)
-        assert rule.support in (None, tuple(range(k)))
+        assert (rule.first_rate, rule.support) in ((first_rate(d, k, m), ()), (None, tuple(range(k))))
+        assert rule.largest == 1 / (2 * k) or rule.first_rate is not None
         second = config.teacher_training.steps - config.teacher_training.optimizer.first_steps
         assert training.learning_rate == 8 * second_rate(d, k, m, second)
         assert one.student.width == 2**k * k

@@ -60,7 +60,7 @@ def outputs(params, place):
 def test_expectations_are_those_over_all_inputs(stage):
     params = teachers()
     if stage == 2:  # no longer odd
-        params["output"]["kernel"] = jax.random.normal(jax.random.key(3), (3, 12))
+        params["output"]["kernel"] = jax.random.normal(jax.random.key(3), (3, 12, 1))
     y, majority = np.prod(INPUTS[:, SUPPORT], axis=1), np.sign(INPUTS.sum(axis=1))
     evens = [np.prod(INPUTS[:, [a, b]], axis=1) for a in SUPPORT for b in SUPPORT if a < b]
     for place, record in enumerate(measured(params)):

@@ -1,5 +1,6 @@
 """Algorithm 1: its stages one by one and in blocks, and its exact gradient against all inputs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from pdjax.distill.hinge import Hinge, HingeLabels
+from pdjax.distill.losses import HiddenMatching
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import UserError
 from pdjax.models.mlp import Mlp
@@ -36,7 +38,7 @@ def members(num, taught):
 
 def teacher():
     params = init_state(program_of(), jnp.array([7, 8])).params
-    params["output"]["kernel"] *= jnp.linspace(1, 5, 16)[None]  # no longer 0 everywhere
+    params["output"]["kernel"] *= jnp.linspace(1, 5, 16)[None, :, None]  # no longer 0 everywhere
     return Teacher(params, jnp.array([0, 57]), jnp.arange(2))
 
 
@@ -118,18 +120,13 @@ def test_exact_step_has_the_lengths_of_the_lemma():
 
 def test_without_a_rate_each_neuron_gets_that_of_its_largest_weight():
     """Of the exact gradient that is eta_1 of the lemma; of a mean, the same direction."""
-    for support in (SUPPORT, None):
+    for support in (SUPPORT, ()):
         given, without = (TwoStage(first_steps=8, first_rate=rate, support=support) for rate in (RULE.first_rate, None))
         one, other = (trained(program_of(rule), 2, 8)[0].params["hidden_0"]["kernel"] for rule in (given, without))
         scale = np.abs(one).max(axis=1, keepdims=True)
         np.testing.assert_allclose(other, one / scale / 8, atol=1e-6)
-        if support is not None:
+        if support:
             np.testing.assert_allclose(scale, 1 / 8, rtol=1e-5)
-
-
-def test_printed_decay_would_throw_the_weights_away():
-    """``w - eta (g + 2 w)`` of the printed algorithm, beside the lemma's 1 / 2k: the former keeps w times 1 - 2 eta."""
-    assert abs(1 - 2 * RULE.first_rate) > 500 / (2 * PARITY.degree)
 
 
 def test_what_it_is_not_for_is_refused():
@@ -142,15 +139,24 @@ def test_what_it_is_not_for_is_refused():
         TwoStage(support=(0, 1, 2, 3)).check(MODEL, PARITY, (HingeLabels(),))
     with pytest.raises(UserError, match=r"HingeLabels alone for the exact gradient; found \['Hinge'\]"):
         exact.check(MODEL, PARITY, (HingeLabels(), Hinge()))
+    with pytest.raises(UserError, match=r"losses without parameters for Algorithm 1; found \['HiddenMatching'\]"):
+        RULE.check(MODEL, PARITY, (HiddenMatching(),))
     with pytest.raises(UserError, match="an even degree k"):
         MODEL.check(ParityTask(9, 3))
     with pytest.raises(UserError, match="an odd dimension d"):
         MODEL.check(ParityTask(10, 4))
 
 
+def test_aligned_weights_are_1_on_the_support_alone():
+    shared = dataclasses.replace(MODEL, aligned=True).build(PARITY)
+    params = shared.init(jax.random.key(0), {"vector": jnp.zeros((1, 9))})
+    ones = np.all(np.asarray(params["hidden_0"]["kernel"]) == 1, axis=1)
+    assert np.flatnonzero(ones).tolist() == list(SUPPORT)
+
+
 def test_network_is_0_at_first_and_its_halves_mirror_each_other():
     params = init_state(program_of(), jnp.arange(3)).params
-    w, b, a = params["hidden_0"]["kernel"], params["hidden_0"]["bias"], params["output"]["kernel"]
+    w, b, a = params["hidden_0"]["kernel"], params["hidden_0"]["bias"], params["output"]["kernel"][..., 0]
     assert set(np.unique(w)) == {-1, 1}
     assert set(np.unique(4 * b).astype(int)) <= set(range(-3, 4))
     np.testing.assert_array_equal(np.abs(a), 1 / 16)
@@ -163,7 +169,8 @@ def test_network_is_0_at_first_and_its_halves_mirror_each_other():
 
 def weights(params, replica):
     hidden, output = params["hidden_0"], params["output"]
-    return tuple(np.asarray(leaf[replica], np.float64) for leaf in (hidden["kernel"], hidden["bias"], output["kernel"]))
+    leaves = (hidden["kernel"], hidden["bias"], output["kernel"][..., 0])
+    return tuple(np.asarray(leaf[replica], np.float64) for leaf in leaves)
 
 
 def examples(program, steps):

@@ -190,7 +190,7 @@ def _first_weights(results: Results) -> pd.DataFrame:
     for one in (results, *results.variants.values()):
         task, rule = one.experiment.task, one.experiment.teacher_training.optimizer
         steps = rule.turns.get("first_steps")
-        exact = getattr(rule, "support", None) is not None
+        exact = bool(getattr(rule, "support", ()))
         rows = one.table[(one.table.role == "teacher") & one.table.measure.isin(("weight_error", "found"))]
         if steps is None or exact or rows.empty or not isinstance(task, ParityTask):
             continue
