@@ -101,6 +101,8 @@ class Size:
     max_label_samples: int = 2**25
     label_students: int = 20
     inputs: int = 2**17
+    whole: bool = True
+    """whether there are ablations and the mixture of labels and teacher, whose programs take most of a short test"""
 
 
 SIZES = {
@@ -116,14 +118,11 @@ SIZES = {
         second=2048,
         kept=(2, 4),
         student_first=512,
-        dimensions=(),
-        degrees=(),
-        batches=(),
         max_samples=1024,
-        max_samples_at_first=1024,
         max_label_samples=4096,
         label_students=2,
         inputs=2**13,
+        whole=False,
     ),
 }
 
@@ -168,9 +167,9 @@ def experiment(size: Size) -> Experiment:
             optimizer=one.student_optimizer,
         ),
         strategies=strategies(size),
-        comparisons=(Comparison("strategies", "The strategies", ("labels", "one_shot", "progressive", "mixture")),),
+        comparisons=(Comparison("strategies", "The strategies", tuple(s.name for s in strategies(size))),),
         probes=Probes(one.probes, seed=1),  # with 0 the rules were made
-        ablations=ablations(size),
+        ablations=ablations(size) if size.whole else (),
         evaluation=Evaluation(2 * size.chunk, num_batches=16, batch_size=256),
         loop=Loop(size.chunk, save_every=32 * size.chunk),
         report=dataclasses.replace(REPORT, decides=size.decides),
@@ -184,7 +183,7 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         Strategy("labels", HingeLabels()),
         Strategy("one_shot", Hinge()),
         Strategy("progressive", Hinge(), **both),
-        Strategy("mixture", Hinge(0.5), **both),
+        *([Strategy("mixture", Hinge(0.5), **both)] if size.whole else []),
     )
 
 
@@ -236,7 +235,7 @@ class Setting:
     def probes(self) -> tuple[LemmaProbe, SamplesProbe]:
         """What is measured; of labels once for aligned and other teachers."""
         size = self.size
-        first = (min(size.dimensions, default=0), size.degree) == (self.dimension, self.degree)
+        first = (min(size.dimensions), size.degree) == (self.dimension, self.degree)
         samples = SamplesProbe(
             width=self.student.width,
             num_students=2,
@@ -293,7 +292,7 @@ def ablations(size: Size) -> tuple[Ablation, ...]:
         ("aligned_degree", "Aligned teachers, by degree", degrees(True), TAUGHT),
         ("batch", "Batch of the teacher’s first stage", batches, ()),
     )
-    return tuple(Ablation(*parts, budgets) for parts in every if parts[2])
+    return tuple(Ablation(*parts, budgets) for parts in every)
 
 
 PLAIN: dict[str, Any] = {"batch_size": 1, "optimizer": Sgd()}

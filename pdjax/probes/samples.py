@@ -83,9 +83,9 @@ class SamplesProbe(Probe):
 
         def look(params: Params) -> Columns:
             taught = search(self, task, seed, self.num_students, self.max_samples, subject.model, params)
-            columns = {"samples": taught.samples, "enough": taught.enough}
+            columns = {"samples": jnp.asarray(taught.samples), "enough": jnp.asarray(taught.enough)}
             if (labels := from_labels()) is not None:
-                beside = [np.repeat(column, len(taught.samples), axis=0) for column in labels]
+                beside = [jnp.repeat(column, len(taught.samples), axis=0) for column in map(jnp.asarray, labels)]
                 columns |= dict(zip(("label_samples", "labels_enough"), beside, strict=True))
             return columns
 
@@ -201,7 +201,8 @@ def _accumulate(
             open_BxW = (x_BxD @ kernel > 0).astype(jnp.float32)
             signals_RxB = signs(batch)[None]
             if model is not None:
-                signals_RxB = over_replicas(lambda params: outputs(model, params, batch.inputs))(params)
+                of_teacher = functools.partial(outputs, model)
+                signals_RxB = over_replicas(lambda params: of_teacher(params, batch.inputs))(params)
             return totals + jnp.einsum("rbd,bw->rdw", signals_RxB[..., None] * x_BxD[None], open_BxW)
 
         return jax.vmap(of_student, in_axes=(0, 1, 0), out_axes=1)(jnp.arange(len(kernels)), totals, kernels)
