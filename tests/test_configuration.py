@@ -39,6 +39,7 @@ VARIANTS = {
     "pcfg": ("", "smoke", "short", "paper", "ablations", "paper-ablations"),
     "pcfg_gpt": ("", "smoke", "paper", "seeds", "ablations"),
     "text": ("", "smoke", "tune", "paper"),
+    "theory": ("", "smoke", "sgd", "causal"),
     "checkpoints": ("FOLDER",),
 }
 ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
@@ -133,7 +134,8 @@ def other(value):
 
 TIED = re.compile(
     r"loop\.chunk_steps|placement\.mesh\..*|evaluation\.every|.*\.count|.*\.window|task\.level|.*max_steps|student_training\.checkpoint_every|task\.(grammar|root|length|dimension|degree|depth)|.*batch_size|.*num_heads|.*\.width"
-    r"|.*num_layers|.*(attend_to_selected|tied_head)|.*\.longest_alone|.*head_dim|probes\.(nonterminals|monomials)\..*"
+    r"|.*num_layers|.*(attend_to_selected|tied_head)|.*\.longest_alone|.*head_dim|probes\.(nonterminals|monomials|lemmas)\..*"
+    r"|.*first_steps|teacher_training\.checkpoint_every"
 )
 """Fields whose other values have to agree with something else."""
 
