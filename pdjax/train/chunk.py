@@ -58,10 +58,12 @@ def train_chunk(
     def single(state: TrainState, of_step: tuple[Examples | None, Answers | None]) -> tuple[TrainState, StepMetrics]:
         return _advance(program, state, hyperparameters, asked, data_seed, num_steps, *of_step)
 
-    def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
-        return _advance_block(program, size, state, hyperparameters, asked, data_seed, num_steps)
+    form = next((form for form in _IN_BLOCKS if form.applies(program)), None)
 
-    form = _form(program)
+    def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
+        assert form is not None  # else steps run one by one
+        return _advance_block(program, form, size, state, hyperparameters, asked, data_seed, num_steps)
+
     if answers is not None or form is None:
         return jax.lax.scan(single, state, (examples, answers), length=chunk_steps)
     size = min(form.block_steps(program), chunk_steps)  # a static shape: of every block but the last
@@ -73,11 +75,6 @@ def train_chunk(
         state, last = block(state, rest)
         metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), metrics, last)
     return state, metrics
-
-
-def _form(program: Program) -> types.ModuleType | None:
-    """Returns the module with the blocks of a program; None where steps run one by one."""
-    return next((form for form in _IN_BLOCKS if form.applies(program)), None)
 
 
 def _by_loss(program: Program, one: Callable[[Loss], Callable[..., Any]], hyperparameters: Hyperparameters) -> Any:
@@ -156,6 +153,7 @@ def _advance(
 
 def _advance_block(
     program: Program,
+    form: types.ModuleType,
     size: int,
     state: TrainState,
     hyperparameters: Hyperparameters,
@@ -163,7 +161,7 @@ def _advance_block(
     data_seed: Int[Array, ""],
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
-    """``size`` steps of all replicas; metrics have shape [size, R]."""
+    """``size`` steps of all replicas, as ``form`` does them; metrics have shape [size, R]."""
     steps = state.step + jnp.arange(size)  # [N]
 
     def draw(seed: Int[Array, ""]) -> Batch:
@@ -191,8 +189,6 @@ def _advance_block(
             block_logits = logits if block_logits is None else block_logits
             assert mine is not None
             start = TrainState(state.step, params, opt_state)
-            form = _form(program)
-            assert form is not None
             return form.train_block(program, loss, start, mine, block_logits, replica, num_steps)
 
         return advance

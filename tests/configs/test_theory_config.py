@@ -1,9 +1,14 @@
 """Algorithm 1, SGD by size, and the causal test."""
 
+import dataclasses
+
 import pytest
 
+from pdjax.distill.hinge import HingeLabels
 from pdjax.distill.part import LowDegree, WithoutLowDegree
+from pdjax.errors import UserError
 from pdjax.probes.samples import SamplesProbe
+from pdjax.stages.runs import foresee_runs
 from pdjax.theory.algorithm import check_pair, first_rate, second_rate, width
 
 VARIANTS = ("", "smoke", "sgd", "causal")
@@ -71,3 +76,22 @@ def test_every_part_stands_beside_what_claim_c_compares_it_with(experiment):
             assert elsewhere.part == LowDegree(degree, "elsewhere")
             assert len({(s.loss, s.schedule, s.selection) for s in (whole, low, without, elsewhere)}) == 1
         assert config.strategy(f"one_shot{suffix}").loss == whole.loss
+
+
+@pytest.mark.parametrize("name", ["teacher_training", "student_training"])
+def test_a_first_stage_that_never_ends_is_refused(experiment, name):
+    config = experiment("theory", "smoke")
+    training = getattr(config, name)
+    last = training.steps if name == "teacher_training" else training.budgets[0]
+    optimizer = dataclasses.replace(training.optimizer, first_steps=last)
+    with pytest.raises(ValueError, match=f"{name}.optimizer.first_steps below the {last} steps"):
+        dataclasses.replace(config, **{name: dataclasses.replace(training, optimizer=optimizer)})
+
+
+def test_the_loss_of_teachers_is_shown_their_classes(experiment):
+    """Eight of them would be trained on the first two, without a word."""
+    config = experiment("hierarchical", "smoke")
+    training = dataclasses.replace(config.teacher_training, loss=HingeLabels())
+    config = dataclasses.replace(config, teacher_training=training)
+    with pytest.raises(UserError, match=r"config\.teacher_training\.loss: expected two classes for a hinge loss"):
+        foresee_runs(config, config.teacher_training.checkpoints)

@@ -13,6 +13,7 @@ from pdjax.models.mlp import Mlp
 from pdjax.models.symmetric import SymmetricMlp, output_of
 from pdjax.probes.base import Subject, rows
 from pdjax.probes.samples import LARGE, SMALL, SamplesProbe, first_layers, search, sizes
+from pdjax.settings import make
 from pdjax.tasks.parity import ParityTask
 
 PARITY = ParityTask(7, 2, support="random", support_seed=2)
@@ -98,5 +99,7 @@ def test_columns_hold_every_teacher_and_labels_beside_each():
 
 def test_teachers_may_be_any_model_but_not_the_task():
     PROBE.check(PARITY, Mlp())
+    with pytest.raises(UserError, match="an even width; found 33"):
+        make(SamplesProbe, {"width": 33})
     with pytest.raises(UserError, match="an odd dimension d"):
         PROBE.check(ParityTask(8, 2), SymmetricMlp())

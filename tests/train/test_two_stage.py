@@ -16,7 +16,7 @@ from pdjax.models.mlp import Mlp
 from pdjax.models.symmetric import SymmetricMlp, output_of
 from pdjax.tasks.parity import ParityTask
 from pdjax.theory.algorithm import first_rate, majority_coefficient, off_support_ratio
-from pdjax.train import chunk, two_stage
+from pdjax.train import chunk, sharding, two_stage
 from pdjax.train.state import Hyperparameters, Program, init_state
 from pdjax.train.two_stage import TwoStage, population_gradient
 
@@ -145,6 +145,16 @@ def test_what_it_is_not_for_is_refused():
         MODEL.check(ParityTask(9, 3))
     with pytest.raises(UserError, match="an odd dimension d"):
         MODEL.check(ParityTask(10, 4))
+
+
+def test_sums_of_gradients_lie_where_their_weights_do():
+    """A model in parts has rules by the paths of its parameters, which optimizer states repeat."""
+    mesh = sharding.build_mesh(sharding.MeshSizes(replica=1, model=2), 1, 1, jax.devices()[:2])
+    state = jax.eval_shape(functools.partial(init_state, program_of()), jax.ShapeDtypeStruct((1,), jnp.int32))
+    params, sums = (sharding.sharded(mesh, tree, (sharding.REPLICA,), True) for tree in (state.params, state.opt_state))
+    assert sums["hidden_0"]["kernel"].spec == params["hidden_0"]["kernel"].spec
+    assert sharding.MODEL in sums["hidden_0"]["kernel"].spec
+    assert sharding.MODEL in params["output"]["kernel"].spec
 
 
 def test_aligned_weights_are_1_on_the_support_alone():
