@@ -100,6 +100,9 @@ class Size:
     """of the smallest dimension, where that is more than labels need"""
     max_label_samples: int = 2**25
     label_students: int = 20
+    found: tuple[int, ...] = (5, 6, 7, 12)
+    """the first teachers, as printed, from whose first stage both students of the search find the support within the
+    samples of a student's first stage"""
     inputs: int = 2**17
     whole: bool = True
     """whether there are ablations and the mixture of labels and teacher, whose programs take most of a short test"""
@@ -285,12 +288,14 @@ def ablations(size: Size) -> tuple[Ablation, ...]:
     batches = tuple(
         Variant(str(batch), Setting(size, size.batch_dimension, k, True).with_batch(batch)) for batch in size.batches
     )
+    of_found = tuple(Variant(str(seed), {"teacher_training": {"seed": seed, "extra_seeds": ()}}) for seed in size.found)
     every = (
         ("dimension", "Dimension d", dimensions(False, size.dimensions), ()),
         ("aligned", "Aligned teachers, by dimension", dimensions(True, (*size.dimensions, d)), TAUGHT),
         ("degree", "Degree k", degrees(False), ()),
         ("aligned_degree", "Aligned teachers, by degree", degrees(True), TAUGHT),
         ("batch", "Batch of the teacher’s first stage", batches, ()),
+        ("found", "Teachers as printed from which the support can be found, by seed", of_found, TAUGHT),
     )
     return tuple(Ablation(*parts, budgets) for parts in every)
 
@@ -387,7 +392,7 @@ def causal() -> Experiment:
         strategies += [dataclasses.replace(whole, name=f"{name}{suffix}", part=part) for name, part in parts.items()]
     again = ("one_shot", "whole", "low_2", "without_2", "elsewhere_2")
     again_soft = tuple(f"{name}_soft" for name in again)
-    teachers = tuple(Variant(f"seed {seed}", {"teacher_training": {"seed": seed}}) for seed in (1, 2))
+    teachers = tuple(Variant(f"seed {seed}", {"teacher_training": {"seed": seed}}) for seed in (21, 22))
     budget = (2 * CAUSAL_STEPS,)
 
     def members(group: Iterable[str], suffix: str) -> tuple[str, ...]:
@@ -400,10 +405,10 @@ def causal() -> Experiment:
         teacher=Mlp((2000,)),
         student=Mlp((100,)),
         teacher_training=TeacherTraining(
-            steps=4 * CAUSAL_STEPS, learning_rate=SGD_RATE, checkpoint_every=5000, **PLAIN
+            seed=20, steps=4 * CAUSAL_STEPS, learning_rate=SGD_RATE, checkpoint_every=5000, **PLAIN
         ),
         student_training=StudentTraining(
-            seeds=(0, 1, 2, 3, 4), learning_rates=(SGD_RATE,), budgets=budget, shared_batches=False, **PLAIN
+            seeds=(20, 21, 22, 23, 24), learning_rates=(SGD_RATE,), budgets=budget, shared_batches=False, **PLAIN
         ),
         strategies=tuple(strategies),
         comparisons=tuple(
@@ -417,7 +422,7 @@ def causal() -> Experiment:
                 ("labels", "One-shot and labels", ()),
             )
         ),
-        ablations=(Ablation("teachers", "Other teachers", teachers, (*again, *again_soft), budget, base="seed 0"),),
+        ablations=(Ablation("teachers", "Other teachers", teachers, (*again, *again_soft), budget, base="seed 20"),),
         probes=Probes((MonomialProbe(5, 100, 20_480, 2048),)),
         evaluation=Evaluation(2500, num_batches=16, batch_size=256),
         loop=Loop(2500, save_every=50_000),
