@@ -1,5 +1,6 @@
 """Groups of bars: means over the units with their intervals, and the single units as points."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from pdjax.report import stats, style
 
 _WIDTH = 0.8  # of a group of bars, in units of the distance between groups
 _LETTER = 0.06  # inches, about, of a text above a bar
+_HATCHES = ("", "////", "....", "xxxx", "----")
 
 
 def draw_bars(
@@ -28,6 +30,7 @@ def draw_bars(
     bars = {"x": "place", "y": "value", "hue": "label", "native_scale": True, "hue_order": labels, "ax": axes}
     look = {"saturation": 1, "err_kws": {"color": "#222222", "linewidth": 1.1}, "capsize": 0.08 / len(labels)}
     sns.barplot(table, palette=palette, width=_WIDTH, gap=0.08, errorbar=band, **bars, **look)
+    _hatch(axes, palette)
     points = {"palette": dict.fromkeys(labels, "white"), "edgecolor": "#222222", "linewidth": 0.6, "size": 3.5}
     sns.swarmplot(table, dodge=True, legend=False, zorder=3, warn_thresh=1, **bars, **points)
     low, high = min([table.value.min(), *levels]), max([table.value.max(), *levels])
@@ -44,3 +47,15 @@ def draw_bars(
         axes.annotate(rows.text.iloc[0], (at, top), fontsize=7.5, rotation=90 if upright else 0, **above)
     axes.set(xlim=(-0.5, len(places) - 0.5), xlabel="", ylim=(max(low - 0.35 * span, 0), high + room * span))
     axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= min(axes.get_ylim()[1], 1)])
+
+
+def _hatch(axes: Axes, palette: Mapping[str, Any]) -> None:
+    """Hatches the bars of labels whose colour an earlier label has, here and in the legend."""
+    earlier: Counter[Any] = Counter()
+    of_legend = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    # seaborn draws a container for each label, in their order.
+    for (label, color), container in zip(palette.items(), axes.containers, strict=True):
+        hatch = _HATCHES[earlier[color] % len(_HATCHES)]
+        earlier[color] += 1
+        for bar in (*container, of_legend[label]) if hatch else ():
+            bar.set(hatch=hatch, edgecolor="white", linewidth=0)
