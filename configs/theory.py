@@ -93,7 +93,7 @@ class Size:
     """samples of a student's first stage"""
     dimensions: tuple[int, ...] = (21, 31, 45)
     degrees: tuple[tuple[int, int], ...] = ((21, 2), (21, 6))
-    batches: tuple[int, ...] = (2**14, 2**16, 2**18, 2**20, 2**22)
+    batches: tuple[int, ...] = (2**16, 2**18, 2**20, 2**22)
     batch_dimension: int = 21
     max_samples: int = 2**18
     max_samples_at_first: int = 2**20
@@ -240,7 +240,8 @@ class Setting:
         size = self.size
         first = (min(size.dimensions), size.degree) == (self.dimension, self.degree)
         samples = SamplesProbe(
-            width=self.student.width,
+            # Neurons are alike: few of them are found in the same share, with less precision.
+            width=min(self.student.width, 64),
             num_students=2,
             num_label_students=size.label_students,
             max_samples=size.max_samples_at_first if first else size.max_samples,
