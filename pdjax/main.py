@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import sys
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 
@@ -27,7 +28,12 @@ _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of the first 
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "Virtual devices of each process on CPUs.")
-_FLAGS = (_WORKDIR, _STAGE, _DISTRIBUTED, _COORDINATOR, _PROCESSES, _PROCESS, _CPU_DEVICES)
+_COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", None,
+    "Directory of compiled programs, which later runs read; 'off' keeps none. By default JAX_COMPILATION_CACHE_DIR or "
+    "the user's cache directory.",
+)  # fmt: skip
+_FLAGS = (_WORKDIR, _STAGE, _COMPILATION_CACHE, _DISTRIBUTED, _COORDINATOR, _PROCESSES, _PROCESS, _CPU_DEVICES)
 
 _PURPOSE = """\
 Runs an experiment of progressive distillation, from the teacher to the report. Whatever is done already is not done
@@ -81,7 +87,29 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
         logger.setLevel(logging.WARNING)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / experiment.name
     stages = STAGES if _STAGE.value == "all" else (_STAGE.value,)
-    run_experiment(experiment, workdir, stages, interrupt, configuration_file())
+    with ExitStack() as stack:
+        _keep_compiled(stack)
+        run_experiment(experiment, workdir, stages, interrupt, configuration_file())
+
+
+def _keep_compiled(stack: ExitStack) -> None:
+    """Has compiled programs kept where the flag, the environment or nobody says."""
+    import jax
+
+    from pdjax.io.compiled import default_directory, keeping_compiled
+
+    asked = _COMPILATION_CACHE.value
+    if asked == "off":
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif asked is not None or not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        directory = default_directory() if asked is None else Path(asked).expanduser()
+        try:
+            stack.enter_context(keeping_compiled(directory))
+        except OSError as error:
+            # Whoever names a directory wants it; all others lose nothing but time.
+            if asked is not None:
+                raise UserError("a --compilation_cache that can be written", str(error), "name another one") from None
+            logger.warning("compiled programs are not kept: %s", error)
 
 
 def _prepare(given: str) -> None:

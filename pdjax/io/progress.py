@@ -26,21 +26,32 @@ class Progress:
     def __init__(self, stage: str, total: int, unit: str = "step"):
         self._total = total
         self._done = 0
-        self._skipped = 0
+        self._since: float | None = None  # when the last steps were done, if nothing was compiled since
+        self._timed, self._seconds = 0, 0.0  # steps, and how long they took
         self._began = time.monotonic()
         self._said = -SECONDS_BETWEEN_LINES
         self._bar = tqdm(total=total, desc=stage, unit=unit) if sys.stderr.isatty() and is_first() else None
 
     def skip(self, steps: int) -> None:
-        """Counts steps that an earlier process has done, which say nothing about this one's speed."""
-        self._skipped += steps
+        """Counts steps that an earlier process has done, which say nothing about this one's speed.
+
+        Called before each run: the first steps that come then compile, which says nothing either.
+        """
+        self._since = None
         if self._bar is not None:
             # tqdm counts its rate from there: skipped steps took no time.
             self._bar.initial += steps
-        self.advance(steps)
+        self._count(steps)
 
     def advance(self, steps: int) -> None:
         """Counts steps done."""
+        now = time.monotonic()
+        if self._since is not None:
+            self._timed, self._seconds = self._timed + steps, self._seconds + now - self._since
+        self._since = now
+        self._count(steps)
+
+    def _count(self, steps: int) -> None:
         self._done += steps
         if self._bar is not None:
             self._bar.update(steps)
@@ -54,9 +65,8 @@ class Progress:
         if step < budget and seconds - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said = seconds
-        here = self._done - self._skipped
-        left = (self._total - self._done) * seconds / here if here else None
-        remaining = "" if left is None else f", {left:.0f} s left in this stage"
+        left = (self._total - self._done) * self._seconds / max(self._timed, 1)
+        remaining = f", {left:.0f} s left in this stage" if self._timed else ""
         logger.info("%s %d/%d: loss %.3f, accuracy %.3f%s", run, step, budget, loss, accuracy, remaining)
 
     def close(self) -> None:

@@ -26,15 +26,22 @@ def test_a_terminal_gets_one_bar_for_the_stage(monkeypatch):
 
 
 def test_elsewhere_there_are_log_lines_with_the_time_left(monkeypatch, caplog):
-    clock = iter([0.0, 8.0])
+    clock = iter([0.0, 60.0, 68.0, 69.0, 130.0, 134.0, 140.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    progress = Progress("students", 30)
+    progress = Progress("students", 70)
     progress.skip(10)
+    progress.advance(5)  # after a minute, in which it was compiled
     progress.advance(5)
     with caplog.at_level(logging.INFO, "pdjax"):
-        progress.report("labels-20", 5, 20, 1.25, 0.5)
-    # 5 steps took 8 s, 15 are left; the 10 skipped ones say nothing about the speed.
-    assert caplog.messages == ["labels-20 5/20: loss 1.250, accuracy 0.500, 24 s left in this stage"]
+        progress.report("labels-20", 20, 20, 1.25, 0.5)
+    # 5 steps took 8 s, 50 are left; neither the 10 skipped ones nor the first 5 say anything about the speed.
+    assert caplog.messages == ["labels-20 20/20: loss 1.250, accuracy 0.500, 80 s left in this stage"]
+    progress.skip(0)  # another run, which compiles again
+    progress.advance(5)
+    progress.advance(5)
+    with caplog.at_level(logging.INFO, "pdjax"):
+        progress.report("mixed-20", 20, 20, 1.25, 0.5)
+    assert caplog.messages[-1].endswith(", 48 s left in this stage")  # 10 timed ones took 12 s, 40 are left
 
 
 def test_a_log_has_a_line_in_ten_seconds_and_the_last_of_every_run(monkeypatch, caplog):
