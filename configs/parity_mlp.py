@@ -211,7 +211,7 @@ def experiment(size: Size) -> Experiment:
         probes=Probes((MonomialProbe(size.max_degree, 100, size.monomial_inputs, 2048),)),
         sizes=sizes(size) if size.widths else None,
         evaluation=Evaluation(size.evaluate_every, num_batches=16, batch_size=256),
-        loop=Loop(size.chunk, save_every=20 * size.chunk),
+        loop=Loop(size.chunk, save_every=20 * size.chunk, optimized=size.decides),
         report=dataclasses.replace(REPORT, decides=size.decides),
     )
 

@@ -189,7 +189,7 @@ def experiment(size: Size) -> Experiment:
             panels(size), size.size_seeds, size.size_rates, size.size_steps, batch_size=32, shared_batches=False
         ),
         evaluation=Evaluation(size.evaluate_every, size.evaluation_batches, batch_size=512),
-        loop=Loop(size.chunk, save_every=8 * size.chunk),
+        loop=Loop(size.chunk, save_every=8 * size.chunk, optimized=size.decides),
         placement=Placement(MeshSizes(data=size.data_devices)),
         report=dataclasses.replace(REPORT, decides=size.decides),
     )

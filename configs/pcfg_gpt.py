@@ -236,7 +236,7 @@ def experiment(size: Size) -> Experiment:
         ),
         sizes=sizes(size, student) if size.size_heads else None,
         evaluation=Evaluation(size.evaluate_every, size.evaluation_batches, size.teacher_batch),
-        loop=Loop(size.chunk, save_every=4 * size.chunk),
+        loop=Loop(size.chunk, save_every=4 * size.chunk, optimized=size.decides),
         placement=Placement(MeshSizes(data=size.data_devices)),
         remarks=REMARKS,
         report=dataclasses.replace(REPORT, decides=size.decides),

@@ -98,6 +98,7 @@ class Size:
 
     name: str = "text"
     decides: bool = True
+    optimized: bool = True
     seed: int = 0  # of the teacher, and of batches that students share
     student_seeds: tuple[int, ...] = (0, 1, 2)
     corpus: str = "runs/corpora/prose"
@@ -164,6 +165,7 @@ SIZES = {
     "smoke": Size(
         name="text-smoke",
         decides=False,
+        optimized=False,
         layers=1,
         head_dim=4,
         teacher_heads=2,
@@ -271,7 +273,7 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
             students=() if size.student_checkpoint_every is None else PROBED,
         ),
         evaluation=Evaluation(size.evaluate_every, *size.evaluation),
-        loop=Loop(size.chunk, save_every=4 * size.chunk),
+        loop=Loop(size.chunk, save_every=4 * size.chunk, optimized=size.optimized),
         placement=Placement(MeshSizes(data=size.data_devices)),
         report=dataclasses.replace(REPORT, decides=size.decides),
     )

@@ -13,8 +13,8 @@ from absl import flags
 
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.io.command_line import asks_for_help, configuration_file, parse_flags, print_help
-from pdjax.io.determinism import ask_for_the_same_bits
 from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.io.xla import ask_xla
 from pdjax.stages import STAGES
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; runs/<name of the configuration> by default.")
@@ -75,7 +75,7 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
     given = os.environ.get("XLA_FLAGS", "")
     experiment = parse_flags(argv, functools.partial(_prepare, given))
-    ask_for_the_same_bits(given, experiment)
+    ask_xla(given, experiment)
     # Tracing makes millions of objects that live on; to look for garbage among them took a sixth of the time.
     gc.set_threshold(100_000, 50, 100)
     # Imports of orbax and all the rest take seconds: whoever mistyped a flag need not wait for them.
@@ -116,7 +116,7 @@ def _prepare(given: str) -> None:
     """Does what has to be done before any device is used: what XLA is asked for, and joining other processes."""
     from pdjax.io.processes import join  # with jax: who mistyped a flag need not wait
 
-    ask_for_the_same_bits(given)
+    ask_xla(given)
     join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
 
 

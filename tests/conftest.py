@@ -20,14 +20,13 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-FLAGS = [  # Tests compile many small programs and run them briefly: the less XLA optimises, the sooner they are done.
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
+from pdjax.io.xla import DETERMINISTIC, QUICK
+
+FLAGS = [
+    *QUICK,  # tests compile many small programs and run them briefly
     "--xla_cpu_parallel_codegen_split_count=1",  # the workers fill the cores
-    "--xla_gpu_deterministic_ops=true",  # as pdjax.main sets it: flags are part of what a cached program is known by
+    f"{DETERMINISTIC}=true",  # as pdjax.main sets it: flags are part of what a cached program is known by
 ]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # twice as fast to compile; later versions have no such flag
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before the first import of jax
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])

@@ -130,7 +130,9 @@ def execute(run: Run, tree: Path, workdir: Path) -> None:
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     environment |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false", "PYTHONPATH": str(tree)}
-    command = [sys.executable, "-m", "pdjax.main", f"--workdir={workdir}", *run.flags]
+    # Of ":smoke" too; trees without that module have no such setting.
+    optimized = ["--config.loop.optimized=True"] if (tree / "pdjax" / "io" / "xla.py").exists() else []
+    command = [sys.executable, "-m", "pdjax.main", f"--workdir={workdir}", *run.flags, *optimized]
     with open(workdir.with_suffix(".log"), "w") as log:
         for directory, step in run.killed_at:
             process = subprocess.Popen(command, cwd=tree, env=environment, stderr=log)

@@ -15,8 +15,8 @@ import numpy as np
 
 from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
-from pdjax.io.determinism import FLAG
 from pdjax.io.teacher_source import memory_of
+from pdjax.io.xla import DETERMINISTIC
 from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
@@ -186,9 +186,9 @@ def prepare(program: Program, replicas: int, steps: int, checkpoints: int, compu
 
 
 def _options(computes: Mapping[str, Compute]) -> dict[str, bool]:
-    """Returns the options under which ``pdjax.main`` has programs compiled (``pdjax.io.determinism``)."""
-    decided = FLAG in os.environ.get("XLA_FLAGS", "") or "bfloat16" in computes.values()
-    return {} if decided or jax.default_backend() != "gpu" else {FLAG.removeprefix("--"): True}
+    """Returns the options under which ``pdjax.main`` has programs compiled (``pdjax.io.xla``)."""
+    decided = DETERMINISTIC in os.environ.get("XLA_FLAGS", "") or "bfloat16" in computes.values()
+    return {} if decided or jax.default_backend() != "gpu" else {DETERMINISTIC.removeprefix("--"): True}
 
 
 def values(prepared: Prepared) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ Compute = Literal["float32", "tf32", "bfloat16"]
 
 ``float32``: activations and products. ``tf32``: activations are float32, products have operands of 10 bits of mantissa
 on GPUs and of three bfloat16 passes on TPUs. ``bfloat16``: activations and operands are rounded to it, sums are
-float32; on GPUs a program that is compiled anew may then give other bits (``pdjax.io.determinism``).
+float32; on GPUs a program that is compiled anew may then give other bits (``pdjax.io.xla``).
 """
 
 _NAMES_IN_JAX = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}

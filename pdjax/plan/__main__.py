@@ -10,7 +10,7 @@ from absl import flags
 
 from pdjax.errors import UserError
 from pdjax.io.command_line import asks_for_help, parse_flags, print_help
-from pdjax.io.determinism import ask_for_the_same_bits
+from pdjax.io.xla import ask_xla
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
             print_help(argv, _EXAMPLE, _PURPOSE, [_TOPOLOGY.name, _FORMAT.name])
             return 0
         given = os.environ.get("XLA_FLAGS", "")
-        experiment = parse_flags(argv, functools.partial(ask_for_the_same_bits, given))
-        ask_for_the_same_bits(given, experiment)  # as the run will: its programs are other ones
+        experiment = parse_flags(argv, functools.partial(ask_xla, given))
+        ask_xla(given, experiment)  # as the run will: its programs are other ones
         # These take seconds to import: whoever mistyped a flag need not wait for them.
         from pdjax.plan.experiment import as_json, plan_experiment
         from pdjax.plan.hardware import open_topology

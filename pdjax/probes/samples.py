@@ -159,6 +159,7 @@ def search(
     return Searched(samples, enough)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))  # op by op it would compile dozens of small programs
 def first_layers(task: Task, probe: SamplesProbe, seed: int, num_students: int) -> Float[Array, "S D W"]:
     """Returns the first weights of the students, of each pair of neurons one: the other learns the same."""
     module = SymmetricMlp(probe.width).build(task)
