@@ -349,6 +349,7 @@ class Experiment:
         _check_strategies(self)
         _check_names(self)
         _check_lengths(self)
+        _check_pieces(self)
         for ablation in self.ablations:
             for variant in ablation.variants:
                 self.variant(ablation, variant)  # what it refuses, this refuses
@@ -532,6 +533,29 @@ def _check_part(experiment: Experiment, strategy: Strategy) -> None:
         experiment.placement.residency,
         "parts are made of stacked checkpoints",
     )
+
+
+def _check_pieces(experiment: Experiment) -> None:
+    """Requires batches and losses that can be cut into pieces."""
+    pieces, teacher = experiment.placement.micro_batches, experiment.teacher_training
+    sizes = {"student_training": experiment.student_training.batch_size}
+    sizes |= {"teacher_training": teacher.batch_size} if teacher.trajectory is None else {}
+    sizes |= {} if experiment.sizes is None else {"sizes": experiment.sizes.batch_size}
+    for path, size in sizes.items():
+        require(
+            size % pieces == 0,
+            f"a {path}.batch_size that placement.micro_batches {pieces} divides",
+            size,
+            "change one of the two",
+        )
+    for strategy in experiment.strategies:
+        require(
+            pieces == 1 or not strategy.loss.of_whole_batch,
+            f"a loss of strategies.{strategy.name} that takes each example by itself with placement.micro_batches "
+            f"{pieces}",
+            type(strategy.loss).__name__,
+            "choose another loss, or placement.micro_batches 1",
+        )
 
 
 def _check_names(experiment: Experiment) -> None:

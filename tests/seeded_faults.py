@@ -186,6 +186,14 @@ FAULTS = (
         "rising = (step + 1) / jnp.maximum(warmup, 1)",
         ("tests/train/test_optimizer.py",),
     ),
+    Fault(
+        "pieces-weigh-alike",
+        "of a batch in pieces the gradient is the mean of sums by piece, however many places count in all",
+        "pdjax/train/chunk.py",
+        "over_replicas(mean)(metrics.loss.count, sums)",
+        "over_replicas(mean)(0 * metrics.loss.count + count, sums)",
+        ("tests/train/test_step.py",),
+    ),
     # Models.
     Fault(
         "next-token-leaks",

@@ -263,6 +263,16 @@ WRONG = [
     ),
     (
         STRINGS,
+        {"placement__micro_batches": 3},
+        r"a student_training\.batch_size that placement\.micro_batches 3 divides; found \d+; change one of the two",
+    ),
+    (
+        PARITY,
+        {"strategies__fixed__loss": HiddenMatching(), "placement__micro_batches": 2},
+        r"a loss of strategies\.fixed that takes each example by itself .*; found HiddenMatching",
+    ),
+    (
+        STRINGS,
         {"teacher_training__keep": Geometric()},
         r"teacher_training\.keep Regular for strategies\.teacher, which takes multiples .*; found Geometric",
     ),

@@ -87,6 +87,9 @@ class Loss(Choice, abc.ABC):
     reads_intermediates: ClassVar[bool] = False
     """Whether it looks at more than logits: then training in blocks is not for it."""
 
+    of_whole_batch: ClassVar[bool] = False
+    """Whether an example's loss depends on the others of its batch, which then cannot be cut into pieces."""
+
     def check(self, student: Outputs, teacher: Outputs) -> None:
         """Refuses models that do not say what it needs, before anything is trained; most need logits alone.
 
@@ -410,6 +413,7 @@ class HiddenMatching(Distillation):
     """
 
     reads_intermediates: ClassVar[bool] = True
+    of_whole_batch: ClassVar[bool] = True  # by the size of the teacher's states
 
     hidden_weight: Number = 1.0
     """of the distance"""

@@ -30,7 +30,7 @@ from pdjax.models.layers import (
 from pdjax.models.precision import Compute
 from pdjax.models.stack import run_layers
 from pdjax.models.transformer import Transformer
-from pdjax.settings import Count, Positive, Share, settings
+from pdjax.settings import Aside, Count, Positive, Share, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Inputs, Logits
 
@@ -58,6 +58,9 @@ class Bert(Transformer):
     scan_layers: bool = False
     """one layer is compiled and runs for all, so that many compile about as fast as one; parameters have the layers
     as an axis (see ``pdjax.models.stack``)"""
+    rematerialize: Annotated[bool, Aside()] = False
+    """layers keep nothing for the backward pass but what came in, and run again there: a third more to compute, and
+    memory for one layer's activations instead of all"""
     activation: Activation = "gelu"
     """of the feed-forward layers and of the head"""
     epsilon: Positive = 1e-12

@@ -14,7 +14,7 @@ from pdjax.models.decoder import Decoder
 from pdjax.models.layers import Activation
 from pdjax.models.precision import Compute
 from pdjax.models.rotary import Rotary
-from pdjax.settings import Count, Positive, Share, settings
+from pdjax.settings import Aside, Count, Positive, Share, settings
 
 
 @settings
@@ -43,6 +43,9 @@ class GptNeoX(Decoder):
     scan_layers: bool = False
     """one layer is compiled and runs for all, so that many compile about as fast as one; parameters have the layers
     as an axis (see ``pdjax.models.stack``)"""
+    rematerialize: Annotated[bool, Aside()] = False
+    """layers keep nothing for the backward pass but what came in, and run again there: a third more to compute, and
+    memory for one layer's activations instead of all"""
     activation: Activation = "gelu"
     """of the feed-forward layers"""
     epsilon: Positive = 1e-5

@@ -24,7 +24,7 @@ def run_layers(
     """Runs the layers of a Transformer, within its ``__call__``.
 
     Args:
-      model: the module; its ``settings`` say how many layers there are, and whether they are scanned.
+      model: the module; its ``settings`` say how many layers there are, whether they are scanned, and what they keep.
       layer: makes one, given where it belongs. A layer returns the stream behind it and its attention weights.
       x_DxT: the stream in front of the first.
       arguments: of every layer, by name.
@@ -39,7 +39,12 @@ def run_layers(
     hidden, attention = [x_DxT], []
     for i in range(of.num_layers):
         others = last if i == of.num_layers - 1 else {}
-        x_DxT, weights = layer(name=f"{LAYERS}_{i}")(x_DxT, **arguments, **others)
+
+        def run(layer: nn.Module, x_DxT: Array, others: Mapping[str, Any] = others) -> tuple[Array, Array]:
+            return layer(x_DxT, **arguments, **others)  # pyright: ignore
+
+        run = nn.remat(run) if of.rematerialize else run
+        x_DxT, weights = run(layer(name=f"{LAYERS}_{i}"), x_DxT)
         hidden.append(x_DxT)
         attention.append(weights)
     return hidden, attention
@@ -71,7 +76,8 @@ def _scanned(
 
     # What a loop keeps for its backward pass is decided before XLA sees it, which otherwise recomputes what is cheap:
     # all that activations and norms pass through would be kept, more than the same layers one by one keep.
-    step = jax.checkpoint(step, prevent_cse=False, policy=jax.checkpoint_policies.dots_saveable)
+    keeps = "nothing_saveable" if model.settings.rematerialize else "dots_saveable"  # pyright: ignore
+    step = jax.checkpoint(step, prevent_cse=False, policy=getattr(jax.checkpoint_policies, keeps))
     x_DxT, (before, weights) = jax.lax.scan(step, x_DxT, jax.tree.map(lambda leaf: leaf[:looped], each))
     hidden, attention = [*before, x_DxT], [*weights]
     if last:

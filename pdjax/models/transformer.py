@@ -22,6 +22,7 @@ class Transformer(LinenArchitecture):
     vocabulary_block: int | None
 
     scan_layers: bool = False
+    rematerialize: bool = False
     averages_heads: bool = False
 
     @property

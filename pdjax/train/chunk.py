@@ -23,8 +23,8 @@ from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.train import blocked, two_stage
 from pdjax.train.state import Hyperparameters, Program, TrainState
-from pdjax.train.step import train_step
-from pdjax.types import TEACHER, Batch, Examples, Params, StepMetrics
+from pdjax.train.step import gradients_of, updated
+from pdjax.types import TEACHER, Batch, Examples, Mean, Params, StepMetrics, ratio
 
 Chunk = Callable[..., tuple[TrainState, StepMetrics]]
 """``chunk(state, hyperparameters, teacher, data_seed, num_steps, examples)``, compiled, in the state's memory."""
@@ -120,35 +120,91 @@ def _advance(
     shared = draw_batch(program, data_seed, state.step, examples) if program.shared_batches else None
     fixed = teacher if teacher is not None and not teacher.adaptive else None
     checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
-    shared_outputs = teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
-
-    # What differs by replica is an argument of `advance`, over which it is mapped; what all share it finds around it,
-    # so that vmap makes no copies of it. An argument that is None has no leaves to map.
-    def one(loss: Loss) -> Callable[..., tuple[TrainState, StepMetrics]]:
-        def advance(
-            replica: Hyperparameters,
-            params: Params,
-            opt_state: optax.OptState,
-            starts: Int[Array, "S"] | None,
-            own_examples: Examples | None,
-        ) -> tuple[TrainState, StepMetrics]:
-            batch = draw_batch(program, replica.seed, state.step, own_examples) if shared is None else shared
-            outputs = shared_outputs
-            if answers is not None:
-                outputs = Outputs(answers.kept[program.losses.index(loss)], {})
-            if outputs is None and teacher is not None:
-                mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
-                outputs = teach(program, mine, batch)
-            before = TrainState(state.step, params, opt_state)
-            return train_step(program, loss, before, batch, outputs, replica, num_steps)
-
-        return advance
-
     rows = teacher.starts if teacher is not None and teacher.adaptive else None
-    own_examples = examples if shared is None else None
-    after, metrics = _by_loss(program, one, hyperparameters)(state.params, state.opt_state, rows, own_examples)
+
+    def of_batch(
+        shared: Batch | None, separate: Batch | None, answers: Answers | None, piece: Int[Array, ""] | None
+    ) -> tuple[Params, StepMetrics]:
+        """Returns the gradients of all replicas; ``separate`` batches, or none, lead with R."""
+        shared_outputs = teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
+
+        # What differs by replica is an argument of `of_replica`, over which it is mapped; what all share it finds
+        # around it, so that vmap makes no copies of it. An argument that is None has no leaves to map.
+        def one(loss: Loss) -> Callable[..., tuple[Params, StepMetrics]]:
+            def of_replica(
+                replica: Hyperparameters,
+                params: Params,
+                starts: Int[Array, "S"] | None,
+                own_batch: Batch | None,
+                own_examples: Examples | None,
+            ) -> tuple[Params, StepMetrics]:
+                batch = shared if own_batch is None else own_batch
+                if batch is None:
+                    batch = draw_batch(program, replica.seed, state.step, own_examples)
+                outputs = shared_outputs
+                if answers is not None:
+                    outputs = Outputs(answers.kept[program.losses.index(loss)], {})
+                if outputs is None and teacher is not None:
+                    mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
+                    outputs = teach(program, mine, batch)
+                return gradients_of(program, loss, params, state.step, batch, outputs, replica, piece)
+
+            return of_replica
+
+        own_examples = examples if shared is None and separate is None else None
+        return _by_loss(program, one, hyperparameters)(state.params, rows, separate, own_examples)
+
+    if program.micro_batches == 1:
+        gradients, metrics = of_batch(shared, None, answers, None)
+    else:
+        separate = None
+        if shared is None:
+            draw = functools.partial(draw_batch, program)
+            separate = over_replicas(lambda seed, own: draw(seed, state.step, own))(hyperparameters.seed, examples)
+        gradients, metrics = _over_pieces(program.micro_batches, of_batch, shared, separate, answers)
+
+    def update(rate: Float[Array, ""], params: Params, opt_state: optax.OptState, gradients: Params) -> TrainState:
+        return updated(program, TrainState(state.step, params, opt_state), gradients, rate, num_steps)
+
+    after = over_replicas(update)(hyperparameters.learning_rate, state.params, state.opt_state, gradients)
     # The steps that come back have become one for each replica.
     return TrainState(state.step + 1, after.params, after.opt_state), metrics
+
+
+def _over_pieces(
+    count: int,
+    of_batch: Callable[..., tuple[Params, StepMetrics]],
+    shared: Batch | None,
+    separate: Batch | None,
+    answers: Answers | None,
+) -> tuple[Params, StepMetrics]:
+    """Returns the gradients of the mean loss over a batch and its metrics, from ``count`` pieces of it in turn."""
+    # [B, ...], of separate batches [R, B, ...], to [count, B / count, ...]: neighbours go to different pieces, so that
+    # each device, which holds some in a row, has its share of every piece.
+    whole = (shared, answers), separate
+    pieces = tuple(jax.tree.map(functools.partial(_cut, count, axis), part) for axis, part in enumerate(whole))
+
+    def add(total: Any, numbered: Any) -> tuple[Any, None]:
+        piece, ((shared, answers), separate) = numbered
+        return jax.tree.map(jnp.add, total, of_batch(shared, separate, answers, piece)), None
+
+    numbers = jnp.arange(count)
+    first = jax.tree.map(lambda leaf: leaf[0], (numbers, pieces))
+    blank = jax.eval_shape(lambda piece, parts: of_batch(parts[0][0], parts[1], parts[0][1], piece), *first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
+    (sums, metrics), _ = jax.lax.scan(add, zeros, (numbers, pieces))
+
+    def mean(counted: Float[Array, ""], sums: Params) -> Params:
+        return jax.tree.map(lambda total: ratio(Mean(total, counted)), sums)
+
+    # Of all pieces together: a mean of their means would weigh those in which little counts too much.
+    return over_replicas(mean)(metrics.loss.count, sums), metrics
+
+
+def _cut(count: int, axis: int, whole: Array) -> Array:
+    """Returns an array with the pieces of an axis as a new leading one."""
+    shape = whole.shape
+    return jnp.moveaxis(whole.reshape(*shape[:axis], -1, count, *shape[axis + 1 :]), axis + 1, 0)
 
 
 def _advance_block(

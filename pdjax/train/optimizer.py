@@ -6,15 +6,17 @@ of one compiled program differ in learning rate, and runs of different lengths s
 
 import abc
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+from pydantic import Field
 
 from pdjax.distill.losses import Loss
 from pdjax.models.base import Architecture
+from pdjax.models.stack import LAYERS
 from pdjax.settings import Choice, Positive, Share, settings
 from pdjax.tasks.base import Task
 from pdjax.types import Params
@@ -100,10 +102,24 @@ class Adam(Optimizer):
     beta1: Share = 0.9
     beta2: Share = 0.999
     epsilon: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """added to the direction, in weights (Loshchilov & Hutter 2019): of kernels and embeddings, not of biases and the
+    scales of norms"""
 
     def rule(self) -> optax.GradientTransformation:
         """Returns optax's."""
-        return optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        adam = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        # Without decay the state stays what it was before there was any.
+        return optax.chain(adam, optax.add_decayed_weights(self.weight_decay, _kernels)) if self.weight_decay else adam
+
+
+def _kernels(params: Params) -> Params:
+    """Returns, for each parameter, whether it has several axes of its own: scanned layers are one more."""
+
+    def of(path: tuple[Any, ...], leaf: Array) -> bool:
+        return leaf.ndim - any(getattr(key, "key", None) == LAYERS for key in path) > 1
+
+    return jax.tree_util.tree_map_with_path(of, params)
 
 
 @settings

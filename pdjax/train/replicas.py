@@ -69,6 +69,14 @@ def build_sweep(
             "change one of the two",
         )
         program = program._replace(batch_sharding=sharding.by_example(mesh))
+    if (pieces := placement.micro_batches) > 1:
+        require(
+            program.batch_size % (pieces * data) == 0,
+            f"a batch_size that {pieces} placement.micro_batches of {data} devices of placement.mesh.data divide",
+            program.batch_size,
+            "lower one of the three",
+        )
+        program = program._replace(micro_batches=pieces)
     return _compiled(program, chunk_steps, num_replicas, evaluation, placement, mesh)
 
 

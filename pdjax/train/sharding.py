@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pdjax.errors import require
 from pdjax.models.stack import LAYERS
-from pdjax.settings import settings
+from pdjax.settings import Count, settings
 
 REST = -1
 """The size of a mesh axis that takes what the others leave."""
@@ -86,6 +86,9 @@ class Placement:
     cache: str | None = None
     """the directory of these files, which several working directories may share; None is one in the working directory
     """
+    micro_batches: Count = 1
+    """pieces of a batch, whose gradients a device takes one after the other: memory for so many fewer examples at once.
+    Means are those of the whole batch; dropout draws other masks than for a whole one"""
 
 
 REPLICAS_ONLY = Placement()

@@ -51,6 +51,7 @@ class Program(NamedTuple):
     # says: which loss a replica has is fixed in the program, and nobody computes the others'.
     losses: tuple[Loss, ...] = (Labels(),)
     group_sizes: tuple[int, ...] = ()
+    micro_batches: int = 1  # pieces of a batch, whose gradients are taken one after the other
     batch_sharding: NamedSharding | None = None  # of what batches are sampled; None leaves it to the compiler
 
     @property

@@ -1,4 +1,4 @@
-"""One training step of one replica, and the evaluation; ``pdjax.train.chunk`` runs many steps of all replicas.
+"""One training step of one replica in its parts, and the evaluation; ``pdjax.train.chunk`` runs many of all replicas.
 
 Labels only, one-shot, progressive: every strategy is this step with other data. What differs is the
 *teacher*: its checkpoints with a curriculum over them, or None for a student of the labels.
@@ -55,44 +55,61 @@ def numbers_at(numbers: Mapping[str, Float[Array, "*ramp"]], step: Int[Array, ""
     return {name: at(*value) if value.ndim else value for name, value in numbers.items()}
 
 
-def train_step(
+def gradients_of(
     program: Program,
     loss: Loss,
-    state: TrainState,
+    params: Params,
+    step: Int[Array, ""],
     batch: Batch,
     teacher: Outputs | None,
     replica: Hyperparameters,
-    num_steps: Int[Array, ""],
-) -> tuple[TrainState, StepMetrics]:
-    """One step of one replica: gradient of the mean loss, optimizer update.
+    piece: Int[Array, ""] | None = None,
+) -> tuple[Params, StepMetrics]:
+    """Returns the gradients of one replica's mean loss over a batch, or of the sum over a piece of one.
 
     Args:
       program: of the run.
       loss: of this replica; ``replica.numbers`` are its alone.
-      state: before the step.
-      batch: of this step.
+      params: of the replica, with those of its loss if that has any.
+      step: how many were done before.
+      batch: of this step, or the piece.
       teacher: what the teacher of the moment says to it.
       replica: its hyperparameters.
-      num_steps: the length of the whole run, for the learning-rate schedule.
+      piece: which one, where the batch is cut into several: dropout draws for each of them.
 
     Returns:
-      The state after the step, and metrics of the parameters before it.
+      Gradients of the parameters, and metrics before their update.
     """
-    dropout_key = named_key(replica.seed, "dropout", state.step)
-    numbers = numbers_at(replica.numbers[0], state.step)
+    dropout_key = named_key(replica.seed, "dropout", step)
+    if piece is not None:
+        dropout_key = jax.random.fold_in(dropout_key, piece)
+    numbers = numbers_at(replica.numbers[0], step)
 
     def objective(params: Params) -> tuple[Float[Array, ""], StepMetrics]:
         student = Outputs(*program.model.apply(program.of_model(params), batch.inputs, dropout_key))
         loss_params = params["loss"] if program.has_loss_params else None
         metrics = batch_metrics(loss, student, teacher, batch, numbers, loss_params)
         # Over all places of the batch that count, as in the authors' code; equations 3 and 4 average within each
-        # sequence first.
-        return ratio(metrics.loss), metrics
+        # sequence first. How many count is known when all pieces are.
+        return ratio(metrics.loss) if piece is None else metrics.loss.sum, metrics
 
-    gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
-    rate, step = replica.learning_rate, state.step
-    params, opt_state = program.optimizer.update(gradients, state.opt_state, state.params, rate, step, num_steps)
-    return TrainState(step + 1, params, opt_state), metrics
+    return jax.grad(objective, has_aux=True)(params)
+
+
+def updated(
+    program: Program,
+    state: TrainState,
+    gradients: Params,
+    learning_rate: Float[Array, ""],
+    num_steps: Int[Array, ""],
+) -> TrainState:
+    """Returns the state of one replica behind a step, from the gradients of its mean loss.
+
+    ``num_steps`` is the length of the whole run, for the learning-rate schedule.
+    """
+    update = program.optimizer.update
+    params, opt_state = update(gradients, state.opt_state, state.params, learning_rate, state.step, num_steps)
+    return TrainState(state.step + 1, params, opt_state)
 
 
 @with_float32_products

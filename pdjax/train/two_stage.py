@@ -166,7 +166,7 @@ def train_block(
     replica: Hyperparameters,
     num_steps: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
-    """N steps of one replica, equal to N calls of ``train_step`` up to rounding.
+    """N steps of one replica, equal to N single steps up to rounding.
 
     A first stage has to end where a block does, as chunks see to (``turns``). ``batches`` and ``teacher_logits`` lead
     with the steps of the block.

@@ -29,7 +29,7 @@ STORE = "store.json"
 _POSITIONS = {"bert": "bert.embeddings.position_embeddings.weight", "gpt2": "transformer.wpe.weight"}
 """The weight with a row for each position, by family; GPT-NeoX has none."""
 
-_FREE = ("compute", "dropout", "scan_layers", "vocabulary_block")
+_FREE = ("compute", "dropout", "rematerialize", "scan_layers", "vocabulary_block")
 """Settings in which a teacher may differ from what its folder says: it is not trained any more."""
 
 

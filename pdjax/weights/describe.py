@@ -152,8 +152,8 @@ def architecture_of(config: Mapping[str, Any], tokens: int | None = None) -> Des
 def config_of(architecture: Architecture, vocabulary: int, positions: int) -> dict[str, Any]:
     """Returns the contents of the ``config.json`` of a model whose classes are its tokens.
 
-    The inverse of ``architecture_of``, except that it says nothing of ``compute`` and ``scan_layers``, and that a BERT
-    without token types is written as one with two, of zeros.
+    The inverse of ``architecture_of``, except that it says nothing of how it computes (``compute``, ``scan_layers``,
+    ``rematerialize``), and that a BERT without token types is written as one with two, of zeros.
 
     Raises:
       UserError: Hugging Face has no such model.

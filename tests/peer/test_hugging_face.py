@@ -14,7 +14,7 @@ from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert, BertModule
 from pdjax.train.optimizer import Adam
 from pdjax.train.state import Hyperparameters, Program, TrainState
-from pdjax.train.step import train_step
+from pdjax.train.step import gradients_of, updated
 from pdjax.types import Batch
 from pdjax.weights.layouts import params_of, weights_of
 
@@ -131,7 +131,8 @@ def test_training_step_by_step(maker):
     @jax.jit
     def step(state, batch):
         outputs = Outputs(*our_model(*shape).apply(teacher_params, batch.inputs))
-        return train_step(program, loss, state, batch, outputs, replica, jnp.array(steps))
+        gradients, metrics = gradients_of(program, loss, state.params, state.step, batch, outputs, replica)
+        return updated(program, state, gradients, replica.learning_rate, jnp.array(steps)), metrics
 
     state = TrainState(jnp.array(0), student_params, rule.direction().init(student_params))
     ours = []

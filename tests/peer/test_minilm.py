@@ -24,7 +24,7 @@ from pdjax.text.prepare import Preparation, prepare
 from pdjax.text.sources import Source
 from pdjax.train.optimizer import Adam
 from pdjax.train.state import Hyperparameters, Program, TrainState
-from pdjax.train.step import LABELS, train_step
+from pdjax.train.step import LABELS, gradients_of, updated
 from pdjax.weights.checkpoint import read_params, teacher_of
 from pdjax.weights.describe import architecture_of
 from pdjax.weights.files import open_weights
@@ -171,7 +171,8 @@ def test_a_step_of_masked_prediction(folder, task, tmp_path):
 
     @jax.jit
     def step(state, batch):
-        return train_step(program, LABELS, state, batch, None, replica, jnp.array(10))
+        gradients, metrics = gradients_of(program, LABELS, state.params, state.step, batch, None, replica)
+        return updated(program, state, gradients, replica.learning_rate, jnp.array(10)), metrics
 
     state, metrics = step(state, batch)
     assert float(metrics.loss.sum / metrics.loss.count) == pytest.approx(expected.item(), rel=1e-5)

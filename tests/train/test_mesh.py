@@ -10,6 +10,7 @@ import pytest
 
 from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
+from pdjax.errors import UserError
 from pdjax.io.store import CheckpointStore
 from pdjax.models.gpt_neox import GptNeoX
 from pdjax.models.mlp import Mlp
@@ -51,9 +52,9 @@ def program(request, experiment):
     return Program(task, *models, optimizer, 8, shared, "data", losses=(Distillation(),))
 
 
-def prepare(program, mesh, split, devices=None):
+def prepare(program, mesh, split, devices=None, pieces=1):
     """Returns a sweep of 8 replicas on a mesh, and the arguments of its chunk."""
-    placement = Placement(MeshSizes(*mesh), split, split, "stacked")
+    placement = Placement(MeshSizes(*mesh), split, split, "stacked", micro_batches=pieces)
     evaluation = Evaluation(STEPS, 1, 8)
     sweep = build_sweep(program, STEPS, REPLICAS, evaluation, placement, devices)
     members = place_hyperparameters(sweep.mesh, MEMBERS)
@@ -63,9 +64,9 @@ def prepare(program, mesh, split, devices=None):
     return sweep, (state, members, place_teacher(sweep, teacher), np.int32(0), np.int32(10))
 
 
-def losses(program, mesh, split="sharded", devices=None):
+def losses(program, mesh, split="sharded", devices=None, pieces=1):
     """Returns the losses of a chunk and of an evaluation behind it."""
-    sweep, arguments = prepare(program, mesh, split, devices)
+    sweep, arguments = prepare(program, mesh, split, devices, pieces)
     state, metrics = sweep.chunk(*arguments)
     return np.asarray(metrics.loss.sum), np.asarray(sweep.evaluate(state.params, np.int32(0)).loss.sum)
 
@@ -80,6 +81,13 @@ def test_every_mesh_gives_the_losses_of_one_device(program):
         again, evaluated = losses(program, mesh)
         np.testing.assert_allclose(again, train, rtol=1e-4, err_msg=str(mesh))
         np.testing.assert_allclose(evaluated, held_out, rtol=1e-4, err_msg=str(mesh))
+    if not has_layers(program):
+        np.testing.assert_allclose(losses(program, (2, 2, 2), pieces=2)[0], train, rtol=1e-4)
+
+
+def test_devices_share_every_piece_of_a_batch(program):
+    with pytest.raises(UserError, match=r"batch_size that 2 placement\.micro_batches of 8 devices .*; found 8; lower"):
+        prepare(program, (1, 8, 1), "replicated", pieces=2)
 
 
 def has_layers(program):

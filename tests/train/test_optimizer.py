@@ -109,6 +109,26 @@ def test_adam_by_hand():
     np.testing.assert_allclose(second["x"], mean / (math.sqrt(square) + 0.1), rtol=1e-6)
 
 
+def test_weights_decay_as_in_adamw_and_biases_do_not():
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (3, 4), "bias": (4,), "layers": {"kernel": (2, 3, 4), "scale": (2, 3)}}
+    draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    params = jax.tree.map(draw, shapes, is_leaf=lambda shape: isinstance(shape, tuple))
+    decayed = {"kernel": True, "bias": False, "layers": {"kernel": True, "scale": False}}
+    rule = Adam("constant", 0.0, weight_decay=0.1)
+    theirs = optax.adamw(1e-2, weight_decay=0.1, mask=decayed)
+    ours, state, expected, other = params, rule.init(params), params, theirs.init(params)
+    for step in range(3):
+        gradients = jax.tree.map(lambda leaf: draw(leaf.shape), params)
+        ours, state = rule.update(gradients, state, ours, jnp.array(1e-2), jnp.array(step), jnp.array(3))
+        updates, other = theirs.update(gradients, other, expected)
+        expected = optax.apply_updates(expected, updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ours, expected)
+    assert jax.tree.structure(Adam().init(params)) == jax.tree.structure(
+        optax.chain(optax.scale_by_adam()).init(params)
+    )
+
+
 def test_an_optimizer_of_ones_own_has_a_rule_and_no_more():
     @settings
     class Sign(Optimizer):

@@ -302,6 +302,50 @@ def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, teacher):
     assert not np.array_equal(run(dropped, teacher, 2, (6,))[1].loss.sum, run(program, teacher, 2, (6,))[1].loss.sum)
 
 
+@pytest.mark.parametrize("curriculum", ["shared", "separate", "adaptive", "labels"])
+def test_pieces_of_a_batch_give_the_step_of_the_whole(program, teacher, curriculum):
+    chosen = program._replace(shared_batches=curriculum == "shared")
+    members = replicas(2, label_weight=0.25)
+    if curriculum == "labels":
+        chosen, teacher = chosen._replace(teacher_model=None, losses=(Labels(),)), None
+        members = members._replace(numbers=({},))
+    if curriculum == "adaptive":
+        teacher = teacher._replace(starts=jnp.array([[0, 1, 2, FOREVER], [0, 3, 4, FOREVER]]))
+    whole, expected = run(chosen, teacher, 2, (6,), members)
+    state, metrics = run(chosen._replace(micro_batches=2), teacher, 2, (6,), members)
+    np.testing.assert_array_equal(metrics.loss.count, expected.loss.count)
+    np.testing.assert_allclose(metrics.loss.sum, expected.loss.sum, rtol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), state.params, whole.params)
+
+
+def test_pieces_weigh_by_what_counts_in_them(program, teacher, monkeypatch):
+    """All that counts is in one piece: a mean of the pieces' means would be half of the gradient."""
+
+    def draw(self, key, batch_size, examples=None):
+        batch = type(self).sample(self, key, batch_size)
+        return batch._replace(weights=batch.weights * (jnp.arange(batch_size) % 2 == 0)[:, None])
+
+    monkeypatch.setattr(type(program.task), "draw", draw)
+    rule = program._replace(optimizer=Sgd())
+    steps = [
+        jax.jit(functools.partial(train_chunk, rule._replace(micro_batches=pieces), 2))(
+            initial(rule)(jnp.arange(2)), replicas(2), teacher, SEED, TOTAL
+        )
+        for pieces in (1, 2)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), steps[0], steps[1])
+    before = initial(rule)(jnp.arange(2)).params
+    assert max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), steps[0][0].params, before))) > 1e-4
+
+
+def test_pieces_have_masks_of_dropout_of_their_own(program, teacher):
+    dropped = program._replace(model=dataclasses.replace(program.model, dropout=0.5), micro_batches=2)
+    assert_same_bits(run(dropped, teacher, 2, (4,)), run(dropped, teacher, 2, (2, 2)))
+    assert not np.array_equal(
+        run(dropped, teacher, 2, (4,))[1].loss.sum, run(dropped._replace(micro_batches=4), teacher, 2, (4,))[1].loss.sum
+    )
+
+
 def test_evaluation_counts_every_selected_position(program):
     state = initial(program)(jnp.arange(2))
     result = evaluate(program, 3, 4, state.params, jnp.int32(9))
