@@ -33,6 +33,13 @@ class TeacherSource(Protocol):
         """Returns the teacher for the student steps from ``begin`` up to, but without, ``end``."""
         ...
 
+    def makes_room(self, begin: int) -> bool:
+        """Whether a checkpoint leaves the device before the chunk that begins at a step.
+
+        What runs has to be done then, as it may use that checkpoint.
+        """
+        ...
+
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
         """Takes the starts of every replica's adaptive curriculum so far."""
         ...
@@ -56,6 +63,10 @@ class Stacked:
     def teacher(self, begin: int, end: int) -> Teacher | None:
         """Returns the one teacher."""
         return self._teacher
+
+    def makes_room(self, begin: int) -> bool:
+        """All of them stay."""
+        return False
 
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
         """Replaces the starts of an adaptive curriculum."""
@@ -102,8 +113,7 @@ class Streamed:
         Raises:
           UserError: the chunk needs more than two checkpoints, or one cannot be read.
         """
-        # The same rows as ``checkpoint_index`` finds in the chunk: the last whose start is not behind the step.
-        first, last = (int(np.searchsorted(self._starts, step, side="right")) - 1 for step in (begin, end - 1))
+        first, last = self._row(begin), self._row(end - 1)
         if last - first > 1:
             raise UserError(
                 "chunks that see at most two checkpoints with placement.residency 'streamed'",
@@ -123,6 +133,10 @@ class Streamed:
         pair = [needed.get(first + (first + slot) % 2, needed[first]) for slot in range(2)]
         return Teacher(tuple(pair), self._table, self._slots)
 
+    def makes_room(self, begin: int) -> bool:
+        """Whether one of the two has had its time."""
+        return any(row < self._row(begin) for row in self._held)
+
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
         """Is not for adaptive curricula, whose replicas may need more than two checkpoints at once."""
         raise NotImplementedError("adaptive curricula keep their checkpoints stacked")
@@ -130,6 +144,10 @@ class Streamed:
     def close(self) -> None:
         """Waits for the thread."""
         self._reader.shutdown(cancel_futures=True)
+
+    def _row(self, step: int) -> int:
+        # The same as ``checkpoint_index`` finds in the chunk: the last whose start is not behind the step.
+        return int(np.searchsorted(self._starts, step, side="right")) - 1
 
     def _read(self, row: int) -> Params:
         # Still in the thread: neither reading nor copying to the device holds up the chunks.
@@ -160,6 +178,10 @@ class Cached:
             if first < self._last and first not in self._chunks:
                 self._chunks[first] = self._reader.submit(self._placed, first, first + end - begin)
         return self._chunks.pop(begin).result()
+
+    def makes_room(self, begin: int) -> bool:
+        """There is none."""
+        return False
 
     def restart(self, starts: Sequence[Sequence[int]]) -> None:
         """Is not for adaptive curricula: which checkpoint they ask is not known before."""

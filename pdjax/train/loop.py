@@ -29,7 +29,7 @@ from pdjax.settings import plain
 from pdjax.train import sharding
 from pdjax.train.replicas import Sweep
 from pdjax.train.state import Hyperparameters, TrainState
-from pdjax.types import Examples, Params, exact_ratio
+from pdjax.types import Examples, Params, StepMetrics, exact_ratio
 
 KEPT_STATES = 2
 """Training states that stay on disk: the newest, and one before it."""
@@ -120,15 +120,18 @@ def train(
         if done is None:
             means = _evaluate(job, state, 0, held_out, store, writer, progress)
             history.add(0, means, job.sweep.of_model(state.params))
+        running = _Running(job, loop.chunk_steps, store, writer, progress)
         # `step` counts the steps done when the chunk has run; states are saved at such steps alone.
         for step in range((done or 0) + loop.chunk_steps, (until or budget) + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
+            if source.makes_room(before):
+                running.finish()  # it may use what is to go
             teacher, examples = source.teacher(before, step), feed.examples(before, step)
-            state = _run_chunk(job, state, teacher, examples, step, loop.chunk_steps, store, writer)
-            progress.advance(loop.chunk_steps)
+            state = running.start(state, teacher, examples, step)
             candidate = job.kept is not None and step in job.kept.candidates
             # A multiple of `evaluate_every` within the chunk is evaluated at the chunk's end.
             if candidate or step == budget or before // job.evaluate_every < step // job.evaluate_every:
+                running.finish()
                 means = _evaluate(job, state, step, held_out, store, writer, progress)
                 history.add(step, means, job.sweep.of_model(state.params))
                 if job.keep is not None and step in history.kept():
@@ -137,10 +140,12 @@ def train(
             # not, and all take part in every save: they stop together.
             stopping = agree(interrupt.signal_number or 0) or None
             if stopping is not None or step == budget or step % loop.save_every == 0:
+                running.finish()
                 _save(state, step, store, writer)
             _log_cost(directory, step, time.monotonic() - began)
             if stopping is not None and step < budget:
                 raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
+        running.finish()
         # Last, as it is what makes a run count as done.
         if until is None:
             checkpoints = {} if job.kept is None else {"checkpoints": list(history.kept())}
@@ -211,30 +216,52 @@ class _History:
             self._source.restart(starts)
 
 
-def _run_chunk(
-    job: Job,
-    state: TrainState,
-    teacher: Teacher | Answers | None,
-    examples: Examples | None,
-    step: int,
-    chunk_steps: int,
-    store: CheckpointStore,
-    writer: Writer,
-) -> TrainState:
-    """Runs the chunk that ends at ``step`` and records the means over its batches."""
-    seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
-    # Arguments and no constants of the program: runs with other data or another length share it.
-    state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget, examples)
-    metrics = fetch(metrics)
-    if not np.all(np.isfinite(metrics.loss.sum)):
-        # Row n of [N, R] is the n-th step of the chunk; the first False is the least.
-        bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
-        _require_finite(job, "the loss", metrics.loss.sum[bad], step - chunk_steps + bad, store)
-    # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
-    _require_finite(job, "a parameter", fetch(_largest(state.params)), step, store)
-    # In float64: float32 counts one by one only up to 2**24 places, which a chunk of large batches exceeds.
-    writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
-    return state
+class _Running:
+    """The chunk that runs: what it measures is read when the next one has been started.
+
+    A device that works for itself then need not wait for the host between chunks. Nothing that is not finite is
+    evaluated, kept or saved, as ``finish`` comes before these; the chunk behind one that is not finite is in vain.
+    """
+
+    def __init__(self, job: Job, chunk_steps: int, store: CheckpointStore, writer: Writer, progress: Progress):
+        self._job, self._chunk_steps = job, chunk_steps
+        self._store, self._writer, self._progress = store, writer, progress
+        self._measured: tuple[int, StepMetrics, Array] | None = None  # the step behind it, and its results
+
+    def start(
+        self, state: TrainState, teacher: Teacher | Answers | None, examples: Examples | None, step: int
+    ) -> TrainState:
+        """Starts the chunk that ends at ``step``, and then finishes the one before."""
+        job = self._job
+        seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
+        # Arguments and no constants of the program: runs with other data or another length share it.
+        state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget, examples)
+        # Of the parameters now, as the next chunk takes over their memory.
+        measured = step, metrics, _largest(state.params)
+        self.finish()
+        self._measured = measured
+        return state
+
+    def finish(self) -> None:
+        """Waits for the chunk, if one runs, and records the means over its batches.
+
+        Raises:
+          TrainingError: a loss or a parameter is not finite.
+        """
+        if self._measured is None:
+            return
+        (step, metrics, largest), self._measured = self._measured, None
+        metrics = fetch(metrics)
+        if not np.all(np.isfinite(metrics.loss.sum)):
+            # Row n of [N, R] is the n-th step of the chunk; the first False is the least.
+            bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
+            at = step - self._chunk_steps + bad
+            _require_finite(self._job, "the loss", metrics.loss.sum[bad], at, self._store)
+        # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
+        _require_finite(self._job, "a parameter", fetch(largest), step, self._store)
+        # In float64: float32 counts one by one only up to 2**24 places, which a chunk of large batches exceeds.
+        self._writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
+        self._progress.advance(self._chunk_steps)
 
 
 @jax.jit

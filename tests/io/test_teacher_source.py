@@ -76,6 +76,14 @@ def test_the_device_holds_two_checkpoints(sweep, checkpoints, streamed):
     assert held() > before
 
 
+def test_room_is_made_where_a_checkpoint_has_had_its_time(streamed):
+    made = []
+    for begin in range(0, CHUNK * CHUNKS, CHUNK):
+        made.append(streamed.makes_room(begin))
+        streamed.teacher(begin, begin + CHUNK)
+    assert made == [False, True, True, True, False, True]  # rows 0, 1, 2, 3, 3 and 4 hold at first
+
+
 def test_a_chunk_that_needs_three_checkpoints_is_refused(streamed):
     with pytest.raises(UserError, match=r"at most two checkpoints.*found 3 from student step 7 to 13.*chunk_steps"):
         streamed.teacher(7, 13)

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -11,6 +12,7 @@ from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Labels
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import TrainingError, UserError
+from pdjax.io.processes import fetch
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_jsonl, read_run
 from pdjax.io.signals import Interrupt, Interrupted
@@ -101,6 +103,9 @@ class Told:
 
     def teacher(self, begin, end):
         return None
+
+    def makes_room(self, begin):
+        return False
 
     def restart(self, starts):
         self.starts = starts
@@ -217,6 +222,43 @@ def test_directory_of_another_run_is_refused(make_job, loop, undisturbed):
     with pytest.raises(UserError, match="abc"):
         train(other, undisturbed, loop, Interrupt(), Progress("test", BUDGET))
     assert read_run(undisturbed).description.identity == "abc"
+
+
+def order_of(monkeypatch, job, directory, loop):
+    """Returns what a run does in which order: chunks by their last step, reading of their losses, evaluations."""
+    done, number = [], itertools.count(loop.chunk_steps, loop.chunk_steps)
+
+    def chunk(*arguments):
+        done.append(f"start {next(number)}")
+        return job.sweep.chunk(*arguments)
+
+    def evaluate(*arguments):
+        done.append("evaluate")
+        return job.sweep.evaluate(*arguments)
+
+    def fetched(tree):
+        done.extend(["read"] if isinstance(tree, StepMetrics) and tree.loss.sum.ndim == 2 else [])
+        return fetch(tree)
+
+    monkeypatch.setattr("pdjax.train.loop.fetch", fetched)
+    watched = dataclasses.replace(job, sweep=job.sweep._replace(chunk=chunk, evaluate=evaluate))
+    train(watched, directory, loop, Interrupt(), Progress("test", BUDGET))
+    return done
+
+
+def test_a_chunk_is_started_before_the_last_one_is_read(make_job, loop, undisturbed, monkeypatch, tmp_path):
+    job = make_job()  # evaluated at 4, 8 and 12, and saved at 6 and 12
+    done = order_of(monkeypatch, job, tmp_path, loop)
+    first = "evaluate, start 2, start 4, read, read, evaluate, start 6, read, start 8, read, evaluate"
+    assert ", ".join(done) == f"{first}, start 10, start 12, read, read, evaluate"
+    assert_same_run(job, undisturbed, tmp_path)
+
+
+def test_a_chunk_is_done_before_a_checkpoint_leaves_the_device(make_job, loop, monkeypatch, tmp_path):
+    source = Told()
+    source.makes_room = lambda begin: begin == 2
+    done = order_of(monkeypatch, make_job(open_source=lambda: source), tmp_path, loop)
+    assert done[:6] == ["evaluate", "start 2", "read", "start 4", "read", "evaluate"]
 
 
 def test_no_device_memory_is_left_behind(make_job, loop, tmp_path):
