@@ -7,12 +7,15 @@ not every changed byte, and these are machine code.
 
 import contextlib
 import hashlib
+import logging
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import platformdirs
+
+logger = logging.getLogger("pdjax")
 
 LIMIT = 2**30
 """Bytes, beyond which JAX drops what has not been used for longest."""
@@ -52,9 +55,12 @@ def keeping_compiled(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for entry in {*part.glob(f"*{_ENTRY}")} - sealed:
-            with contextlib.suppress(FileNotFoundError):  # another process may have made room
-                _digest_of(entry).write_bytes(_sha256(entry))
+        try:
+            for entry in {*part.glob(f"*{_ENTRY}")} - sealed:
+                with contextlib.suppress(FileNotFoundError):  # another process may have made room
+                    _digest_of(entry).write_bytes(_sha256(entry))
+        except OSError as error:  # what the run has done is none the worse
+            logger.warning("compiled programs are not kept: %s", error)
 
 
 def _machine() -> str:

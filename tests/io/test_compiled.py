@@ -1,5 +1,7 @@
 """Compiled programs on disk."""
 
+import logging
+
 import jax
 import pytest
 
@@ -62,6 +64,20 @@ def test_an_entry_that_another_process_dropped_is_missed_by_nobody(tmp_path):
         (part(tmp_path) / "jit_a-cache").write_bytes(b"machine code")
         with keeping_compiled(tmp_path):  # another process begins, and finds one that is not sealed yet
             assert names(tmp_path) == []
+    assert names(tmp_path) == []
+
+
+def test_a_run_that_is_done_does_not_fail_for_its_compiled_programs(tmp_path, monkeypatch, caplog):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    logging.getLogger("pdjax").propagate = True
+    with caplog.at_level(logging.WARNING, "pdjax"), keeping_compiled(tmp_path):
+        (part(tmp_path) / "jit_a-cache").write_bytes(b"machine code")
+        monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert caplog.messages == ["compiled programs are not kept: [Errno 28] No space left on device"]
+    monkeypatch.undo()
+    make(tmp_path)
     assert names(tmp_path) == []
 
 
