@@ -133,7 +133,7 @@ def other(value):
 
 
 TIED = re.compile(
-    r"loop\.chunk_steps|placement\.mesh\..*|evaluation\.every|.*\.count|.*\.window|task\.level|.*max_steps|student_training\.checkpoint_every|task\.(grammar|root|length|dimension|degree|depth)|.*batch_size|.*num_heads|.*\.width"
+    r"loop\.chunk_steps|placement\.(mesh\..*|micro_batches)|evaluation\.every|.*\.count|.*\.window|task\.level|.*max_steps|student_training\.checkpoint_every|task\.(grammar|root|length|dimension|degree|depth)|.*batch_size|.*num_heads|.*\.width"
     r"|.*num_layers|.*(attend_to_selected|tied_head)|.*\.longest_alone|.*head_dim|probes\.(nonterminals|monomials|lemmas)\..*"
     r"|.*first_steps|teacher_training\.checkpoint_every"
 )
@@ -283,7 +283,8 @@ def test_fields_have_their_types_and_what_they_mean(smoke):
     assert by_path["config.strategies.two_shot.budgets"].kind == "tuple[int, ...] | None"
     assert by_path["config.teacher_training.trajectory"].kind == "str | None"
     asides = {path.split(".")[1] for path, leaf in by_path.items() if not leaf.determines_results}
-    assert asides == {"comparisons", "loop", "placement", "remarks", "report"}
+    # Of the models: whether layers are computed again.
+    assert asides == {"comparisons", "loop", "placement", "remarks", "report", "student", "teacher"}
     assert by_path["config.loop.chunk_steps"].determines_results
     assert by_path["config.placement.residency"].kind == "'auto' | 'stacked' | 'streamed' | 'cached'"
     assert by_path["config.student_training.optimizer.kind"][1:3] == ("an Optimizer", "Adam")
