@@ -23,7 +23,7 @@ LIMIT = 2**30
 SHORTEST = 0.2
 """Seconds of compiling: what takes less is not kept."""
 
-_ENTRY, _DIGEST = "-cache", "-sha256"
+_ENTRY, _USED, _DIGEST = "-cache", "-atime", "-sha256"  # JAX writes the first two
 
 
 def default_directory() -> Path:
@@ -43,12 +43,10 @@ def keeping_compiled(directory: Path) -> Iterator[None]:
     part = directory / _machine()
     part.mkdir(parents=True, exist_ok=True)
     sealed = {entry for entry in part.glob(f"*{_ENTRY}") if _is_sealed(entry)}
-    for entry in {*part.glob(f"*{_ENTRY}")} - sealed:
-        # Damaged, or of a process that was killed or still runs, which then only loses what it would have kept.
-        entry.unlink(missing_ok=True)
-    for digest in part.glob(f"*{_DIGEST}"):
-        if _entry_of(digest) not in sealed:
-            digest.unlink(missing_ok=True)
+    # Damaged, or of a process that was killed or still runs, which then only loses what it would have kept.
+    for path in (path for suffix in (_ENTRY, _USED, _DIGEST) for path in part.glob(f"*{suffix}")):
+        if path.with_name(path.name.rpartition("-")[0] + _ENTRY) not in sealed:
+            path.unlink(missing_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(part))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
@@ -73,10 +71,6 @@ def _machine() -> str:
 
 def _digest_of(entry: Path) -> Path:
     return entry.with_name(entry.name.removesuffix(_ENTRY) + _DIGEST)
-
-
-def _entry_of(digest: Path) -> Path:
-    return digest.with_name(digest.name.removesuffix(_DIGEST) + _ENTRY)
 
 
 def _sha256(entry: Path) -> bytes:

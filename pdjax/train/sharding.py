@@ -70,7 +70,7 @@ class MeshSizes:
 
 @settings
 class Placement:
-    """Where models and teacher checkpoints live. It changes no result beyond rounding."""
+    """Where models and teacher checkpoints live. It changes no result beyond rounding, but for dropout in pieces."""
 
     mesh: MeshSizes = MeshSizes()
     """by default replicas are spread over all devices that divide them, and models are whole"""

@@ -54,6 +54,7 @@ def test_a_changed_entry_is_dropped_before_jax_reads_it(tmp_path, damage):
 def test_what_a_killed_process_left_is_dropped(tmp_path):
     make(tmp_path)
     (part(tmp_path) / "jit_a-cache").write_bytes(b"half of an ent")
+    (part(tmp_path) / "jit_a-atime").write_bytes(b"when")
     (part(tmp_path) / "jit_b-sha256").write_bytes(b"\xff")
     make(tmp_path)
     assert names(tmp_path) == []
