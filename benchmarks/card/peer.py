@@ -26,7 +26,7 @@ WAYS = ("eager", "compiled")
 
 
 def run(records: Records) -> None:
-    """Measures every case of one replica both ways, and compares it with what this package took.
+    """Measures every case of one replica and of whole batches both ways, and compares it with what this package took.
 
     Raises:
       RuntimeError: there is a card, and PyTorch does not see it.
@@ -34,7 +34,7 @@ def run(records: Records) -> None:
     if card() is not None and not torch.cuda.is_available():
         raise RuntimeError("PyTorch does not see the card: its times would be the processor's")
     sizes = TINY if records.tiny else SIZES
-    single = {str(case): case for case in cases() if case.replicas == 1}
+    single = {str(case): case for case in cases() if case.replicas == 1 and case.pieces == 1}
     named = {f"{name}, {way}": (case, way) for name, case in single.items() for way in WAYS}
     named = dict(sorted(named.items(), key=lambda item: (differences(item[1][0]) > 1, WAYS.index(item[1][1]))))
     for name in records.timely(PART, list(named)):

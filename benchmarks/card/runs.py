@@ -21,6 +21,9 @@ PART = "runs"
 KILLS = ("teacher/state/checkpoints/[0-9]*", "students/*/state/checkpoints/[0-9]*")
 """What is there when a process is killed: states of the teacher, then of students."""
 
+Launch = Callable[[], subprocess.Popen[bytes]]
+"""Starts one process of a run."""
+
 
 def run(records: Records, configs: Sequence[str]) -> None:
     """Runs each configuration three times and compares what the runs left."""
@@ -49,16 +52,12 @@ def _measure(
     first = directory / _slug(config) / _slug("to its report")
     workdir = directory / _slug(config) / _slug(way)
     environment = os.environ | {"XLA_CLIENT_MEM_FRACTION": f"{0.9 / workers:.2f}"}
-    if way != "compiled anew":
-        environment |= {
-            "JAX_COMPILATION_CACHE_DIR": str(directory / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+    cache = "off" if way == "compiled anew" else str(directory / "compiled")
     began = time.time()
     try:
         if way != "to its report" and not (first / "report" / "index.html").exists():
             raise RuntimeError("there is no first run to compare it with")
-        start(config, workdir, environment, records)
+        start(functools.partial(_start, config, workdir, environment, cache), workdir, records)
         digests = results(workdir)
         same = len(digests) > 0 if way == "to its report" else digests == results(first)
         records.write(PART, name, ok=same, files=len(digests), seconds=time.time() - began)
@@ -75,8 +74,9 @@ def results(workdir: Path) -> dict[str, str]:
     return {str(p.relative_to(workdir)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def _start(config: str, workdir: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(config: str, workdir: Path, environment: dict[str, str], cache: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pdjax.main", f"--config={config}", f"--workdir={workdir}"]
+    command += [f"--compilation_cache={cache}"]
     root = Path(__file__).parents[2]
     environment = environment | {"PYTHONPATH": os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])}
     workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ def _log(workdir: Path) -> Path:
     return workdir.with_name(workdir.name + ".log")
 
 
-def _finish(config: str, workdir: Path, environment: dict[str, str], records: Records) -> None:
-    process = _start(config, workdir, environment)
+def _finish(launch: Launch, workdir: Path, records: Records) -> None:
+    process = launch()
     try:
         process.wait(timeout=records.seconds_left)
     finally:
@@ -99,9 +99,9 @@ def _finish(config: str, workdir: Path, environment: dict[str, str], records: Re
         raise RuntimeError(f"exit code {process.returncode}: {' '.join(last)}")
 
 
-def _killed(config: str, workdir: Path, environment: dict[str, str], records: Records) -> None:
+def _killed(launch: Launch, workdir: Path, records: Records) -> None:
     for pattern in KILLS:
-        process = _start(config, workdir, environment)
+        process = launch()
         try:
             while not any(workdir.glob(pattern)):
                 if process.poll() is not None:
@@ -113,7 +113,7 @@ def _killed(config: str, workdir: Path, environment: dict[str, str], records: Re
         finally:
             process.kill()
             process.wait()
-    _finish(config, workdir, environment, records)
+    _finish(launch, workdir, records)
 
 
 def _slug(name: str) -> str:

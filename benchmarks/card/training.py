@@ -78,9 +78,11 @@ class Case(NamedTuple):
     loss: Literal["labels", "distillation"]
     replicas: int
     compute: Compute
+    pieces: int = 1  # of a batch, one after the other; of more than one, layers are computed again too
 
     def __str__(self) -> str:
-        return f"{self.model} {self.size} {self.loss} x{self.replicas} {self.compute}"
+        pieces = f" in {self.pieces} pieces" if self.pieces > 1 else ""
+        return f"{self.model} {self.size} {self.loss} x{self.replicas} {self.compute}{pieces}"
 
 
 COMPUTES: tuple[Compute, ...] = ("float32", "tf32", "bfloat16")
@@ -88,11 +90,15 @@ BASE = Case("bert", "paper", "distillation", 1, "float32")
 
 
 def cases() -> list[Case]:
-    """Returns all ways to train, those first that differ from the base in fewest choices."""
+    """Returns all ways to train, those first that differ from the base in fewest choices.
+
+    A teacher is also trained in pieces of its batch, which at the paper's size is how it fits at all.
+    """
     every = itertools.starmap(
         Case, itertools.product(("bert", "gpt2"), SIZES, ("distillation", "labels"), (1, 8, 64), COMPUTES)
     )
-    return sorted(every, key=differences)
+    pieces = itertools.starmap(Case, itertools.product(("bert",), ("paper",), ("labels",), (1,), COMPUTES, (16,)))
+    return sorted([*every, *pieces], key=differences)
 
 
 def differences(case: Case) -> int:
@@ -132,12 +138,18 @@ class UniformTask(Task):
 
 
 def transformer(
-    kind: str, layers: int, heads: int, head_dim: int, length: int, compute: Compute = "float32"
+    kind: str,
+    layers: int,
+    heads: int,
+    head_dim: int,
+    length: int,
+    compute: Compute = "float32",
+    rematerialize: bool = False,
 ) -> LinenModel:
     """Returns this package's BERT or GPT-2."""
-    if kind == "bert":
-        return Bert(layers, heads, head_dim, feed_forward_multiple=EXPAND, compute=compute).build(UniformTask(length))
-    return Gpt2(layers, heads, head_dim, feed_forward_multiple=EXPAND, compute=compute).build(UniformTask(length))
+    choices: dict[str, Any] = {"feed_forward_multiple": EXPAND, "compute": compute, "rematerialize": rematerialize}
+    settings = Bert(layers, heads, head_dim, **choices) if kind == "bert" else Gpt2(layers, heads, head_dim, **choices)
+    return settings.build(UniformTask(length))
 
 
 class Prepared(NamedTuple):
@@ -163,13 +175,14 @@ def prepare_case(case: Case, size: Size, checkpoints: int = 1) -> Prepared:
     """Compiles the training of a case on the first device."""
     task = UniformTask(size.length)
     teacher, student = (
-        transformer(case.model, size.layers, heads, size.head_dim, size.length, case.compute)
+        transformer(case.model, size.layers, heads, size.head_dim, size.length, case.compute, case.pieces > 1)
         for heads in (size.teacher_heads, size.student_heads)
     )
     taught = case.loss == "distillation"
     trained, teacher_model = (student, teacher) if taught else (teacher, None)
     losses = (TAUGHT if taught else LABELS,)
     program = Program(task, trained, teacher_model, ADAM, size.batch, True, "train", losses)
+    program = program._replace(micro_batches=min(case.pieces, size.batch))
     return prepare(program, case.replicas, size.steps, checkpoints, dict.fromkeys(("teacher", "student"), case.compute))
 
 

@@ -80,7 +80,7 @@ def test_a_step_is_measured(card, compute):
 def test_the_first_cases_differ_from_the_base_in_one_choice(card):
     training = card("training")
     cases = training.cases()
-    assert len(cases) == len(set(cases)) == 2 * 3 * 2 * 3 * 3
+    assert len(cases) == len(set(cases)) == 2 * 3 * 2 * 3 * 3 + 3
     assert cases[0] == training.BASE
     assert [training.differences(case) for case in cases[:11]] == [0, *[1] * 8, 2, 2]
 
@@ -133,7 +133,7 @@ def test_runs_are_killed_and_compared(card, records, monkeypatch, different, ver
     runs = card("runs")
     script = STAND_IN.replace("DIFFERENT", repr(different))
 
-    def start(config, workdir, environment):
+    def start(config, workdir, environment, cache):
         return subprocess.Popen([sys.executable, "-c", script, str(workdir)])
 
     monkeypatch.setattr(runs, "_start", start)
@@ -152,7 +152,7 @@ def test_runs_without_time_are_left_out_and_made_by_a_later_call(card, records, 
         {"part": "runs", "case": "left out for lack of time", "count": 3, "first": "one, to its report"}
     ]
 
-    def start(config, workdir, environment):
+    def start(config, workdir, environment, cache):
         return subprocess.Popen([sys.executable, "-c", script, str(workdir)])
 
     monkeypatch.setattr(runs, "_start", start)
