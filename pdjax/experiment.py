@@ -217,6 +217,9 @@ class Loop:
     """steps between saved training states, from which a run resumes"""
     writers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Aside()] = ()
     """besides JSONL, which is always written"""
+    together: Annotated[Count, Aside()] = 32
+    """students at most that are trained at once where runs share their batches (``pdjax.stages.together``); 1 trains
+    each run alone"""
     optimized: Annotated[bool, Aside()] = True
     """whether XLA makes programs for CPUs as fast as it can; else they are compiled in half the time and run slower, as
     suits runs of seconds"""

@@ -174,8 +174,8 @@ FAULTS = (
         "replicas-share-their-batches",
         "replicas that should draw batches by their own seed draw them by the run's",
         "pdjax/train/chunk.py",
-        "draw_batch(program, replica.seed, state.step, own_examples)",
-        "draw_batch(program, data_seed, state.step, own_examples)",
+        "draw_batch(program, seed, state.step, own))",
+        "draw_batch(program, data_seed, state.step, own))",
         ("tests/train/test_step.py", "tests/train/test_replicas.py"),
     ),
     Fault(

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from pdjax.distill.curriculum import checkpoint_index
@@ -26,16 +27,28 @@ class Teacher(NamedTuple):
     row s of the curriculum, which holds from student step ``starts[s]`` on, uses slot ``slots[s]`` of the
     stack or pair. In an adaptive curriculum every replica has starts of its own, ``[R, S]``; they change
     between chunks only.
+
+    Where replicas follow one of C curricula, ``starts`` and ``slots`` are ``[C, S]``, and ``curriculum`` says of each
+    replica which one.
     """
 
     checkpoints: Params | tuple[Params, Params]
-    starts: Int[Array, "S"] | Int[Array, "R S"]
-    slots: Int[Array, "S"]
+    starts: Int[Array, "S"] | Int[Array, "R S"] | Int[Array, "C S"]
+    slots: Int[Array, "S"] | Int[Array, "C S"]
+    curriculum: Int[Array, "R"] | None = None
 
     @property
     def adaptive(self) -> bool:
         """Whether every replica has its own starts."""
-        return self.starts.ndim == 2
+        return self.starts.ndim == 2 and self.curriculum is None
+
+    def distinct(self, step: Int[Array, ""]) -> tuple[Int[Array, "C"], Int[Array, "C"]]:
+        """Returns the slots that the curricula use at a step, each once, and where each curriculum's stands there.
+
+        So many are in use as the largest of these places says; what stands behind them is none.
+        """
+        slots = jax.vmap(lambda starts, slots: slots[checkpoint_index(starts, step)])(self.starts, self.slots)
+        return jnp.unique(slots, return_inverse=True, size=len(slots))
 
     def slot_at(self, starts: Int[Array, "S"], step: Int[Array, ""]) -> Int[Array, ""]:
         """Returns the slot in the stack of the checkpoint that holds at a student step."""

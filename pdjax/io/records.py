@@ -56,6 +56,7 @@ class RunDescription:
     starts: tuple[int, ...]  # student steps from which the curriculum uses ...; of an adaptive one the first alone
     teacher_steps: tuple[int, ...]  # ... these checkpoints; empty without a teacher
     identity: str  # digest of everything that determines the result
+    together: tuple[str, ...] = ()  # the runs with which it is trained, itself among them; none if alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,9 @@ def read_description(directory: Path) -> RunDescription:
     """Reads what the run in a directory is."""
     value = read_json(directory / "run.json")
     replicas = tuple(Replica(r["seed"], r["learning_rate"], opened(Loss, r["loss"])) for r in value["replicas"])
-    lists = {name: tuple(value[name]) for name in ("strategies", "starts", "teacher_steps")}
+    lists = {
+        name: tuple(value[name]) for name in ("strategies", "starts", "teacher_steps", "together") if name in value
+    }
     return RunDescription(**{**value, **lists, "replicas": replicas})
 
 

@@ -22,9 +22,9 @@ from pdjax.stages.programs import size_program, student_program, teacher_program
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
 from pdjax.stages.teacher import most_kept, stored_steps
+from pdjax.stages.together import Group, curricula_of, together
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.replicas import families
-from pdjax.types import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class StagePlan:
 
     name: str
     runs: tuple[RunPlan, ...]
-    replicas: int  # of each run
-    steps: int  # of all runs together
+    replicas: int  # of the program
+    steps: int  # of the program, for all runs
     hours: float  # not a number where a program does not fit
     disk: int  # bytes of kept checkpoints and of training states
 
@@ -77,21 +77,22 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
     devices = jax.devices() if topology is None else topology.devices
     chip = None if topology is None else topology.chip
     plan = functools.partial(plan_program, experiment, chip=chip, devices=devices)
-    runs = _runs_by_program(experiment)
     checkpoints, size = most_checkpoints(experiment), tree_bytes(teacher_shape(experiment))
     memory = chip.memory if chip is not None else min(memory_of(device) for device in devices)
     stacked = are_stacked(experiment.placement.residency, checkpoints * size, memory)
+    runs = _groups_by_program(experiment, stacked, len(devices))
     # Teachers and other sizes learn from labels: ``held`` says nothing of them.
     trained = experiment.teacher_training.trajectory is None
     programs = [plan("teacher", teacher_program(experiment), held=1)] if trained else []
     cached = experiment.placement.residency == "cached"
-    for name, shared in runs.items():
-        # All runs of a program have as many replicas, with the same families of losses: one of them shows it.
-        replicas, part = shared[0].replicas, shared[0].course.part
+    for name, groups in runs.items():
+        # All groups of a program have as many replicas, with the same families of losses: one of them shows it.
+        replicas, part = groups[0].replicas, groups[0].runs[0].course.part
         held = None if not stacked and isinstance(part, Whole) else checkpoints
         if cached:
             held = tuple(cuts_of(replicas)) if replicas[0].loss.asks_teacher else 1
-        programs.append(plan(name, student_program(experiment, replicas, part), held=held))
+        training = student_program(experiment, replicas, part)
+        programs.append(plan(name, training, held=held, curricula=len(curricula_of(groups[0]))))
     sizes = experiment.sizes
     if sizes is not None:
         for name, model in sizes.models():
@@ -102,7 +103,8 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
         f"two streamed {2 * size / 1e6:.0f} MB, of {memory / 1e9:.0f} GB)"
     )
     if cached:
-        answers = foreseen_bytes(experiment, itertools.chain.from_iterable(runs.values()))
+        groups = itertools.chain.from_iterable(runs.values())
+        answers = foreseen_bytes(experiment, itertools.chain.from_iterable(group.runs for group in groups))
         residency = f"cached (answers of {checkpoints} checkpoints {answers / 1e6:.1f} MB on disk)"
     return ExperimentPlan(
         config=experiment.name,
@@ -146,19 +148,22 @@ def _stored(experiment: Experiment) -> Sequence[int]:
     return stored_steps(experiment, Path())
 
 
-def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
-    """Returns the runs of students by their program, those with a teacher first."""
-    runs: dict[tuple[Any, int, Model], list[SharedRun]] = {}
+def _groups_by_program(experiment: Experiment, stacked: bool, devices: int) -> dict[str, list[Group[SharedRun]]]:
+    """Returns the runs of students, in groups that are trained together, by their program; with a teacher first."""
+    groups: dict[tuple[Any, ...], list[Group[SharedRun]]] = {}
     teacher = experiment.teacher.build(experiment.task)
-    for run in foresee_runs(experiment, _stored(experiment)):
+    for group in together(experiment, foresee_runs(experiment, _stored(experiment)), stacked, devices):
         # What determines a program: the losses without their numbers, in blocks of so many replicas, and what teaches.
-        model = run.course.part.model(teacher, experiment.task)
-        runs.setdefault((families(run.replicas), len(run.replicas), model), []).append(run)
-    named: dict[str, list[SharedRun]] = {}
-    ordered = sorted(runs.items(), key=lambda item: (not _taught(item[0][0]), item[0][1]))
-    for ((losses, _), count, model), members in ordered:
+        model = group.runs[0].course.part.model(teacher, experiment.task)
+        curricula = len(curricula_of(group))
+        key = families(group.replicas), len(group.replicas), model, curricula if curricula > 1 else 1
+        groups.setdefault(key, []).append(group)
+    named: dict[str, list[Group[SharedRun]]] = {}
+    ordered = sorted(groups.items(), key=lambda item: (not _taught(item[0][0]), item[0][1]))
+    for ((losses, _), count, model, curricula), members in ordered:
         teachers = "with a teacher" if model == teacher else "with parts of a teacher"
-        name = f"students {teachers if losses[0].asks_teacher else 'of labels'} x {count}"
+        several = f" of {curricula} curricula" if curricula > 1 else ""
+        name = f"students {teachers + several if _taught((losses, ())) else 'of labels'} x {count}"
         kinds = ", ".join(type(loss).__name__ for loss in losses)
         # Losses of one class may differ in more than numbers, such as a layer: nothing but a count tells these apart.
         counted = (f"{name} ({kinds}, {number})" for number in itertools.count(2))
@@ -168,11 +173,14 @@ def _runs_by_program(experiment: Experiment) -> dict[str, list[SharedRun]]:
 
 
 def _taught(families: tuple[tuple[Loss, ...], tuple[int, ...]]) -> bool:
-    return families[0][0].asks_teacher
+    return any(loss.asks_teacher for loss in families[0])
 
 
 def _stages(
-    experiment: Experiment, programs: Mapping[str, ProgramPlan], runs: Mapping[str, Sequence[SharedRun]], size: int
+    experiment: Experiment,
+    programs: Mapping[str, ProgramPlan],
+    groups: Mapping[str, Sequence[Group[SharedRun]]],
+    size: int,
 ) -> tuple[StagePlan, ...]:
     training = experiment.teacher_training
     stage = functools.partial(_stage, evaluate_every=experiment.evaluation.every)
@@ -180,23 +188,42 @@ def _stages(
     if training.trajectory is None:
         kept = int(SAFETY * len(training.seeds) * size * most_kept(experiment))
         stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
-    for name, members in runs.items():
-        alike = [RunPlan(run.strategies, run.budget) for run in members]
-        kept = sum(kept_bytes(experiment, run.budget, len(run.replicas)) for run in members)
-        stages.append(stage(programs[name], alike, kept=kept))
+    for name, members in groups.items():
+        runs = [run for group in members for run in group.runs]
+        alike = [RunPlan(run.strategies, run.budget) for run in runs]
+        kept = sum(kept_bytes(experiment, run.budget, len(run.replicas)) for run in runs)
+        steps, states = sum(group.runs[0].budget for group in members), sum(len(run.replicas) for run in runs)
+        stages.append(stage(programs[name], alike, kept=kept, steps=steps, states=states))
     if experiment.sizes is not None:
         of_sizes = (program for name, program in programs.items() if name.startswith("size "))
         stages += [stage(program, [RunPlan((), experiment.sizes.steps)]) for program in of_sizes]
     return tuple(stages)
 
 
-def _stage(program: ProgramPlan, runs: Sequence[RunPlan], evaluate_every: int, kept: int = 0) -> StagePlan:
-    """Plans the runs of a program, which ``kept`` bytes of checkpoints stay from."""
-    steps = sum(run.budget for run in runs)
+def _stage(
+    program: ProgramPlan,
+    runs: Sequence[RunPlan],
+    evaluate_every: int,
+    kept: int = 0,
+    steps: int | None = None,
+    states: int | None = None,
+) -> StagePlan:
+    """Plans the runs of a program.
+
+    Args:
+      program: of the runs.
+      runs: what each of them is.
+      evaluate_every: steps between evaluations.
+      kept: bytes of checkpoints that stay.
+      steps: of the program; None where each run takes its own.
+      states: training states of one replica that the runs leave; None where each run leaves one of each replica.
+    """
+    steps = sum(run.budget for run in runs) if steps is None else steps
+    states = len(runs) * program.replicas if states is None else states
     # Not a number where a step is not: such a stage has no hours.
     seconds = steps * (program.seconds + program.evaluation_seconds / evaluate_every)
     # Every run keeps its last training states when it is done.
-    disk = kept + int(SAFETY * len(runs) * KEPT_STATES * program.saved)
+    disk = kept + int(SAFETY * KEPT_STATES * program.saved * states / program.replicas)
     return StagePlan(program.name, tuple(runs), program.replicas, steps, seconds / 3600, disk)
 
 

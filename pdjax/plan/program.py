@@ -68,7 +68,13 @@ class ProgramPlan:
 
 
 def plan_program(
-    experiment: Experiment, name: str, training: Training, held: Held, chip: Chip | None, devices: Any
+    experiment: Experiment,
+    name: str,
+    training: Training,
+    held: Held,
+    chip: Chip | None,
+    devices: Any,
+    curricula: int = 1,
 ) -> ProgramPlan:
     """Compiles the chunk of a training for devices and says what it takes.
 
@@ -79,12 +85,13 @@ def plan_program(
       held: what of the teacher is on the device.
       chip: what each of the devices can do; None for the devices of this machine, where steps are measured.
       devices: to compile for.
+      curricula: that its students follow; each is taken to be at a checkpoint of its own.
 
     Raises:
       UserError: the mesh does not fit the devices, the replicas, the batches or the models.
     """
     sweep = compiled(experiment, training, devices)
-    arguments = abstract_arguments(training, sweep, held)
+    arguments = abstract_arguments(training, sweep, held, curricula)
     state, teachers = bytes_on_a_device(arguments[0]), bytes_on_a_device(arguments[2])
     steps = experiment.loop.chunk_steps
     # From the jaxpr: XLA counts the body of a loop once. A chunk is ``steps`` steps.
@@ -154,7 +161,7 @@ def _compiled_memory(program: Any) -> tuple[int, int]:
     return temporaries, stats.argument_size_in_bytes + results + temporaries + stats.generated_code_size_in_bytes
 
 
-def abstract_arguments(training: Training, sweep: Sweep, held: Held) -> tuple[Any, ...]:
+def abstract_arguments(training: Training, sweep: Sweep, held: Held, curricula: int = 1) -> tuple[Any, ...]:
     """Returns the arguments of a chunk as shapes with shardings, without which it would compile for this machine."""
     count, mesh = training.num_replicas, sweep.mesh
     rows, replicated = sharding.by_replica(mesh), sharding.replicated(mesh)
@@ -162,7 +169,7 @@ def abstract_arguments(training: Training, sweep: Sweep, held: Held) -> tuple[An
     rates: Any = jax.ShapeDtypeStruct((count,), jnp.float32, sharding=rows)
     scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     state: TrainState = _shaped(jax.eval_shape(sweep.init, seeds), sweep.state)
-    teacher = None if training.program.teacher_model is None else _abstract_teacher(training, sweep, held)
+    teacher = None if training.program.teacher_model is None else _abstract_teacher(training, sweep, held, curricula)
     members = Hyperparameters(seeds, rates, _abstract_numbers(training, rates))
     return state, members, teacher, scalar, scalar, _abstract_examples(training.program, sweep, count)
 
@@ -213,7 +220,7 @@ def measure(sweep: Sweep, arguments: tuple[Any, ...], steps: int) -> tuple[float
     return statistics.median(chunks[1:]), statistics.median(evaluations[1:])
 
 
-def _abstract_teacher(training: Training, sweep: Sweep, held: Held) -> Teacher | Answers:
+def _abstract_teacher(training: Training, sweep: Sweep, held: Held, curricula: int) -> Teacher | Answers:
     if isinstance(held, tuple):
         targets = batch_shapes(training.program.task, training.program.batch_size).targets
         places = (sweep.chunk_steps, *targets.shape)
@@ -222,12 +229,15 @@ def _abstract_teacher(training: Training, sweep: Sweep, held: Held) -> Teacher |
     replicated = sharding.replicated(sweep.mesh)
     one = teacher_shape(training)
     # The table has a row for each checkpoint; of streamed ones two stand for any number, as rows are but integers.
-    rows: Any = jax.ShapeDtypeStruct((held or 2,), jnp.int32, sharding=replicated)
+    several = (curricula,) if curricula > 1 else ()
+    rows: Any = jax.ShapeDtypeStruct((*several, held or 2), jnp.int32, sharding=replicated)
     if held is None:
         placed = _shaped(one, sharding.sharded(sweep.mesh, one, (), sweep.split_teacher))
         return Teacher((placed, placed), rows, rows)
     stack = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((held, *leaf.shape), leaf.dtype), one)
-    return Teacher(_shaped(stack, sharding.sharded(sweep.mesh, stack, (None,), sweep.split_teacher)), rows, rows)
+    each: Any = jax.ShapeDtypeStruct((training.num_replicas,), jnp.int32, sharding=sharding.by_replica(sweep.mesh))
+    placed = _shaped(stack, sharding.sharded(sweep.mesh, stack, (None,), sweep.split_teacher))
+    return Teacher(placed, rows, rows, each if several else None)
 
 
 def _abstract_kept(cut: Cut, places: tuple[int, ...]) -> Kept:

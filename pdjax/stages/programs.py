@@ -61,8 +61,7 @@ def student_program(experiment: Experiment, replicas: Sequence[Replica], part: P
     program = Program(
         task=task,
         model=experiment.student.build(task),
-        # All losses of a run ask a teacher or none does: see ``_course`` in ``pdjax.stages.runs``.
-        teacher_model=part.model(experiment.teacher.build(task), task) if losses[0].asks_teacher else None,
+        teacher_model=part.model(experiment.teacher.build(task), task) if _asked(losses) else None,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
         shared_batches=training.shared_batches,
@@ -71,6 +70,10 @@ def student_program(experiment: Experiment, replicas: Sequence[Replica], part: P
         group_sizes=sizes if len(losses) > 1 else (),
     )
     return Training(program, experiment.student, len(replicas), experiment.placement)
+
+
+def _asked(losses: Sequence[Loss]) -> bool:
+    return any(loss.asks_teacher for loss in losses)
 
 
 def size_program(experiment: Experiment, sizes: Sizes, model: Architecture) -> Training:

@@ -19,7 +19,7 @@ from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_run
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import IDENTITY, CheckpointStore
-from pdjax.train.loop import Job, Kept, train
+from pdjax.train.loop import Job, Kept, train_together
 
 logger = logging.getLogger("pdjax")
 
@@ -40,15 +40,24 @@ def lost_checkpoints(
     return tuple(step for step in steps if step not in there)
 
 
-def recover(job: Job, directory: Path, lost: Sequence[int], loop: Loop, interrupt: Interrupt) -> None:
-    """Computes the lost checkpoints of a run again.
+def recover(
+    job: Job,
+    directory: Path,
+    lost: Sequence[int],
+    loop: Loop,
+    interrupt: Interrupt,
+    others: Sequence[Job] = (),
+) -> None:
+    """Computes the lost checkpoints of a run again, beside the ``others`` with which it was trained.
+
+    Together they begin at the start, as no state but each one's last is there.
 
     Raises:
       Interrupted: a signal asked to stop; the same command goes on.
       UserError: the machine does not repeat the bits that are there, or a state to go on from is damaged.
     """
     place, description = directory / "recovery", job.description
-    earlier = _latest_state(directory, description, before=lost[0])
+    earlier = None if others else _latest_state(directory, description, before=lost[0])
     begun = _latest_state(place, description)
     meet("what is there has been seen")
     if is_first():
@@ -62,7 +71,10 @@ def recover(job: Job, directory: Path, lost: Sequence[int], loop: Loop, interrup
     # Sinks of metrics have seen these steps.
     loop = dataclasses.replace(loop, writers=())
     with contextlib.closing(Progress(f"{description.name} again", lost[-1])) as progress:
-        train(job, place, loop, interrupt, progress, until=lost[-1])
+        beside = [
+            (dataclasses.replace(other, kept=None, keep=None), place / other.description.name) for other in others
+        ]
+        train_together([(job, place), *beside], loop, interrupt, progress, until=lost[-1])
     if is_first():
         shutil.rmtree(place)
 

@@ -169,7 +169,10 @@ def _identity(
     # A run has one budget, which its description holds; it is the same run whatever others there are.
     parts["student_training"].pop("budgets", None)
     replicas = [(r.seed, r.learning_rate, determining(r.loss)) for r in description.replicas]
-    run = plain(dataclasses.replace(description, replicas=()))
+    # Whom it is trained with changes nothing beyond rounding.
+    run = {
+        key: value for key, value in plain(dataclasses.replace(description, replicas=())).items() if key != "together"
+    }
     # Steps do not tell teachers apart; the digests of their arrays do.
     teachers = [trajectory.digest(step) for step in description.teacher_steps]
     # Whole ones are not mentioned: runs have had identities before there were parts.

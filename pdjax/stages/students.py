@@ -15,7 +15,8 @@ from pdjax.io.processes import meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import SAFETY, CheckpointStore, require_space, stack, tree_bytes
+from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.store import stack as stack_checkpoints
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.workdir import is_done
 from pdjax.stages.adaptive import adaptation
@@ -23,9 +24,10 @@ from pdjax.stages.caching import cached_source
 from pdjax.stages.programs import compiled, student_program, student_replicas, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
 from pdjax.stages.runs import plan_runs, run_directory
-from pdjax.stages.sources import plan_sources
+from pdjax.stages.sources import Sources
 from pdjax.stages.teacher import open_trajectory, require_whole
-from pdjax.train.loop import Adapt, ByReplica, Job, Kept, train
+from pdjax.stages.together import Group, again, groups_of
+from pdjax.train.loop import ByReplica, Job, Kept, train_together
 from pdjax.train.replicas import Sweep, place_hyperparameters
 from pdjax.train.state import init_state
 from pdjax.types import Params
@@ -44,33 +46,26 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
     require_whole(experiment, workdir)
     trajectory = open_trajectory(experiment, workdir)
     try:
-        runs = plan_runs(experiment, workdir, trajectory)
-        pending = [run for run in runs if not is_done(run_directory(workdir, run[1]), run[1])]
-        lost = {description.name: _lost(experiment, workdir, description) for _, description in runs}
-        incomplete = [run for run in runs if run in pending or lost[run[1].name]]
+        runs = [description for _, description in plan_runs(experiment, workdir, trajectory)]
+        pending = [run for run in runs if not is_done(run_directory(workdir, run), run)]
+        lost = {run: steps for run in runs if (steps := _lost(experiment, workdir, run))}
         meet("what students have left has been seen")
-        replicas = sum(len(description.replicas) for _, description in runs)
+        replicas = sum(len(run.replicas) for run in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
-        sweep_of = functools.cache(
-            lambda replicas, part: compiled(experiment, student_program(experiment, replicas, part))
-        )
         # Of all runs, done ones too: a resumed stage stacks the same checkpoints and has tables of the same length.
-        descriptions = [description for _, description in runs]
-        if experiment.placement.residency == "cached":
-            source_of = functools.partial(cached_source, experiment, workdir, trajectory, interrupt)
-        else:
-            source_of = plan_sources(experiment, workdir, trajectory, descriptions)
-        _announce_disk(experiment, workdir, [description for _, description in pending])
-        with closing(Progress("students", sum(description.budget for _, description in runs))) as progress:
-            progress.skip(sum(d.budget for _, d in runs) - sum(d.budget for _, d in pending))
-            for strategy, description in incomplete:
-                sweep = sweep_of(description.replicas, strategy.part)
-                # Neither reads checkpoints yet: a run opens its source, and adaptive strategies alone need the stack.
-                open_source = functools.partial(source_of, description, sweep)
-                teachers = functools.partial(stack, trajectory, description.teacher_steps, teacher_shape(experiment))
-                adapt = adaptation(experiment, strategy, teachers, len(description.teacher_steps))
-                job = _job(experiment, description, sweep, open_source, adapt)
-                _train(experiment, workdir, job, lost[description.name], interrupt, progress)
+        open_source, stacked = _sources(experiment, workdir, trajectory, runs, interrupt)
+        jobs_of = functools.partial(_jobs, experiment, workdir, trajectory, open_source)
+        _announce_disk(experiment, workdir, pending)
+        with closing(Progress("students", sum(run.budget for run in runs))) as progress:
+            progress.skip(sum(run.budget for run in runs) - sum(run.budget for run in pending))
+            for run, steps in lost.items():
+                with ExitStack() as stack:
+                    jobs = {job.description.name: job for job, _ in jobs_of(again(workdir, runs, run), stack)}
+                    mine = jobs.pop(run.name)
+                    recover(mine, run_directory(workdir, run), steps, experiment.loop, interrupt, list(jobs.values()))
+            for group in groups_of(experiment, workdir, pending, stacked):
+                with ExitStack() as stack:
+                    train_together(jobs_of(group, stack), experiment.loop, interrupt, progress)
     finally:
         trajectory.close()
 
@@ -126,41 +121,68 @@ def _announce_disk(experiment: Experiment, workdir: Path, pending: Sequence[RunD
     require_space(workdir, needed, "the students' checkpoints")
 
 
-def _train(
-    experiment: Experiment, workdir: Path, job: Job, lost: Sequence[int], interrupt: Interrupt, progress: Progress
-) -> None:
-    """Trains a run unless it is done, keeping its checkpoints if the configuration says so."""
-    description = job.description
-    directory = run_directory(workdir, description)
-    with ExitStack() as stack:
-        if experiment.student_training.checkpoint_every is not None:
-            store = stack.enter_context(closing(open_checkpoints(workdir, description)))
-
-            def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
-                # One checkpoint holds all replicas, hence the mean over them.
-                store.save(step, params, {name: float(values.mean()) for name, values in means.items()})
-
-            job = dataclasses.replace(job, kept=kept_steps(experiment, description), keep=keep)
-        if lost:
-            recover(job, directory, lost, experiment.loop, interrupt)
-        if not is_done(directory, description):
-            train(job, directory, experiment.loop, interrupt, progress)
-
-
-def _job(
+def _sources(
     experiment: Experiment,
-    description: RunDescription,
-    sweep: Sweep,
-    open_source: Callable[[], TeacherSource],
-    adapt: Adapt | None,
-) -> Job:
-    return Job(
-        description=description,
+    workdir: Path,
+    trajectory: CheckpointStore,
+    runs: Sequence[RunDescription],
+    interrupt: Interrupt,
+) -> tuple[Callable[[Group[RunDescription], Sweep], TeacherSource], bool]:
+    """Returns how groups of runs get their checkpoints, and whether all of these are on the device at once."""
+    if experiment.placement.residency != "cached":
+        sources = Sources(experiment, workdir, trajectory, runs)
+        return sources.open, sources.stacked
+
+    def cached(group: Group[RunDescription], sweep: Sweep) -> TeacherSource:
+        (run,) = group.runs
+        return cached_source(experiment, workdir, trajectory, interrupt, run, sweep)
+
+    return cached, False
+
+
+def _jobs(
+    experiment: Experiment,
+    workdir: Path,
+    trajectory: CheckpointStore,
+    open_source: Callable[[Group[RunDescription], Sweep], TeacherSource],
+    group: Group[RunDescription],
+    stack: ExitStack,
+) -> list[tuple[Job, Path]]:
+    """Returns the jobs of a group with their directories; the stack closes the stores of what they keep."""
+    strategy, alone = experiment.strategy(group.runs[0].strategies[0]), len(group.runs) == 1
+    sweep = compiled(experiment, student_program(experiment, group.replicas, strategy.part))
+    shared = Job(
+        description=group.runs[0],
         sweep=sweep,
-        hyperparameters=place_hyperparameters(sweep.mesh, description.replicas),
-        open_source=open_source,
+        hyperparameters=place_hyperparameters(sweep.mesh, group.replicas),
+        # Reads no checkpoint yet: a run opens its source.
+        open_source=functools.partial(open_source, group, sweep),
         data_seed=experiment.seed,
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
-        adapt=adapt,
     )
+    if alone:
+        steps = group.runs[0].teacher_steps
+        # Adaptive strategies alone need the stack.
+        teachers = functools.partial(stack_checkpoints, trajectory, steps, teacher_shape(experiment))
+        job = dataclasses.replace(shared, adapt=adaptation(experiment, strategy, teachers, len(steps)))
+        return [(_keeping(experiment, workdir, job, stack), run_directory(workdir, job.description))]
+    names = tuple(run.name for run in group.runs)
+    jobs = []
+    for run in group.runs:
+        job = dataclasses.replace(shared, description=dataclasses.replace(run, together=names), rows=group.rows(run))
+        jobs.append((_keeping(experiment, workdir, job, stack), run_directory(workdir, run)))
+    return jobs
+
+
+def _keeping(experiment: Experiment, workdir: Path, job: Job, stack: ExitStack) -> Job:
+    """Returns a job that keeps its checkpoints, if the configuration says so."""
+    if experiment.student_training.checkpoint_every is None:
+        return job
+    store = stack.enter_context(closing(open_checkpoints(workdir, job.description)))
+
+    def keep(step: int, params: Params, means: Mapping[str, ByReplica]) -> None:
+        # One checkpoint holds all replicas, hence the mean over them.
+        store.save(step, params, {name: float(values.mean()) for name, values in means.items()})
+
+    return dataclasses.replace(job, kept=kept_steps(experiment, job.description), keep=keep)

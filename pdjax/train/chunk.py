@@ -58,7 +58,7 @@ def train_chunk(
     def single(state: TrainState, of_step: tuple[Examples | None, Answers | None]) -> tuple[TrainState, StepMetrics]:
         return _advance(program, state, hyperparameters, asked, data_seed, num_steps, *of_step)
 
-    form = next((form for form in _IN_BLOCKS if form.applies(program)), None)
+    form = in_blocks(program)
 
     def block(state: TrainState, size: int) -> tuple[TrainState, StepMetrics]:
         assert form is not None  # else steps run one by one
@@ -75,6 +75,11 @@ def train_chunk(
         state, last = block(state, rest)
         metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), metrics, last)
     return state, metrics
+
+
+def in_blocks(program: Program) -> types.ModuleType | None:
+    """Returns the module by whose exact blocks a program's steps run; None if they run one by one."""
+    return next((form for form in _IN_BLOCKS if form.applies(program)), None)
 
 
 def _by_loss(program: Program, one: Callable[[Loss], Callable[..., Any]], hyperparameters: Hyperparameters) -> Any:
@@ -117,16 +122,27 @@ def _advance(
     """One step of all replicas; metrics have shape [R]. ``examples`` and ``answers`` are of this step."""
     # Batches and checkpoints are looked up by the step itself, which all replicas share: nothing is carried from step
     # to step but the state, so a chunk may begin anywhere.
-    shared = draw_batch(program, data_seed, state.step, examples) if program.shared_batches else None
-    fixed = teacher if teacher is not None and not teacher.adaptive else None
+    shared = separate = None
+    if program.shared_batches:
+        shared = draw_batch(program, data_seed, state.step, examples)
+    else:
+        draw = over_replicas(lambda seed, own: draw_batch(program, seed, state.step, own))
+        separate = draw(hyperparameters.seed, examples)
+    several = teacher if teacher is not None and teacher.curriculum is not None else None
+    fixed = teacher if teacher is not None and not teacher.adaptive and several is None else None
     checkpoint = None if fixed is None else fixed.checkpoint(fixed.slot_at(fixed.starts, state.step))
     rows = teacher.starts if teacher is not None and teacher.adaptive else None
+    curricula = None if several is None else several.curriculum
 
     def of_batch(
         shared: Batch | None, separate: Batch | None, answers: Answers | None, piece: Int[Array, ""] | None
     ) -> tuple[Params, StepMetrics]:
-        """Returns the gradients of all replicas; ``separate`` batches, or none, lead with R."""
+        """Returns the gradients of all replicas; ``separate`` batches lead with R."""
         shared_outputs = teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
+        outputs_of_each = None
+        if several is not None:
+            assert shared is not None  # else there is nothing to share
+            outputs_of_each = _teach_each(program, several, shared, state.step)
 
         # What differs by replica is an argument of `of_replica`, over which it is mapped; what all share it finds
         # around it, so that vmap makes no copies of it. An argument that is None has no leaves to map.
@@ -135,13 +151,14 @@ def _advance(
                 replica: Hyperparameters,
                 params: Params,
                 starts: Int[Array, "S"] | None,
+                curriculum: Int[Array, ""] | None,
                 own_batch: Batch | None,
-                own_examples: Examples | None,
             ) -> tuple[Params, StepMetrics]:
                 batch = shared if own_batch is None else own_batch
-                if batch is None:
-                    batch = draw_batch(program, replica.seed, state.step, own_examples)
+                assert batch is not None  # either is there
                 outputs = shared_outputs
+                if outputs_of_each is not None:
+                    outputs = jax.tree.map(lambda leaf: leaf[curriculum], outputs_of_each)
                 if answers is not None:
                     outputs = Outputs(answers.kept[program.losses.index(loss)], {})
                 if outputs is None and teacher is not None:
@@ -151,16 +168,11 @@ def _advance(
 
             return of_replica
 
-        own_examples = examples if shared is None and separate is None else None
-        return _by_loss(program, one, hyperparameters)(state.params, rows, separate, own_examples)
+        return _by_loss(program, one, hyperparameters)(state.params, rows, curricula, separate)
 
     if program.micro_batches == 1:
-        gradients, metrics = of_batch(shared, None, answers, None)
+        gradients, metrics = of_batch(shared, separate, answers, None)
     else:
-        separate = None
-        if shared is None:
-            draw = functools.partial(draw_batch, program)
-            separate = over_replicas(lambda seed, own: draw(seed, state.step, own))(hyperparameters.seed, examples)
         gradients, metrics = _over_pieces(program.micro_batches, of_batch, shared, separate, answers)
 
     def update(rate: Float[Array, ""], params: Params, opt_state: optax.OptState, gradients: Params) -> TrainState:
@@ -169,6 +181,24 @@ def _advance(
     after = over_replicas(update)(hyperparameters.learning_rate, state.params, state.opt_state, gradients)
     # The steps that come back have become one for each replica.
     return TrainState(state.step + 1, after.params, after.opt_state), metrics
+
+
+def _teach_each(program: Program, teacher: Teacher, batch: Batch, step: Int[Array, ""]) -> Outputs:
+    """Returns what the teachers of several curricula say to a batch that all share, by curriculum, each asked once."""
+    slots, places = teacher.distinct(step)
+    numbers = jnp.arange(len(slots))
+
+    def say(slot: Int[Array, ""]) -> Outputs:
+        return teach(program, teacher.checkpoint(slot), batch)
+
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(say, slots[0]))
+
+    def ask(_: None, one: tuple[Array, Array]) -> tuple[None, Outputs]:
+        number, slot = one
+        return None, jax.lax.cond(number <= jnp.max(places), say, lambda _: nothing, slot)
+
+    _, outputs = jax.lax.scan(ask, None, (numbers, slots))
+    return jax.tree.map(lambda leaf: leaf[places], outputs)
 
 
 def _over_pieces(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class Adapt(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything one run needs; its result is a function of this alone."""
+    """Everything one run needs; its result is a function of this alone, and of whom it is trained with."""
 
     description: RunDescription
     sweep: Sweep
@@ -78,6 +78,7 @@ class Job:
     kept: Kept | None = None  # None: none
     keep: Keep | None = None  # takes them
     adapt: Adapt | None = None  # None: the curriculum is fixed
+    rows: tuple[int, ...] | None = None  # of the sweep's replicas, which are this run's; None: all
 
 
 def train(
@@ -98,67 +99,165 @@ def train(
       TrainingError: a loss or a parameter is not finite.
       UserError: the directory belongs to another run.
     """
-    description, budget = job.description, job.description.budget
+    train_together([(job, directory)], loop, interrupt, progress, until)
+
+
+def train_together(
+    jobs: Sequence[tuple[Job, Path]], loop: Loop, interrupt: Interrupt, progress: Progress, until: int | None = None
+) -> None:
+    """Runs jobs of one sweep at once, each in its directory, as ``train`` does one.
+
+    Each has its own ``rows`` of the sweep's replicas, states and records, and ends at its own budget; ``until`` counts
+    for all. They differ in nothing else but what they keep.
+    """
+    # What they share is said by any of them.
+    shared = jobs[0][0]
+    last = until or max(job.description.budget for job, _ in jobs)
     # Whatever cannot be opened leaves nothing open.
     with ExitStack() as stack:
-        store = stack.enter_context(
-            closing(CheckpointStore(directory / "state", {"run": description.identity}, keep=KEPT_STATES))
-        )
-        write_json(directory / "run.json", plain(description))
-        done = store.latest_step()
-        # The first process drops records behind the saved step. The others wait: an adaptive run reads them in each
-        # process.
-        writer = stack.enter_context(closing(open_writer(directory, done, loop.writers, description)))
+        opened = [_Run(job, directory, until, stack) for job, directory in jobs]
+        done = _latest_common(opened)
+        for run in opened:
+            run.go_on(done, loop, stack)
         meet("records are those of the state")
-        progress.skip(done or 0)
-        source = stack.enter_context(closing(job.open_source()))
-        seeds = [replica.seed for replica in description.replicas]
-        feed = stack.enter_context(closing(open_feed(job.sweep, seeds, job.data_seed, until or budget)))
-        held_out = evaluation_examples(job.sweep, job.evaluation_seed)
-        history = _History(job, source, writer, directory, done)
-        state = _first_state(job, store, done)
+        for run in opened:
+            progress.skip(min(done or 0, run.last))
+        source = stack.enter_context(closing(shared.open_source()))
+        seeds = fetch(shared.hyperparameters.seed).tolist()
+        feed = stack.enter_context(closing(open_feed(shared.sweep, seeds, shared.data_seed, last)))
+        held_out = evaluation_examples(shared.sweep, shared.evaluation_seed)
+        state = _first_state(shared, opened, done)
+        for run in opened:
+            run.history = _History(run.job, source, run.writer, run.directory, done)
         if done is None:
-            means = _evaluate(job, state, 0, held_out, store, writer, progress)
-            history.add(0, means, job.sweep.of_model(state.params))
-        running = _Running(job, loop.chunk_steps, store, writer, progress)
+            _evaluate(shared, opened, state, 0, held_out, progress)
+        running = _Running(shared, loop.chunk_steps, progress)
         # `step` counts the steps done when the chunk has run; states are saved at such steps alone.
-        for step in range((done or 0) + loop.chunk_steps, (until or budget) + 1, loop.chunk_steps):
+        for step in range((done or 0) + loop.chunk_steps, last + 1, loop.chunk_steps):
             began, before = time.monotonic(), step - loop.chunk_steps
+            runs = [run for run in opened if step <= run.last]
             if source.makes_room(before):
                 running.finish()  # it may use what is to go
             teacher, examples = source.teacher(before, step), feed.examples(before, step)
-            state = running.start(state, teacher, examples, step)
-            candidate = job.kept is not None and step in job.kept.candidates
-            # A multiple of `evaluate_every` within the chunk is evaluated at the chunk's end.
-            if candidate or step == budget or before // job.evaluate_every < step // job.evaluate_every:
+            state = running.start(runs, state, teacher, examples, step)
+            due = [run for run in runs if run.is_evaluated_at(step, before)]
+            if due:
                 running.finish()
-                means = _evaluate(job, state, step, held_out, store, writer, progress)
-                history.add(step, means, job.sweep.of_model(state.params))
-                if job.keep is not None and step in history.kept():
-                    job.keep(step, job.sweep.of_model(state.params), means)
+                _evaluate(shared, due, state, step, held_out, progress)
             # A signal may reach one process of several. Left to itself it would save at a step at which the others do
             # not, and all take part in every save: they stop together.
             stopping = agree(interrupt.signal_number or 0) or None
-            if stopping is not None or step == budget or step % loop.save_every == 0:
-                running.finish()
-                _save(state, step, store, writer)
-            _log_cost(directory, step, time.monotonic() - began)
+            for run in runs:
+                if stopping is not None or step == run.job.description.budget or step % loop.save_every == 0:
+                    running.finish()
+                    run.save(state, step)
+            for run in runs:
+                _log_cost(run.directory, step, (time.monotonic() - began) / len(runs))
+                # Last, as it is what makes a run count as done.
+                if step == run.job.description.budget and until is None:
+                    run.write_result()
+            budget = max(run.job.description.budget for run in runs)
             if stopping is not None and step < budget:
-                raise Interrupted(stopping, f"{description.name} is saved at step {step} of {budget}")
+                names = ", ".join(run.job.description.name for run in runs)
+                raise Interrupted(stopping, f"{names} is saved at step {step} of {budget}")
         running.finish()
-        # Last, as it is what makes a run count as done.
-        if until is None:
-            checkpoints = {} if job.kept is None else {"checkpoints": list(history.kept())}
-            write_json(directory / "result.json", {"step": budget, "identity": description.identity, **checkpoints})
-    meet(f"{description.name} is done")
+        # Of runs whose last state was saved, and whose result was not.
+        for run in opened:
+            if until is None and done is not None and done >= run.last:
+                run.write_result()
+    for job, _ in jobs:
+        meet(f"{job.description.name} is done")
 
 
-def _first_state(job: Job, store: CheckpointStore, done: int | None) -> TrainState:
-    """Returns the initial state, or the saved one, on the sweep's devices."""
+class _Run:
+    """A run of a job: what it has open, and which of the replicas are its own.
+
+    Args:
+      job: what is run.
+      directory: of its files.
+      until: a step to leave off at; None is its budget.
+      stack: closes what is opened.
+    """
+
+    history: "_History"
+    writer: Writer
+
+    def __init__(self, job: Job, directory: Path, until: int | None, stack: ExitStack):
+        self.job, self.directory = job, directory
+        self.last = min(until or job.description.budget, job.description.budget)
+        identity = {"run": job.description.identity}
+        self.store = stack.enter_context(closing(CheckpointStore(directory / "state", identity, keep=KEPT_STATES)))
+        write_json(directory / "run.json", plain(job.description))
+
+    def go_on(self, done: int | None, loop: Loop, stack: ExitStack) -> None:
+        """Opens the records, of which the first process drops those behind the saved step.
+
+        The other processes wait: an adaptive run reads them in each process.
+        """
+        self.writer = stack.enter_context(
+            closing(open_writer(self.directory, done, loop.writers, self.job.description))
+        )
+
+    def own(self, tree: Any, axis: int = 0) -> Any:
+        """Returns the run's own replicas of arrays that have all of them along an axis."""
+        rows = self.job.rows
+        return tree if rows is None else jax.tree.map(lambda leaf: leaf.take(np.array(rows), axis), tree)
+
+    def is_evaluated_at(self, step: int, before: int) -> bool:
+        """Whether the run is evaluated at the end of the chunk between two steps."""
+        candidate = self.job.kept is not None and step in self.job.kept.candidates
+        # A multiple of `evaluate_every` within the chunk is evaluated at the chunk's end.
+        every = self.job.evaluate_every
+        return candidate or step == self.job.description.budget or before // every < step // every
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Saves the training state, behind the records of its step."""
+        # In this order: records behind a state are dropped when a run resumes, but records that a state lacks are lost
+        # for good.
+        self.writer.flush()
+        self.store.save(step, TrainState(state.step, self.own(state.params), self.own(state.opt_state)))
+
+    def write_result(self) -> None:
+        """Says that the run is done, and what it kept."""
+        description = self.job.description
+        kept = {} if self.job.kept is None else {"checkpoints": list(self.history.kept())}
+        result = {"step": description.budget, "identity": description.identity, **kept}
+        write_json(self.directory / "result.json", result)
+
+
+def _latest_common(runs: Sequence[_Run]) -> int | None:
+    """Returns the last step at which all runs have a state; None if there is none."""
+    return max(set.intersection(*(set(run.store.steps()) for run in runs)), default=None)
+
+
+def _first_state(job: Job, runs: Sequence[_Run], done: int | None) -> TrainState:
+    """Returns the initial state, or the one that the runs have saved, on the sweep's devices."""
+    seeds = job.hyperparameters.seed
     if done is None:
-        return job.sweep.init(job.hyperparameters.seed)
-    saved = store.restore(done, jax.eval_shape(job.sweep.init, job.hyperparameters.seed))
-    return sharding.put(saved, job.sweep.state)
+        return job.sweep.init(seeds)
+    whole = jax.eval_shape(job.sweep.init, seeds)
+
+    def shape_of(run: _Run) -> TrainState:
+        count = len(run.job.description.replicas)
+
+        def own(leaf: Any) -> Any:
+            return jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype)
+
+        return TrainState(whole.step, *jax.tree.map(own, (whole.params, whole.opt_state)))
+
+    saved = [run.store.restore(done, shape_of(run)) for run in runs]
+    if all(run.job.rows is None for run in runs):
+        return sharding.put(saved[0], job.sweep.state)
+
+    def joined(shape: Any, *parts: np.ndarray) -> np.ndarray:
+        leaf = np.empty(shape.shape, shape.dtype)
+        for run, part in zip(runs, parts, strict=True):
+            leaf[np.array(run.job.rows)] = part
+        return leaf
+
+    like = (whole.params, whole.opt_state)
+    together = jax.tree.map(joined, like, *((one.params, one.opt_state) for one in saved))
+    return sharding.put(TrainState(saved[0].step, *together), job.sweep.state)
 
 
 class _History:
@@ -223,21 +322,26 @@ class _Running:
     evaluated, kept or saved, as ``finish`` comes before these; the chunk behind one that is not finite is in vain.
     """
 
-    def __init__(self, job: Job, chunk_steps: int, store: CheckpointStore, writer: Writer, progress: Progress):
-        self._job, self._chunk_steps = job, chunk_steps
-        self._store, self._writer, self._progress = store, writer, progress
-        self._measured: tuple[int, StepMetrics, Array] | None = None  # the step behind it, and its results
+    def __init__(self, job: Job, chunk_steps: int, progress: Progress):
+        self._job, self._chunk_steps, self._progress = job, chunk_steps, progress
+        # Whose it is, the step behind it, and its results.
+        self._measured: tuple[Sequence[_Run], int, StepMetrics, Array] | None = None
 
     def start(
-        self, state: TrainState, teacher: Teacher | Answers | None, examples: Examples | None, step: int
+        self,
+        runs: Sequence[_Run],
+        state: TrainState,
+        teacher: Teacher | Answers | None,
+        examples: Examples | None,
+        step: int,
     ) -> TrainState:
         """Starts the chunk that ends at ``step``, and then finishes the one before."""
         job = self._job
-        seed, budget = np.int32(job.data_seed), np.int32(job.description.budget)
+        seed, budget = np.int32(job.data_seed), np.int32(max(run.job.description.budget for run in runs))
         # Arguments and no constants of the program: runs with other data or another length share it.
         state, metrics = job.sweep.chunk(state, job.hyperparameters, teacher, seed, budget, examples)
         # Of the parameters now, as the next chunk takes over their memory.
-        measured = step, metrics, _largest(state.params)
+        measured = runs, step, metrics, _largest(state.params)
         self.finish()
         self._measured = measured
         return state
@@ -250,18 +354,19 @@ class _Running:
         """
         if self._measured is None:
             return
-        (step, metrics, largest), self._measured = self._measured, None
-        metrics = fetch(metrics)
-        if not np.all(np.isfinite(metrics.loss.sum)):
-            # Row n of [N, R] is the n-th step of the chunk; the first False is the least.
-            bad = int(np.argmin(np.isfinite(metrics.loss.sum).all(axis=1)))
-            at = step - self._chunk_steps + bad
-            _require_finite(self._job, "the loss", metrics.loss.sum[bad], at, self._store)
-        # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
-        _require_finite(self._job, "a parameter", fetch(largest), step, self._store)
-        # In float64: float32 counts one by one only up to 2**24 places, which a chunk of large batches exceeds.
-        self._writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), metrics))
-        self._progress.advance(self._chunk_steps)
+        (runs, step, metrics, largest), self._measured = self._measured, None
+        metrics, largest = fetch(metrics), fetch(largest)
+        for run in runs:
+            own = run.own(metrics, axis=1)
+            if not np.all(np.isfinite(own.loss.sum)):
+                # Row n of [N, R] is the n-th step of the chunk; the first False is the least.
+                bad = int(np.argmin(np.isfinite(own.loss.sum).all(axis=1)))
+                _require_finite(run, "the loss", own.loss.sum[bad], step - self._chunk_steps + bad)
+            # The last update comes after the last of these losses. Nothing that is not finite may be evaluated or kept.
+            _require_finite(run, "a parameter", run.own(largest), step)
+            # In float64: float32 counts one by one only up to 2**24 places, which a chunk of large batches exceeds.
+            run.writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), own))
+            self._progress.advance(self._chunk_steps)
 
 
 @jax.jit
@@ -273,42 +378,35 @@ def _largest(params: Params) -> Float[Array, "R"]:
 
 
 def _evaluate(
-    job: Job,
-    state: TrainState,
-    step: int,
-    held_out: Examples | None,
-    store: CheckpointStore,
-    writer: Writer,
-    progress: Progress,
-) -> dict[str, ByReplica]:
-    """Evaluates all replicas on the held-out batches; returns their means."""
-    metrics = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed), held_out))
-    _require_finite(job, "the held-out loss", metrics.loss.sum, step, store)
-    writer.write("evaluation", step, metrics)
-    means = {name: exact_ratio(part.sum, part.count) for name, part in metrics._asdict().items()}
-    progress.report(job.description.name, step, job.description.budget, means["loss"].mean(), means["accuracy"].mean())
-    return means
+    job: Job, runs: Sequence[_Run], state: TrainState, step: int, held_out: Examples | None, progress: Progress
+) -> None:
+    """Evaluates all replicas on the held-out batches, and has each run record, decide and keep."""
+    measured = fetch(job.sweep.evaluate(state.params, np.int32(job.evaluation_seed), held_out))
+    models = job.sweep.of_model(state.params)
+    for run in runs:
+        metrics, description = run.own(measured), run.job.description
+        _require_finite(run, "the held-out loss", metrics.loss.sum, step)
+        run.writer.write("evaluation", step, metrics)
+        means = {name: exact_ratio(part.sum, part.count) for name, part in metrics._asdict().items()}
+        progress.report(description.name, step, description.budget, means["loss"].mean(), means["accuracy"].mean())
+        run.history.add(step, means, run.own(models))
+        if step > 0 and run.job.keep is not None and step in run.history.kept():
+            run.job.keep(step, run.own(models), means)
 
 
-def _save(state: TrainState, step: int, store: CheckpointStore, writer: Writer) -> None:
-    """Saves the training state, behind the records of its step."""
-    # In this order: records behind a state are dropped when a run resumes, but records that a state lacks are lost for
-    # good.
-    writer.flush()
-    store.save(step, state)
-
-
-def _require_finite(job: Job, what: str, values: ByReplica, step: int, store: CheckpointStore) -> None:
+def _require_finite(run: _Run, what: str, values: ByReplica, step: int) -> None:
     """Raises a ``TrainingError`` that names step, replica and the last good state, unless all values are finite."""
     bad = np.flatnonzero(~np.isfinite(values))
     if not len(bad):
         return
-    replica = int(bad[0])
-    member = job.description.replicas[replica]
-    good = store.latest_step()
-    saved = f"the last good state is step {good}, {store.path(good)}" if good is not None else "no state was saved yet"
+    replica, description = int(bad[0]), run.job.description
+    member = description.replicas[replica]
+    good = run.store.latest_step()
+    saved = (
+        f"the last good state is step {good}, {run.store.path(good)}" if good is not None else "no state was saved yet"
+    )
     raise TrainingError(
-        f"{job.description.name}: {what} is not finite at step {step} in replica {replica} (seed {member.seed}, "
+        f"{description.name}: {what} is not finite at step {step} in replica {replica} (seed {member.seed}, "
         f"learning rate {member.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
     )
 

@@ -198,8 +198,12 @@ def place_starts(sweep: Sweep, starts: Int[np.ndarray, "S"] | Int[np.ndarray, "R
 
 def place_teacher(sweep: Sweep, teacher: Teacher) -> Teacher:
     """Puts a teacher whose checkpoints are stacked on the mesh."""
+    whole = sharding.replicated(sweep.mesh)
+    several = teacher.curriculum is not None
+    starts, slots = np.asarray(teacher.starts), sharding.put(teacher.slots, whole)
     return Teacher(
         place_checkpoints(sweep, teacher.checkpoints, stacked=True),
-        place_starts(sweep, np.asarray(teacher.starts)),
-        sharding.put(teacher.slots, sharding.replicated(sweep.mesh)),
+        sharding.put(starts, whole) if several else place_starts(sweep, starts),
+        slots,
+        sharding.put(teacher.curriculum, sharding.by_replica(sweep.mesh)) if several else None,
     )

@@ -199,7 +199,7 @@ def test_an_error_ends_the_display_of_progress(config, longer, workdir, monkeypa
     monkeypatch.setattr(Progress, "close", lambda progress: ended.append(progress))
     monkeypatch.setattr(probes, "is_measured", lambda *_: False)
     monkeypatch.setattr(probes, "measure_checkpoints", fail)
-    monkeypatch.setattr(students, "train", fail)
+    monkeypatch.setattr(students, "train_together", fail)
     nothing_kept = dataclasses.replace(longer.student_training, checkpoint_every=None)
     untrained = dataclasses.replace(longer, student_training=nothing_kept)
     with pytest.raises(TrainingError, match="not finite"):

@@ -23,6 +23,7 @@ from pdjax.stages.programs import compiled, student_program, teacher_shape
 from pdjax.stages.runs import foresee_runs, plan_runs
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import open_trajectory, train_teacher
+from pdjax.stages.together import as_one
 from pdjax.tasks.parity import ParityTask
 from pdjax.train import blocked
 from pdjax.train.optimizer import Sgd
@@ -145,10 +146,10 @@ def test_students_see_the_part_of_every_checkpoint_but_the_teachers_last(small, 
     with contextlib.closing(open_trajectory(small, finished)) as trajectory:
         runs = {run.budget: run for _, run in plan_runs(config, finished, trajectory)}
         stored = {step: trajectory.restore(step, teacher_shape(config)) for step in trajectory.steps()}
-        source_of = sources.plan_sources(config, tmp_path, trajectory, list(runs.values()))
+        source = sources.Sources(config, tmp_path, trajectory, list(runs.values()))
         training = student_program(config, runs[20].replicas, equal.part)
         sweep = compiled(config, training)
-        teachers = {budget: source_of(run, sweep).teacher(0, 10) for budget, run in runs.items()}
+        teachers = {budget: source.open(as_one([run]), sweep).teacher(0, 10) for budget, run in runs.items()}
     assert runs[20].teacher_steps == (20,)
     assert runs[80].teacher_steps == (20, 40, 60, 80)
     inputs = small.task.sample(jax.random.key(0), 32).inputs
