@@ -221,8 +221,9 @@ class Loop:
     """students at most that are trained at once where runs share their batches (``pdjax.stages.together``); 1 trains
     each run alone"""
     optimized: Annotated[bool, Aside()] = True
-    """whether XLA makes programs for CPUs as fast as it can; else they are compiled in half the time and run slower, as
-    suits runs of seconds"""
+    """whether programs are as fast as they can be made: XLA does all it can for CPUs, and strings have a branch without
+    padding (``pdjax.train.narrow``); else they are compiled in half the time and run slower, as suits runs of
+    seconds"""
 
 
 @settings

@@ -27,6 +27,11 @@ class Architecture(Choice, abc.ABC):
 
     compute: Compute = "float32"
 
+    @property
+    def can_be_narrow(self) -> bool:
+        """Whether what it finds stays the same without padding, and of the places that inputs have ``asked`` alone."""
+        return False
+
     @abc.abstractmethod
     def build(self, task: Task) -> Model:
         """Builds the model for a task's tokens, classes and positions."""

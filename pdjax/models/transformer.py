@@ -35,6 +35,11 @@ class Transformer(LinenArchitecture):
         """The dimensions of one head, C."""
         return self.head_dim if self.head_dim is not None else self.model_width // self.num_heads
 
+    @property
+    def can_be_narrow(self) -> bool:
+        """Whether nothing is dropped: other shapes would drop other parts."""
+        return self.dropout == 0
+
     def rows(self, tokens: int) -> int:
         """Returns the rows of the token embedding, and of an output layer whose classes are tokens."""
         return tokens if self.vocabulary_rows is None else self.vocabulary_rows

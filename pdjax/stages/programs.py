@@ -8,6 +8,7 @@ from pdjax.distill.losses import Loss
 from pdjax.distill.part import WHOLE, Part
 from pdjax.experiment import Experiment, Sizes
 from pdjax.models.base import Architecture, parameter_shapes
+from pdjax.tasks.base import Bounds
 from pdjax.train.replicas import Replica, Sweep, build_sweep, families, product_of_replicas
 from pdjax.train.sharding import Placement
 from pdjax.train.state import Program
@@ -93,5 +94,21 @@ def size_program(experiment: Experiment, sizes: Sizes, model: Architecture) -> T
 
 def compiled(experiment: Experiment, training: Training, devices: Sequence[Any] | None = None) -> Sweep:
     """Returns a program's functions, for all devices of this machine or for others to compile for."""
-    program, chunk = training.program, experiment.loop.chunk_steps
+    chunk = experiment.loop.chunk_steps
+    program = training.program._replace(bounds=bounds_of(experiment, training))
     return build_sweep(program, chunk, training.num_replicas, experiment.evaluation, training.placement, devices)
+
+
+def bounds_of(experiment: Experiment, training: Training) -> Bounds | None:
+    """Returns the bounds of what counts of a training's batches; None where they are taken whole."""
+    program = training.program
+    models = [training.model, *([experiment.teacher] if program.teacher_model is not None else [])]
+    if (
+        not experiment.loop.optimized  # two branches take longer to compile
+        or not all(model.can_be_narrow for model in models)
+        or any(loss.reads_intermediates for loss in program.losses)  # of all positions
+        or experiment.placement.residency == "cached"  # answers are of all positions
+    ):
+        return None
+    examples = program.batch_size * (1 if program.shared_batches else training.num_replicas)
+    return experiment.task.bounds(examples)

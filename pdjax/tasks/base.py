@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -10,6 +10,13 @@ from jaxtyping import PRNGKeyArray
 
 from pdjax.settings import Choice
 from pdjax.types import Batch, Examples
+
+
+class Bounds(NamedTuple):
+    """Within which nearly all batches stay."""
+
+    length: int  # positions that any string of the batch has
+    asked: int | None  # places of a string that count; None: all do
 
 
 class Task(Choice, abc.ABC):
@@ -51,6 +58,13 @@ class Task(Choice, abc.ABC):
 
     def example_shapes(self, *leading: int) -> Any:
         """Returns the shapes of what the host reads for ``draw``; None where it reads nothing."""
+        return None
+
+    def bounds(self, count: int) -> Bounds | None:
+        """Returns within what nearly all batches of so many examples stay; None where that is not known, or is all.
+
+        Inputs are then arrays by position, ``valid`` among them, and places that count have a weight.
+        """
         return None
 
 

@@ -22,6 +22,7 @@ from pdjax.models.head import dense
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.train import blocked, two_stage
+from pdjax.train.narrow import narrowly
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import gradients_of, updated
 from pdjax.types import TEACHER, Batch, Examples, Mean, Params, StepMetrics, ratio
@@ -138,6 +139,14 @@ def _advance(
         shared: Batch | None, separate: Batch | None, answers: Answers | None, piece: Int[Array, ""] | None
     ) -> tuple[Params, StepMetrics]:
         """Returns the gradients of all replicas; ``separate`` batches lead with R."""
+        if shared is not None:
+            return narrowly(program.bounds, lambda batch: of_whole(batch, None, answers, piece), shared)
+        assert separate is not None
+        return narrowly(program.bounds, lambda batch: of_whole(None, batch, answers, piece), separate)
+
+    def of_whole(
+        shared: Batch | None, separate: Batch | None, answers: Answers | None, piece: Int[Array, ""] | None
+    ) -> tuple[Params, StepMetrics]:
         shared_outputs = teach(program, checkpoint, shared) if fixed is not None and shared is not None else None
         outputs_of_each = None
         if several is not None:

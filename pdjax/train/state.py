@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pdjax.distill.losses import Labels, Loss, Outputs
 from pdjax.keys import named_key
-from pdjax.tasks.base import Task, batch_shapes
+from pdjax.tasks.base import Bounds, Task, batch_shapes
 from pdjax.train.optimizer import Optimizer
 from pdjax.types import Batch, Examples, Inputs, Model, Params
 
@@ -51,6 +51,7 @@ class Program(NamedTuple):
     # says: which loss a replica has is fixed in the program, and nobody computes the others'.
     losses: tuple[Loss, ...] = (Labels(),)
     group_sizes: tuple[int, ...] = ()
+    bounds: Bounds | None = None  # of batches that need not be whole (``pdjax.train.narrow``)
     micro_batches: int = 1  # pieces of a batch, whose gradients are taken one after the other
     batch_sharding: NamedSharding | None = None  # of what batches are sampled; None leaves it to the compiler
 

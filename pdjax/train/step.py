@@ -15,6 +15,7 @@ from pdjax.keys import named_key
 from pdjax.models.precision import with_float32_products
 from pdjax.models.replicas import over_replicas
 from pdjax.settings import Count, settings
+from pdjax.train.narrow import narrowly
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.types import Batch, Examples, Mean, Params, StepMetrics, mean_of, ratio
 
@@ -132,12 +133,15 @@ def evaluate(
         # Held out: training draws its batches under other names.
         batch = program.draw(named_key(seed, EVALUATION, index), batch_size, read)
 
-        def one(params: Params) -> StepMetrics:
+        def of(batch: Batch) -> StepMetrics:
             # Of the labels whatever the loss: models of different losses are compared by the same numbers.
-            return batch_metrics(LABELS, Outputs(*program.model.apply(params, batch.inputs)), None, batch, {})
+            def one(params: Params) -> StepMetrics:
+                return batch_metrics(LABELS, Outputs(*program.model.apply(params, batch.inputs)), None, batch, {})
+
+            return over_replicas(one)(models)
 
         # Sums and counts, divided once at the end: the mean of batches with unequal counts would be biased.
-        return jax.tree.map(jnp.add, total, over_replicas(one)(models)), None
+        return jax.tree.map(jnp.add, total, narrowly(program.bounds, of, batch)), None
 
     replicas = jax.tree.leaves(models)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
