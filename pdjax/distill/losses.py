@@ -90,6 +90,10 @@ class Loss(Choice, abc.ABC):
     of_whole_batch: ClassVar[bool] = False
     """Whether an example's loss depends on the others of its batch, which then cannot be cut into pieces."""
 
+    by_place: ClassVar[bool] = False
+    """Whether what it finds at a place depends on what is said and right there, and on neither its position nor others.
+    Then padding, and places that do not count, may be left out (``pdjax.train.narrow``)."""
+
     def check(self, student: Outputs, teacher: Outputs) -> None:
         """Refuses models that do not say what it needs, before anything is trained; most need logits alone.
 
@@ -176,6 +180,7 @@ class Labels(Loss):
     """Cross-entropy with the labels (equation 1)."""
 
     asks_teacher: ClassVar[bool] = False
+    by_place: ClassVar[bool] = True
     label: ClassVar[str] = "labels only"  # pyright: ignore
 
     def values(
@@ -197,6 +202,8 @@ class Labels(Loss):
 
 class Taught(Loss):
     """A loss from a teacher, mixed with the labels' (equation 4)."""
+
+    by_place: ClassVar[bool] = True
 
     temperature: float | Ramp
     label_weight: float | Ramp
@@ -414,6 +421,7 @@ class HiddenMatching(Distillation):
 
     reads_intermediates: ClassVar[bool] = True
     of_whole_batch: ClassVar[bool] = True  # by the size of the teacher's states
+    by_place: ClassVar[bool] = False
 
     hidden_weight: Number = 1.0
     """of the distance"""

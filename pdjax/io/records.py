@@ -77,7 +77,7 @@ class RunRecord:
     evaluation: Curves  # on the held-out examples
     source: Curves  # what the source of an imported trajectory says of its training; nothing else has any
     starts: tuple[tuple[int, ...], ...]  # of every replica's curriculum, which reaches as many checkpoints
-    seconds: float  # wall-clock time of all its processes together
+    seconds: float  # wall-clock time of all its processes together; of runs trained together an equal share
     complete: bool
 
 

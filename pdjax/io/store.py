@@ -132,6 +132,10 @@ class CheckpointStore:
         self._manager.save(step, args=arguments, force=True)
         self._manager.wait_until_finished()
 
+    def remove(self, step: int) -> None:
+        """Removes a checkpoint."""
+        self._manager.delete(step)
+
     def restore(self, step: int, like: Tree) -> Tree:
         """Returns the arrays of a checkpoint as numpy arrays, after comparing their digests.
 

@@ -40,6 +40,7 @@ class Bert(Transformer):
     """A BERT encoder with a masked-language-model head (section D.5)."""
 
     reads: ClassVar[tuple[str, ...]] = ("tokens", "valid", "selected")
+    answers_asked: ClassVar[bool] = True
 
     num_layers: Count = 4
     num_heads: Count = 8

@@ -34,6 +34,7 @@ class Decoder(Transformer):
     """Settings of a pre-LN decoder; for a task of one class per input, the last position decides."""
 
     reads: ClassVar[tuple[str, ...]] = ("tokens",)
+    answers_asked: ClassVar[bool] = True
 
     parallel_residual: bool = False
 

@@ -1,5 +1,7 @@
 """What Transformers have in common: sizes that fit together."""
 
+from typing import ClassVar
+
 from pdjax.errors import require
 from pdjax.models.base import LinenArchitecture
 from pdjax.models.layers import Activation
@@ -35,10 +37,13 @@ class Transformer(LinenArchitecture):
         """The dimensions of one head, C."""
         return self.head_dim if self.head_dim is not None else self.model_width // self.num_heads
 
+    answers_asked: ClassVar[bool] = False
+    """Whether its module answers at the ``asked`` positions of its inputs, and is the same without padding."""
+
     @property
     def can_be_narrow(self) -> bool:
-        """Whether nothing is dropped: other shapes would drop other parts."""
-        return self.dropout == 0
+        """Whether it answers where it is asked, and drops nothing: other shapes would drop other parts."""
+        return self.answers_asked and self.dropout == 0
 
     def rows(self, tokens: int) -> int:
         """Returns the rows of the token embedding, and of an output layer whose classes are tokens."""

@@ -106,7 +106,7 @@ def bounds_of(experiment: Experiment, training: Training) -> Bounds | None:
     if (
         not experiment.loop.optimized  # two branches take longer to compile
         or not all(model.can_be_narrow for model in models)
-        or any(loss.reads_intermediates for loss in program.losses)  # of all positions
+        or not all(loss.by_place and not loss.of_whole_batch for loss in program.losses)
         or experiment.placement.residency == "cached"  # answers are of all positions
     ):
         return None

@@ -60,7 +60,9 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
             progress.skip(sum(run.budget for run in runs) - sum(run.budget for run in pending))
             for run, steps in lost.items():
                 with ExitStack() as stack:
-                    jobs = {job.description.name: job for job, _ in jobs_of(again(workdir, runs, run), stack)}
+                    jobs = {
+                        job.description.name: job for job, _ in jobs_of(again(experiment, workdir, runs, run), stack)
+                    }
                     mine = jobs.pop(run.name)
                     recover(mine, run_directory(workdir, run), steps, experiment.loop, interrupt, list(jobs.values()))
             for group in groups_of(experiment, workdir, pending, stacked):
@@ -149,10 +151,12 @@ def _jobs(
     stack: ExitStack,
 ) -> list[tuple[Job, Path]]:
     """Returns the jobs of a group with their directories; the stack closes the stores of what they keep."""
-    strategy, alone = experiment.strategy(group.runs[0].strategies[0]), len(group.runs) == 1
+    strategy = experiment.strategy(group.runs[0].strategies[0])
+    names = group.began or tuple(run.name for run in group.runs)
+    partners = names if len(names) > 1 else ()
     sweep = compiled(experiment, student_program(experiment, group.replicas, strategy.part))
     shared = Job(
-        description=group.runs[0],
+        description=dataclasses.replace(group.runs[0], together=partners),
         sweep=sweep,
         hyperparameters=place_hyperparameters(sweep.mesh, group.replicas),
         # Reads no checkpoint yet: a run opens its source.
@@ -161,16 +165,15 @@ def _jobs(
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
     )
-    if alone:
+    if len(group.runs) == 1:
         steps = group.runs[0].teacher_steps
         # Adaptive strategies alone need the stack.
         teachers = functools.partial(stack_checkpoints, trajectory, steps, teacher_shape(experiment))
         job = dataclasses.replace(shared, adapt=adaptation(experiment, strategy, teachers, len(steps)))
         return [(_keeping(experiment, workdir, job, stack), run_directory(workdir, job.description))]
-    names = tuple(run.name for run in group.runs)
     jobs = []
     for run in group.runs:
-        job = dataclasses.replace(shared, description=dataclasses.replace(run, together=names), rows=group.rows(run))
+        job = dataclasses.replace(shared, description=dataclasses.replace(run, together=partners), rows=group.rows(run))
         jobs.append((_keeping(experiment, workdir, job, stack), run_directory(workdir, run)))
     return jobs
 

@@ -19,7 +19,6 @@ from pdjax.distill.part import Whole
 from pdjax.distill.teacher import Teacher
 from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription, read_description
-from pdjax.io.store import IDENTITY
 from pdjax.stages.programs import student_program
 from pdjax.stages.runs import Course, SharedRun, run_directory
 from pdjax.train.chunk import in_blocks
@@ -52,6 +51,7 @@ class Group(NamedTuple, Generic[R]):
 
     runs: tuple[R, ...]  # the longest first
     students: tuple[Student, ...]  # of the program, those of one family of losses next to each other
+    began: tuple[str, ...] = ()  # the names of the runs with which these began, some of which may be done
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -71,7 +71,11 @@ def students_of(run: RunDescription | SharedRun) -> tuple[Student, ...]:
         course = run.course if run.course.starts else run.course._replace(rule=(run.course.rule, run.budget))
     else:
         course = Course(run.starts, run.teacher_steps, None)
-    return tuple(Student(replica, course if replica.loss.asks_teacher else NO_TEACHER) for replica in run.replicas)
+    # Rows of a curriculum that begin behind the last step tell no students apart.
+    return tuple(
+        Student(replica, course if replica.loss.asks_teacher else NO_TEACHER).until(run.budget)
+        for replica in run.replicas
+    )
 
 
 def grouped(runs: Sequence[R], most: int, ends_early: bool) -> list[Group[R]]:
@@ -143,6 +147,8 @@ def together(experiment: Experiment, runs: Sequence[R], stacked: bool, devices: 
       devices: that they are trained on; of several each run takes as many as divide its own students.
     """
     shared = stacked and devices == 1 and experiment.loop.together > 1
+    # A process has one run of Weights & Biases at a time.
+    shared = shared and "wandb" not in experiment.loop.writers
     joined = [run for run in runs if shared and can_be_together(experiment, run)]
     groups = grouped(joined, experiment.loop.together, ends_early(experiment.student_training.optimizer))
     return groups + [as_one([run]) for run in runs if run not in joined]
@@ -162,36 +168,41 @@ def groups_of(
       pending: the runs.
       stacked: whether all checkpoints are on the device at once.
     """
-    # The answers of a cache, and what one of several processes holds, are of one run.
-    alone = experiment.placement.residency == "cached" or jax.process_count() > 1
-    by_name = {run.name: run for run in pending}
+    begun = [run for run in pending if _recorded(workdir, run) is not None]
     groups: list[Group[RunDescription]] = []
-    fresh = []
-    for run in pending:
-        names = _began_with(workdir, run)
-        if names is None:
-            fresh.append(run)
-        elif not any(run in group.runs for group in groups):
-            recorded = [read_description(run_directory(workdir, run).with_name(name)) for name in names]
-            # Shorter runs have no students of their own: without them the program is the same.
-            longest = {one.name for one in recorded if one.budget == max(other.budget for other in recorded)}
-            whole = longest <= by_name.keys() and not alone
-            groups.append(as_one([by_name[name] for name in names if name in by_name] if whole else [run]))
+    taken: list[RunDescription] = []
+    for run in begun:
+        if run not in taken:
+            groups.append(again(experiment, workdir, pending, run))
+            taken += groups[-1].runs
+    fresh = [run for run in pending if run not in taken]
     return groups + together(experiment, fresh, stacked, len(jax.devices()))
 
 
-def again(workdir: Path, runs: Sequence[RunDescription], run: RunDescription) -> Group[RunDescription]:
-    """Returns the group in which a run was trained, as far as its runs are still asked for."""
-    by_name = {one.name: one for one in runs}
-    names = read_description(run_directory(workdir, run)).together or (run.name,)
-    return as_one([by_name[name] for name in names if name in by_name])
+def again(
+    experiment: Experiment, workdir: Path, runs: Sequence[RunDescription], run: RunDescription
+) -> Group[RunDescription]:
+    """Returns the group in which a run of these was trained, or the run alone where that cannot be."""
+    names = _recorded(workdir, run) or ()
+    # Who has begun otherwise since is no member any more. Who has nothing yet was not reached when all was stopped.
+    members = [one for one in runs if one.name in names and _recorded(workdir, one) in (names, None)]
+    # Shorter runs bring no students: without them the program is the same.
+    longest = {name for name in names if _budget(name) == max(map(_budget, names))}
+    whole = longest <= {one.name for one in members}
+    # The answers of a cache, and what one of several processes holds, are of one run.
+    apart = experiment.placement.residency == "cached" or jax.process_count() > 1
+    return as_one(members)._replace(began=names) if whole and not apart else as_one([run])
 
 
-def _began_with(workdir: Path, run: RunDescription) -> tuple[str, ...] | None:
-    """Returns the names of the runs with which a run began, itself among them; None if it has saved nothing yet."""
+def _budget(name: str) -> int:
+    """Returns the budget with which the name of a run ends."""
+    return int(name.rpartition("-")[2])
+
+
+def _recorded(workdir: Path, run: RunDescription) -> tuple[str, ...] | None:
+    """Returns the names of the runs with which a run has begun, itself among them; None if it has not."""
     directory = run_directory(workdir, run)
-    saved = (directory / "state" / IDENTITY).exists() and any((directory / "state" / "checkpoints").glob("[0-9]*"))
-    return (read_description(directory).together or (run.name,)) if saved else None
+    return (read_description(directory).together or (run.name,)) if (directory / "run.json").exists() else None
 
 
 def teacher_of(group: Group[RunDescription], checkpoints: Params, steps: Sequence[int], rows: int) -> Teacher | None:

@@ -83,7 +83,7 @@ def length_for(grammar: Grammar, length: int | None) -> int:
 
 
 USUAL = 0.95
-"""Of all batches: the others need every position, and take a fifth longer."""
+"""Of all batches, in length and in what is selected each: the others need every position, and take a fifth longer."""
 
 
 def _usual_most(distribution: Mapping[int, float], count: int) -> int:
@@ -136,11 +136,6 @@ class GrammarTask(Task):
     def _positions(self) -> int:
         return length_for(self.rules, self.length)
 
-    def bounds(self, count: int) -> Bounds | None:
-        """Returns what ``USUAL`` of all batches of so many strings stay within."""
-        length = 1 + _usual_most(self.rules.length_distribution(), count)
-        return Bounds(length, None) if length < self.num_positions else None
-
     def __post_init__(self):
         self.num_positions  # noqa: B018 (an unknown grammar or a length that cuts strings is refused at once)
 
@@ -167,7 +162,7 @@ class PcfgTask(GrammarTask):
     """the released code may select [BOS]; the paper's definition has no such token"""
 
     def bounds(self, count: int) -> Bounds | None:
-        """Returns what ``USUAL`` of all batches stay within, in length, and so many in what is selected."""
+        """Returns what ``USUAL`` of all batches stay within in length, and as many in what is selected."""
         from scipy.stats import binom  # takes half a second, and who mistyped a flag need not wait
 
         lengths = self.rules.length_distribution()
@@ -221,6 +216,11 @@ class PcfgLanguageTask(GrammarTask):
             self.level,
             "lower it, or choose a root farther from the terminals",
         )
+
+    def bounds(self, count: int) -> Bounds | None:
+        """Returns what ``USUAL`` of all batches of so many strings stay within."""
+        length = 1 + _usual_most(self.rules.length_distribution(), count)
+        return Bounds(length, None) if length < self.num_positions else None
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draws strings."""

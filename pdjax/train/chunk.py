@@ -170,7 +170,9 @@ def _advance(
                     outputs = jax.tree.map(lambda leaf: leaf[curriculum], outputs_of_each)
                 if answers is not None:
                     outputs = Outputs(answers.kept[program.losses.index(loss)], {})
-                if outputs is None and teacher is not None:
+                if not loss.asks_teacher:  # others that are trained with it do
+                    outputs = None
+                elif outputs is None and teacher is not None:
                     mine = checkpoint if starts is None else teacher.checkpoint(teacher.slot_at(starts, state.step))
                     outputs = teach(program, mine, batch)
                 return gradients_of(program, loss, params, state.step, batch, outputs, replica, piece)

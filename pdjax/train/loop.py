@@ -129,6 +129,9 @@ def train_together(
         state = _first_state(shared, opened, done)
         for run in opened:
             run.history = _History(run.job, source, run.writer, run.directory, done)
+            # Its last state was saved, and its result was not: at once, as it falls behind the others from here on.
+            if until is None and done is not None and done >= run.last:
+                run.write_result()
         if done is None:
             _evaluate(shared, opened, state, 0, held_out, progress)
         running = _Running(shared, loop.chunk_steps, progress)
@@ -153,7 +156,8 @@ def train_together(
                     run.save(state, step)
             for run in runs:
                 _log_cost(run.directory, step, (time.monotonic() - began) / len(runs))
-                # Last, as it is what makes a run count as done.
+            # Last, as it is what makes a run count as done: when all have saved the step.
+            for run in runs:
                 if step == run.job.description.budget and until is None:
                     run.write_result()
             budget = max(run.job.description.budget for run in runs)
@@ -161,10 +165,6 @@ def train_together(
                 names = ", ".join(run.job.description.name for run in runs)
                 raise Interrupted(stopping, f"{names} is saved at step {step} of {budget}")
         running.finish()
-        # Of runs whose last state was saved, and whose result was not.
-        for run in opened:
-            if until is None and done is not None and done >= run.last:
-                run.write_result()
     for job, _ in jobs:
         meet(f"{job.description.name} is done")
 
@@ -187,13 +187,19 @@ class _Run:
         self.last = min(until or job.description.budget, job.description.budget)
         identity = {"run": job.description.identity}
         self.store = stack.enter_context(closing(CheckpointStore(directory / "state", identity, keep=KEPT_STATES)))
-        write_json(directory / "run.json", plain(job.description))
+        # One that lacks nothing but its result was trained with whom it says.
+        if self.store.latest_step() != job.description.budget:
+            write_json(directory / "run.json", plain(job.description))
 
     def go_on(self, done: int | None, loop: Loop, stack: ExitStack) -> None:
-        """Opens the records, of which the first process drops those behind the saved step.
+        """Opens the records, of which the first process drops those behind the step from which all go on.
 
         The other processes wait: an adaptive run reads them in each process.
         """
+        # Before the records: of a state that stays there is never a record too few.
+        for step in self.store.steps():
+            if step > (done or 0):
+                self.store.remove(step)
         self.writer = stack.enter_context(
             closing(open_writer(self.directory, done, loop.writers, self.job.description))
         )

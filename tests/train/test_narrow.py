@@ -2,16 +2,18 @@
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdjax.distill.losses import Distillation, HiddenMatching, Labels
+from pdjax.distill.losses import Distillation, HiddenMatching, Labels, Loss
 from pdjax.distill.teacher import Teacher
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
+from pdjax.settings import settings
 from pdjax.stages.programs import bounds_of, compiled, student_program, student_replicas, teacher_program
 from pdjax.tasks.base import Bounds
 from pdjax.tasks.parity import ParityTask
@@ -48,6 +50,23 @@ class Watched:
         shape = inputs["tokens"].shape[1], inputs["asked"].shape[1] if "asked" in inputs else None
         jax.debug.callback(lambda: self.seen.append(shape))
         return self.model.apply(params, inputs, dropout_key)
+
+
+@settings
+class OfPositions(Loss):
+    """A loss of a user's own, which may look at where a place is."""
+
+    label = "of positions"
+
+    def values(self, student, teacher, batch, numbers, params):
+        return jnp.arange(batch.targets.shape[-1]) * LABELS.values(student, teacher, batch, numbers, params)
+
+
+@settings
+class OfTheBatch(Distillation):
+    """A loss of a user's own, which looks at the whole batch."""
+
+    of_whole_batch: ClassVar[bool] = True
 
 
 def trained(program, bounds, losses=TAUGHT, replicas=2):
@@ -183,6 +202,9 @@ def test_only_where_it_pays_and_changes_nothing_programs_have_bounds(tiny):
     )
     cached = dataclasses.replace(optimized, strategies=certain, placement=Placement(residency="cached"))
     assert bounds_of(cached, student) is None
+    for unknown in (OfPositions(), OfTheBatch()):
+        training = student._replace(program=student.program._replace(losses=(unknown,)))
+        assert bounds_of(optimized, training) is None
     looking = student_program(optimized, student_replicas(optimized, [HiddenMatching()]))
     assert bounds_of(optimized, looking) is None
 
