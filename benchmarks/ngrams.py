@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from processor import processor
 from timing import alternate, median_of_ratios, ratio_of_medians
 
 from pdjax.models.base import LinenModel
@@ -124,7 +125,7 @@ def main() -> None:
     timings = alternate(candidates, options.rounds, warmup=1)
     best = min(peers, key=lambda kind: timings[kind].median)
     ratio, pairs = ratio_of_medians(timings[best], timings["pdjax"]), median_of_ratios(timings[best], timings["pdjax"])
-    print(f"{versions}; n = {probe.n}, batches of {options.batch}, distances up to {expected.max():.2f}")
+    print(f"{versions}; {processor()}; n = {probe.n}, batches of {options.batch}, distances up to {expected.max():.2f}")
     print(f"{len(flat)} contexts of {rows.shape[1]} places, {int(different.total)} of them different")
     for name, timing in timings.items():
         seconds = [1e-3 * rows.shape[1] * x for x in (timing.median, timing.minimum)]

@@ -18,7 +18,6 @@ import contextlib
 import functools
 import itertools
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from processor import processor
 from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
@@ -240,8 +240,14 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(2)
     versions = f"jax {jax.__version__}, torch {torch.__version__}"
-    print(f"{versions}; {platform.processor() or platform.machine()}, jax on {jax.devices()[0].platform}")
-    result = {"versions": versions, "cases": compare(options.rounds), "hours": predict(options.rounds)}
+    here = processor()
+    print(f"{versions}; {here}")
+    result = {
+        "versions": versions,
+        "processor": here,
+        "cases": compare(options.rounds),
+        "hours": predict(options.rounds),
+    }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
 

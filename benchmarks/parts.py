@@ -85,14 +85,6 @@ def matmul_flops(model: LinenModel, batch: Batch) -> int:
     return settings.num_layers * layer + ends
 
 
-def matmul_peak() -> float:
-    """Returns the best rate of a large float32 matrix product, in GFLOP/s."""
-    size = 2048
-    x = jnp.ones((size, size))
-    run = repeated(lambda x, y: x @ y, x, x, 4)
-    return 2 * size**3 / alternate({"product": run}, 7)["product"].minimum / 1e6
-
-
 def sampling() -> dict[str, float]:
     """Returns sequences per second of the grammar sampler."""
     rates = {}

@@ -8,14 +8,14 @@ gradient clipped at norm 1, Adam (0.9, 0.95). Rounds alternate strictly; a round
 compiled chunk of ``steps`` steps, a round of the peer is as many eager steps. Where a choice had to be made
 it favours the peer: its batches are drawn and moved to tensors beforehand while this package samples inside
 the chunk, it gets no attention mask while this package adds one, and of all combinations of its attention
-(sdpa, eager) and Adam (for-loop, foreach, fused) the fastest one is the peer.
+(sdpa, eager) and Adam (for-loop, foreach, fused) the fastest one is the peer. Both apply the head at selected
+positions alone; this package its last layer too, where the batch allows it (``pdjax.train.narrow``).
 """
 
 import argparse
 import functools
 import itertools
 import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +25,8 @@ import numpy as np
 import torch
 import transformers
 from card.training import ADAM, EXPAND, RATE, TAUGHT, TEMPERATURE, UniformTask, fresh, transformer
-from parts import matmul_flops, matmul_peak, parts, sampling
+from parts import matmul_flops, parts, sampling
+from processor import processor, product_peaks
 from timing import Timing, alternate, median_of_ratios, ratio_of_medians
 from torch.nn import functional
 
@@ -53,6 +54,7 @@ def ours(student_heads: int, teacher_model: Model | None, replicas: int, steps: 
     """Returns a function that runs one compiled chunk; its argument chooses the curriculum."""
     loss = LABELS if teacher_model is None else TAUGHT
     program = Program(TASK, model(student_heads), teacher_model, ADAM, BATCH, replicas > 1, "train", (loss,))
+    program = program._replace(bounds=TASK.bounds(BATCH if program.shared_batches else replicas * BATCH))
     sweep = build_sweep(program, steps, replicas, Evaluation(1, 1, BATCH))
     rows = place_hyperparameters(sweep.mesh, product_of_replicas(range(replicas), [RATE], [loss]))
     stack = jax.tree.map(
@@ -104,11 +106,11 @@ def peer(student_heads: int, taught: bool, students: int, steps: int, attention_
             wanted = None
             if taught:
                 with torch.inference_mode():
-                    answer = torch.softmax(teacher(input_ids=tokens).logits[selected] / TEMPERATURE, dim=-1)
+                    answer = torch.softmax(selected_logits(teacher, tokens, selected) / TEMPERATURE, dim=-1)
                 wanted = answer.clone()  # autograd may keep a normal tensor only
             for pupil, adam_step in zip(pupils, adams, strict=True):
                 adam_step.zero_grad()
-                logits = pupil(input_ids=tokens).logits[selected]
+                logits = selected_logits(pupil, tokens, selected)
                 if wanted is None:
                     loss = functional.cross_entropy(logits, targets[selected])
                 else:
@@ -119,6 +121,11 @@ def peer(student_heads: int, taught: bool, students: int, steps: int, attention_
         return steps
 
     return run
+
+
+def selected_logits(of: torch.nn.Module, tokens: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
+    """Returns Hugging Face's BERT's logits at selected positions, and computes its head there alone."""
+    return of.cls(of.bert(input_ids=tokens).last_hidden_state[selected])  # pyright: ignore[reportCallIssue]
 
 
 def fastest_peer(steps: int) -> tuple[str, dict]:
@@ -157,8 +164,16 @@ def main() -> None:
     rounds, steps = options.rounds, options.steps
     torch.set_num_threads(2)
     versions = f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{versions}; {platform.processor() or platform.machine()}, jax on {jax.devices()[0].platform}")
-    result: dict = {"versions": versions, "batch": BATCH, "length": LENGTH, "steps_per_round": steps, "cases": {}}
+    here = processor()
+    print(f"{versions}; {here}")
+    result: dict = {
+        "versions": versions,
+        "processor": here,
+        "batch": BATCH,
+        "length": LENGTH,
+        "steps_per_round": steps,
+        "cases": {},
+    }
 
     attention_kind, adam = fastest_peer(max(1, steps // 4))
     result["peer"] = {"attention": attention_kind, "adam": adam}
@@ -199,7 +214,7 @@ def main() -> None:
         print(f"  {name:44} {timing.median:8.2f} {timing.minimum:8.2f}")
     result["parts"] = {name: timing.rounds for name, timing in timings.items()}
 
-    peak = matmul_peak()
+    peak = product_peaks()["XLA"]
     large, small = matmul_flops(model(TEACHER_HEADS), batch), matmul_flops(model(STUDENT_HEADS), batch)
     counts = [3 * large, large + 3 * small, large + 9 * small]  # a backward pass is two forward passes
     result["gflops"] = {"peak": peak}

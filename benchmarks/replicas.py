@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from processor import processor
 from timing import alternate
 
 from pdjax.configuration import experiment_of
@@ -40,7 +41,7 @@ def main() -> None:
     timings = alternate({str(count): chunk(experiment, count) for count in counts}, options.rounds)
     first = timings[str(counts[0])].median / counts[0]
     batch_size = experiment.student_training.batch_size
-    print(f"{experiment.name}, batch {batch_size}, jax {jax.__version__} on {jax.devices()[0]}")
+    print(f"{experiment.name}, batch {batch_size}, jax {jax.__version__}; {processor()}")
     print(f"{'replicas':>8} {'ms a step':>10} {'ms a replica':>13} {'of the first':>13}")
     for count in counts:
         milliseconds = timings[str(count)].median

@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from card.records import machine
 from card.training import ADAM, RATE
+from processor import processor
 from timing import alternate, median_of_ratios
 from torch.nn import functional
 
@@ -171,7 +171,7 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(2)
     versions = f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{machine(False)['card']}, {versions}, {options.rounds} rounds")
+    print(f"{processor()}, {versions}, {options.rounds} rounds")
     needed = 0.0
     for taught in (False, True):
         candidates = {

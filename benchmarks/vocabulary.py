@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from card.records import machine
 from card.training import ADAM, prepare, values
+from processor import processor
 from timing import Timing, alternate, median_of_ratios
 
 from pdjax.distill.losses import Distillation, Outputs
@@ -147,7 +147,7 @@ def main() -> None:
     arguments.add_argument("--replicas", type=int, default=1, help="students of the second table")
     options = arguments.parse_args()
     blocks = {"dense": None} | {f"blocks of {block}": int(block) for block in options.blocks.split(",")}
-    print(f"{machine(False)['card']}, jax {jax.__version__} on {jax.devices()[0].platform}, {options.rounds} rounds")
+    print(f"{processor()}, jax {jax.__version__} on {jax.devices()[0].platform}, {options.rounds} rounds")
     cases = {f"loss, {places} places": functools.partial(loss_alone, places) for places in PLACES}
     cases |= {f"step, {kind}": functools.partial(step, kind, replicas=options.replicas) for kind in STEPS}
     for title, make in cases.items():

@@ -99,6 +99,8 @@ def _keep_compiled(stack: ExitStack) -> None:
     from pdjax.io.compiled import default_directory, keeping_compiled
 
     asked = _COMPILATION_CACHE.value
+    # An empty one would be the directory that the command is started in.
+    require(asked != "", "a directory or off behind --compilation_cache=", "nothing", "say one, or leave the flag out")
     if asked == "off":
         jax.config.update("jax_enable_compilation_cache", False)
     elif asked is not None or not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 
 from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
@@ -27,7 +28,7 @@ from pdjax.plan.program import abstract_arguments
 from pdjax.plan.roofline import roofline
 from pdjax.settings import Count, settings
 from pdjax.stages.programs import Training
-from pdjax.tasks.base import Task
+from pdjax.tasks.base import Bounds, Task
 from pdjax.tasks.pcfg import MASK, VOCABULARY
 from pdjax.train.chunk import train_chunk
 from pdjax.train.flops import count_products
@@ -127,6 +128,10 @@ class UniformTask(Task):
     def num_positions(self) -> int:
         """The length."""
         return self.length
+
+    def bounds(self, count: int) -> Bounds:
+        """Returns the selected positions that 95 % of all batches do not exceed."""
+        return Bounds(self.length, int(scipy.stats.binom.ppf(0.95 ** (1 / count), self.length, MASK_RATE)))
 
     def sample(self, key: jax.Array, batch_size: int) -> Batch:
         """Draws tokens and selects 30 % of the positions."""

@@ -109,6 +109,9 @@ def test_a_directory_that_cannot_be_written_is_an_error_only_where_it_was_named(
     code, log = call(config, f"--compilation_cache={tmp_path / 'file'}")
     assert (code, log.count("\n")) == (2, 1)
     assert "expected a --compilation_cache that can be written" in log
+    code, log = call(config, "--compilation_cache=")
+    assert (code, log.count("\n")) == (2, 1)
+    assert "expected a directory or off behind --compilation_cache=; found nothing" in log
     code, log = call(config)
     assert (code, log.count("\n")) == (0, 1)
     assert "compiled programs are not kept" in log

@@ -81,10 +81,12 @@ def make_program(shared):
     return Program(Told(), model, None, Sgd(), BATCH, shared, "numbers")
 
 
-def make_sweep(shared, chunk=4, mesh=None, replicas=2):
+def make_sweep(shared, chunk=4, mesh=None, replicas=2, pieces=1):
     mesh = mesh or MeshSizes(1, 1, 1)
     devices = jax.devices()[: mesh.replica * mesh.data * mesh.model]
-    return build_sweep(make_program(shared), chunk, replicas, EVALUATION, Placement(mesh), devices)
+    return build_sweep(
+        make_program(shared), chunk, replicas, EVALUATION, Placement(mesh, micro_batches=pieces), devices
+    )
 
 
 def run(sweep, chunk, begin=0, seeds=(3, 4), data_seed=9):
@@ -138,6 +140,14 @@ def test_a_mesh_changes_nothing(shared, mesh):
     expected, _ = run(make_sweep(shared), 4)
     spread, _ = run(make_sweep(shared, mesh=mesh), 4)
     np.testing.assert_allclose(spread, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_pieces_of_a_batch_change_nothing(shared):
+    whole, parameters = run(make_sweep(shared), 4)
+    cut, same = run(make_sweep(shared, pieces=2), 4)
+    np.testing.assert_allclose(cut, whole, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), same, parameters)
 
 
 @pytest.mark.parametrize("shared", [True, False])

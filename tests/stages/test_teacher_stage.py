@@ -9,12 +9,14 @@ from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.records import read_run
-from pdjax.io.signals import Interrupt
+from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.models.bert import Bert
 from pdjax.models.mlp import Mlp
 from pdjax.stages import teacher
 from pdjax.stages.programs import teacher_shape
 from pdjax.stages.teacher import open_trajectory, stored_steps, train_teacher
 from pdjax.tasks.parity import ParityTask
+from pdjax.tasks.pcfg import PcfgTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation
 
@@ -142,3 +144,24 @@ def test_the_curves_of_a_given_teacher_are_copied_by_the_first_process_before_an
     with pytest.raises(UserError, match=r"the teacher's result\.json beside its trajectory"):
         train_teacher(given, tmp_path, Interrupt())
     (tmp_path / "kept").rename(several / "teacher" / "result.json")
+
+
+def test_a_teacher_may_go_on_with_its_layers_computed_again(small, interrupt_at, tmp_path):
+    """What is kept for the backward pass is no part of a result, and may change in between."""
+    config = dataclasses.replace(
+        small,
+        task=PcfgTask("cfg3b", 8),
+        teacher=Bert(1, 1, 8),
+        student=Bert(1, 1, 8),
+        teacher_training=TeacherTraining(steps=40, batch_size=4, checkpoint_every=20, optimizer=Sgd()),
+        student_training=StudentTraining(budgets=(40,)),
+        evaluation=Evaluation(20, num_batches=1, batch_size=8),
+    )
+    train_teacher(config, tmp_path / "whole", Interrupt())
+    with pytest.raises(Interrupted):
+        train_teacher(config, tmp_path / "resumed", interrupt_at(1))
+    again = dataclasses.replace(config, teacher=dataclasses.replace(config.teacher, rematerialize=True))
+    train_teacher(again, tmp_path / "resumed", Interrupt())
+    (whole, resumed) = (read_run(tmp_path / name / "teacher").train for name in ("whole", "resumed"))
+    assert resumed.steps.tolist() == whole.steps.tolist() == [20, 40]
+    np.testing.assert_allclose(resumed.loss, whole.loss, rtol=1e-5)
