@@ -1,9 +1,9 @@
 """Which student runs are trained together, as one program: those whose students see the same batches.
 
-Students of several curricula then share what their teachers say, as each checkpoint is asked once for a batch, and
-many students fill a processor better than few. Where a longer run does at first what a shorter one does, they are the
-same students. Every run has its own records and states, and is resumed, kept and probed as if it were alone; with
-whom it was trained is in its ``run.json``, as its sums may round otherwise with others.
+Students of several curricula then share what their teachers say, as each checkpoint is asked once for a batch. Where
+a longer run does at first what a shorter one does, they are the same students. Every run has its own records and
+states, and is resumed, kept and probed as if it were alone; with whom it was trained is in its ``run.json``, as its
+sums may round otherwise with others.
 """
 
 from collections.abc import Sequence
@@ -173,7 +173,8 @@ def groups_of(
     taken: list[RunDescription] = []
     for run in begun:
         if run not in taken:
-            groups.append(again(experiment, workdir, pending, run))
+            left = [one for one in pending if one not in taken]  # nobody belongs to two
+            groups.append(again(experiment, workdir, left, run))
             taken += groups[-1].runs
     fresh = [run for run in pending if run not in taken]
     return groups + together(experiment, fresh, stacked, len(jax.devices()))

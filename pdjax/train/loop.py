@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import resource
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,6 +31,8 @@ from pdjax.train import sharding
 from pdjax.train.replicas import Sweep
 from pdjax.train.state import Hyperparameters, TrainState
 from pdjax.types import Examples, Params, StepMetrics, exact_ratio
+
+logger = logging.getLogger("pdjax")
 
 KEPT_STATES = 2
 """Training states that stay on disk: the newest, and one before it."""
@@ -188,7 +191,7 @@ class _Run:
         identity = {"run": job.description.identity}
         self.store = stack.enter_context(closing(CheckpointStore(directory / "state", identity, keep=KEPT_STATES)))
         # One that lacks nothing but its result was trained with whom it says.
-        if self.store.latest_step() != job.description.budget:
+        if self.store.latest_step() != job.description.budget or not (directory / "run.json").exists():
             write_json(directory / "run.json", plain(job.description))
 
     def go_on(self, done: int | None, loop: Loop, stack: ExitStack) -> None:
@@ -199,6 +202,8 @@ class _Run:
         # Before the records: of a state that stays there is never a record too few.
         for step in self.store.steps():
             if step > (done or 0):
+                name = self.job.description.name
+                logger.info("%s: its state of step %d goes, as those it is trained with lack theirs", name, step)
                 self.store.remove(step)
         self.writer = stack.enter_context(
             closing(open_writer(self.directory, done, loop.writers, self.job.description))
@@ -395,7 +400,7 @@ def _evaluate(
         run.writer.write("evaluation", step, metrics)
         means = {name: exact_ratio(part.sum, part.count) for name, part in metrics._asdict().items()}
         progress.report(description.name, step, description.budget, means["loss"].mean(), means["accuracy"].mean())
-        run.history.add(step, means, run.own(models))
+        run.history.add(step, means, models)  # of which adaptive runs alone look at any, and these have all replicas
         if step > 0 and run.job.keep is not None and step in run.history.kept():
             run.job.keep(step, run.own(models), means)
 

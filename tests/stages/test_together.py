@@ -233,7 +233,7 @@ def remove_states(workdir, *names, above):
     ],
 )
 def test_killed_between_their_saves_they_go_on_from_the_last_common_state(
-    small, finished, interrupt_at, tmp_path, looks, names, above
+    small, finished, interrupt_at, tmp_path, caplog, looks, names, above
 ):
     """What is done again is compared with what is there, and no state stays ahead of its records."""
     shutil.copytree(finished[32] / "teacher", tmp_path / "teacher")
@@ -243,8 +243,13 @@ def test_killed_between_their_saves_they_go_on_from_the_last_common_state(
         path.unlink()
     remove_states(tmp_path, *names, above=above)
     shutil.rmtree(tmp_path / "students" / "adaptive-40", ignore_errors=True)
-    with contextlib.suppress(Interrupted):  # at the first look
+    ahead = {
+        path.parts[-4] for path in tmp_path.glob("students/*-40/state/checkpoints/[0-9]*") if int(path.name) > above
+    }
+    with caplog.at_level("INFO"), contextlib.suppress(Interrupted):  # at the first look
         train_students(small, tmp_path, interrupt_at(1))
+    assert ahead
+    assert all(f"{name}: its state of step" in caplog.text for name in ahead)
     for name in ("labels-40", "one_shot-40"):
         steps = {int(path.name) for path in (tmp_path / f"students/{name}/state/checkpoints").glob("[0-9]*")}
         assert max(steps) == above + 10
@@ -275,6 +280,31 @@ def test_a_long_run_without_its_result_gets_it_and_stays_what_it_was(small, fini
         finished[32] / "students/labels-40/run.json"
     ).read_bytes()
     assert (workdir / "students/labels-40/result.json").exists()
+
+
+def test_a_run_that_lost_what_it_is_is_described_again(small, finished, tmp_path):
+    workdir = shutil.copytree(finished[32], tmp_path / "workdir")
+    for name in ("run.json", "result.json"):
+        (workdir / "students/labels-40" / name).unlink()
+    train_students(small, workdir, Interrupt())
+    assert read_description(workdir / "students/labels-40").name == "labels-40"
+    assert records(workdir) == records(finished[32])
+
+
+def test_nobody_belongs_to_two_groups(small, finished, interrupt_at, tmp_path):
+    """Of a run that has nothing yet, two others say that it is theirs."""
+    config = with_strategies(small, *SHARING[:2], FOUR)
+    shutil.copytree(finished[32] / "teacher", tmp_path / "teacher")
+    with pytest.raises(Interrupted):
+        train_students(config, tmp_path, interrupt_at(1))
+    with contextlib.closing(open_trajectory(config, tmp_path)) as trajectory:
+        runs = [run for _, run in plan_runs(config, tmp_path, trajectory) if run.budget == 40]
+    shutil.rmtree(tmp_path / "students" / "four-40")
+    for name in ("labels-40", "one_shot-40"):
+        path = tmp_path / "students" / name / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "together": [name, "four-40"]}))
+    groups = groups_of(config, tmp_path, runs, True)
+    assert sorted(run.name for group in groups for run in group.runs) == sorted(run.name for run in runs)
 
 
 def test_who_has_gone_another_way_is_no_partner_any_more(small, finished, interrupt_at, tmp_path):
