@@ -2,19 +2,30 @@
 
     JAX_PLATFORMS=cpu python benchmarks/scale.py > tables.md
 
-Needs the aot extra. Each plan compiles in a process of its own; all take most of an hour on two cores.
+Needs the aot extra. Each plan compiles in a process of its own; all take about two hours on two cores.
 """
 
 import functools
 import json
 import math
+import re
 import runpy
 import subprocess
 import sys
 from typing import Any
 
-CONFIGS = ("pcfg", "parity_mlp", "parity_transformer", "hierarchical")
-FIGURES = (  # of the paper: what it draws beside its teachers, as a comparison of a configuration or its sizes
+CONFIGS = ("pcfg", "parity_mlp", "parity_transformer", "hierarchical", "text")
+PRICES = {"v4": 3.22, "v5e": 1.20, "v5p": 4.20, "h100": 3.00}
+"""Dollars a chip and hour, on demand: Google Cloud's list of 2025 for the United States; for H100 what smaller clouds
+asked early in 2026, rounded."""
+IN_PIECES = (
+    "--config.placement.micro_batches=32",
+    "--config.teacher.rematerialize=True",
+    "--config.student.rematerialize=True",
+)
+CHANGED = {("pcfg", "v5e:1x1"): IN_PIECES}
+"""What does not fit as it is."""
+FIGURES = (  # of the paper: what is drawn beside its teachers, as a comparison of a configuration or its sizes
     ("1 (right), 4 (left)", "pcfg", "all"),
     ("1 (left)", "parity_mlp", "strategies"),
     ("2, 8, 9", "parity_mlp", "two_shot"),
@@ -30,6 +41,7 @@ FIGURES = (  # of the paper: what it draws beside its teachers, as a comparison 
 )
 FIGURES_ON = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "h100x8")
 TOPOLOGIES = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "v4:2x2x2", "h100x8")
+LARGE = ("v5e:4x8", "h100x8")  # for text
 MANY = ("--config.teacher_training.checkpoint_every=100", "--config.strategies.progressive.selection.count=80")
 GROWTH = {  # of the PCFG experiment on 8 v4 chips
     "as it is": (),
@@ -44,10 +56,11 @@ GROWTH = {  # of the PCFG experiment on 8 v4 chips
 
 def main() -> None:
     """Prints all tables as Markdown."""
-    print("| experiment | on | mesh of students | peak a device | fits | teacher | students | sizes | all | disk |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    heads = ("mesh of students", "peak a device", "fits", "teacher", "students", "sizes", "all", "list price", "disk")
+    print(f"| experiment | on | {' | '.join(heads)} |")
+    print("|---|---|" + "---|" * len(heads))
     for config in CONFIGS:
-        for topology in TOPOLOGIES:
+        for topology in TOPOLOGIES if config != "text" else LARGE:
             print(_experiment_row(config, topology), flush=True)
     print(f"\n| figure | experiment | {' | '.join(FIGURES_ON)} |")
     print("|---|---|" + "---|" * len(FIGURES_ON))
@@ -57,7 +70,7 @@ def main() -> None:
     print("\n| program | on | state | teachers | temporaries | GFLOP a step | collectives, MB | µs a step | bound by |")
     print("|---|---|---|---|---|---|---|---|---|")
     for config in CONFIGS:
-        for topology in ("v5e:2x4", "h100x8"):
+        for topology in ("v5e:2x4", "h100x8") if config != "text" else LARGE:
             for row in _program_rows(config, topology):
                 print(row, flush=True)
     print("\n| PCFG on v4:2x2x2 | students’ state | teachers | peak | GFLOP a step | µs a step | all | disk |")
@@ -70,7 +83,9 @@ def main() -> None:
 def plan(config: str, topology: str, *flags: str) -> dict[str, Any]:
     """Returns a plan of the paper's size."""
     command = [sys.executable, "-m", "pdjax.plan", f"--config=configs/{config}.py:paper", f"--topology={topology}"]
-    result = subprocess.run([*command, "--format=json", *flags], capture_output=True, text=True, check=False)
+    # Each curriculum alone, or the share of a figure in a run of several would not be known.
+    changes = ("--config.loop.together=1", *CHANGED.get((config, topology), ()), *flags)
+    result = subprocess.run([*command, "--format=json", *changes], capture_output=True, text=True, check=False)
     if result.returncode not in (0, 1):  # 1: it does not fit
         raise RuntimeError(result.stderr)
     return json.loads(result.stdout)
@@ -86,14 +101,15 @@ def _experiment_row(config: str, topology: str) -> str:
     disk = sum(stage["disk"] for stage in estimate["stages"])
     fits = "yes" if estimate["fits"] else "no"
     cells = [
-        config,
+        config + (" in 32 pieces" if (config, topology) in CHANGED else ""),
         topology,
         ", ".join(meshes),
         _peak(estimate["programs"]),
         fits,
         *(_hours(h) for h in hours.values()),
     ]
-    return "| " + " | ".join([*cells, _hours(sum(hours.values())), _bytes(disk)]) + " |"
+    total = sum(hours.values())
+    return "| " + " | ".join([*cells, _hours(total), _price(total, topology, estimate["devices"]), _bytes(disk)]) + " |"
 
 
 def _peak(programs: list[dict[str, Any]]) -> str:
@@ -105,6 +121,11 @@ def _peak(programs: list[dict[str, Any]]) -> str:
 
 def _hours(hours: float) -> str:
     return "does not fit" if math.isnan(hours) else f"{hours:.2f} h"
+
+
+def _price(hours: float, topology: str, chips: int) -> str:
+    kind = re.split(r":|x\d", topology)[0]
+    return "" if math.isnan(hours) else f"${hours * chips * PRICES[kind]:,.2f}"
 
 
 def _figure_hours(config: str, topology: str, part: str | None) -> float:

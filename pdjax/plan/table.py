@@ -8,8 +8,9 @@ from pdjax.plan.program import ProgramPlan
 from pdjax.plan.roofline import EFFICIENCY
 
 ADVICE = {
-    "temporaries": "share the batch among more devices (placement.mesh.data), compute in bfloat16, or lower the "
-    "batch_size or the number of seeds",
+    "temporaries": "take the batch in pieces (placement.micro_batches), compute layers again on the way back "
+    "(rematerialize), share the batch among more devices (placement.mesh.data), or train fewer at once (loop.together, "
+    "seeds)",
     "teachers": "stream the checkpoints (placement.residency 'streamed'), or split the teacher (placement.teacher "
     "'sharded')",
     "state": "split the model (placement.teacher or placement.student 'sharded', with placement.mesh.data or .model), "

@@ -77,6 +77,7 @@ def drawn(
         figure = draw(table, *arguments)
         series = interactive.name_series(figure)
         svg = style.svg_bytes(figure)
+        figure.set_layout_engine("none")  # the PNG has the same, found once
         element = interactive.opened(name, title, svg, figure, series)
         images = interactive.plain(svg), style.png_bytes(figure)
     csv = table.dropna(axis="columns", how="all").to_csv(index=False, lineterminator="\n")
