@@ -6,12 +6,14 @@ class UserError(ValueError):
 
     def __init__(self, expected: str, found: str, remedy: str):
         super().__init__(f"expected {expected}; found {found}; {remedy}")
+        self.found = found
 
     def within(self, path: str) -> "UserError":
         """Returns the same error with the path that it belongs to in front."""
         # The message is whole: __init__ would compose another one.
         error = UserError.__new__(UserError)
         ValueError.__init__(error, f"in {path}: {self}")
+        error.found = self.found
         return error
 
 

@@ -13,5 +13,5 @@ def named_key(seed: int | Int[Array, ""], name: str, step: int | Int[Scalar, ""]
     is what makes a resumed run repeat an uninterrupted one.
     """
     # A checksum, as Python's own hash of a string differs from process to process.
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
     return key if step is None else jax.random.fold_in(key, step)

@@ -116,9 +116,12 @@ def _keep_compiled(stack: ExitStack) -> None:
 
 def _prepare(given: str) -> None:
     """Does what has to be done before any device is used: what XLA is asked for, and joining other processes."""
-    from pdjax.io.processes import join  # with jax: who mistyped a flag need not wait
+    # With jax: who mistyped a flag need not wait.
+    from pdjax.io.processes import join
+    from pdjax.io.surroundings import fix_jax
 
     ask_xla(given)
+    fix_jax()
     join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
 
 

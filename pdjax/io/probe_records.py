@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pdjax.io.records import read_json, read_jsonl
+from pdjax.io.sealed import read_json, read_lines
 from pdjax.probes.ngrams import MEASURES
 
 
@@ -85,9 +85,7 @@ def read_probe(directory: Path, name: str) -> tuple[list[dict[str, Any]], Mappin
       directory: the working directory, with what was measured on teachers, or that of a run of students.
       name: of the probe.
     """
-    if not (directory / "probes" / "result.json").exists():
-        return [], {}
-    return read_jsonl(directory / "probes" / f"{name}.jsonl"), _listed(directory, name)
+    return _records(directory, name), _listed(directory, name)
 
 
 def read_ngrams(directory: Path) -> NgramRecord | None:
@@ -116,9 +114,8 @@ Lines = tuple[tuple[int, ...], Sequence[int], Mapping[tuple[int, int], Mapping[s
 
 
 def _read_lines(workdir: Path, name: str) -> Lines | None:
-    records = read_jsonl(workdir / "probes" / f"{name}.jsonl")
-    # Files are written probe by probe: the result says that all of them are there.
-    if not records or not (workdir / "probes" / "result.json").exists():
+    records = _records(workdir, name)
+    if not records:
         return None
     key = "seed" if "seed" in records[0] else "replica"
     # In the order of the records: the first teacher is the one that students learn from.
@@ -132,7 +129,20 @@ def _table(lines: Lines, field: str) -> Float[np.ndarray, "E R *rest"]:
     return np.array([[rows[step, model][field] for model in models] for step in steps])
 
 
+def _records(directory: Path, name: str) -> list[dict[str, Any]]:
+    """Returns the lines of a probe; none before all of them are written."""
+    seal = _result(directory)["records"].get(name)
+    probes = directory / "probes"
+    return [] if seal is None else read_lines(probes / f"{name}.jsonl", probes, seal).records
+
+
 def _listed(directory: Path, name: str) -> Mapping[str, Any]:
     """Returns what a probe's numbers belong to."""
+    return _result(directory)["listed"].get(name, {})
+
+
+def _result(directory: Path) -> Mapping[str, Any]:
+    """Returns what the probes have ended with."""
     path = directory / "probes" / "result.json"
-    return read_json(path)["listed"].get(name, {}) if path.exists() else {}
+    # Files are written probe by probe: the result says that all of them are there.
+    return read_json(path, made_again=path.parent) if path.exists() else {"records": {}, "listed": {}}

@@ -24,8 +24,6 @@
 """
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pdjax.distill.losses import Loss
-from pdjax.io.processes import is_first
+from pdjax.io.sealed import read_json, read_lines
 from pdjax.settings import opened
 from pdjax.train.replicas import Replica
 from pdjax.types import exact_ratio
@@ -81,51 +79,9 @@ class RunRecord:
     complete: bool
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file so that a reader never sees half of it; of several processes, the first writes."""
-    text = json.dumps(value, indent=2) + "\n"  # before anything is touched: not every value has a JSON form
-    if is_first():
-        _write(path, text)
-
-
-def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a file of one JSON record a line, of which a reader never sees half."""
-    # Called by the first process alone.
-    _write(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The new file takes the old one's name in one step. It is on disk before: a crash could leave the name without
-    # the content else.
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file."""
-    with open(path) as file:
-        return json.load(file)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Reads a file of one JSON record a line; a missing file has no records.
-
-    A last line without its end, which a process that is writing or was killed may leave, is no record yet.
-    """
-    if not path.exists():
-        return []
-    with open(path) as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
-
-
 def read_description(directory: Path) -> RunDescription:
     """Reads what the run in a directory is."""
-    value = read_json(directory / "run.json")
+    value = read_json(directory / "run.json", made_again=directory)
     replicas = tuple(Replica(r["seed"], r["learning_rate"], opened(Loss, r["loss"])) for r in value["replicas"])
     lists = {
         name: tuple(value[name]) for name in ("strategies", "starts", "teacher_steps", "together") if name in value
@@ -134,13 +90,20 @@ def read_description(directory: Path) -> RunDescription:
 
 
 def read_run(directory: Path) -> RunRecord:
-    """Reads a run's description and curves."""
-    description = read_description(directory)
-    records = read_jsonl(directory / "metrics.jsonl")
+    """Reads a run's description and curves.
+
+    Raises:
+      UserError: a file is damaged, or of a complete run missing.
+    """
+    description, result = read_description(directory), read_result(directory)
+    records = read_lines(directory / "metrics.jsonl", directory, None if result is None else result["records"]).records
     replicas = len(description.replicas)
     adapted = directory / "curriculum.json"
     # Of an adaptive run that was stopped before its first decision, the first row is all there is.
-    starts = read_json(adapted)["starts"] if adapted.exists() else [description.starts] * replicas
+    starts = [description.starts] * replicas
+    adaptive = len(description.teacher_steps) > len(description.starts)
+    if adapted.exists() or (adaptive and result is not None):
+        starts = read_json(adapted, made_again=directory)["starts"]
     return RunRecord(
         description=description,
         train=_curves(records, "train", replicas),
@@ -148,14 +111,26 @@ def read_run(directory: Path) -> RunRecord:
         source=_curves(records, "source", replicas),
         starts=tuple(tuple(row) for row in starts),
         # Every chunk adds its own, whichever process ran it.
-        seconds=sum(r["seconds"] for r in read_jsonl(directory / "progress.jsonl")),
-        complete=(directory / "result.json").exists(),
+        seconds=sum(r["seconds"] for r in read_costs(directory)),
+        complete=result is not None,
     )
+
+
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """Reads where a run has ended; None of a run that has not."""
+    path = directory / "result.json"
+    return read_json(path, made_again=directory) if path.exists() else None
+
+
+def read_costs(directory: Path) -> list[dict[str, Any]]:
+    """Reads what a run's chunks have cost, by whichever process ran them."""
+    return read_lines(directory / "progress.jsonl").records
 
 
 def read_measured(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R K"]]]:
     """Reads how far each student of an adaptive run was with each of its teachers: steps, and values by step."""
-    rows = [record for record in read_jsonl(directory / "metrics.jsonl") if record["split"] == "measured"]
+    records = read_lines(directory / "metrics.jsonl", directory).records
+    rows = [record for record in records if record["split"] == "measured"]
     # Rows of one step stand in the order of the replicas, as they are written.
     by_step: dict[int, list[list[float]]] = {}
     for record in rows:
@@ -165,12 +140,18 @@ def read_measured(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R
 
 def read_students(workdir: Path) -> list[RunRecord]:
     """Reads all student runs of an experiment, ordered by name."""
-    return [read_run(path.parent) for path in sorted((workdir / "students").glob("*/run.json"))]
+    return _read_runs(workdir / "students", "*")
 
 
 def read_sizes(workdir: Path) -> list[RunRecord]:
     """Reads the runs of models of other sizes, ordered by name."""
-    return [read_run(path.parent) for path in sorted((workdir / "sizes").glob("*/*/run.json"))]
+    return _read_runs(workdir / "sizes", "*/*")
+
+
+def _read_runs(root: Path, pattern: str) -> list[RunRecord]:
+    # A run has the one from its start on, and the other at its end: one without the first has lost it.
+    names = ("run.json", "result.json")
+    return [read_run(path) for path in sorted(root.glob(pattern)) if any((path / name).exists() for name in names)]
 
 
 def _curves(records: Sequence[Mapping[str, Any]], split: str, replicas: int) -> Curves:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pdjax.distill.phases import LossPhases, RobustPeak, Spike, Transition
 from pdjax.distill.selection import Chosen
-from pdjax.io.records import read_json, write_json
+from pdjax.io.sealed import read_json, write_json
 
 _NAME = "selection.json"
 

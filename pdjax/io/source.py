@@ -22,7 +22,7 @@ from typing import NamedTuple
 from pdjax.errors import require
 from pdjax.experiment import Experiment
 from pdjax.io.processes import is_first
-from pdjax.io.records import read_json, write_json
+from pdjax.io.sealed import read_json, write_json
 from pdjax.settings import PACKAGE, SOURCE, check_written, choices
 
 DIRECTORY = "source"

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pdjax.errors import UserError
+from pdjax.errors import UserError, require
 from pdjax.experiment import digest_of
 from pdjax.io.processes import fetch, is_first, meet
-from pdjax.io.records import read_json, write_json
+from pdjax.io.sealed import read_json, write_json
 from pdjax.types import Params
 
 SAFETY = 1.2
@@ -39,6 +39,10 @@ Tree = Any
 """A pytree of arrays."""
 
 logger = logging.getLogger("pdjax")
+
+
+class DamageError(UserError):
+    """A checkpoint is not what was saved."""
 
 
 class CheckpointStore:
@@ -72,7 +76,8 @@ class CheckpointStore:
     def _checked(self, identity: Mapping[str, Any]) -> Mapping[str, Any]:
         """Returns the identity on disk, which is this one, and is written if there is none."""
         if not (self.directory / IDENTITY).exists():
-            write_json(self.directory / IDENTITY, dict(identity))
+            self._check_owner(digest_of(identity))
+            write_json(self.directory / IDENTITY, identity)
             return identity
         stored_identity = read_identity(self.directory)
         differing = sorted(k for k in {*stored_identity, *identity} if stored_identity.get(k) != identity.get(k))
@@ -83,6 +88,20 @@ class CheckpointStore:
                 "use another directory, or the configuration that wrote it",
             )
         return stored_identity
+
+    def _check_owner(self, identity: str) -> None:
+        """Requires that checkpoints, if there are any without a file that says whose they are, are of an identity."""
+        for path in (self.directory / "checkpoints").glob("[0-9]*/record/metadata"):
+            try:
+                owner = read_json(path).get("store", identity)
+            except UserError:  # found again, and said, when the checkpoint is read
+                continue
+            require(
+                owner == identity,
+                f"the checkpoints in {self.directory} to be of this experiment, as {IDENTITY} is gone",
+                f"those of another (identity {owner[:8]}, here {identity[:8]})",
+                "put the file back, or use another directory",
+            )
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, in order."""
@@ -97,10 +116,18 @@ class CheckpointStore:
         """Returns the directory of a checkpoint."""
         return self.directory / "checkpoints" / str(step)
 
-    def save(self, step: int, tree: Tree, metrics: Mapping[str, float] | None = None) -> None:
+    def save(
+        self, step: int, tree: Tree, metrics: Mapping[str, float] | None = None, behind: str | None = None
+    ) -> None:
         """Saves a checkpoint with its digests and metrics; returns when it is complete on disk.
 
         A step that exists already is compared instead: a run that resumes from before it must reproduce it.
+
+        Args:
+          step: of the training.
+          tree: of arrays.
+          metrics: of them.
+          behind: the digest of the records that were written before; None if it says nothing of any.
 
         Raises:
           UserError: the step exists with other arrays.
@@ -117,6 +144,7 @@ class CheckpointStore:
                 )
             return
         record = {"step": step, "store": self._identity, "digests": digests, "metrics": dict(metrics or {})}
+        record |= {} if behind is None else {"behind": behind}
         # The record is a file like the others: a flipped bit in a metric or a digest is found as well.
         record |= {"sha256": digest_of(record)}
         # Orbax could do this when it opens, but in a thread that outlives short processes; and who only reads
@@ -180,6 +208,10 @@ class CheckpointStore:
         """Returns the metrics saved with a checkpoint."""
         return self._record(step)["metrics"]
 
+    def behind(self, step: int) -> str | None:
+        """Returns the digest of the records that a checkpoint was saved behind, if it says one."""
+        return self._record(step).get("behind")
+
     def close(self) -> None:
         """Releases Orbax's threads."""
         self._manager.close()
@@ -188,13 +220,9 @@ class CheckpointStore:
         try:
             # An item of its own: digests and metrics are read without the arrays, as the JSON that Orbax wrote. Through
             # its restore each takes a hundred times as long, and a trajectory has hundreds.
-            record = read_json(self.path(step) / "record" / "metadata")
-            content = {name: value for name, value in record.items() if name != "sha256"}
-            sound = record["sha256"] == digest_of(content)
-        except _UNREADABLE as error:
-            raise self._damage(step, f"an unreadable record ({_first_line(error)})") from error
-        if not sound:
-            raise self._damage(step, "another SHA-256 for its record")
+            content = read_json(self.path(step) / "record" / "metadata")
+        except UserError as error:
+            raise self._damage(step, f"a damaged record ({error.found})") from error
         self._check_place(step, content)
         return content
 
@@ -223,8 +251,8 @@ class CheckpointStore:
                 continue
         return f"a store that is not here (identity {identity[:8]}, here {self._identity[:8]})"
 
-    def _damage(self, step: int, damage: str) -> UserError:
-        return UserError(
+    def _damage(self, step: int, damage: str) -> DamageError:
+        return DamageError(
             f"checkpoint {step} as it was saved",
             f"{damage} in {self.path(step)}",
             f"the files are damaged: remove this checkpoint's directory and {self._again} to recompute it",
@@ -237,14 +265,7 @@ def read_identity(directory: Path) -> dict[str, Any]:
     Raises:
       UserError: its file is damaged.
     """
-    try:
-        return read_json(directory / IDENTITY)
-    except ValueError as error:  # no JSON, or no text
-        raise UserError(
-            f"the identity of a store in {directory / IDENTITY}",
-            _first_line(error),
-            "the file is damaged: remove it and run the experiment that the store is of, which writes it again",
-        ) from error
+    return read_json(directory / IDENTITY)
 
 
 @functools.cache

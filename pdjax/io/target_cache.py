@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 from pdjax.distill.kept import Cut, Kept
 from pdjax.errors import UserError, require
-from pdjax.io.records import read_json, write_json
+from pdjax.io.sealed import read_json, write_json
 
 AGAIN = "remove it, and the same command computes it again"
 

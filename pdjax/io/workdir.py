@@ -2,30 +2,28 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import logging
-import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment
-from pdjax.io.records import RunDescription, read_description, read_json, write_json
+from pdjax.io.records import RunDescription, read_result
+from pdjax.io.sealed import read_json, write_json
 from pdjax.io.source import check_kept, keep, load_kept, sources
+from pdjax.io.surroundings import changes, surroundings
 from pdjax.settings import determining, make, plain
 
 logger = logging.getLogger("pdjax")
 
-PACKAGES = ("pdjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
-
 
 def open_workdir(experiment: Experiment, workdir: Path, configuration: Path | None = None) -> None:
-    """Creates a working directory, or checks that it holds this very experiment, and renews what determines no result.
+    """Begins a working directory, or checks that it holds this very experiment, and renews what determines no result.
+
+    Whatever else is in the directory stays there. Where the configuration is gone, it is written again: all that has
+    been computed says itself what it belongs to.
 
     Args:
       experiment: what it is or will be of.
@@ -33,7 +31,7 @@ def open_workdir(experiment: Experiment, workdir: Path, configuration: Path | No
       configuration: the file that the experiment comes from, of which a copy is kept.
 
     Raises:
-      UserError: the directory holds another configuration, or files that are no experiment's.
+      UserError: the directory holds another configuration.
     """
     path, files = workdir / "config.json", sources(experiment, configuration)
     if path.exists():
@@ -50,22 +48,11 @@ def open_workdir(experiment: Experiment, workdir: Path, configuration: Path | No
         if json.dumps(plain(recorded)) != json.dumps(plain(renewed)):
             write_json(path, plain(renewed))
         keep(files, workdir)
-        _note_versions(workdir)
+        _note_surroundings(workdir)
         return
-    if workdir.exists() and any(workdir.iterdir()):
-        raise UserError(
-            "an empty or new working directory", f"{workdir} with files but no config.json", "choose another --workdir"
-        )
-    device = jax.devices()[0]
-    environment = {
-        "command": ["python", "-m", "pdjax.main", *sys.argv[1:]],
-        "date": _now(),
-        "versions": _versions(),
-        "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
-        "cores": os.cpu_count(),
-    }
     keep(files, workdir)
-    write_json(workdir / "environment.json", environment)
+    _note_surroundings(workdir)
+    # Last: where it is, the others are.
     write_json(path, plain(experiment))
 
 
@@ -84,36 +71,22 @@ def read_experiment(workdir: Path) -> Experiment:
         ) from None
 
 
-def _note_versions(workdir: Path) -> None:
-    """Says and records that an experiment goes on under other versions than it was last run with."""
-    path = workdir / "environment.json"
+def _note_surroundings(workdir: Path) -> None:
+    """Records where and with what an experiment begins; says and records that it goes on elsewhere or with others."""
+    path, now = workdir / "environment.json", surroundings()
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not path.exists():
+        write_json(path, {"command": ["python", "-m", "pdjax.main", *sys.argv[1:]], "date": date, **now})
         return
-    environment, now = read_json(path), _versions()
-    later = environment.get("later", [])
-    last = later[-1]["versions"] if later else environment["versions"]
-    changed = [f"{name} {last.get(name)} -> {now[name]}" for name in now if now[name] != last.get(name)]
+    environment = read_json(path)
+    changed = changes([environment, *environment.get("later", [])][-1], now)
     if changed:
-        logger.warning("%s goes on under other versions: %s", workdir, ", ".join(changed))
-        write_json(path, environment | {"later": [*later, {"date": _now(), "versions": now}]})
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str | None]:
-    """Returns what bits hang on beside the configuration and the device."""
-    packages = {package: _version(package) for package in PACKAGES}
-    return {"python": platform.python_version()} | packages | {"XLA_FLAGS": os.environ.get("XLA_FLAGS")}
-
-
-def _version(package: str) -> str | None:
-    """Returns an installed package's version; None where it runs from its source tree."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        logger.warning(
+            "%s goes on elsewhere (%s): sums may round otherwise, and what is computed again may have other bits",
+            workdir,
+            ", ".join(changed),
+        )
+        write_json(path, {**environment, "later": [*environment.get("later", []), {"date": date, **now}]})
 
 
 def _differences(old: Any, new: Any, path: str = "config") -> list[str]:
@@ -130,10 +103,11 @@ def is_done(directory: Path, description: RunDescription) -> bool:
     Raises:
       UserError: the directory holds a complete run of something else.
     """
-    if not (directory / "result.json").exists():
+    result = read_result(directory)
+    # Without the one it is not complete, without the other not readable; both are written where it ends.
+    if result is None or not (directory / "run.json").exists():
         return False
-    recorded_run = read_description(directory)
-    if recorded_run.identity != description.identity:
+    if result["identity"] != description.identity:
         raise UserError(
             f"the run {description.name} of this experiment",
             f"another one in {directory}",

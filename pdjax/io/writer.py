@@ -1,17 +1,16 @@
 """Metrics of a run on disk: JSONL always, TensorBoard and Weights & Biases when asked for."""
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
 from pdjax.errors import UserError
 from pdjax.io.processes import is_first
-from pdjax.io.records import Replica, RunDescription
+from pdjax.io.records import Replica, RunDescription, read_costs
+from pdjax.io.sealed import Journal, read_lines
 from pdjax.types import StepMetrics
 
 PARTS = ("loss", "accuracy")
@@ -32,12 +31,21 @@ class Sink(Protocol):
 class Writer(Protocol):
     """What records the metrics of a run."""
 
+    @property
+    def seal(self) -> str:
+        """The digest of all metrics so far."""
+        ...
+
     def write(self, split: str, step: int, metrics: StepMetrics) -> None:
         """Takes the metrics of all replicas at a step; the arrays have shape [R]."""
         ...
 
     def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Takes how far each replica of an adaptive run is with each of its teachers."""
+        ...
+
+    def write_cost(self, step: int, seconds: float, peak_memory: int) -> None:
+        """Takes what a chunk has cost: wall-clock seconds, and the most bytes of memory so far."""
         ...
 
     def flush(self) -> None:
@@ -52,11 +60,16 @@ class Writer(Protocol):
 class NoWriter:
     """The writer of all processes but the first: what they measure is the same."""
 
+    seal = ""
+
     def write(self, split: str, step: int, metrics: StepMetrics) -> None:
         """Drops the metrics."""
 
     def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Drops them too."""
+
+    def write_cost(self, step: int, seconds: float, peak_memory: int) -> None:
+        """Drops what differs from process to process."""
 
     def flush(self) -> None:
         """There is nothing to flush."""
@@ -65,11 +78,13 @@ class NoWriter:
         """There is nothing to close."""
 
 
-def open_writer(directory: Path, resume_step: int | None, sinks: Iterable[str], description: RunDescription) -> Writer:
+def open_writer(
+    directory: Path, resume_step: int | None, seal: str | None, sinks: Iterable[str], description: RunDescription
+) -> Writer:
     """Opens the writer of a run in this process; ``sinks`` are those that ``loop.writers`` names."""
     if not is_first():
         return NoWriter()
-    return MetricsWriter(directory, resume_step, build_sinks(sinks, directory, description))
+    return MetricsWriter(directory, resume_step, seal, build_sinks(sinks, directory, description))
 
 
 class MetricsWriter:
@@ -82,54 +97,59 @@ class MetricsWriter:
     Args:
       directory: of the run.
       resume_step: the step of the restored training state; None starts afresh.
+      seal: of the records up to that step, as the state says; None if it says none.
       sinks: besides JSONL.
+
+    Raises:
+      UserError: the records are not those that the state was saved behind.
     """
 
-    def __init__(self, directory: Path, resume_step: int | None, sinks: Iterable[Sink] = ()):
+    def __init__(self, directory: Path, resume_step: int | None, seal: str | None = None, sinks: Iterable[Sink] = ()):
         path = directory / "metrics.jsonl"
-        kept = [] if resume_step is None else _records_until(path, resume_step)
-        directory.mkdir(parents=True, exist_ok=True)
-        # Killed between these lines, the records are the old ones or the new ones.
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(kept))
-        os.replace(partial, path)
-        self._file = open(path, "a")  # noqa: SIM115 (closed by close())
+        kept = [] if resume_step is None else _until(read_lines(path, directory).records, resume_step)
+        self._metrics = Journal(path, kept, seal, directory)
+        self._costs = Journal(directory / "progress.jsonl", read_costs(directory))
         self._sinks = tuple(sinks)
+
+    @property
+    def seal(self) -> str:
+        """The digest of all metrics so far."""
+        return self._metrics.seal
 
     def write(self, split: str, step: int, metrics: StepMetrics) -> None:
         """Writes the metrics of all replicas at a step; the arrays have shape [R]."""
         parts = {name: getattr(metrics, name) for name in PARTS}
         for replica in range(len(np.asarray(metrics.loss.sum))):
-            # JSON holds every bit of a float64: what is decided from the records is what was decided live.
+            # Records hold every bit of a float64: what is decided from them is what was decided live.
             pairs = {n: [float(part.sum[replica]), float(part.count[replica])] for n, part in parts.items()}
-            self._file.write(json.dumps({"split": split, "step": step, "replica": replica, **pairs}) + "\n")
+            self._metrics.add({"split": split, "step": step, "replica": replica, **pairs})
             for sink in self._sinks:
                 sink.write(split, step, replica, {n: s / c if c else float("nan") for n, (s, c) in pairs.items()})
 
     def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Writes how far each replica of an adaptive run is with each of its teachers; to JSONL alone."""
         for replica, row in enumerate(values.tolist()):
-            self._file.write(json.dumps({"split": "measured", "step": step, "replica": replica, "values": row}) + "\n")
+            self._metrics.add({"split": "measured", "step": step, "replica": replica, "values": row})
+
+    def write_cost(self, step: int, seconds: float, peak_memory: int) -> None:
+        """Writes what a chunk has cost to a file of its own, as it differs from run to run."""
+        self._costs.add({"step": step, "seconds": round(seconds, 4), "peak_memory_bytes": peak_memory})
 
     def flush(self) -> None:
         """Makes all records durable; called before the training state of their step is saved."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._metrics.flush()
+        self._costs.flush()
 
     def close(self) -> None:
-        """Closes the file and the sinks."""
-        self.flush()
-        self._file.close()
+        """Closes the files and the sinks."""
+        self._metrics.close()
+        self._costs.close()
         for sink in self._sinks:
             sink.close()
 
 
-def _records_until(path: Path, step: int) -> list[str]:
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    complete = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
-    return [line for line in complete if json.loads(line)["step"] <= step]
+def _until(records: Iterable[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    return [record for record in records if record["step"] <= step]
 
 
 class TensorBoardSink:

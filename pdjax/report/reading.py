@@ -10,7 +10,8 @@ import numpy as np
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Sizes, StudentTraining
 from pdjax.io.probe_records import read_probe
-from pdjax.io.records import RunRecord, read_json, read_jsonl, read_run, read_sizes, read_students
+from pdjax.io.records import RunRecord, read_costs, read_run, read_sizes, read_students
+from pdjax.io.sealed import read_json
 from pdjax.io.selection import read_selection
 from pdjax.io.workdir import read_experiment
 from pdjax.report.results import Probed, Results
@@ -88,8 +89,7 @@ def _read_optional(path: Path) -> Mapping[str, Any]:
 
 
 def _peak_memory(directory: Path) -> int:
-    records = read_jsonl(directory / "progress.jsonl")
-    return max((record.get("peak_memory_bytes", 0) for record in records), default=0)
+    return max((record["peak_memory_bytes"] for record in read_costs(directory)), default=0)
 
 
 def _check_replicas(training: StudentTraining | Sizes, run: RunRecord, directory: str) -> None:

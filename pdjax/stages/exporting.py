@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from pdjax.distill.losses import Loss
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment
-from pdjax.io.records import RunDescription, read_description, read_json, read_run
+from pdjax.io.records import RunDescription, read_description, read_run
+from pdjax.io.sealed import read_json
 from pdjax.io.store import IDENTITY, CheckpointStore, read_identity
 from pdjax.io.workdir import read_experiment
 from pdjax.models.base import Architecture, num_parameters

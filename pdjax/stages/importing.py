@@ -21,7 +21,8 @@ from pdjax.experiment import Experiment, digest_of
 from pdjax.io.feed import evaluation_examples
 from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_json, read_jsonl, write_json, write_lines
+from pdjax.io.records import RunDescription
+from pdjax.io.sealed import read_json, read_lines, write_json, write_lines
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.workdir import is_done
@@ -80,7 +81,7 @@ def _recorded(experiment: Experiment, directory: Path) -> Sequence[int] | None:
     result = directory / "result.json"
     if glob.glob(str(experiment.teacher_training.trajectory)) or not result.exists():
         return None
-    return read_json(result)["checkpoints"]
+    return read_json(result, made_again=directory)["checkpoints"]
 
 
 def imported_identity(experiment: Experiment) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     series = checked_series(experiment)
     description = _describe(experiment, series)
     done = is_done(directory, description)
-    lines = read_jsonl(directory / "metrics.jsonl")
+    lines = read_lines(directory / "metrics.jsonl", directory).records
     records = {record["step"]: record for record in lines if record["split"] == "evaluation"}
     pending = _pending(experiment, directory, series, records)
     meet("what has been imported has been seen")
@@ -123,12 +124,18 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     if is_first():
         copy_tokenizer(series[-1].folder, directory / TOKENIZER)
         write_audit(found, directory)
-        _write_records(directory, records, history)
+    seal = _write_records(directory, records, history)
     # Last, as it is what makes the trajectory count as done.
     steps = [one.step for one in series]
     write_json(
         directory / "result.json",
-        {"step": steps[-1], "identity": description.identity, "checkpoints": steps, "ignored": ignored},
+        {
+            "step": steps[-1],
+            "identity": description.identity,
+            "records": seal,
+            "checkpoints": steps,
+            "ignored": ignored,
+        },
     )
     meet("the series is imported")
 
@@ -311,9 +318,11 @@ def _means(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(exact_ratio(*record[name])) for name in ("loss", "accuracy")}
 
 
-def _write_records(directory: Path, records: Mapping[int, Mapping[str, Any]], history: Sequence[Any] = ()) -> None:
-    if is_first():
-        write_lines(directory / "metrics.jsonl", [*(records[step] for step in sorted(records)), *history])
+def _write_records(directory: Path, records: Mapping[int, Mapping[str, Any]], history: Sequence[Any] = ()) -> str:
+    """Writes the records in order, in the first process, and returns the digest of all of them."""
+    if not is_first():
+        return ""
+    return write_lines(directory / "metrics.jsonl", [*(records[step] for step in sorted(records)), *history])
 
 
 def _history(series: Sequence[SourceCheckpoint]) -> list[dict[str, Any]]:

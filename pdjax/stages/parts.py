@@ -8,7 +8,8 @@ import jax
 
 from pdjax.distill.part import Fourier, FourierPart, measure
 from pdjax.experiment import Experiment
-from pdjax.io.records import RunDescription, write_json
+from pdjax.io.records import RunDescription
+from pdjax.io.sealed import write_json
 from pdjax.io.store import CheckpointStore
 from pdjax.settings import plain
 from pdjax.stages.runs import run_directory

@@ -16,7 +16,7 @@ from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.feed import held_out_examples
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription
+from pdjax.io.records import RunDescription, read_result
 from pdjax.io.signals import Interrupt
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe, Subject
@@ -107,7 +107,7 @@ def _probe_run(
     interrupt: Interrupt,
     progress: Progress,
 ) -> None:
-    if not (run_directory(workdir, run) / "result.json").exists():
+    if read_result(run_directory(workdir, run)) is None:
         raise UserError(f"a finished run {run.name}", "none", "run --stage=students first")
     store, directory = open_checkpoints(workdir, run), run_directory(workdir, run) / "probes"
     try:

@@ -1,8 +1,8 @@
 """The configured probes of an experiment, compiled, and how they are run over many checkpoints."""
 
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from pdjax.errors import UserError
 from pdjax.io.processes import agree, is_first, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import read_json, read_jsonl, write_json, write_lines
+from pdjax.io.sealed import Journal, read_json, read_lines, write_json, write_lines
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.probes.base import Probe, Subject, rows
 from pdjax.types import Params
@@ -71,28 +71,28 @@ def measure_checkpoints(
     # Every group has the same shape: a probe is compiled once for all of them.
     group = _group_size(len(steps), max(1, at_once // len(names)))
     groups = [tuple(steps[first : first + group]) for first in range(0, len(steps), group)]
-    kept = _Kept(directory, identity, list(itertools.product(groups, probes)))
-    for number, together in enumerate(groups):
-        # Points are ordered by group, then by probe: of the group that was begun, some probes are left.
-        asked = list(probes)[max(kept.count - number * len(probes), 0) :]
-        if not asked:
-            progress.skip(len(together))
-            continue
-        trees = [load(step) for step in together]
-        trees += trees[-1:] * (group - len(trees))  # of the last group, to have the shape of the others
-        params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
-        keys = [{**name, "step": step} for step in together for name in names]
-        for name in asked:
-            # What was measured on the repeated checkpoint is dropped.
-            records = zip(keys, probes[name](params)[: len(keys)], strict=True)
-            kept.add([{**key, **record} for key, record in records])
-            # All of them stop here or none: who went on alone would wait for the others for ever.
-            stopping = agree(interrupt.signal_number or 0)
-            if stopping:
-                raise Interrupted(stopping, f"{kept.count} of {kept.total} measurements are kept in {directory}")
-        progress.advance(len(together))
-    for name in probes:
-        kept.write(name)
+    with closing(_Kept(directory, identity, list(itertools.product(groups, probes)))) as kept:
+        for number, together in enumerate(groups):
+            # Points are ordered by group, then by probe: of the group that was begun, some probes are left.
+            asked = list(probes)[max(kept.count - number * len(probes), 0) :]
+            if not asked:
+                progress.skip(len(together))
+                continue
+            trees = [load(step) for step in together]
+            trees += trees[-1:] * (group - len(trees))  # of the last group, to have the shape of the others
+            params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+            keys = [{**name, "step": step} for step in together for name in names]
+            for name in asked:
+                # What was measured on the repeated checkpoint is dropped.
+                records = zip(keys, probes[name](params)[: len(keys)], strict=True)
+                kept.add([{**key, **record} for key, record in records])
+                # All of them stop here or none: who went on alone would wait for the others for ever.
+                stopping = agree(interrupt.signal_number or 0)
+                if stopping:
+                    raise Interrupted(stopping, f"{kept.count} of {kept.total} measurements are kept in {directory}")
+            progress.advance(len(together))
+        for name in probes:
+            kept.write(name)
 
 
 class _Kept:
@@ -108,12 +108,12 @@ class _Kept:
         self._directory, self._points = directory, points
         self._measurements: list[Any] = []
         if is_first():
-            rows, named = read_jsonl(directory / KEPT), [[list(steps), name] for steps, name in points]
+            rows, named = read_lines(directory / KEPT).records, [[list(steps), name] for steps, name in points]
             # The order of points has to be the same as well: what is left is told by their count alone.
             same = rows[:1] == [{"identity": identity}] and [row["point"] for row in rows[1:]] == named[: len(rows) - 1]
             self._measurements = rows[1:] if same else []
             # Again, without the half of a line that a process that was killed may have left.
-            write_lines(directory / KEPT, [{"identity": identity}, *self._measurements])
+            self._journal = Journal(directory / KEPT, [{"identity": identity}, *self._measurements])
         # Nobody writes before all have seen whether anything was to do; and files may be seen later elsewhere.
         self.count = agree(len(self._measurements))
 
@@ -128,9 +128,13 @@ class _Kept:
         self.count += 1
         if is_first():
             self._measurements.append({"point": [list(steps), name], "records": records})
-            # Closed at once: a process that is killed loses the line that it is writing at most.
-            with open(self._directory / KEPT, "a") as file:
-                file.write(json.dumps(self._measurements[-1]) + "\n")
+            self._journal.add(self._measurements[-1])
+            self._journal.flush()
+
+    def close(self) -> None:
+        """Releases the file."""
+        if is_first():
+            self._journal.close()
 
     def write(self, name: str) -> None:
         """Writes the records of a probe to its own file."""
@@ -148,7 +152,7 @@ def is_measured(directory: Path, identity: str) -> bool:
     path = directory / "result.json"
     if not path.exists():
         return False
-    if read_json(path)["identity"] != identity:
+    if read_json(path, made_again=directory)["identity"] != identity:
         raise UserError(
             "probes of this experiment's models",
             f"those of others in {directory}",
@@ -160,8 +164,10 @@ def is_measured(directory: Path, identity: str) -> bool:
 def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
     """Says what was measured, and that it is complete; ``listed`` says by probe what its numbers belong to."""
     # In this order: whoever is killed in between leaves a file too many, not probes that look undone.
-    write_json(directory / "result.json", {"identity": identity, "listed": listed})
     if is_first():
+        written = [path for path in sorted(directory.glob("*.jsonl")) if path.name != KEPT]
+        records = {path.stem: read_lines(path, directory).seal for path in written}
+        write_json(directory / "result.json", {"identity": identity, "listed": listed, "records": records})
         (directory / KEPT).unlink()
     # The selection of checkpoints reads these files in every process.
     meet(f"the probes in {directory} are done")

@@ -16,7 +16,7 @@ from pathlib import Path
 from pdjax.experiment import Loop
 from pdjax.io.processes import is_first, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_run
+from pdjax.io.records import RunDescription, read_result, read_run
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import IDENTITY, CheckpointStore
 from pdjax.train.loop import Job, Kept, train_together
@@ -28,7 +28,7 @@ def lost_checkpoints(
     directory: Path, description: RunDescription, kept: Kept, stores: Sequence[CheckpointStore]
 ) -> tuple[int, ...]:
     """Returns the steps of checkpoints that a run has kept by now and that one of its stores lacks, increasing."""
-    done = description.budget if (directory / "result.json").exists() else _latest_state(directory, description)
+    done = _latest_state(directory, description) if read_result(directory) is None else description.budget
     steps: Sequence[int] = [step for step in kept.candidates if step <= (done or 0)]
     if steps and kept.decide is not None:
         curves = read_run(directory).evaluation

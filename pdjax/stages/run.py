@@ -3,10 +3,12 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pdjax.experiment import Experiment
 from pdjax.io.feed import check_examples
+from pdjax.io.lock import writing
 from pdjax.io.processes import is_first, meet
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir
@@ -37,10 +39,16 @@ def run_experiment(
     for one in (experiment, *experiment.variants().values()):
         foresee_runs(one, stored_steps(one, workdir))
         check_examples(one.task, _held_out(one))
-    # The others go on once the directory is known to be this experiment's.
-    if is_first():
-        open_workdir(experiment, workdir, configuration)
-    meet("the working directory is open")
+    with ExitStack() as stack:
+        # The others go on once the directory is known to be this experiment's.
+        if is_first():
+            stack.enter_context(writing(workdir))
+            open_workdir(experiment, workdir, configuration)
+        meet("the working directory is open")
+        _run_stages(experiment, workdir, stages, interrupt)
+
+
+def _run_stages(experiment: Experiment, workdir: Path, stages: Sequence[str], interrupt: Interrupt) -> None:
     if "teacher" in stages:
         train_teacher(experiment, workdir, interrupt)
     if "probes" in stages:

@@ -14,7 +14,8 @@ from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.processes import is_first, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_json
+from pdjax.io.records import RunDescription, read_result
+from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
 from pdjax.io.teacher_source import Stacked
@@ -153,7 +154,7 @@ def require_whole(experiment: Experiment, workdir: Path) -> None:
     """
     remedy = "run --stage=teacher first"
     require(
-        (workdir / "teacher" / "result.json").exists(), "a finished teacher", f"none in {workdir / 'teacher'}", remedy
+        read_result(workdir / "teacher") is not None, "a finished teacher", f"none in {workdir / 'teacher'}", remedy
     )
     lost = () if experiment.teacher_training.trajectory is not None else _lost(experiment, workdir)
     require(

@@ -1,7 +1,6 @@
 """The only training loop: restore, run a chunk, log, evaluate, save, until the budget is spent."""
 
 import dataclasses
-import json
 import logging
 import resource
 import time
@@ -16,14 +15,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pdjax.distill.teacher import Answers, Teacher
-from pdjax.errors import TrainingError
+from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import Loop
 from pdjax.io.feed import evaluation_examples, open_feed
-from pdjax.io.processes import agree, fetch, is_first, meet
+from pdjax.io.processes import agree, fetch, meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_measured, read_run, write_json
+from pdjax.io.records import RunDescription, read_measured, read_run
+from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt, Interrupted
-from pdjax.io.store import CheckpointStore
+from pdjax.io.store import CheckpointStore, DamageError
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.writer import Writer, open_writer
 from pdjax.settings import plain
@@ -119,7 +119,7 @@ def train_together(
     # Whatever cannot be opened leaves nothing open.
     with ExitStack() as stack:
         opened = [_Run(job, directory, until, stack) for job, directory in jobs]
-        done = _latest_common(opened)
+        state, done = _first_state(shared, opened)
         for run in opened:
             run.go_on(done, loop, stack)
         meet("records are those of the state")
@@ -129,7 +129,6 @@ def train_together(
         seeds = fetch(shared.hyperparameters.seed).tolist()
         feed = stack.enter_context(closing(open_feed(shared.sweep, seeds, shared.data_seed, last)))
         held_out = evaluation_examples(shared.sweep, shared.evaluation_seed)
-        state = _first_state(shared, opened, done)
         for run in opened:
             run.history = _History(run.job, source, run.writer, run.directory, done)
             # Its last state was saved, and its result was not: at once, as it falls behind the others from here on.
@@ -158,7 +157,7 @@ def train_together(
                     running.finish()
                     run.save(state, step)
             for run in runs:
-                _log_cost(run.directory, step, (time.monotonic() - began) / len(runs))
+                run.writer.write_cost(step, (time.monotonic() - began) / len(runs), _peak_memory())
             # Last, as it is what makes a run count as done: when all have saved the step.
             for run in runs:
                 if step == run.job.description.budget and until is None:
@@ -203,10 +202,11 @@ class _Run:
         for step in self.store.steps():
             if step > (done or 0):
                 name = self.job.description.name
-                logger.info("%s: its state of step %d goes, as those it is trained with lack theirs", name, step)
+                logger.info("%s: its state of step %d goes, as training goes on from before it", name, step)
                 self.store.remove(step)
+        seal = None if done is None else self.store.behind(done)
         self.writer = stack.enter_context(
-            closing(open_writer(self.directory, done, loop.writers, self.job.description))
+            closing(open_writer(self.directory, done, seal, loop.writers, self.job.description))
         )
 
     def own(self, tree: Any, axis: int = 0) -> Any:
@@ -226,26 +226,47 @@ class _Run:
         # In this order: records behind a state are dropped when a run resumes, but records that a state lacks are lost
         # for good.
         self.writer.flush()
-        self.store.save(step, TrainState(state.step, self.own(state.params), self.own(state.opt_state)))
+        own = TrainState(state.step, self.own(state.params), self.own(state.opt_state))
+        self.store.save(step, own, behind=self.writer.seal)
 
     def write_result(self) -> None:
         """Says that the run is done, and what it kept."""
         description = self.job.description
         kept = {} if self.job.kept is None else {"checkpoints": list(self.history.kept())}
-        result = {"step": description.budget, "identity": description.identity, **kept}
+        result = {"step": description.budget, "identity": description.identity, "records": self.writer.seal, **kept}
+        self.writer.flush()
         write_json(self.directory / "result.json", result)
 
 
-def _latest_common(runs: Sequence[_Run]) -> int | None:
-    """Returns the last step at which all runs have a state; None if there is none."""
-    return max(set.intersection(*(set(run.store.steps()) for run in runs)), default=None)
+def _first_state(job: Job, runs: Sequence[_Run]) -> tuple[TrainState, int | None]:
+    """Returns the last state that all runs have saved, on the sweep's devices, and its step.
+
+    If that is damaged, the one before it; if there is none, the initial state and None.
+
+    Raises:
+      UserError: all of them are damaged.
+    """
+    steps = sorted(set.intersection(*(set(run.store.steps()) for run in runs)), reverse=True)
+    if not steps:
+        return job.sweep.init(job.hyperparameters.seed), None
+    for step in steps:
+        state, damage = None, None
+        try:
+            state = _saved_state(job, runs, step)
+        except DamageError as error:
+            damage = error
+        # What one process cannot read, all of them leave.
+        if not agree(damage is not None) and state is not None:
+            return state, step
+        logger.warning("the state of step %d is damaged: %s", step, damage or "another process cannot read it")
+    where = " and ".join(str(run.store.directory) for run in runs)
+    again = f"remove {where} and run the same command again, which trains from the start"
+    raise UserError(f"a state of {job.description.name} as it was saved", f"damage in those of steps {steps}", again)
 
 
-def _first_state(job: Job, runs: Sequence[_Run], done: int | None) -> TrainState:
-    """Returns the initial state, or the one that the runs have saved, on the sweep's devices."""
+def _saved_state(job: Job, runs: Sequence[_Run], done: int) -> TrainState:
+    """Returns the state that the runs have saved at a step, on the sweep's devices."""
     seeds = job.hyperparameters.seed
-    if done is None:
-        return job.sweep.init(seeds)
     whole = jax.eval_shape(job.sweep.init, seeds)
 
     def shape_of(run: _Run) -> TrainState:
@@ -422,10 +443,6 @@ def _require_finite(run: _Run, what: str, values: ByReplica, step: int) -> None:
     )
 
 
-def _log_cost(directory: Path, step: int, seconds: float) -> None:
-    """Appends wall-clock time and peak memory, which differ from run to run, to a file of their own."""
-    if not is_first():
-        return
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    with open(directory / "progress.jsonl", "a") as file:
-        file.write(json.dumps({"step": step, "seconds": round(seconds, 4), "peak_memory_bytes": peak}) + "\n")
+def _peak_memory() -> int:
+    """Returns the most bytes of memory that this process has taken so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pdjax.errors import UserError, require
-from pdjax.io.records import read_json
+from pdjax.io.sealed import read_json
 from pdjax.models.base import Architecture
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2

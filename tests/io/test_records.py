@@ -1,14 +1,15 @@
 """What a run leaves on disk, read back from files written by hand."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 
 from pdjax.distill.losses import Distillation
+from pdjax.errors import UserError
 from pdjax.io import records
 from pdjax.io.records import RunDescription
+from pdjax.io.sealed import write_json, write_lines
 from pdjax.train.replicas import Replica
 
 DESCRIPTION = {
@@ -29,22 +30,31 @@ DESCRIPTION = {
     "identity": "5e1f",
 }
 
-METRICS = """\
-{"split": "train", "step": 20, "replica": 0, "loss": [30.0, 20.0], "accuracy": [5.0, 20.0]}
-{"split": "train", "step": 20, "replica": 1, "loss": [8.0, 16.0], "accuracy": [4.0, 16.0]}
-{"split": "evaluation", "step": 40, "replica": 1, "loss": [3.0, 10.0], "accuracy": [7.0, 10.0]}
-{"split": "evaluation", "step": 0, "replica": 0, "loss": [20.0, 10.0], "accuracy": [1.0, 10.0]}
-{"split": "evaluation", "step": 0, "replica": 1, "loss": [22.0, 10.0], "accuracy": [0.0, 10.0]}
-{"split": "train", "step": 40, "replica": 0, "loss": [0.0, 0.0], "accuracy": [0.0, 0.0]}
-"""
+METRICS = [
+    {"split": split, "step": step, "replica": replica, "loss": loss, "accuracy": accuracy}
+    for split, step, replica, loss, accuracy in (
+        ("train", 20, 0, [30.0, 20.0], [5.0, 20.0]),
+        ("train", 20, 1, [8.0, 16.0], [4.0, 16.0]),
+        ("evaluation", 40, 1, [3.0, 10.0], [7.0, 10.0]),
+        ("evaluation", 0, 0, [20.0, 10.0], [1.0, 10.0]),
+        ("evaluation", 0, 1, [22.0, 10.0], [0.0, 10.0]),
+        ("train", 40, 0, [0.0, 0.0], [0.0, 0.0]),
+    )
+]
 
 
 @pytest.fixture
 def directory(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps(DESCRIPTION))
-    (tmp_path / "metrics.jsonl").write_text(METRICS)
-    (tmp_path / "progress.jsonl").write_text('{"step": 20, "seconds": 1.5}\n{"step": 40, "seconds": 0.25}\n')
+    write_json(tmp_path / "run.json", DESCRIPTION)
+    write_lines(tmp_path / "metrics.jsonl", METRICS)
+    costs = ({"step": 20, "seconds": 1.5}, {"step": 40, "seconds": 0.25})
+    write_lines(tmp_path / "progress.jsonl", costs)
     return tmp_path
+
+
+def finish(directory):
+    seal = json.loads((directory / "metrics.jsonl").read_text().splitlines()[-1])["sha256"]
+    write_json(directory / "result.json", {"step": 40, "identity": "5e1f", "records": seal})
 
 
 def test_read_run_describes_it(directory):
@@ -82,9 +92,9 @@ def test_the_curriculum_of_every_replica_is_the_described_one(directory):
 
 def test_the_curriculum_of_an_adaptive_run_is_what_each_replica_has_reached(directory):
     """The description knows the first row alone; replicas reach different numbers of checkpoints."""
-    (directory / "run.json").write_text(json.dumps({**DESCRIPTION, "starts": [0]}))
+    write_json(directory / "run.json", {**DESCRIPTION, "starts": [0]})
     assert records.read_run(directory).starts == ((0,), (0,))  # stopped before its first decision
-    (directory / "curriculum.json").write_text('{"starts": [[0, 20, 30], [0]]}')
+    write_json(directory / "curriculum.json", {"starts": [[0, 20, 30], [0]]})
     run = records.read_run(directory)
     assert run.starts == ((0, 20, 30), (0,))
     assert run.description.starts == (0,)
@@ -92,8 +102,28 @@ def test_the_curriculum_of_an_adaptive_run_is_what_each_replica_has_reached(dire
 
 def test_a_run_is_complete_once_it_has_a_result(directory):
     assert not records.read_run(directory).complete
-    (directory / "result.json").write_text("{}")
+    finish(directory)
     assert records.read_run(directory).complete
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", "curriculum.json"])
+def test_what_a_complete_run_has_lost_is_noticed(directory, name):
+    """Even what an unfinished one need not have yet."""
+    write_json(directory / "run.json", {**DESCRIPTION, "starts": [0]})
+    write_json(directory / "curriculum.json", {"starts": [[0, 20], [0]]})
+    finish(directory)
+    assert records.read_run(directory).starts == ((0, 20), (0,))
+    (directory / name).unlink()
+    with pytest.raises(UserError, match=rf"expected .*/{name} as it was written; found .*remove {directory} and run"):
+        records.read_run(directory)
+
+
+def test_records_that_a_complete_run_has_lost_at_the_end_are_noticed(directory):
+    finish(directory)
+    lines = (directory / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (directory / "metrics.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match=r"found other records than were written \(5 are there\)"):
+        records.read_run(directory)
 
 
 def test_a_run_without_records_has_empty_curves(directory):
@@ -107,8 +137,7 @@ def test_a_run_without_records_has_empty_curves(directory):
 
 def test_read_students_by_name(tmp_path):
     for name in ("b_20", "a_40"):
-        (tmp_path / "students" / name).mkdir(parents=True)
-        (tmp_path / "students" / name / "run.json").write_text(json.dumps({**DESCRIPTION, "name": name}))
+        write_json(tmp_path / "students" / name / "run.json", {**DESCRIPTION, "name": name})
     (tmp_path / "students" / "unfinished").mkdir()
     assert [run.description.name for run in records.read_students(tmp_path)] == ["a_40", "b_20"]
 
@@ -116,79 +145,10 @@ def test_read_students_by_name(tmp_path):
 def test_read_sizes_by_panel_and_label(tmp_path):
     assert records.read_sizes(tmp_path) == []
     for name in ("width/20", "heads/8", "heads/16"):
-        (tmp_path / "sizes" / name).mkdir(parents=True)
-        (tmp_path / "sizes" / name / "run.json").write_text(json.dumps({**DESCRIPTION, "role": "size", "name": name}))
-        (tmp_path / "sizes" / name / "metrics.jsonl").write_text(METRICS)
+        write_json(tmp_path / "sizes" / name / "run.json", {**DESCRIPTION, "role": "size", "name": name})
+        write_lines(tmp_path / "sizes" / name / "metrics.jsonl", METRICS)
     (tmp_path / "sizes" / "heads" / "unfinished").mkdir()
     runs = records.read_sizes(tmp_path)
     assert [run.description.name for run in runs] == ["heads/16", "heads/8", "width/20"]
     assert all(run.evaluation.loss[0, 1] == 2.2 for run in runs)
     assert records.read_students(tmp_path) == []
-
-
-def test_write_json_makes_directories_and_reads_back(tmp_path):
-    path = tmp_path / "a" / "b" / "value.json"
-    value = {"x": [1, 2.5, None], "y": {"z": "é"}}
-    records.write_json(path, value)
-    assert records.read_json(path) == value
-    assert [p.name for p in path.parent.iterdir()] == ["value.json"]
-
-
-def test_write_json_replaces(tmp_path):
-    path = tmp_path / "value.json"
-    records.write_json(path, {"long": list(range(100))})
-    records.write_json(path, {})
-    assert path.read_text() == "{}\n"
-
-
-def test_write_json_of_what_has_no_json_form_touches_nothing(tmp_path):
-    path = tmp_path / "value.json"
-    records.write_json(path, {"old": 1})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        records.write_json(path, {"fine": 1, "not": {1, 2}})
-    assert records.read_json(path) == {"old": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
-
-
-def test_write_json_is_on_disk_as_a_whole_before_a_reader_sees_it(tmp_path, monkeypatch):
-    path = tmp_path / "value.json"
-    records.write_json(path, {"old": 1})
-    synced, replaced = [], []
-    fsync, replace = os.fsync, os.replace
-
-    def watched_fsync(descriptor):
-        synced.append(os.fstat(descriptor).st_size)
-        fsync(descriptor)
-
-    def watched_replace(source, target):
-        replaced.append((json.loads(source.read_text()), json.loads(target.read_text()), source.stat().st_size))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", watched_fsync)
-    monkeypatch.setattr(os, "replace", watched_replace)
-    records.write_json(path, {"new": 2})
-    assert replaced == [({"new": 2}, {"old": 1}, synced[0])]
-    assert records.read_json(path) == {"new": 2}
-
-
-def test_write_json_stopped_half_way_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "value.json"
-    records.write_json(path, {"old": 1})
-
-    def killed(descriptor):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", killed)
-        with pytest.raises(KeyboardInterrupt):
-            records.write_json(path, {"new": 2})
-    assert records.read_json(path) == {"old": 1}
-    records.write_json(path, {"new": 3})
-    assert records.read_json(path) == {"new": 3}
-    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
-
-
-def test_read_jsonl(tmp_path):
-    assert records.read_jsonl(tmp_path / "missing.jsonl") == []
-    (tmp_path / "two.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
-    assert records.read_jsonl(tmp_path / "two.jsonl") == [{"a": 1}, {"a": 2}]

@@ -228,8 +228,8 @@ def test_the_remedy_for_a_damaged_checkpoint(small, finished, workdir, kind, nam
     ("kind", "states", "stage"),
     [("array", 1, "teacher"), ("record", 2, "teacher"), ("record", 1, "students"), ("array", 2, "students")],
 )
-def test_the_remedy_for_damaged_training_states(small, finished, tmp_path, interrupt_at, kind, states, stage):
-    """The one before, or the start, comes in its place."""
+def test_damaged_training_states(small, finished, tmp_path, interrupt_at, caplog, kind, states, stage):
+    """The one before comes in its place, and is said to; where none is left, the start does at the user's word."""
     if stage == "students":
         run(small, tmp_path, ("teacher", "probes"))
     with pytest.raises(Interrupted, match="saved at step 50 of 60"):
@@ -237,9 +237,33 @@ def test_the_remedy_for_damaged_training_states(small, finished, tmp_path, inter
     (state,) = tmp_path.glob(f"{'students/*' if stage == 'students' else 'teacher'}/state")
     for step in (50, 30)[:states]:
         damage(state / "checkpoints" / str(step), kind)
-        with pytest.raises(UserError, match=f"in {state / 'checkpoints' / str(step)}; .* directory and run again"):
+    if states == 2:
+        with pytest.raises(UserError, match=rf"in those of steps \[50, 30\]; remove {state} and run the same command"):
             run(small, tmp_path)
-        remove(tmp_path, (state.relative_to(tmp_path), step))
+        shutil.rmtree(state)
+    caplog.clear()
+    run(small, tmp_path)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == (states == 1)
+    assert all(
+        line.startswith("the state of step 50 is damaged: expected checkpoint 50 as it was saved") for line in said
+    )
+    assert_whole(small, tmp_path, finished)
+
+
+@pytest.mark.parametrize("stage", ["teacher", "students"])
+def test_records_that_are_gone_with_the_end_of_their_file_are_noticed_on_resuming(
+    small, finished, tmp_path, interrupt_at, stage
+):
+    if stage == "students":
+        run(small, tmp_path, ("teacher", "probes"))
+    with pytest.raises(Interrupted, match="saved at step 50 of 60"):
+        run(small, tmp_path, (stage,), interrupt_at(5))
+    (metrics,) = tmp_path.glob(f"{'students/*' if stage == 'students' else 'teacher'}/metrics.jsonl")
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=f"expected {metrics} as it was written; .* remove {metrics.parent} and run"):
+        run(small, tmp_path)
+    shutil.rmtree(metrics.parent)
     run(small, tmp_path)
     assert_whole(small, tmp_path, finished)
 

@@ -14,7 +14,8 @@ from pdjax.distill.strategy import Strategy
 from pdjax.errors import TrainingError, UserError
 from pdjax.io.processes import fetch
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_jsonl, read_run
+from pdjax.io.records import RunDescription, read_run
+from pdjax.io.sealed import read_lines
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import CheckpointStore
 from pdjax.io.teacher_source import Stacked
@@ -80,7 +81,7 @@ def test_run_records_what_it_did(undisturbed):
     assert run.evaluation.steps.tolist() == [0, 4, 8, 12]
     assert run.train.steps.tolist() == [2, 4, 6, 8, 10, 12]
     assert (run.evaluation.loss[-1] < run.evaluation.loss[0]).all()
-    first = read_jsonl(undisturbed / "metrics.jsonl")[0]
+    first = read_lines(undisturbed / "metrics.jsonl").records[0]
     assert first["split"] == "evaluation"
     assert first["loss"][1] == first["accuracy"][1] > 0  # (sum, count) over the same selected positions
     assert run.seconds > 0
@@ -213,7 +214,7 @@ def test_nothing_that_is_not_finite_is_recorded_or_kept(make_job, loop, tmp_path
     with pytest.raises(TrainingError, match=r"held-out loss is not finite at step 2 in replica 0"):
         train(job, tmp_path, loop, Interrupt(), Progress("test", BUDGET))
     assert not kept
-    assert all(np.isfinite(record["loss"]).all() for record in read_jsonl(tmp_path / "metrics.jsonl"))
+    assert all(np.isfinite(record["loss"]).all() for record in read_lines(tmp_path / "metrics.jsonl").records)
 
 
 def test_directory_of_another_run_is_refused(make_job, loop, undisturbed):
