@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pydantic
 from pydantic import Field
 
 from pdjax.distill.adaptive import AdaptiveSchedule
 from pdjax.distill.losses import Labels, Loss
+from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError, require
 from pdjax.findings import Claim, Figure
@@ -22,6 +24,9 @@ from pdjax.settings import (
     Beside,
     ByName,
     Count,
+    Name,
+    Names,
+    Place,
     Positive,
     Seed,
     complaint,
@@ -42,12 +47,10 @@ Rates = Annotated[tuple[Positive, ...], Field(min_length=1)]
 Lengths = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
-def _check_distinct(name: str, values: Sequence[object]) -> None:
-    require(len(set(values)) == len(values), f"distinct {name}", values, "remove the repeated ones")
-
-
-def _check_directory(name: str) -> None:
-    require("/" not in name and name not in ("", ".", ".."), "a name that can be a directory", repr(name), "rename it")
+def _check_distinct(name: str, values: Sequence[Any]) -> None:
+    # As devices see them.
+    seen = {np.float32(value) if isinstance(value, float) else value for value in values}
+    require(len(seen) == len(values), f"distinct {name}", values, "remove the repeated ones")
 
 
 @contextlib.contextmanager
@@ -74,7 +77,7 @@ class TeacherTraining:
     """steps between checkpoints of the trajectory, or between those that ``keep`` chooses from"""
     keep: Keeping = Regular()
     """which multiples of checkpoint_every are kept; the last step always is"""
-    trajectory: str | None = None
+    trajectory: Place | None = None
     """an existing trajectory store, or a folder of somebody's checkpoints, to use instead of training a teacher;
     extra_seeds then train none"""
     optimizer: Optimizer = Adam()
@@ -138,25 +141,21 @@ class StudentTraining:
 class SizedModel:
     """A model of a panel of sizes."""
 
-    name: str
+    name: Name
     """its label on the axis, and a directory"""
     model: Annotated[Architecture, Beside()]
-
-    def __post_init__(self):
-        _check_directory(self.name)
 
 
 @settings
 class SizePanel:
     """Models that a figure draws together."""
 
-    name: str
+    name: Name
     """a title, and a directory"""
     models: Annotated[tuple[SizedModel, ...], Field(min_length=1), Beside(), ByName()]
     """in increasing size"""
 
     def __post_init__(self):
-        _check_directory(self.name)
         _check_distinct("models", tuple(sized.name for sized in self.models))
 
 
@@ -230,7 +229,7 @@ class Loop:
 class Comparison:
     """Strategies that a figure of the report draws together."""
 
-    name: str
+    name: Name
     """of the figure's files"""
     title: str
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -269,13 +268,10 @@ class Report:
 class Variant:
     """Another task, teacher or student."""
 
-    name: str
+    name: Name
     """its title, and a directory"""
     changes: Mapping[str, Any]
     """fields of the experiment, nested as there; settings are replaced as a whole, mappings field by field"""
-
-    def __post_init__(self):
-        _check_directory(self.name)
 
 
 @settings
@@ -287,7 +283,7 @@ class Ablation:
     nothing that the teacher depends on.
     """
 
-    name: str
+    name: Name
     """a directory"""
     title: Annotated[str, Aside()]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1), ByName()]
@@ -302,7 +298,6 @@ class Ablation:
     """whether every variant also trains the models of ``sizes``"""
 
     def __post_init__(self):
-        _check_directory(self.name)
         _check_distinct("variants, and base", (*(variant.name for variant in self.variants), self.base))
 
 
@@ -310,7 +305,7 @@ class Ablation:
 class Experiment:
     """One experiment: a teacher, students by strategy and budget, what is measured of them, and a report."""
 
-    name: str
+    name: Names
     task: Task
     teacher: Architecture
     student: Architecture
@@ -604,6 +599,16 @@ def _check_lengths(experiment: Experiment) -> None:
             length,
             "the loop evaluates and saves between chunks; change one of the two",
         )
+    for strategy in experiment.strategies:
+        schedule = strategy.schedule
+        if strategy.loss.asks_teacher and isinstance(schedule, FixedDuration) and strategy.selection.size != 1:
+            shortest = min((budget for budget in experiment.budgets if experiment.asks(strategy, budget)), default=None)
+            require(
+                shortest is None or schedule.duration < shortest,
+                f"a duration of strategies.{strategy.name} that reaches its second checkpoint within {shortest} steps",
+                schedule.duration,
+                "lower it, or let the selection have one checkpoint",
+            )
     shortest = {
         "teacher_training": experiment.teacher_training.steps,
         "student_training": min(experiment.budgets, default=0),

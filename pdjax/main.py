@@ -85,7 +85,11 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     if not is_first():
         # All processes would say the same.
         logger.setLevel(logging.WARNING)
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value is not None else Path("runs") / experiment.name
+    asked = str(Path("runs") / experiment.name) if _WORKDIR.value is None else _WORKDIR.value
+    require(
+        "://" not in asked, "a directory of this machine behind --workdir=", asked, "mount the bucket, and name that"
+    )
+    workdir = Path(asked).expanduser()
     stages = STAGES if _STAGE.value == "all" else (_STAGE.value,)
     with ExitStack() as stack:
         _keep_compiled(stack)

@@ -14,14 +14,18 @@ import functools
 import hashlib
 import importlib
 import inspect
+import os
 import pkgutil
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
+import numpy as np
 import pydantic
 import pydantic.dataclasses
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_core import core_schema
 
 from pdjax.errors import UserError, require
@@ -35,11 +39,49 @@ CONFIG = pydantic.ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
 )
 
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]  # they live on devices as 32-bit integers
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0, le=1)]
+
+def in_float32(value: float) -> float:
+    """Returns a number that devices, which have 32 bits for it, neither make infinite nor 0.
+
+    Raises:
+      UserError: it is another one.
+    """
+    size = abs(value)
+    held = size == 0 or SMALLEST <= size <= LARGEST
+    require(held, "0 or a number that float32 holds (1.2e-38 to 3.4e38)", value, "change it")
+    return value
+
+
+def _file_name(value: str) -> str:
+    free = value == value.strip() and not value.startswith((".", "~"))
+    expected = "a name of files: 1 to 100 characters, none of them / or \\, and no dot, ~ or space in front"
+    require(bool(free and re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,100}", value)), expected, repr(value), "rename it")
+    return value
+
+
+def _file_names(value: str) -> str:
+    for part in value.split("/"):
+        _file_name(part)
+    return value
+
+
+def _place(value: str) -> str:
+    fits = value and "\0" not in value and all(len(os.fsencode(part)) <= 255 for part in value.split("/"))
+    require(bool(fits), "a path whose parts are at most 255 bytes long", repr(value[:300]), "change it")
+    return str(Path(value).expanduser()) if value.startswith("~") else value
+
+
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+Real = Annotated[float, AfterValidator(in_float32)]
+Positive = Annotated[Real, Field(gt=0)]
+Share = Annotated[Real, Field(ge=0, lt=1)]
+Weight = Annotated[Real, Field(ge=0, le=1)]
+# They live on devices as 32-bit integers.
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, AfterValidator(_file_name)]
+Names = Annotated[str, AfterValidator(_file_names)]  # below each other
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class Beside:

@@ -21,7 +21,7 @@ from pdjax.distill.kept import Cut, Kept, compare_kept
 from pdjax.distill.vocabulary import Direction, compare
 from pdjax.errors import require
 from pdjax.models.head import Factored, dense
-from pdjax.settings import Choice, Count, make, settings
+from pdjax.settings import Choice, Count, Real, in_float32, make, settings
 from pdjax.types import Batch, Logits, Params
 
 
@@ -36,8 +36,8 @@ class Outputs(NamedTuple):
 class Ramp:
     """A number that moves in a straight line with the student's steps, and rests before and after."""
 
-    first: float
-    last: float
+    first: Real
+    last: Real
     begin: Annotated[int, Field(ge=0)] = 0
     """the last step at which it is ``first``"""
     end: Count = 1000
@@ -63,7 +63,7 @@ def _number(value: Any) -> float | Ramp:
     # A bool is an int in Python.
     right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     require(right, "a finite number, or a Ramp", repr(value), "change it")
-    return float(value)
+    return in_float32(float(value))
 
 
 Number = Annotated[float | Ramp, ByReplica()]

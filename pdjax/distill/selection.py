@@ -108,6 +108,8 @@ class Equal(Selection):
 
     def select(self, available: Sequence[int], phases: Phases) -> Chosen:
         """Returns every (T0 / count)-th step, or the stored ones near to them."""
+        stored = f"a count of at most the {len(available)} checkpoints that there are"
+        require(self.count <= len(available), stored, self.count, "lower it, or keep more checkpoints")
         if self.nearest:
             steps = nearly_equally_spaced(self.count, available)
             distance = f"{available[-1] / self.count:g}"

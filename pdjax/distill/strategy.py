@@ -10,14 +10,14 @@ from pdjax.distill.part import WHOLE, Part, Whole
 from pdjax.distill.schedules import OneShot, Schedule
 from pdjax.distill.selection import Final, Selection
 from pdjax.errors import require
-from pdjax.settings import Beside, Count, settings
+from pdjax.settings import Beside, Count, Name, settings
 
 
 @settings
 class Strategy:
     """A way to train a student. Where the loss asks no teacher, selection, schedule and part say nothing."""
 
-    name: str
+    name: Name
     """what it is called in flags, comparisons and files"""
     loss: Annotated[Loss, Beside()] = Distillation()
     """what the student learns from"""

@@ -2,12 +2,13 @@
 
 import abc
 import functools
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from pydantic import Field
 
 from pdjax.errors import require
 from pdjax.keys import named_key
@@ -89,6 +90,9 @@ class Parities(Task):
         return jnp.stack([jnp.prod(x[:, jnp.array(feature)], axis=1) for feature in self.features])
 
 
+Dimension = Annotated[int, Field(ge=1, le=2**20)]  # the support is drawn from a permutation of so many
+
+
 @settings
 class ParityTask(Parities):
     """Sparse parity (definition 3.1), a tree of one node: class 0 if the product over the support is +1, else 1.
@@ -96,7 +100,7 @@ class ParityTask(Parities):
     These are the classes 1 and 2 of the definition.
     """
 
-    dimension: Count = 50
+    dimension: Dimension = 50
     """d, the coordinates of an input"""
     degree: Count = 5
     """k, the coordinates of the support"""
@@ -124,7 +128,7 @@ class ParityTask(Parities):
 class HierarchicalTask(Parities):
     """Hierarchical parity (section C.3): a binary tree of sparse parities on disjoint coordinates."""
 
-    dimension: Count = 50
+    dimension: Dimension = 50
     """d, the coordinates of an input"""
     degree: Count = 3
     """k, the coordinates of each node's feature"""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from pydantic import Field
 
 from pdjax.errors import UserError, require
-from pdjax.settings import Aside, ByName, Count, Positive, named, settings
+from pdjax.settings import Aside, ByName, Count, Place, Positive, named, settings
 from pdjax.tasks.base import FedTask
 from pdjax.tasks.masking import mask_exactly
 from pdjax.text.corpus import Corpus, open_corpus
@@ -28,7 +28,7 @@ Token = Annotated[int, Field(ge=0)]
 class Prepared:
     """A prepared corpus, as far as programs depend on it; ``of`` reads it from the directory."""
 
-    directory: Annotated[str, Aside()]
+    directory: Annotated[Place, Aside()]
     digest: str | None = None
     """of its content; None: there is none yet, and programs can be planned but not run"""
     vocabulary: Count = 30522

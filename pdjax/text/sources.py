@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import zstandard
 
 from pdjax.errors import UserError, require
-from pdjax.settings import Aside, settings
+from pdjax.settings import Aside, Place, settings
 
 SUFFIXES = (".txt", ".jsonl")
 """Of files that are read; behind them may stand one of a compression."""
@@ -40,7 +40,7 @@ class Source:
 
     name: str
     """What its rows are called, in reports and in weights."""
-    path: Annotated[str, Aside()]
+    path: Annotated[Place, Aside()]
     """A folder, which is searched through, a file, or what TFDS prepared: the directory with its dataset_info.json."""
     documents: Literal["file", "blank"] = "file"
     """Of .txt: a document is a file, or blank lines stand between documents."""

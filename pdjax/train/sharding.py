@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pdjax.errors import require
 from pdjax.models.stack import LAYERS
-from pdjax.settings import Count, settings
+from pdjax.settings import Count, Place, settings
 
 REST = -1
 """The size of a mesh axis that takes what the others leave."""
@@ -83,7 +83,7 @@ class Placement:
     """stacked: all checkpoints of a curriculum on the device. streamed: the one in use and the next, read from the
     store in the background. auto: stacked where it fits. cached: none; what they say to the students' batches is
     computed once and read from files, for losses that look at their most likely classes alone"""
-    cache: str | None = None
+    cache: Place | None = None
     """the directory of these files, which several working directories may share; None is one in the working directory
     """
     micro_batches: Count = 1
