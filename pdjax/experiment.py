@@ -537,7 +537,7 @@ def _check_part(experiment: Experiment, strategy: Strategy) -> None:
 def _check_pieces(experiment: Experiment) -> None:
     """Requires batches and losses that can be cut into pieces."""
     pieces, teacher = experiment.placement.micro_batches, experiment.teacher_training
-    sizes = {"student_training": experiment.student_training.batch_size}
+    sizes = {"student_training": experiment.student_training.batch_size, "evaluation": experiment.evaluation.batch_size}
     sizes |= {"teacher_training": teacher.batch_size} if teacher.trajectory is None else {}
     sizes |= {} if experiment.sizes is None else {"sizes": experiment.sizes.batch_size}
     for path, size in sizes.items():

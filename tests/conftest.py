@@ -94,6 +94,11 @@ for kind in (LinenModel, HierarchicalTask, ParityTask, PcfgLanguageTask, PcfgTas
             setattr(kind, name, _as_one_program(getattr(kind, name), static))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The long form of ``tests/trust``."""
+    parser.addoption("--trust", action="store_true", help="try everything in tests/trust, for hours")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Puts the tests' files into memory too, unless --basetemp says where they are to stay."""
     if "PYTEST_XDIST_WORKER" not in os.environ and IN_MEMORY and config.option.basetemp is None:

@@ -24,7 +24,7 @@ from pdjax.models.replicas import over_replicas
 from pdjax.train import blocked, two_stage
 from pdjax.train.narrow import narrowly
 from pdjax.train.state import Hyperparameters, Program, TrainState
-from pdjax.train.step import gradients_of, updated
+from pdjax.train.step import cut, gradients_of, updated
 from pdjax.types import TEACHER, Batch, Examples, Mean, Params, StepMetrics, ratio
 
 Chunk = Callable[..., tuple[TrainState, StepMetrics]]
@@ -223,7 +223,7 @@ def _over_pieces(
     # [B, ...], of separate batches [R, B, ...], to [count, B / count, ...]: neighbours go to different pieces, so that
     # each device, which holds some in a row, has its share of every piece.
     whole = (shared, answers), separate
-    pieces = tuple(jax.tree.map(functools.partial(_cut, count, axis), part) for axis, part in enumerate(whole))
+    pieces = tuple(jax.tree.map(functools.partial(cut, count, axis), part) for axis, part in enumerate(whole))
 
     def add(total: Any, numbered: Any) -> tuple[Any, None]:
         piece, ((shared, answers), separate) = numbered
@@ -240,12 +240,6 @@ def _over_pieces(
 
     # Of all pieces together: a mean of their means would weigh those in which little counts too much.
     return over_replicas(mean)(metrics.loss.count, sums), metrics
-
-
-def _cut(count: int, axis: int, whole: Array) -> Array:
-    """Returns an array with the pieces of an axis as a new leading one."""
-    shape = whole.shape
-    return jnp.moveaxis(whole.reshape(*shape[:axis], -1, count, *shape[axis + 1 :]), axis + 1, 0)
 
 
 def _advance_block(

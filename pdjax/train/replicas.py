@@ -76,6 +76,12 @@ def build_sweep(
             program.batch_size,
             "lower one of the three",
         )
+        require(
+            evaluation.batch_size % (pieces * data) == 0,
+            f"an evaluation.batch_size that {pieces} placement.micro_batches of {data} devices divide",
+            evaluation.batch_size,
+            "change one of the three",
+        )
         program = program._replace(micro_batches=pieces)
     return _compiled(program, chunk_steps, num_replicas, evaluation, placement, mesh)
 

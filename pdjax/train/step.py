@@ -4,6 +4,7 @@ Labels only, one-shot, progressive: every strategy is this step with other data.
 *teacher*: its checkpoints with a curriculum over them, or None for a student of the labels.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -140,9 +141,21 @@ def evaluate(
 
             return over_replicas(one)(models)
 
-        # Sums and counts, divided once at the end: the mean of batches with unequal counts would be biased.
-        return jax.tree.map(jnp.add, total, narrowly(program.bounds, of, batch)), None
+        def add(total: StepMetrics, piece: Batch) -> tuple[StepMetrics, None]:
+            # Sums and counts, divided once at the end: the mean of batches with unequal counts would be biased.
+            return jax.tree.map(jnp.add, total, narrowly(program.bounds, of, piece)), None
+
+        if program.micro_batches == 1:
+            return add(total, batch)
+        # What has no room for the activations of a whole batch in training has none here.
+        return jax.lax.scan(add, total, jax.tree.map(functools.partial(cut, program.micro_batches, 0), batch))
 
     replicas = jax.tree.leaves(models)[0].shape[0]
     zeros = Mean(jnp.zeros(replicas), jnp.zeros(replicas))
     return jax.lax.scan(body, StepMetrics(zeros, zeros), (jnp.arange(num_batches), examples))[0]
+
+
+def cut(count: int, axis: int, whole: Array) -> Array:
+    """Returns an array with the pieces of an axis as a new leading one."""
+    shape = whole.shape
+    return jnp.moveaxis(whole.reshape(*shape[:axis], -1, count, *shape[axis + 1 :]), axis + 1, 0)

@@ -346,6 +346,17 @@ def test_pieces_have_masks_of_dropout_of_their_own(program, teacher):
     )
 
 
+def test_pieces_of_held_out_batches_count_what_the_whole_does(program):
+    params = initial(program)(jnp.arange(2)).params
+    whole, pieces = (
+        jax.jit(functools.partial(evaluate, program._replace(micro_batches=count), 2, 8))(params, SEED)
+        for count in (1, 4)
+    )
+    np.testing.assert_array_equal(pieces.loss.count, whole.loss.count)
+    np.testing.assert_array_equal(pieces.accuracy.sum, whole.accuracy.sum)
+    np.testing.assert_allclose(pieces.loss.sum, whole.loss.sum, rtol=1e-5)
+
+
 def test_evaluation_counts_every_selected_position(program):
     state = initial(program)(jnp.arange(2))
     result = evaluate(program, 3, 4, state.params, jnp.int32(9))
