@@ -1,31 +1,19 @@
-"""Metrics of a run on disk: JSONL always, TensorBoard and Weights & Biases when asked for."""
+"""Metrics of a run on disk, and on their way to further sinks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from pdjax.errors import UserError
 from pdjax.io.processes import is_first
-from pdjax.io.records import Replica, RunDescription, read_costs
+from pdjax.io.records import RunDescription, read_costs
 from pdjax.io.sealed import Journal, read_lines
+from pdjax.io.sinks import Sink, open_sinks
 from pdjax.types import StepMetrics
 
 PARTS = ("loss", "accuracy")
-
-
-class Sink(Protocol):
-    """Somewhere else that metrics go, as plain means."""
-
-    def write(self, split: str, step: int, replica: int, values: dict[str, float]) -> None:
-        """Takes the metrics of one replica at one step."""
-        ...
-
-    def close(self) -> None:
-        """Flushes and releases everything."""
-        ...
 
 
 class Writer(Protocol):
@@ -79,12 +67,18 @@ class NoWriter:
 
 
 def open_writer(
-    directory: Path, resume_step: int | None, seal: str | None, sinks: Iterable[str], description: RunDescription
+    directory: Path,
+    resume_step: int | None,
+    seal: str | None,
+    sinks: Iterable[str],
+    description: RunDescription,
+    configuration: Mapping[str, Any],
 ) -> Writer:
     """Opens the writer of a run in this process; ``sinks`` are those that ``loop.writers`` names."""
     if not is_first():
         return NoWriter()
-    return MetricsWriter(directory, resume_step, seal, build_sinks(sinks, directory, description))
+    opened = open_sinks(sinks, directory, description.name, description.replicas, configuration)
+    return MetricsWriter(directory, resume_step, seal, opened)
 
 
 class MetricsWriter:
@@ -110,6 +104,8 @@ class MetricsWriter:
         self._metrics = Journal(path, kept, seal, directory)
         self._costs = Journal(directory / "progress.jsonl", read_costs(directory))
         self._sinks = tuple(sinks)
+        for record in kept:
+            self._tell(record)
 
     @property
     def seal(self) -> str:
@@ -122,9 +118,9 @@ class MetricsWriter:
         for replica in range(len(np.asarray(metrics.loss.sum))):
             # Records hold every bit of a float64: what is decided from them is what was decided live.
             pairs = {n: [float(part.sum[replica]), float(part.count[replica])] for n, part in parts.items()}
-            self._metrics.add({"split": split, "step": step, "replica": replica, **pairs})
-            for sink in self._sinks:
-                sink.write(split, step, replica, {n: s / c if c else float("nan") for n, (s, c) in pairs.items()})
+            record = {"split": split, "step": step, "replica": replica, **pairs}
+            self._metrics.add(record)
+            self._tell(record)
 
     def write_measured(self, step: int, values: Float[np.ndarray, "R K"]) -> None:
         """Writes how far each replica of an adaptive run is with each of its teachers; to JSONL alone."""
@@ -147,71 +143,15 @@ class MetricsWriter:
         for sink in self._sinks:
             sink.close()
 
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """Hands a record's means to the sinks."""
+        if record["split"] == "measured":
+            return
+        parts = {name: record[name] for name in PARTS}
+        means = {name: total / count if count else float("nan") for name, (total, count) in parts.items()}
+        for sink in self._sinks:
+            sink.write(record["split"], record["step"], record["replica"], means)
+
 
 def _until(records: Iterable[dict[str, Any]], step: int) -> list[dict[str, Any]]:
     return [record for record in records if record["step"] <= step]
-
-
-class TensorBoardSink:
-    """TensorBoard event files, one sub-directory for each replica."""
-
-    def __init__(self, directory: Path, replicas: tuple[Replica, ...]):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "tensorboardX for loop.writers 'tensorboard'",
-                "it is not installed",
-                "pip install tensorboardX, or pdjax with its extra: pip install -e '.[tensorboard]'",
-            ) from None
-        self._writers = [
-            SummaryWriter(str(directory / "tensorboard" / f"{i}-seed{r.seed}")) for i, r in enumerate(replicas)
-        ]
-
-    def write(self, split: str, step: int, replica: int, values: dict[str, float]) -> None:
-        """Adds scalars named ``<split>/<metric>``."""
-        for name, value in values.items():
-            self._writers[replica].add_scalar(f"{split}/{name}", value, step)
-
-    def close(self) -> None:
-        """Flushes the event files."""
-        for writer in self._writers:
-            writer.close()
-
-
-class WandbSink:
-    """One Weights & Biases run for each run of pdjax; replicas are separate series."""
-
-    def __init__(self, directory: Path, description: RunDescription):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports] (an extra)
-        except ImportError:
-            raise UserError(
-                "wandb for loop.writers 'wandb'",
-                "it is not installed",
-                "pip install wandb, or pdjax with its extra: pip install -e '.[wandb]'",
-            ) from None
-        # The identity names the run, so that a resumed process continues it instead of opening another.
-        identifier = description.identity[:16]
-        self._run = wandb.init(
-            project="pdjax", name=description.name, id=identifier, resume="allow", dir=str(directory)
-        )
-
-    def write(self, split: str, step: int, replica: int, values: dict[str, float]) -> None:
-        """Logs series named ``<split>/<metric>/<replica>``."""
-        self._run.log({f"{split}/{name}/{replica}": value for name, value in values.items()}, step=step)
-
-    def close(self) -> None:
-        """Finishes the run."""
-        self._run.finish()
-
-
-def build_sinks(names: Iterable[str], directory: Path, description: RunDescription) -> list[Sink]:
-    """Builds the sinks that ``loop.writers`` names."""
-    sinks: list[Sink] = []
-    for name in names:
-        if name == "tensorboard":
-            sinks.append(TensorBoardSink(directory, description.replicas))
-        else:
-            sinks.append(WandbSink(directory, description))
-    return sinks

@@ -11,7 +11,7 @@ from pdjax.io.signals import Interrupt
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import Architecture
-from pdjax.settings import determining
+from pdjax.settings import determining, plain
 from pdjax.stages.programs import compiled, size_program
 from pdjax.train.loop import Job, train
 from pdjax.train.replicas import place_hyperparameters, product_of_replicas
@@ -61,4 +61,5 @@ def _job(experiment: Experiment, sizes: Sizes, description: RunDescription, mode
         data_seed=experiment.seed,
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
+        configuration=plain(experiment),
     )

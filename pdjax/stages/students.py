@@ -19,6 +19,7 @@ from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.store import stack as stack_checkpoints
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.workdir import is_done
+from pdjax.settings import plain
 from pdjax.stages.adaptive import adaptation
 from pdjax.stages.caching import cached_source
 from pdjax.stages.programs import compiled, student_program, student_replicas, teacher_shape
@@ -164,6 +165,7 @@ def _jobs(
         data_seed=experiment.seed,
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
+        configuration=plain(experiment),
     )
     if len(group.runs) == 1:
         steps = group.runs[0].teacher_steps

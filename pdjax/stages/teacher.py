@@ -21,6 +21,7 @@ from pdjax.io.store import SAFETY, CheckpointStore, read_identity, require_space
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
+from pdjax.settings import plain
 from pdjax.stages.importing import import_series, imported_identity, series_steps
 from pdjax.stages.programs import compiled, teacher_program, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
@@ -114,6 +115,7 @@ def _job(
         data_seed=training.seed,
         evaluation_seed=experiment.seed,
         evaluate_every=experiment.evaluation.every,
+        configuration=plain(experiment),
         kept=_kept(experiment),
         keep=keep,
     )

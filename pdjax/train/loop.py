@@ -82,6 +82,7 @@ class Job:
     keep: Keep | None = None  # takes them
     adapt: Adapt | None = None  # None: the curriculum is fixed
     rows: tuple[int, ...] | None = None  # of the sweep's replicas, which are this run's; None: all
+    configuration: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # that sinks are told
 
 
 def train(
@@ -206,7 +207,7 @@ class _Run:
                 self.store.remove(step)
         seal = None if done is None else self.store.behind(done)
         self.writer = stack.enter_context(
-            closing(open_writer(self.directory, done, seal, loop.writers, self.job.description))
+            closing(open_writer(self.directory, done, seal, loop.writers, self.job.description, self.job.configuration))
         )
 
     def own(self, tree: Any, axis: int = 0) -> Any:

@@ -5,7 +5,7 @@ from pdjax.errors import UserError
 from pdjax.io import writer as writers
 from pdjax.io.records import RunDescription, read_costs
 from pdjax.io.sealed import read_lines
-from pdjax.io.writer import MetricsWriter, build_sinks, open_writer
+from pdjax.io.writer import MetricsWriter, open_writer
 from pdjax.train.replicas import Replica
 from pdjax.types import Mean, StepMetrics
 
@@ -79,7 +79,7 @@ def test_the_first_process_alone_writes(tmp_path, monkeypatch):
     description = RunDescription("student", "s", ("s",), 10, (Replica(0, 0.1),), (), (), "0")
     for first in (False, True):
         monkeypatch.setattr(writers, "is_first", lambda first=first: first)
-        writer = open_writer(tmp_path, None, None, (), description)
+        writer = open_writer(tmp_path, None, None, (), description, {})
         writer.write("train", 5, metrics([1.0]))
         writer.write_cost(5, 1.0, 2**20)
         writer.flush()
@@ -95,17 +95,6 @@ def test_starting_afresh_forgets_everything(tmp_path):
         writer.write("train", 1, metrics([1.0]))
         writer.close()
     assert len(lines(tmp_path)) == 1
-
-
-def test_tensorboard_gets_the_means(tmp_path):
-    description = RunDescription("student", "x", ("labels",), 4, (Replica(0, 0.1), Replica(1, 0.1)), (), (), "id")
-    writer = MetricsWriter(tmp_path, None, None, build_sinks(("tensorboard",), tmp_path, description))
-    writer.write("evaluation", 3, metrics([0.25, 0.75]))
-    writer.close()
-    files = {path.parent.name: path.read_bytes() for path in (tmp_path / "tensorboard").glob("*/events*")}
-    assert set(files) == {"0-seed0", "1-seed1"}
-    assert b"evaluation/loss" in files["1-seed1"]
-    assert np.float32(0.75).tobytes() in files["1-seed1"]
 
 
 def test_count_zero_is_not_a_mean(tmp_path):
