@@ -57,15 +57,27 @@ def main(argv: list[str]) -> int:
         _run(argv, interrupt)
     except UserError as error:
         logger.error("error: %s", error)
+        _end_others(2, error)
         return 2
     except TrainingError as error:
         logger.error("failed: %s", error)
+        _end_others(1, error)
         return 1
     except Interrupted as error:
         logger.warning("stopped by %s; the same command continues from there", error)
         # As shells say it; launch/slurm.sbatch puts back a job that SIGTERM has ended so.
         return 128 + error.signal_number
+    except Exception as error:
+        _end_others(1, error)
+        raise
     return 0
+
+
+def _end_others(code: int, error: Exception) -> None:
+    """Ends all processes of several, if there are any: those that wait for this one would wait for ever."""
+    processes = sys.modules.get("pdjax.io.processes")
+    if processes is not None:  # else nobody has been joined
+        processes.fail(code, error)
 
 
 def _run(argv: list[str], interrupt: Interrupt) -> None:

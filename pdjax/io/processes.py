@@ -4,17 +4,35 @@ Every process runs the same code on the same configuration. Arrays on the mesh s
 file system that all of them see, records are written by the first process, and checkpoints by all together.
 """
 
+import atexit
+import contextlib
+import logging
 import os
+import threading
+import time
+import traceback
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # the store of the processes has no public name
 from jax.experimental import multihost_utils
 
-from pdjax.errors import UserError
+from pdjax.errors import TrainingError, UserError
+
+logger = logging.getLogger("pdjax")
 
 HEARTBEAT_SECONDS = 30
 """A process that is silent for so long is lost, and the others end."""
+
+_FAILED = "pdjax/failed"
+"""The key under which a process that fails says so."""
+
+_GRACE_SECONDS = 5
+"""The first process keeps the store: so long it stays for the others to read."""
+
+_ending = threading.Event()
+"""Whether this process is about to end, and looks no more at whether others failed."""
 
 _MARKS = {  # environment variables that say how many processes there are
     "SLURM": "SLURM_NTASKS",
@@ -55,6 +73,55 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
         first = str(error).splitlines()[0][:300]
         remedy = "start all processes with the same --coordinator, or run alone with --distributed=off"
         raise UserError("processes that find each other", f"{type(error).__name__}: {first}", remedy) from error
+    _watch()
+
+
+def _watch() -> None:
+    """Ends this process when another one fails: it would wait for that one for ever."""
+
+    def watch() -> None:
+        while not _ending.is_set():
+            try:
+                code, _, words = _store().blocking_key_value_get(_FAILED, 1000).partition(" ")
+            except jax.errors.JaxRuntimeError:  # nobody has failed in this second, or the store has gone
+                _ending.wait(0.1)
+                continue
+            if not _ending.is_set():
+                logger.error("another process failed: %s", words)
+                os._exit(int(code))  # it cannot meet the others once more, as leaving otherwise would
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        _ending.set()
+        thread.join()
+
+    # Before JAX takes leave of the store, at which the thread looks.
+    atexit.register(end)
+
+
+def fail(code: int, error: Exception) -> None:
+    """Tells the other processes why this one fails, and ends it; returns where there are none.
+
+    Args:
+      code: with which all of them exit.
+      error: what they say of it; of one that is no message to a user, the traceback is printed.
+    """
+    if _store() is None or distributed.global_state.num_processes == 1:
+        return
+    _ending.set()
+    if not isinstance(error, UserError | TrainingError):
+        traceback.print_exception(error)
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # the store has gone with the first process
+        _store().key_value_set(_FAILED, f"{code} {type(error).__name__}: {error}", allow_overwrite=True)
+    if distributed.global_state.process_id == 0:
+        time.sleep(_GRACE_SECONDS)
+    os._exit(code)
+
+
+def _store() -> Any:
+    return distributed.global_state.client
 
 
 def several_started() -> bool:
@@ -72,6 +139,19 @@ def meet(name: str) -> None:
     """Waits until all processes are here: what one wrote before, others may read after."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def require_same(what: str, digest: str) -> None:
+    """Requires that something is the same in all processes.
+
+    Raises:
+      UserError: it is not; in all of them.
+    """
+    if jax.process_count() == 1:
+        return
+    mine = np.frombuffer(bytes.fromhex(digest[:16]), np.int32)
+    if not (np.asarray(multihost_utils.process_allgather(mine)) == mine).all():
+        raise UserError(f"the same {what} in all processes", "others", "start all of them with the same command")
 
 
 def fetch(tree: Any) -> Any:

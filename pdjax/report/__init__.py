@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pandas as pd
 
 from pdjax.report.additions import added_claims, added_figures
@@ -81,16 +82,18 @@ def _csv(table: pd.DataFrame) -> bytes:
 def _replace(workdir: Path, files: dict[str, bytes]) -> Path:
     """Writes the files of a report in place of the old one, and returns its page."""
     report, partial, old = (workdir / name for name in ("report", "report.partial", "report.old"))
-    for leftover in (partial, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    for name, content in files.items():
-        path = partial / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    if report.exists():
-        os.replace(report, old)
-    os.replace(partial, report)
-    if old.exists():
-        shutil.rmtree(old)
+    # A run may end while somebody looks at what it has so far: one after the other.
+    with filelock.FileLock(workdir / ".report-lock"):
+        for leftover in (partial, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        for name, content in files.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        if report.exists():
+            os.replace(report, old)
+        os.replace(partial, report)
+        if old.exists():
+            shutil.rmtree(old)
     return report / "index.html"

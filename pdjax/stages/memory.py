@@ -22,9 +22,9 @@ def require_memory(experiment: Experiment) -> None:
     Raises:
       UserError: they cannot.
     """
-    held = sum(memory_of(device) for device in jax.devices())
-    if jax.default_backend() == "cpu":
-        held = memory_of(jax.devices()[0])  # which all devices share
+    # On a CPU the devices of a process share its memory.
+    sharing = jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
+    held = sharing * memory_of(jax.local_devices()[0])
     for name, training in _programs(experiment):
         program = training.program
         inputs = batch_shapes(program.task, 1).inputs

@@ -9,7 +9,7 @@ from pathlib import Path
 from pdjax.experiment import Experiment
 from pdjax.io.feed import check_examples
 from pdjax.io.lock import writing
-from pdjax.io.processes import is_first, meet
+from pdjax.io.processes import is_first, meet, require_same
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir
 from pdjax.stages.memory import require_memory
@@ -36,6 +36,7 @@ def run_experiment(
       Interrupted: a signal asked to stop; the same command continues.
       TrainingError: a run cannot go on.
     """
+    require_same("configuration", experiment.digest)
     # What can be wrong with the input is found before anything is written.
     for one in (experiment, *experiment.variants().values()):
         foresee_runs(one, stored_steps(one, workdir))

@@ -108,6 +108,63 @@ def test_a_signal_saves_a_lost_process_ends_the_other_and_the_same_command_goes_
     shutil.rmtree(workdir)
 
 
+FAILING = """
+import sys
+from pdjax import main
+from pdjax.errors import UserError
+from pdjax.io import processes
+from pdjax.stages import run
+
+def teacher(*_):
+    if processes.is_first() == (FAILS == 0):
+        raise KIND("only here")
+    processes.meet("the others wait")
+
+run.train_teacher = teacher
+sys.exit(main.main(sys.argv))
+"""
+
+
+def end_of_two(root, tmp_path, scripts, flags=((), ())):
+    """Starts two processes, and returns their exit codes, what they said and how long they took."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = ["--config=tests/minimal.py:few", f"--workdir={tmp_path / 'work'}", f"--coordinator=localhost:{port}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *common, "--processes=2", f"--process={number}", *more],
+            cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, **pipes,
+        )
+        for number, (script, more) in enumerate(zip(scripts, flags, strict=True))
+    ]  # fmt: skip
+    began = time.monotonic()
+    outputs = [process.communicate(timeout=DEADLINE)[0] for process in started]
+    return [process.returncode for process in started], outputs, time.monotonic() - began
+
+
+@pytest.mark.parametrize(("fails", "kind", "code"), [(0, "UserError", 2), (1, "ValueError", 1)])
+def test_an_error_in_one_process_ends_all_with_its_message(root, tmp_path, fails, kind, code):
+    call = '(lambda text: UserError("a", text, "b"))' if kind == "UserError" else kind
+    script = FAILING.replace("FAILS", str(fails)).replace("KIND", call)
+    codes, outputs, seconds = end_of_two(root, tmp_path, [script, script])
+    assert codes == [code, code], outputs
+    assert "only here" in outputs[fails]
+    assert f"another process failed: {kind}: " in outputs[1 - fails]
+    assert "only here" in outputs[1 - fails]
+    assert ("Traceback" in outputs[fails]) == (kind == "ValueError")
+    assert seconds < 60
+
+
+def test_processes_of_other_configurations_do_not_begin(root, tmp_path):
+    script = "import sys; from pdjax import main; sys.exit(main.main(sys.argv))"
+    codes, outputs, _ = end_of_two(root, tmp_path, [script, script], ((), ("--config.seed=5",)))
+    assert codes == [2, 2], outputs
+    assert all("the same configuration in all processes; found others; start all" in output for output in outputs)
+    assert not (tmp_path / "work").exists()
+
+
 def test_flags_that_contradict_each_other():
     with pytest.raises(UserError, match=r"--coordinator, --processes and --process together"):
         join("auto", "localhost:1", None, 0, None)
