@@ -229,7 +229,7 @@ class Loop:
 class Comparison:
     """Strategies that a figure of the report draws together."""
 
-    name: Name
+    name: str
     """of the figure's files"""
     title: str
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]

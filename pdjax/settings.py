@@ -14,12 +14,10 @@ import functools
 import hashlib
 import importlib
 import inspect
-import os
 import pkgutil
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -66,16 +64,16 @@ def _file_names(value: str) -> str:
 
 
 def _place(value: str) -> str:
-    fits = value and "\0" not in value and all(len(os.fsencode(part)) <= 255 for part in value.split("/"))
-    require(bool(fits), "a path whose parts are at most 255 bytes long", repr(value[:300]), "change it")
-    return str(Path(value).expanduser()) if value.startswith("~") else value
+    fits = "\0" not in value and all(len(part.encode()) <= 255 for part in value.split("/"))
+    require(fits, "a path whose parts are at most 255 bytes long", repr(value[:300]), "change it")
+    return value
 
 
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 Real = Annotated[float, AfterValidator(in_float32)]
-Positive = Annotated[Real, Field(gt=0)]
-Share = Annotated[Real, Field(ge=0, lt=1)]
-Weight = Annotated[Real, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(in_float32)]
+Share = Annotated[float, Field(ge=0, lt=1), AfterValidator(in_float32)]
+Weight = Annotated[float, Field(ge=0, le=1), AfterValidator(in_float32)]
 # They live on devices as 32-bit integers.
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

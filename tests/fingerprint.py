@@ -263,12 +263,18 @@ def _integers(key: str, value: Any) -> Lines:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return _without_digest(json.loads(path.read_text()))
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a file of JSON lines; there need not be one."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [_without_digest(json.loads(line)) for line in lines]
+
+
+def _without_digest(value: Any) -> Any:
+    """Returns a record without what says that it is as it was written."""
+    return {key: part for key, part in value.items() if key != "sha256"}
 
 
 def _compact(value: Any) -> str:

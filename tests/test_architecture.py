@@ -27,9 +27,10 @@ LAYERS = (
 """From the lowest: a module imports from its own layer and from those before it."""
 
 READABLE = (
+    "io.sealed.",
     *("report.", "errors.", "settings.", "findings.", "experiment.", "tasks.", "models.", "distill.", "probes."),
     "theory.",
-    *("io.records.", "io.selection.", "io.probe_records.", "io.workdir."),
+    *("io.records.", "io.sealed.", "io.selection.", "io.probe_records.", "io.workdir."),
 )
 """What a report may import: what is recorded, and the settings that it belongs to."""
 

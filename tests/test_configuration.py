@@ -135,7 +135,7 @@ def other(value):
 TIED = re.compile(
     r"loop\.chunk_steps|placement\.(mesh\..*|micro_batches)|evaluation\.every|.*\.count|.*\.window|task\.level|.*max_steps|student_training\.checkpoint_every|task\.(grammar|root|length|dimension|degree|depth)|.*batch_size|.*num_heads|.*\.width"
     r"|.*num_layers|.*(attend_to_selected|tied_head)|.*\.longest_alone|.*head_dim|probes\.(nonterminals|monomials|lemmas)\..*"
-    r"|.*first_steps|teacher_training\.checkpoint_every"
+    r"|.*first_steps|teacher_training\.checkpoint_every|strategies\..*\.duration"
 )
 """Fields whose other values have to agree with something else."""
 

@@ -299,7 +299,7 @@ WRONG = [
     (STRINGS, {"ablations__mask_rate__variants": ()}, r"at least 1 in .*variants; found \(\)"),
     (STRINGS, {"ablations__mask_rate__base": "15%"}, r"distinct variants, and base; found \('15%', 'wide', '15%'\)"),
     (STRINGS, {"ablations__mask_rate__budgets": (210,)}, r"in ablations\.mask_rate\.15%: .* = 20; found 210"),
-    (STRINGS, {"ablations__mask_rate__variants__wide__name": "a/b"}, r"name that can be a directory; found 'a/b'"),
+    (STRINGS, {"ablations__mask_rate__variants__wide__name": "a/b"}, r"a name of files: .*; found 'a/b'"),
     (
         STRINGS,
         {"ablations__mask_rate__variants__15%__changes": {"task": {"mask_rat": 0.2}}},
@@ -311,7 +311,7 @@ WRONG = [
         r"in ablations\.mask_rate\.wide: in student: expected a width that 2 heads divide; found width 33",
     ),
     (STRINGS, {"sizes__panels": ()}, r"sizes: expected at least 1 in panels; found \(\)"),
-    (STRINGS, {"sizes__panels__heads__name": "a/b"}, r"a name that can be a directory; found 'a/b'; rename it"),
+    (STRINGS, {"sizes__panels__heads__name": "a/b"}, r"a name of files: .*; found 'a/b'; rename it"),
 ]
 
 

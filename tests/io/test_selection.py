@@ -1,12 +1,12 @@
 """What was chosen is read back as it was, and records of earlier versions are understood."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from pdjax.distill.phases import LossPhases, RobustPeak, Spike, Transition
 from pdjax.distill.selection import Chosen
+from pdjax.io.sealed import read_json, write_json
 from pdjax.io.selection import SelectionRecord, read_selection, write_selection
 
 RISE = Transition(2, 4, 6, "it rises there")
@@ -37,9 +37,9 @@ def test_students_learn_from_the_first_teacher(tmp_path: Path):
 
 def test_a_record_of_one_teacher_alone_is_understood(tmp_path: Path):
     write_selection(tmp_path, FULL)
-    fields = json.loads((tmp_path / "selection.json").read_text())
+    fields = read_json(tmp_path / "selection.json")
     del fields["transitions"]
-    (tmp_path / "selection.json").write_text(json.dumps(fields))
+    write_json(tmp_path / "selection.json", fields)
     selection = read_selection(tmp_path)
     assert selection is not None
     assert selection.transitions == (RISE,)

@@ -5,6 +5,7 @@ import pytest
 
 from pdjax.distill.kept import Cut, Kept
 from pdjax.errors import UserError
+from pdjax.io.sealed import write_json
 from pdjax.io.target_cache import Shard, TargetCache, kept_of, shard_of
 
 RANDOM = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def test_a_cache_is_of_one_thing(cache, tmp_path):
     again.open()
     assert again.directory == cache.directory
     assert TargetCache(tmp_path / "answers", {"teacher": "other"}).directory != cache.directory
-    (cache.directory / "identity.json").write_text("{}")
+    write_json(cache.directory / "identity.json", {})
     with pytest.raises(UserError, match="the identity of this cache"):
         cache.open()
 

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from pdjax.io.records import read_json, read_run
+from pdjax.io.records import read_run
+from pdjax.io.sealed import read_json
 from pdjax.keys import named_key
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2

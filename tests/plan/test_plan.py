@@ -300,7 +300,11 @@ def test_what_a_compiler_refuses_does_not_fit_in_its_words(trained, monkeypatch)
 
 
 def test_advice_is_about_what_takes_the_memory(measured):
-    parts = {"state": "split the model", "teachers": "stream the checkpoints", "temporaries": "share the batch"}
+    parts = {
+        "state": "split the model",
+        "teachers": "stream the checkpoints",
+        "temporaries": "take the batch in pieces",
+    }
     for part, advice in parts.items():
         memory = dataclasses.replace(Memory(1, 1, 1, 10, 5), **{part: 8})
         program = dataclasses.replace(measured.programs[0], memory=memory)
@@ -311,7 +315,7 @@ def test_advice_is_about_what_takes_the_memory(measured):
         program, memory=Memory(1, 1, None, None, 5), refusal="OUT OF IT", seconds=float("nan")
     )
     text = as_text(dataclasses.replace(measured, programs=(refused,)))
-    assert "mostly its temporaries (OUT OF IT). To change it, share the batch" in text
+    assert "mostly its temporaries (OUT OF IT). To change it, take the batch in pieces" in text
     assert "nan" not in text
     assert text.count("?") >= 7  # what nobody can know of a program that was not compiled
 

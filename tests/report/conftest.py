@@ -30,6 +30,7 @@ from pdjax.experiment import (
     TeacherTraining,
     Variant,
 )
+from pdjax.io.sealed import read_json, read_lines, write_json, write_lines
 from pdjax.models.base import Architecture
 from pdjax.models.bert import Bert
 from pdjax.models.gpt2 import Gpt2
@@ -215,15 +216,15 @@ class Workdir:
         if nonterminals is not None:
             levels = [1 + index for index, _ in enumerate(next(iter(nonterminals.values()))[0])]
             listed["nonterminals"] = {"levels": levels}
-        self.write(f"{directory}/result.json", {"identity": "0", "listed": listed})
+        seals = {}
         for name, table in {"ngrams": ngrams, "nonterminals": nonterminals, "agreement": agreement}.items():
             rows = [
                 (step, model, value) for step, by_model in (table or {}).items() for model, value in enumerate(by_model)
             ]
             records = [{key: names[model], "step": step, **_measured(name, value)} for step, model, value in rows]
             if records:
-                lines = "".join(json.dumps(record) + "\n" for record in records)
-                (self.path / directory / f"{name}.jsonl").write_text(lines)
+                seals[name] = write_lines(self.path / directory / f"{name}.jsonl", records)
+        write_json(self.path / directory / "result.json", {"identity": "0", "listed": listed, "records": seals})
 
     def strings(self, n: Sequence[int] = (2, 4), students: Sequence[str] = ()) -> None:
         """Asks for all probes of strings, and for medians of M_robust and M_close."""
@@ -264,10 +265,10 @@ class Workdir:
     def probe(self, name: str, records: Sequence[Mapping[str, Any]], **listed: Any) -> None:
         """Writes what a probe measured, and what it lists besides (the monomials)."""
         path = self.path / "probes" / "result.json"
-        others = json.loads(path.read_text())["listed"] if path.exists() else {}
-        self.write("probes/result.json", {"identity": "0", "listed": {**others, name: listed}})
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        (self.path / "probes" / f"{name}.jsonl").write_text(lines)
+        others = read_json(path) if path.exists() else {"listed": {}, "records": {}}
+        seal = write_lines(path.with_name(f"{name}.jsonl"), records)
+        parts = {"listed": {**others["listed"], name: listed}, "records": {**others["records"], name: seal}}
+        write_json(path, {"identity": "0", **parts})
 
     def theory(self, dimension: int, degree: int, aligned: bool = False) -> None:
         """Makes three teachers those of Algorithm 1, with the exact first stage until step 100, and asks for probes."""
@@ -364,12 +365,12 @@ class Workdir:
             {"split": "evaluation", "step": step, "replica": replica, "loss": [loss, 1.0], "accuracy": [accuracy, 1.0]}
             for step, replica, loss, accuracy in records
         ]
-        (self.path / directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        seal = write_lines(self.path / directory / "metrics.jsonl", lines)
         progress = [{"step": s, "seconds": 1.25, "peak_memory_bytes": m << 20} for s, m in ((50, 300), (100, 200))]
-        (self.path / directory / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in progress))
+        write_lines(self.path / directory / "progress.jsonl", progress)
         result = self.path / directory / "result.json"
         if complete:
-            self.write(f"{directory}/result.json", {})
+            self.write(f"{directory}/result.json", {"records": seal})
         else:
             result.unlink(missing_ok=True)
 
@@ -387,9 +388,25 @@ class Workdir:
 
     def write(self, name: str, value: Any) -> None:
         """Writes a JSON file."""
+        write_json(self.path / name, value)
+
+    def forget(self, probe: str) -> None:
+        """Takes away what a probe has measured on the teachers."""
+        path = self.path / "probes" / "result.json"
+        result = read_json(path)
+        del result["records"][probe]
+        write_json(path, result)
+        path.with_name(f"{probe}.jsonl").unlink()
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Replaces what a JSON file, or the records of a run, say."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value))
+        if path.suffix == ".json":
+            self.write(name, json.loads(json.dumps(read_json(path)).replace(old, new)))
+            return
+        seal = write_lines(path, [json.loads(json.dumps(r).replace(old, new)) for r in read_lines(path).records])
+        if (result := path.with_name("result.json")).exists():
+            write_json(result, {**read_json(result), "records": seal})
 
 
 def _measured(name: str, value: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ before it had one table of results. Accuracies' intervals have been cut to [0, 1
 about an experiment have no verdict.
 """
 
+import json
 import math
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pdjax.io.sealed import write_json, write_lines
 from pdjax.report.claims import evaluate_claims
 from pdjax.report.reading import read_results
 from pdjax.report.results import Results
@@ -27,7 +29,21 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     directory = tmp_path_factory.mktemp("recorded")
     with zipfile.ZipFile(Path(__file__).with_name("recorded.zip")) as file:
         file.extractall(directory, [name for name in file.namelist() if name.startswith(f"{request.param}/")])
+    seal(directory / request.param)
     return read_results(directory / request.param), directory / request.param / "tables"
+
+
+def seal(workdir: Path) -> None:
+    """Writes what was recorded before there were digests with them."""
+    seals = {}
+    for path in workdir.rglob("*.jsonl"):
+        seals[path] = write_lines(path, [json.loads(line) for line in path.read_text().splitlines()])
+    for path in workdir.rglob("*.json"):
+        value = json.loads(path.read_text())
+        if path.name == "result.json":
+            beside = {other.stem: of for other, of in seals.items() if other.parent == path.parent}
+            value["records"] = beside if path.parent.name == "probes" else beside["metrics"]
+        write_json(path, value)
 
 
 def old(directory: Path, name: str) -> pd.DataFrame:

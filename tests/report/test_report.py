@@ -430,8 +430,7 @@ def test_strategies_with_the_same_checkpoints_are_explained_together(finished: A
     finished.student("hot", 100, {100: (0.5, 0.5, 0.5)}, table=finished.TABLES["two"])
     finished.student("hot", 200, {200: (0.5, 0.5, 0.5)}, table=finished.TABLES["two"])
     finished.select({"hot": (200, 400), "two": (200, 400)})
-    selection = finished.path / "selection.json"
-    selection.write_text(selection.read_text().replace("because of hot", "because of two"))
+    finished.replace("selection.json", "because of hot", "because of two")
     text = read(finished)
     assert "progressive (2, 50) · progressive (2, 50), temperature 2 because of two" in text
     assert text.count("because of two") == 1
@@ -506,7 +505,8 @@ def test_shared_students_are_named(finished: Any):
 
 def test_a_margin_over_the_same_students_says_so(finished: Any):
     finished.shared(["one_shot", "two"], 100, {"one_shot": (0.5, 0.6, 0.7)})
-    (finished.path / "students" / "two-100" / "run.json").unlink()
+    for name in ("run.json", "result.json"):
+        (finished.path / "students" / "two-100" / name).unlink()
     text = read(finished)
     assert "margin over one-shot +0.000 [+0.000, +0.000] 3 the same students" in text
     assert "undecided in 1 of 2, not tested in 1" in text

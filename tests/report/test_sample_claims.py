@@ -190,7 +190,7 @@ def test_without_coefficients_no_teacher_is_known_to_be_separated(workdir: Any):
     ask(workdir)
     for d, one in every(workdir):
         write(one, power(d, 0), power(d, 3))
-        (one.path / "probes" / "lemmas.jsonl").unlink()
+        one.forget("lemmas")
     assert list(cases(workdir)) == ["labels, k = 4"]
 
 

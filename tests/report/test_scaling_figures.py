@@ -146,8 +146,7 @@ def test_steps_by_the_loss_of_the_teacher_that_students_learn_from(workdir: Any,
     for steps, one in {400: workdir, 300: variants["300"], 200: variants["200"]}.items():
         one.teacher({step: (losses[steps] if step == steps else 1.0, 0.5) for step in range(100, steps + 1, 100)})
         # The other teacher, of a lower seed, has a loss of its own.
-        path = one.path / "teacher" / "metrics.jsonl"
-        path.write_text(path.read_text().replace(f'"replica": 1, "loss": [{losses[steps]}', '"replica": 1, "loss": [9'))
+        one.replace("teacher/metrics.jsonl", f'"replica": 1, "loss": [{losses[steps]}', '"replica": 1, "loss": [9')
         student(one, "one_shot", (steps - 100,) * 3)
     (axes,) = drawings(scaling_figures(read_results(workdir.path)))["steps_teacher"].axes
     found = drawn_lines(axes)

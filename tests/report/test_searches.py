@@ -53,9 +53,8 @@ def searched(
 
 def share(workdir: Any, run: str, strategy: str) -> None:
     """Makes the students of a run those of another strategy too."""
-    path = workdir.path / "students" / run / "run.json"
     key = run.removesuffix("-100")
-    path.write_text(path.read_text().replace(f'["{key}"]', f'["{key}", "{strategy}"]'))
+    workdir.replace(f"students/{run}/run.json", f'["{key}"]', f'["{key}", "{strategy}"]')
 
 
 def test_places_count_along_the_grid_and_between_its_places(workdir: Any):

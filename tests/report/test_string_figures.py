@@ -157,8 +157,6 @@ def test_a_single_probed_checkpoint_has_no_course(workdir: Any, drawings: Any):
     probed(workdir)
     for key in ("one_shot", "two"):
         workdir.measure(f"{key}-100", ngrams={100: [grams((0.1, 0.2), (0.3, 0.1))] * 3})
-        for name in ("nonterminals", "agreement"):
-            (workdir.path / "students" / f"{key}-100" / "probes" / f"{name}.jsonl").unlink()
     drawn = drawings(feature_figures(read_results(workdir.path)))
     assert list(drawn) == ["features_100"]
     titles = [axes.get_title() for axes in drawn["features_100"].axes]

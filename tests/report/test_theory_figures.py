@@ -317,5 +317,5 @@ def test_without_searches_and_probes_there_are_no_figures_of_them(workdir: Any, 
     assert not figures_of(workdir)
     write(workdir, {100: (10, 20, 30), 400: (40, 50, 60)}, (100, 200))
     assert list(figures_of(workdir)) == ["samples_by_error", "coefficients"]
-    (workdir.path / "probes" / "lemmas.jsonl").unlink()
+    workdir.forget("lemmas")
     assert not figures_of(workdir)  # no errors, and no teacher that is known to be separated

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
 import shutil
 
 import jax
@@ -19,7 +18,8 @@ from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import Ablation, Probes, Variant
 from pdjax.io.probe_records import read_probe
 from pdjax.io.progress import Progress
-from pdjax.io.records import read_json, read_measured, read_run
+from pdjax.io.records import read_measured, read_run
+from pdjax.io.sealed import read_json, write_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import stack
 from pdjax.probes import ngrams
@@ -172,7 +172,7 @@ def test_probes_of_other_students_are_never_taken_for_these(config, workdir):
     kept = path.read_text()
     probes.probe_students(config, workdir, Interrupt())  # is done, and does nothing
     assert path.read_text() == kept
-    path.write_text(json.dumps(json.loads(kept) | {"identity": "another"}))
+    write_json(path, read_json(path) | {"identity": "another"})
     with pytest.raises(UserError, match=r"probes of this experiment's models; found those of others in .*hard-24"):
         probes.probe_students(config, workdir, Interrupt())
     path.write_text(kept)

@@ -14,7 +14,8 @@ from pdjax.distill.selection import Equal
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, StudentTraining, TeacherTraining
-from pdjax.io.records import read_json, read_run
+from pdjax.io.records import read_run
+from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.keys import named_key
 from pdjax.models.gpt2 import Gpt2
@@ -319,7 +320,7 @@ def test_an_import_goes_on_with_the_held_out_examples_it_began_with(interrupted)
 def test_what_cannot_be_converted_leaves_nothing(trained, tmp_path):
     folder = shutil.copytree(trained.folder, tmp_path / "series")
     for step in trained.steps:
-        config = read_json(folder / f"step{step}" / "config.json")
+        config = json.loads((folder / f"step{step}" / "config.json").read_text())
         (folder / f"step{step}" / "config.json").write_text(json.dumps(config | {"n_layer": 2}))
     experiment = experiment_of(folder, teacher=dataclasses.replace(trained.experiment.teacher, num_layers=2))
     with pytest.raises(UserError, match=r"transformer.h.1.* with 2 layers"):

@@ -13,7 +13,8 @@ from pdjax.distill.selection import Steps
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Loop, Probes, StudentTraining, TeacherTraining
-from pdjax.io.records import read_json, read_jsonl, read_run
+from pdjax.io.records import read_run
+from pdjax.io.sealed import read_json, read_lines
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import plan_experiment
@@ -163,7 +164,7 @@ def test_further_teachers_have_the_steps_of_the_first(small, falling, tmp_path):
 def test_students_and_probes_of_what_was_kept(small, falling, tmp_path):
     config = dataclasses.replace(with_keep(small, FALLING), probes=Probes((AgreementProbe(1, 8),)))
     run_experiment(config, tmp_path, ("teacher", "probes", "students"), Interrupt())
-    probed = [record["step"] for record in read_jsonl(tmp_path / "probes" / "agreement.jsonl")]
+    probed = [record["step"] for record in read_lines(tmp_path / "probes" / "agreement.jsonl").records]
     assert probed == list(checkpoints(config, tmp_path))
     assert read_run(tmp_path / "students" / "two_shot-20").description.teacher_steps == (40, 100)
 

@@ -13,7 +13,8 @@ from pdjax.distill.schedules import FixedDuration, TeacherSplit
 from pdjax.distill.selection import Equal, Phase, Steps
 from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
-from pdjax.io.records import read_json, read_run
+from pdjax.io.records import read_run
+from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import plan_experiment

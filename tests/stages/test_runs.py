@@ -1,7 +1,6 @@
 """Which runs there are: one for each budget and curriculum, whatever the losses."""
 
 import dataclasses
-import json
 import re
 
 import pytest
@@ -12,7 +11,7 @@ from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Phase, RobustPeak, Steps, Transition
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
-from pdjax.io.records import write_json
+from pdjax.io.sealed import write_json, write_lines
 from pdjax.settings import named
 from pdjax.stages.runs import asked_runs, foresee_runs, plan_runs
 from pdjax.train.replicas import Replica, product_of_replicas
@@ -59,7 +58,7 @@ def workdir(tmp_path):
     replicas = [{"seed": 0, "learning_rate": 0.1, "loss": {"class": "pdjax.distill:Labels"}}]
     write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
     record = {"split": "evaluation", "step": 0, "replica": 0, "loss": [1, 1], "accuracy": [0, 1]}
-    (tmp_path / "teacher" / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    write_lines(tmp_path / "teacher" / "metrics.jsonl", [record])
     return tmp_path
 
 
@@ -106,7 +105,7 @@ def test_strategies_whose_checkpoints_the_teacher_decides_are_one_run_if_they_fi
         STRATEGIES["early"],
         Strategy("phase", HARD, FixedDuration(4), Phase()),
         Strategy("soft", SOFT, FixedDuration(4), Phase(), budgets=(16,)),
-        Strategy("long", HARD, FixedDuration(8), Phase()),
+        Strategy("long", HARD, FixedDuration(6), Phase()),
     )
     runs = foresee_runs(dataclasses.replace(config, strategies=strategies), [8, 32])
     assert {(run.budget, run.strategies): len(run.replicas) for run in runs} == {

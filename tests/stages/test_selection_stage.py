@@ -1,8 +1,6 @@
-import json
-
 import pytest
 
-from pdjax.io.records import read_json, write_json
+from pdjax.io.sealed import read_json, write_json, write_lines
 from pdjax.stages.selection import select_checkpoints
 
 CHANCE, END = 0.5, 1.0
@@ -20,12 +18,13 @@ def workdir(tmp_path):
     replicas = [{"seed": seed, "learning_rate": 0.02, "loss": {"class": "pdjax.distill:Labels"}} for seed in (0, 1)]
     run = {"role": "teacher", "name": "teacher", "strategies": [], "budget": 8000, "identity": "0"}
     write_json(tmp_path / "teacher" / "run.json", run | {"replicas": replicas, "starts": [], "teacher_steps": []})
-    with open(tmp_path / "teacher" / "metrics.jsonl", "w") as file:
-        for step in range(0, 8001, 50):
-            for replica, begin in enumerate((2350, 3350)):
-                accuracy = CHANCE + (END - CHANCE) * min(max((step - begin) / 1850, 0.0), 1.0)
-                record = {"split": "evaluation", "step": step, "replica": replica}
-                file.write(json.dumps(record | {"loss": [0.7, 1.0], "accuracy": [accuracy, 1.0]}) + "\n")
+    records = []
+    for step in range(0, 8001, 50):
+        for replica, begin in enumerate((2350, 3350)):
+            accuracy = CHANCE + (END - CHANCE) * min(max((step - begin) / 1850, 0.0), 1.0)
+            measured = {"loss": [0.7, 1.0], "accuracy": [accuracy, 1.0]}
+            records.append({"split": "evaluation", "step": step, "replica": replica, **measured})
+    write_lines(tmp_path / "teacher" / "metrics.jsonl", records)
     return tmp_path
 
 

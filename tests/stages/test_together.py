@@ -20,6 +20,7 @@ from pdjax.distill.teacher import Teacher
 from pdjax.errors import TrainingError
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
 from pdjax.io.records import read_description, read_run
+from pdjax.io.sealed import read_json, write_json
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import plan_experiment
@@ -302,7 +303,7 @@ def test_nobody_belongs_to_two_groups(small, finished, interrupt_at, tmp_path):
     shutil.rmtree(tmp_path / "students" / "four-40")
     for name in ("labels-40", "one_shot-40"):
         path = tmp_path / "students" / name / "run.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "together": [name, "four-40"]}))
+        write_json(path, {**read_json(path), "together": [name, "four-40"]})
     groups = groups_of(config, tmp_path, runs, True)
     assert sorted(run.name for group in groups for run in group.runs) == sorted(run.name for run in runs)
 
@@ -316,7 +317,7 @@ def test_who_has_gone_another_way_is_no_partner_any_more(small, finished, interr
     with contextlib.closing(open_trajectory(config, tmp_path)) as trajectory:
         runs = [run for _, run in plan_runs(config, tmp_path, trajectory) if run.budget == 40]
     path = tmp_path / "students" / "labels-40" / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "together": []}))
+    write_json(path, {**read_json(path), "together": []})
     groups = groups_of(config, tmp_path, runs, True)
     assert sorted(run.name for group in groups for run in group.runs) == sorted(run.name for run in runs)
     assert all(len(group.runs) == 1 for group in groups)
@@ -452,7 +453,7 @@ def test_a_plan_has_the_programs_that_are_run(small):
 
 def test_a_description_from_before_has_no_partners(finished):
     path = finished[1] / "students" / "labels-40"
-    content = json.loads((path / "run.json").read_text())
+    content = read_json(path / "run.json")
     assert content.pop("together") == []
-    (path / "run.json").write_text(json.dumps(content))
+    write_json(path / "run.json", content)
     assert read_description(path).together == ()

@@ -13,7 +13,8 @@ from pdjax.distill.losses import Distillation
 from pdjax.distill.teacher import Teacher
 from pdjax.experiment import Loop
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription, read_json, read_run
+from pdjax.io.records import RunDescription, read_run
+from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.teacher_source import Stacked
 from pdjax.models.gpt2 import Gpt2

@@ -81,11 +81,6 @@ def test_names_that_are_no_names_of_files(name):
         type(strategy)(name=name)
 
 
-def test_places_may_be_at_home(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert read(config_of("parity_mlp", placement__cache="~/cache")).placement.cache == "/home/somebody/cache"
-
-
 @pytest.mark.parametrize("name", ["parity_mlp", "pcfg"])
 def test_any_field_may_be_any_value_without_a_traceback(name, request):
     """Of all fields and values a hundred; with --trust every one."""

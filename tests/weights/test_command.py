@@ -7,7 +7,7 @@ import signal
 import pytest
 from absl import flags
 
-from pdjax.io.records import read_json
+from pdjax.io.sealed import read_json
 from pdjax.weights.__main__ import main
 
 

@@ -27,7 +27,8 @@ from pdjax.experiment import (
     TeacherTraining,
     Variant,
 )
-from pdjax.io.records import read_description, read_run, write_json
+from pdjax.io.records import read_description, read_run
+from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import read_experiment
 from pdjax.models.bert import Bert, BertModule
