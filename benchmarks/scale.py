@@ -19,7 +19,7 @@ PRICES = {"v4": 3.22, "v5e": 1.20, "v5p": 4.20, "h100": 3.00}
 """Dollars a chip and hour, on demand: Google Cloud's list of 2025 for the United States; for H100 what smaller clouds
 asked early in 2026, rounded."""
 IN_PIECES = (
-    "--config.placement.micro_batches=32",
+    "--config.placement.micro_batches=8",
     "--config.teacher.rematerialize=True",
     "--config.student.rematerialize=True",
 )
@@ -101,7 +101,7 @@ def _experiment_row(config: str, topology: str) -> str:
     disk = sum(stage["disk"] for stage in estimate["stages"])
     fits = "yes" if estimate["fits"] else "no"
     cells = [
-        config + (" in 32 pieces" if (config, topology) in CHANGED else ""),
+        config + (" in 8 pieces" if (config, topology) in CHANGED else ""),
         topology,
         ", ".join(meshes),
         _peak(estimate["programs"]),
