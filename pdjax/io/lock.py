@@ -28,16 +28,14 @@ def writing(workdir: Path) -> Iterator[None]:
     lock, holder = filelock.FileLock(workdir / LOCK), workdir / HOLDER
     try:
         lock.acquire(blocking=False)
+    except NotImplementedError:  # some network file systems
+        logger.warning("%s cannot be locked: see to it that nothing else writes to it", workdir)
     except filelock.Timeout:
         raise UserError(
             f"a working directory that nobody writes to ({workdir})",
             f"{_read(holder)} at work",
             "wait for it, stop it, or choose another --workdir",
         ) from None
-    except NotImplementedError:  # some network file systems
-        logger.warning("%s cannot be locked: see to it that nothing else writes to it", workdir)
-        yield
-        return
     try:
         holder.write_text(f"process {os.getpid()} on {platform.node()}")
         yield

@@ -21,6 +21,9 @@
         recovery/                  while kept checkpoints that are gone are computed again (``pdjax.stages.recovery``)
         probes/                    what was measured on them
     report/                        written from the files above and nothing else
+    .lock                          held by the process that writes (``pdjax.io.lock``)
+
+JSON and its lines carry digests, and ``result.json`` the last one of its run's metrics (``pdjax.io.sealed``).
 """
 
 import dataclasses

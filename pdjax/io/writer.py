@@ -1,6 +1,7 @@
 """Metrics of a run on disk, and on their way to further sinks."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,7 +78,8 @@ def open_writer(
     """Opens the writer of a run in this process; ``sinks`` are those that ``loop.writers`` names."""
     if not is_first():
         return NoWriter()
-    opened = open_sinks(sinks, directory, description.name, description.replicas, configuration)
+    # Once the records are known to be right, as TensorBoard's files are written anew from them.
+    opened = functools.partial(open_sinks, sinks, directory, description.name, description.replicas, configuration)
     return MetricsWriter(directory, resume_step, seal, opened)
 
 
@@ -92,18 +94,24 @@ class MetricsWriter:
       directory: of the run.
       resume_step: the step of the restored training state; None starts afresh.
       seal: of the records up to that step, as the state says; None if it says none.
-      sinks: besides JSONL.
+      sinks: opens those besides JSONL.
 
     Raises:
       UserError: the records are not those that the state was saved behind.
     """
 
-    def __init__(self, directory: Path, resume_step: int | None, seal: str | None = None, sinks: Iterable[Sink] = ()):
+    def __init__(
+        self,
+        directory: Path,
+        resume_step: int | None,
+        seal: str | None = None,
+        sinks: Callable[[], Sequence[Sink]] = tuple,
+    ):
         path = directory / "metrics.jsonl"
         kept = [] if resume_step is None else _until(read_lines(path, directory).records, resume_step)
         self._metrics = Journal(path, kept, seal, directory)
         self._costs = Journal(directory / "progress.jsonl", read_costs(directory))
-        self._sinks = tuple(sinks)
+        self._sinks = sinks()
         for record in kept:
             self._tell(record)
 

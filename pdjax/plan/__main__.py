@@ -34,10 +34,12 @@ def main(argv: list[str]) -> int:
         experiment = parse_flags(argv, functools.partial(ask_xla, given))
         ask_xla(given, experiment)  # as the run will: its programs are other ones
         # These take seconds to import: whoever mistyped a flag need not wait for them.
+        from pdjax.io.surroundings import fix_jax
         from pdjax.plan.experiment import as_json, plan_experiment
         from pdjax.plan.hardware import open_topology
         from pdjax.plan.table import as_text
 
+        fix_jax()  # programs are those of the run
         topology = None if _TOPOLOGY.value is None else open_topology(_TOPOLOGY.value)
         plan = plan_experiment(experiment, topology)
     except UserError as error:

@@ -140,11 +140,13 @@ def _audit(asked: argparse.Namespace, flags: Sequence[str], interrupt: Interrupt
 def _experiment(flags: Sequence[str], source: str) -> "Experiment":
     """Returns the experiment that the flags ask for, with the model of a series as its teacher."""
     from pdjax.io.command_line import parse_flags
+    from pdjax.io.surroundings import fix_jax
     from pdjax.io.xla import ask_xla
 
     given = os.environ.get("XLA_FLAGS", "")
     experiment = parse_flags(["pdjax.weights", *flags], functools.partial(ask_xla, given))
     ask_xla(given, experiment)
+    fix_jax()  # losses are measured
     import pydantic
 
     from pdjax.settings import complaint

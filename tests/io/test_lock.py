@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 
+import filelock
 import pytest
 
 from pdjax.errors import UserError
@@ -50,3 +51,14 @@ def test_what_is_no_directory_that_can_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"), writing(tmp_path / "file" / "below"):
         pass
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
+    def acquire(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with writing(tmp_path):
+        pass
+    (record,) = caplog.records
+    assert record.getMessage() == f"{tmp_path} cannot be locked: see to it that nothing else writes to it"

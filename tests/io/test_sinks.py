@@ -63,6 +63,17 @@ def test_tensorboard_gets_every_point_once(tmp_path):
     assert len(points(tmp_path)) == 2 * 2 * 4  # replicas, metrics, records
 
 
+def test_what_tensorboard_has_stays_where_the_records_are_refused(tmp_path):
+    writer = open_at(tmp_path, ("tensorboard",))
+    writer.write("train", 1, metrics(1, 2))
+    writer.close()
+    before = points(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="another digest for line 1"):
+        open_at(tmp_path, ("tensorboard",), resume_step=1)
+    assert points(tmp_path) == before != []
+
+
 def test_tensorboard_gets_the_configuration(tmp_path):
     open_at(tmp_path, ("tensorboard",)).close()
     texts = [value.tensor.string_val[0] for _, event in events(tmp_path) for value in event.summary.value]
@@ -123,7 +134,7 @@ def test_a_sink_that_fails_stops_nothing(tmp_path, caplog):
         def close(self):
             raise AssertionError("not asked again")
 
-    writer = MetricsWriter(tmp_path, None, sinks=[Spared("wandb", Failing())])
+    writer = MetricsWriter(tmp_path, None, sinks=lambda: [Spared("wandb", Failing())])
     for step in (1, 2):
         writer.write("train", step, metrics(1.0))
     writer.close()

@@ -107,7 +107,7 @@ def test_count_zero_is_not_a_mean(tmp_path):
         def close(self):
             seen.append("closed")
 
-    writer = MetricsWriter(tmp_path, None, sinks=[Spy()])
+    writer = MetricsWriter(tmp_path, None, sinks=lambda: [Spy()])
     writer.write("train", 1, metrics([1.0], count=0.0))
     writer.close()
     assert np.isnan(seen[0]["loss"])
