@@ -24,6 +24,7 @@ from pdjax.settings import (
     Beside,
     ByName,
     Count,
+    Grows,
     Name,
     Names,
     Place,
@@ -121,9 +122,9 @@ class TeacherTraining:
 class StudentTraining:
     """How students are trained: budgets, and the replicas seeds x learning_rates of every run."""
 
-    seeds: Seeds = (0, 1, 2)
-    learning_rates: Rates = (5e-3,)
-    budgets: Lengths = (600,)
+    seeds: Annotated[Seeds, Grows()] = (0, 1, 2)
+    learning_rates: Annotated[Rates, Grows()] = (5e-3,)
+    budgets: Annotated[Lengths, Grows()] = (600,)
     """training lengths in steps, of every strategy without budgets of its own"""
     batch_size: Count = 64
     shared_batches: bool = True
@@ -152,7 +153,7 @@ class SizePanel:
 
     name: Name
     """a title, and a directory"""
-    models: Annotated[tuple[SizedModel, ...], Field(min_length=1), Beside(), ByName()]
+    models: Annotated[tuple[SizedModel, ...], Field(min_length=1), Beside(), ByName(), Grows()]
     """in increasing size"""
 
     def __post_init__(self):
@@ -163,9 +164,9 @@ class SizePanel:
 class Sizes:
     """Models of several sizes trained from the labels, to see which learns faster (figures 7 and 10)."""
 
-    panels: Annotated[tuple[SizePanel, ...], Field(min_length=1), ByName()]
-    seeds: Seeds = (0, 1, 2)
-    learning_rates: Rates = (5e-3,)
+    panels: Annotated[tuple[SizePanel, ...], Field(min_length=1), ByName(), Grows()]
+    seeds: Annotated[Seeds, Grows()] = (0, 1, 2)
+    learning_rates: Annotated[Rates, Grows()] = (5e-3,)
     steps: Count = 600
     batch_size: Count = 64
     shared_batches: bool = True
@@ -187,8 +188,8 @@ class Sizes:
 class Probes:
     """What is measured on the checkpoints of teachers, and of some students."""
 
-    measured: Annotated[tuple[Probe, ...], Beside(), ByName()] = ()
-    students: tuple[str, ...] = ()
+    measured: Annotated[tuple[Probe, ...], Beside(), ByName(), Grows()] = ()
+    students: Annotated[tuple[str, ...], Grows()] = ()
     """strategies whose students are probed as well, at all of their checkpoints"""
     longest_alone: bool = False
     """whether the students of the longest budget alone are probed"""
@@ -286,10 +287,10 @@ class Ablation:
     name: Name
     """a directory"""
     title: Annotated[str, Aside()]
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1), ByName()]
-    strategies: tuple[str, ...]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1), ByName(), Grows()]
+    strategies: Annotated[tuple[str, ...], Grows()]
     """trained in every variant; none leaves it with its teachers"""
-    budgets: Lengths
+    budgets: Annotated[Lengths, Grows()]
     figure: Annotated[str | None, Aside()] = None
     """of the paper"""
     base: Annotated[str | None, Aside()] = None
@@ -309,15 +310,15 @@ class Experiment:
     task: Task
     teacher: Architecture
     student: Architecture
-    strategies: Annotated[tuple[Strategy, ...], ByName()]
+    strategies: Annotated[tuple[Strategy, ...], ByName(), Grows()]
     seed: Seed = 0
     """of batches that students share, and of the held-out examples"""
     teacher_training: TeacherTraining = TeacherTraining()
     student_training: StudentTraining = StudentTraining()
-    sizes: Sizes | None = None
+    sizes: Annotated[Sizes | None, Grows()] = None
     """further models trained from the labels; None trains none"""
     probes: Probes = Probes()
-    ablations: Annotated[tuple[Ablation, ...], ByName()] = ()
+    ablations: Annotated[tuple[Ablation, ...], ByName(), Grows()] = ()
     evaluation: Evaluation = Evaluation()
     comparisons: Annotated[tuple[Comparison, ...], Aside(), ByName()] = ()
     """figures of the report"""

@@ -97,6 +97,10 @@ class Aside:
     """Marks a field that determines no result: where arrays live, what is drawn, what is said of it."""
 
 
+class Grows:
+    """Marks a field that may get more in a working directory that has begun: what is there keeps its results."""
+
+
 SOURCE = "__pdjax_source__"
 """The attribute of a user's module with the SHA-256 of its files."""
 

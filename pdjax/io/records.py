@@ -8,7 +8,7 @@
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
     probes/                        what was measured on the teachers' checkpoints (``pdjax.stages.probes``)
     ablations/<key>/<variant>/     the same again for a variant of the experiment; its teacher/ may be a link
-    teacher/, students/<name>/, sizes/<panel>/<label>/   one directory per run:
+    teacher/, students/<name>/, sizes/<panel>/<label>/   one directory per run; of one that has grown more, <name>+2:
         run.json                   what the run is (``RunDescription``)
         metrics.jsonl              one record per split, step and replica; the same bits however often resumed
         progress.jsonl             wall-clock seconds, which are not
@@ -51,7 +51,7 @@ class RunDescription:
 
     role: str  # "teacher", "student" or "size"
     name: str  # the directory's name
-    strategies: tuple[str, ...]  # keys of the strategies in the config; none for a teacher
+    strategies: tuple[str, ...]  # names of those in the configuration; of a size its <panel>/<label>; none of a teacher
     budget: int  # training steps
     replicas: tuple[Replica, ...]
     starts: tuple[int, ...]  # student steps from which the curriculum uses ...; of an adaptive one the first alone
@@ -69,7 +69,7 @@ class Curves:
     accuracy: Float[np.ndarray, "E R"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RunRecord:
     """A run as read back from its directory."""
 
@@ -139,6 +139,62 @@ def read_measured(directory: Path) -> tuple[list[int], list[Float[np.ndarray, "R
     for record in rows:
         by_step.setdefault(record["step"], []).append(record["values"])
     return list(by_step), [np.array(values) for values in by_step.values()]
+
+
+def joined(runs: Sequence[RunRecord]) -> dict[RunRecord, tuple[RunRecord, ...]]:
+    """Returns runs of which those that share strategies and the budget are one, each with those that it is made of.
+
+    An experiment that has grown has trained replicas of one curriculum and budget in several runs. The one has their
+    replicas in this order, and the name of the first.
+    """
+    groups: list[list[RunRecord]] = []
+    for run in runs:
+        description = run.description
+        mine = [
+            group
+            for group in groups
+            if any(
+                other.description.budget == description.budget
+                and {*other.description.strategies} & {*description.strategies}
+                for other in group
+            )
+        ]
+        groups = [group for group in groups if group not in mine]
+        groups.append([*(other for group in mine for other in group), run])
+    return {_join(group): tuple(group) for group in groups}
+
+
+def _join(runs: Sequence[RunRecord]) -> RunRecord:
+    if len(runs) == 1:
+        return runs[0]
+    parts = [run.description for run in runs]
+    description = dataclasses.replace(
+        parts[0],
+        strategies=tuple(dict.fromkeys(name for part in parts for name in part.strategies)),
+        replicas=tuple(replica for part in parts for replica in part.replicas),
+    )
+    return RunRecord(
+        description=description,
+        train=_beside([run.train for run in runs]),
+        evaluation=_beside([run.evaluation for run in runs]),
+        source=runs[0].source,
+        starts=tuple(starts for run in runs for starts in run.starts),
+        seconds=sum(run.seconds for run in runs),
+        complete=all(run.complete for run in runs),
+    )
+
+
+def _beside(curves: Sequence[Curves]) -> Curves:
+    """Returns the curves of several runs' replicas as those of one; NaN where one of them has no step of another."""
+    steps = np.unique(np.concatenate([one.steps for one in curves]))
+
+    def wide(values: Float[np.ndarray, "E R"], of: Curves) -> Float[np.ndarray, "E R"]:
+        table = np.full((len(steps), values.shape[1]), np.nan)
+        table[np.searchsorted(steps, of.steps)] = values
+        return table
+
+    loss, accuracy = ([wide(getattr(one, name), one) for one in curves] for name in ("loss", "accuracy"))
+    return Curves(steps, np.concatenate(loss, axis=1), np.concatenate(accuracy, axis=1))
 
 
 def read_students(workdir: Path) -> list[RunRecord]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from pdjax.io.records import RunRecord
@@ -71,21 +72,29 @@ class RunState:
     budget: int  # steps
     record: RunRecord | None  # None: not started
     peak_memory_bytes: int
+    missing: int = 0
+    """models that are asked for and not started, as an experiment has grown"""
 
     @property
     def evaluated_step(self) -> int:
-        """The last evaluated step."""
-        return int(max(self.record.evaluation.steps, default=0)) if self.record is not None else 0
+        """The last step at which all models are evaluated."""
+        if self.record is None:
+            return 0
+        curves = self.record.evaluation
+        return int(max(curves.steps[np.isfinite(curves.accuracy).all(axis=1)], default=0))
 
     @property
     def complete(self) -> bool:
         """Whether the run is done."""
-        return self.record is not None and self.record.complete
+        return self.record is not None and self.record.complete and not self.missing
 
     @property
     def text(self) -> str:
         """The state in words."""
         if self.record is None:
             return "not started"
+        if self.missing and self.record.complete:
+            models = self.missing + len(self.record.description.replicas)
+            return f"unfinished: {self.missing:,} of {models:,} models are not started"
         step = f"{self.evaluated_step:,} of {self.budget:,}"
         return "complete" if self.complete else f"unfinished: evaluated to step {step}"

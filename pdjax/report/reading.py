@@ -10,7 +10,7 @@ import numpy as np
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, Sizes, StudentTraining
 from pdjax.io.probe_records import read_probe
-from pdjax.io.records import RunRecord, read_costs, read_run, read_sizes, read_students
+from pdjax.io.records import RunRecord, joined, read_costs, read_run, read_sizes, read_students
 from pdjax.io.sealed import read_json
 from pdjax.io.selection import read_selection
 from pdjax.io.workdir import read_experiment
@@ -32,24 +32,24 @@ def read_results(workdir: Path) -> Results:
         )
     experiment = read_experiment(workdir)
     teacher = _read_teacher(experiment, workdir / "teacher")
-    students = tuple(read_students(workdir))
-    sizes = tuple(read_sizes(workdir))
-    memory = {run.description.name: _peak_memory(workdir / "students" / run.description.name) for run in students}
-    memory |= {run.description.name: _peak_memory(workdir / "sizes" / run.description.name) for run in sizes}
-    for run in students:
+    for run in (recorded := read_students(workdir)):
         _check_replicas(experiment.student_training, run, f"students/{run.description.name}")
         _check_end(run)
-    for run in sizes:
+    for run in (recorded_sizes := read_sizes(workdir)):
         if experiment.sizes is not None:
             _check_replicas(experiment.sizes, run, f"sizes/{run.description.name}")
         _check_end(run)
+    students, sizes = joined(recorded), joined(recorded_sizes)
+    places = {run: [workdir / "students" / part.description.name for part in parts] for run, parts in students.items()}
+    places |= {run: [workdir / "sizes" / part.description.name for part in parts] for run, parts in sizes.items()}
+    memory = {run.description.name: max(map(_peak_memory, directories)) for run, directories in places.items()}
     return Results(
         experiment=experiment,
         environment=_read_optional(workdir / "environment.json"),
         selection=read_selection(workdir),
         teacher=teacher,
-        students=students,
-        sizes=sizes,
+        students=tuple(students),
+        sizes=tuple(sizes),
         probed=_read_probes(experiment, workdir, students),
         variants=_read_variants(experiment, workdir),
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
@@ -57,11 +57,26 @@ def read_results(workdir: Path) -> Results:
     )
 
 
-def _read_probes(experiment: Experiment, workdir: Path, students: Sequence[RunRecord]) -> dict[str, Probed]:
-    directories = {"teacher": workdir}
-    directories |= {run.description.name: workdir / "students" / run.description.name for run in students}
+def _read_probes(
+    experiment: Experiment, workdir: Path, students: Mapping[RunRecord, Sequence[RunRecord]]
+) -> dict[str, Probed]:
     names = named(experiment.probes.measured)
-    return {run: {name: read_probe(path, name) for name in names} for run, path in directories.items()}
+    probed: dict[str, Probed] = {"teacher": {name: read_probe(workdir, name) for name in names}}
+    for run, parts in students.items():
+        probed[run.description.name] = {name: _read_joined(workdir, parts, name) for name in names}
+    return probed
+
+
+def _read_joined(
+    workdir: Path, parts: Sequence[RunRecord], name: str
+) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+    """Reads what a probe has measured on the students of runs that are one: their replicas are counted on."""
+    records, listing, before = [], {}, 0
+    for part in parts:
+        found, listed = read_probe(workdir / "students" / part.description.name, name)
+        records += [{**record, "replica": before + record["replica"]} for record in found]
+        listing, before = listed or listing, before + len(part.description.replicas)
+    return records, listing
 
 
 def _read_variants(experiment: Experiment, workdir: Path) -> dict[tuple[str, str], Results]:

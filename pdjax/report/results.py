@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pdjax.distill.strategy import Strategy
-from pdjax.experiment import Ablation, Comparison, Experiment
+from pdjax.experiment import Ablation, Comparison, Experiment, Sizes, StudentTraining
 from pdjax.io.records import RunRecord
 from pdjax.io.selection import SelectionRecord
 from pdjax.models.base import Architecture
@@ -60,7 +60,7 @@ class Results:
             yield models_of("student", name, run, seed, key, self.strategies[key].loss)
         for (panel, label), run in self.size_runs.items():
             if run is not None:
-                yield models_of("size", f"sizes/{panel}/{label}", run, seed, f"{panel}/{label}")
+                yield models_of("size", f"sizes/{run.description.name}", run, seed, f"{panel}/{label}")
 
     def _values(self) -> Iterator[pd.DataFrame]:
         task, probes = self.experiment.task, named(self.experiment.probes.measured)
@@ -236,21 +236,33 @@ class Results:
         for strategy, budget in self.asked:
             run = self.runs.get((strategy, budget))
             name = f"{strategy}-{budget}" if run is None else run.description.name
-            state = RunState(name, budget, run, self.peak_memory_bytes.get(name, 0))
+            missing = 0 if run is None else self._missing(run, self.experiment.student_training)
+            state = RunState(name, budget, run, self.peak_memory_bytes.get(name, 0), missing)
             if all(state.name != other.name for other in states):  # strategies with the same curriculum are one run
                 states.append(state)
         for (panel, label), run in self.size_runs.items():
             assert self.experiment.sizes is not None
-            name = f"{panel}/{label}"
-            states.append(RunState(name, self.experiment.sizes.steps, run, self.peak_memory_bytes.get(name, 0)))
+            name = f"{panel}/{label}" if run is None else run.description.name
+            missing = 0 if run is None else self._missing(run, self.experiment.sizes)
+            states.append(
+                RunState(name, self.experiment.sizes.steps, run, self.peak_memory_bytes.get(name, 0), missing)
+            )
         return states
+
+    def _missing(self, run: RunRecord, training: StudentTraining | Sizes) -> int:
+        """Returns how many models of a run's strategies are asked for that it does not have."""
+        there = {(replica.seed, replica.learning_rate, replica.loss) for replica in run.description.replicas}
+        losses = {self.strategies[name].loss for name in run.description.strategies if name in self.strategies}
+        losses = losses or {loss for *_, loss in there}  # of a size
+        asked = set(itertools.product(training.seeds, training.learning_rates, losses))
+        return len(asked - there)
 
     @functools.cached_property
     def size_runs(self) -> Mapping[tuple[str, str], RunRecord | None]:
         """The runs of all models that ``config.sizes`` asks for, by panel and label; None: not started."""
         if self.experiment.sizes is None:
             return {}
-        recorded = {run.description.name: run for run in self.sizes}
+        recorded = {name: run for run in self.sizes for name in run.description.strategies}
         panels = self.panels.items()
         return {(panel, label): recorded.get(f"{panel}/{label}") for panel, labels in panels for label in labels}
 
@@ -299,7 +311,7 @@ class Results:
     def strays(self) -> list[str]:
         """Recorded runs that the configuration does not ask for; no figure or table shows them."""
         asked = {run.description.name for run in self.runs.values()}
-        asked |= {f"{panel}/{label}" for panel, label in self.size_runs}
+        asked |= {run.description.name for run in self.size_runs.values() if run is not None}
         recorded = (*self.students, *self.sizes)
         return [run.description.name for run in recorded if run.description.name not in asked]
 

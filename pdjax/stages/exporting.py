@@ -104,9 +104,9 @@ def candidates(experiment: Experiment, workdir: Path) -> Iterator[Candidate]:
     sizes = {} if experiment.sizes is None else dict(experiment.sizes.models())
     for directory in _runs(workdir, "sizes/*/*"):
         description = read_description(directory)
-        if description.name in sizes:
+        for name in {*description.strategies} & {*sizes}:
             for i in range(len(description.replicas)):
-                yield _candidate(description.name, directory, description, i, sizes[description.name])
+                yield _candidate(name, directory, description, i, sizes[name])
 
 
 def _runs(workdir: Path, pattern: str) -> list[Path]:

@@ -4,7 +4,7 @@ Of students the untrained ones too, as step 0: what a probe finds in them is not
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pdjax.io.signals import Interrupt
 from pdjax.models.base import Architecture
 from pdjax.probes.base import Probe, Subject
 from pdjax.settings import determining
-from pdjax.stages.probing import MOST_AT_ONCE, Measure, finish, is_measured, measure_checkpoints, prepared
+from pdjax.stages.probing import MOST_AT_ONCE, Measure, finish, measure_checkpoints, prepared, unmeasured
 from pdjax.stages.programs import teacher_shape
 from pdjax.stages.recovery import lost_checkpoints
 from pdjax.stages.runs import plan_runs, run_directory
@@ -47,9 +47,12 @@ def probe_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         steps = stores[0].steps()
         # Of the arrays: a teacher that is trained anew is another, although its settings are the same.
         digests = [[store.digest(step) for step in steps] for store in stores]
-        identity = digest_of({"probes": _settings(experiment), "teachers": digests})
-        if is_measured(directory, identity):
+        asked = _identities(experiment, experiment.probes.measured, {"teachers": digests})
+        missing = unmeasured(directory, asked)
+        if not missing:
             return
+        left = {name: asked[name] for name in missing}
+        measured = [probe for probe in experiment.probes.measured if probe.name in left]
 
         def load(step: int) -> Params:
             # Every teacher once, along a leading axis: [S, ...].
@@ -58,16 +61,16 @@ def probe_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
 
         # The first is the teacher that students learn from, which all models are compared with.
         subject = _subject(experiment, experiment.teacher, stores[0].restore(steps[-1], like))
-        probes = prepared(experiment.probes.measured, subject)
+        probes = prepared(measured, subject)
         names = [{"seed": seed} for seed in seeds]
         # Models of vectors may be wide: a checkpoint of every teacher is enough.
         at_once = MOST_AT_ONCE if experiment.task.predicts == "positions" else len(names)
         with closing(Progress("probes", len(steps), unit="checkpoint")) as progress:
-            measure_checkpoints(directory, identity, probes, steps, load, names, at_once, interrupt, progress)
+            measure_checkpoints(directory, digest_of(left), probes, steps, load, names, at_once, interrupt, progress)
     finally:
         for store in stores:
             store.close()
-    finish(directory, identity, _listing(experiment, experiment.probes.measured))
+    finish(directory, left, _listing(experiment, measured))
 
 
 def probe_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
@@ -118,28 +121,30 @@ def _probe_run(
         steps = (0, *kept)
         students = [store.digest(step) for step in kept]
         # The final teacher too: what was compared with another one says nothing about this one.
-        identity = digest_of(
-            {"probes": _settings(experiment), "students": students, "steps": steps, "teacher": teacher}
-        )
-        if is_measured(directory, identity):
+        measured = _of_students(experiment)
+        asked = _identities(experiment, measured, {"students": students, "steps": steps, "teacher": teacher})
+        missing = unmeasured(directory, asked)
+        if not missing:
             progress.skip(len(steps))
             return
+        left = {name: asked[name] for name in missing}
+        looks = {name: probes[name] for name in missing}
         like = students_shape(experiment, len(run.replicas))
         names = [{"replica": replica} for replica in range(len(run.replicas))]
 
         def load(step: int) -> Params:
             return store.restore(step, like) if step else untrained_students(experiment, run)
 
-        measure_checkpoints(directory, identity, probes, steps, load, names, MOST_AT_ONCE, interrupt, progress)
+        measure_checkpoints(directory, digest_of(left), looks, steps, load, names, MOST_AT_ONCE, interrupt, progress)
     finally:
         store.close()
-    finish(directory, identity, _listing(experiment, _of_students(experiment)))
+    finish(directory, left, _listing(experiment, [probe for probe in measured if probe.name in left]))
 
 
-def _settings(experiment: Experiment) -> dict[str, object]:
-    """Returns what the numbers depend on: the probes, whichever students they are evaluated on."""
-    # Which students are probed changes no number of those that are.
-    return {"measured": determining(experiment.probes.measured), "seed": experiment.probes.seed}
+def _identities(experiment: Experiment, probes: Sequence[Probe], models: Mapping[str, Any]) -> dict[str, str]:
+    """Returns digests of all that the numbers of each probe depend on: itself, and the models that it looks at."""
+    seed = experiment.probes.seed
+    return {probe.name: digest_of({"probe": determining(probe), "seed": seed, **models}) for probe in probes}
 
 
 def _of_students(experiment: Experiment) -> list[Probe]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdjax.errors import UserError
+from pdjax.errors import require
 from pdjax.io.processes import agree, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.sealed import Journal, read_json, read_lines, write_json, write_lines
@@ -143,34 +143,41 @@ class _Kept:
             write_lines(self._directory / f"{name}.jsonl", records)
 
 
-def is_measured(directory: Path, identity: str) -> bool:
-    """Whether the probes of these very models are done.
+def unmeasured(directory: Path, identities: Mapping[str, str]) -> list[str]:
+    """Returns the names of the probes that are yet to be done, each with the digest of itself and of its models.
 
     Raises:
-      UserError: the directory holds those of others.
+      UserError: the directory holds what they measured on other models.
     """
-    path = directory / "result.json"
-    if not path.exists():
-        return False
-    if read_json(path, made_again=directory)["identity"] != identity:
-        raise UserError(
-            "probes of this experiment's models",
-            f"those of others in {directory}",
-            "what they were measured on changed: remove the directory to evaluate them again",
-        )
-    return True
+    measured = _result(directory)["identity"]
+    other = [name for name, identity in identities.items() if measured.get(name, identity) != identity]
+    require(
+        not other,
+        "probes of this experiment's models",
+        f"those of others in {directory} ({', '.join(other)})",
+        "what they were measured on changed: remove the directory to evaluate them again",
+    )
+    return [name for name in identities if name not in measured]
 
 
-def finish(directory: Path, identity: str, listed: Mapping[str, Any]) -> None:
-    """Says what was measured, and that it is complete; ``listed`` says by probe what its numbers belong to."""
+def finish(directory: Path, identities: Mapping[str, str], listed: Mapping[str, Any]) -> None:
+    """Says what these probes are and that they are done; ``listed`` says by probe what its numbers belong to."""
     # In this order: whoever is killed in between leaves a file too many, not probes that look undone.
     if is_first():
-        written = [path for path in sorted(directory.glob("*.jsonl")) if path.name != KEPT]
-        records = {path.stem: read_lines(path, directory).seal for path in written}
-        write_json(directory / "result.json", {"identity": identity, "listed": listed, "records": records})
+        seals = {name: read_lines(directory / f"{name}.jsonl", directory).seal for name in identities}
+        new = {"identity": identities, "listed": listed, "records": seals}
+        # Probes that were done before stay what they are.
+        write_json(directory / "result.json", {key: old | new[key] for key, old in _result(directory).items()})
         (directory / KEPT).unlink()
     # The selection of checkpoints reads these files in every process.
     meet(f"the probes in {directory} are done")
+
+
+def _result(directory: Path) -> dict[str, dict[str, Any]]:
+    """Returns what the probes that are done have left."""
+    path, keys = directory / "result.json", ("identity", "listed", "records")
+    found = read_json(path, made_again=directory) if path.exists() else {}
+    return {key: found.get(key, {}) for key in keys}
 
 
 def _group_size(count: int, most: int) -> int:

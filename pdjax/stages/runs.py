@@ -14,7 +14,8 @@ from pdjax.errors import UserError
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.records import RunDescription
 from pdjax.io.store import CheckpointStore
-from pdjax.settings import determining, plain
+from pdjax.settings import determining
+from pdjax.stages.growing import begun_runs, grown
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.tasks.base import batch_shapes
@@ -113,9 +114,10 @@ def plan_runs(
         steps = chosen[strategy.name].teacher_steps if strategy.name in chosen else ()
         return _course(strategy, steps, available, budget)
 
-    runs = []
+    root, runs = workdir / "students", []
+    begun = begun_runs(root)
     for shared in _shared_runs(experiment, course_of):
-        description = RunDescription(
+        asked = RunDescription(
             role="student",
             name=f"{shared.strategies[0]}-{shared.budget}",
             strategies=shared.strategies,
@@ -123,12 +125,12 @@ def plan_runs(
             replicas=shared.replicas,
             starts=shared.course.starts,
             teacher_steps=shared.course.teacher_steps,
-            # The digest is of everything else; it takes its place below.
-            identity="",
+            identity=_identity(experiment, shared, trajectory),
         )
-        strategy = experiment.strategy(shared.strategies[0])
-        identity = _identity(experiment, shared, description, trajectory)
-        runs.append((strategy, dataclasses.replace(description, identity=identity)))
+        for run in grown(asked, begun, root):
+            losses = {replica.loss for replica in run.replicas}
+            names = tuple(name for name in shared.strategies if experiment.strategy(name).loss in losses)
+            runs.append((experiment.strategy(names[0]), dataclasses.replace(run, strategies=names)))
     return runs
 
 
@@ -161,22 +163,16 @@ def _course(strategy: Strategy, steps: Sequence[int], available: Sequence[int], 
     return Course(table.starts, table.teacher_steps, None, strategy.part)
 
 
-def _identity(
-    experiment: Experiment, shared: SharedRun, description: RunDescription, trajectory: CheckpointStore
-) -> str:
-    """Digest of all that determines a run's results: its settings, and the very arrays of its teachers."""
+def _identity(experiment: Experiment, shared: SharedRun, trajectory: CheckpointStore) -> str:
+    """Digest of all that determines the results of a run's replicas, whichever these are: settings, and teachers."""
     parts = experiment.determining("seed", "task", "student", "evaluation", "student_training")
-    # A run has one budget, which its description holds; it is the same run whatever others there are.
-    parts["student_training"].pop("budgets", None)
-    replicas = [(r.seed, r.learning_rate, determining(r.loss)) for r in description.replicas]
-    # Whom it is trained with changes nothing beyond rounding.
-    run = {
-        key: value for key, value in plain(dataclasses.replace(description, replicas=())).items() if key != "together"
-    }
+    # A run has one budget, which is given, and its replicas have theirs: they are the same whatever others there are.
+    for name in ("budgets", "seeds", "learning_rates"):
+        parts["student_training"].pop(name, None)
+    course = shared.course
+    run = {"role": "student", "budget": shared.budget, "starts": course.starts, "teacher_steps": course.teacher_steps}
     # Steps do not tell teachers apart; the digests of their arrays do.
-    teachers = [trajectory.digest(step) for step in description.teacher_steps]
+    teachers = [trajectory.digest(step) for step in course.teacher_steps]
     # Whole ones are not mentioned: runs have had identities before there were parts.
-    parts |= {} if isinstance(shared.course.part, Whole) else {"part": determining(shared.course.part)}
-    return digest_of(
-        {**parts, "teachers": teachers, "rule": determining(shared.course.rule), "run": run, "replicas": replicas}
-    )
+    parts |= {} if isinstance(course.part, Whole) else {"part": determining(course.part)}
+    return digest_of({**parts, "teachers": teachers, "rule": determining(course.rule), "run": run})

@@ -12,6 +12,7 @@ from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import Architecture
 from pdjax.settings import determining, plain
+from pdjax.stages.growing import begun_runs, grown
 from pdjax.stages.programs import compiled, size_program
 from pdjax.train.loop import Job, train
 from pdjax.train.replicas import place_hyperparameters, product_of_replicas
@@ -24,24 +25,30 @@ def train_sizes(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> 
     sizes = experiment.sizes
     if sizes is None:
         return
-    models = list(sizes.models())
-    with closing(Progress("sizes", sizes.steps * len(models))) as progress:
-        for name, model in models:
-            directory, description = workdir / "sizes" / name, _describe(experiment, sizes, name, model)
-            if is_done(directory, description):
+    root = workdir / "sizes"
+    begun = begun_runs(root, "*/*")
+    runs = [
+        (run, model)
+        for name, model in sizes.models()
+        for run in grown(_describe(experiment, sizes, name, model), begun, root)
+    ]
+    with closing(Progress("sizes", sizes.steps * len(runs))) as progress:
+        for run, model in runs:
+            if is_done(root / run.name, run):
                 progress.skip(sizes.steps)
             else:
-                train(_job(experiment, sizes, description, model), directory, experiment.loop, interrupt, progress)
+                train(_job(experiment, sizes, run, model), root / run.name, experiment.loop, interrupt, progress)
 
 
 def _describe(experiment: Experiment, sizes: Sizes, name: str, model: Architecture) -> RunDescription:
-    # A model's run is the same whatever other models the panels have.
-    training = {key: value for key, value in determining(sizes).items() if key != "panels"}
+    # A model's run is the same whatever other models the panels have, and its replicas whatever others there are.
+    others = ("panels", "seeds", "learning_rates")
+    training = {key: value for key, value in determining(sizes).items() if key not in others}
     parts = experiment.determining("seed", "task", "evaluation")
     return RunDescription(
         role="size",
         name=name,
-        strategies=(),
+        strategies=(name,),
         budget=sizes.steps,
         replicas=product_of_replicas(sizes.seeds, sizes.learning_rates),
         starts=(),
@@ -51,7 +58,8 @@ def _describe(experiment: Experiment, sizes: Sizes, name: str, model: Architectu
 
 
 def _job(experiment: Experiment, sizes: Sizes, description: RunDescription, model: Architecture) -> Job:
-    sweep = compiled(experiment, size_program(experiment, sizes, model))
+    training = size_program(experiment, sizes, model)._replace(num_replicas=len(description.replicas))
+    sweep = compiled(experiment, training)
     return Job(
         description=description,
         sweep=sweep,

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from pdjax.experiment import Experiment
 from pdjax.io.processes import meet
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription
+from pdjax.io.records import RunDescription, read_description
+from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
 from pdjax.io.store import stack as stack_checkpoints
@@ -51,6 +52,7 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         pending = [run for run in runs if not is_done(run_directory(workdir, run), run)]
         lost = {run: steps for run in runs if (steps := _lost(experiment, workdir, run))}
         meet("what students have left has been seen")
+        _renew(workdir, [run for run in runs if run not in pending])
         replicas = sum(len(run.replicas) for run in runs)
         logger.info("students: %d of %d runs to do, of %d replicas in all", len(pending), len(runs), replicas)
         # Of all runs, done ones too: a resumed stage stacks the same checkpoints and has tables of the same length.
@@ -91,6 +93,15 @@ def _lost(experiment: Experiment, workdir: Path, description: RunDescription) ->
         return ()
     with closing(open_checkpoints(workdir, description)) as store:
         return lost_checkpoints(directory, description, kept, [store])
+
+
+def _renew(workdir: Path, done: Sequence[RunDescription]) -> None:
+    """Writes of finished runs which strategies' students they are: some may have been asked for since."""
+    for run in done:
+        directory = run_directory(workdir, run)
+        recorded = read_description(directory)
+        if recorded.strategies != run.strategies:
+            write_json(directory / "run.json", plain(dataclasses.replace(recorded, strategies=run.strategies)))
 
 
 def students_shape(experiment: Experiment, count: int) -> Params:

@@ -196,8 +196,8 @@ def again(
 
 
 def _budget(name: str) -> int:
-    """Returns the budget with which the name of a run ends."""
-    return int(name.rpartition("-")[2])
+    """Returns the budget in the name of a run, behind which is at most a number (``pdjax.stages.growing``)."""
+    return int(name.rpartition("-")[2].partition("+")[0])
 
 
 def _recorded(workdir: Path, run: RunDescription) -> tuple[str, ...] | None:

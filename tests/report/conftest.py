@@ -191,7 +191,7 @@ class Workdir:
         """Writes the run of a model of another size, named <panel>/<label>."""
         records = [(step, r, 2 - a, a) for step, values in curves.items() for r, a in enumerate(values)]
         assert self.experiment.sizes is not None
-        description = {"role": "size", "name": name, "strategies": [], "budget": self.experiment.sizes.steps}
+        description = {"role": "size", "name": name, "strategies": [name], "budget": self.experiment.sizes.steps}
         self.run(f"sizes/{name}", description, replicas, records, complete)
 
     def measure(

@@ -34,7 +34,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def seal(workdir: Path) -> None:
-    """Writes what was recorded before there were digests with them."""
+    """Writes what was recorded before there were digests with them, and before sizes said which they are."""
     seals = {}
     for path in workdir.rglob("*.jsonl"):
         seals[path] = write_lines(path, [json.loads(line) for line in path.read_text().splitlines()])
@@ -43,6 +43,8 @@ def seal(workdir: Path) -> None:
         if path.name == "result.json":
             beside = {other.stem: of for other, of in seals.items() if other.parent == path.parent}
             value["records"] = beside if path.parent.name == "probes" else beside["metrics"]
+        if path.name == "run.json" and value["role"] == "size":
+            value["strategies"] = [value["name"]]
         write_json(path, value)
 
 

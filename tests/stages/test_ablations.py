@@ -197,7 +197,7 @@ def test_an_error_ends_the_display_of_progress(config, longer, workdir, monkeypa
 
     ended = []
     monkeypatch.setattr(Progress, "close", lambda progress: ended.append(progress))
-    monkeypatch.setattr(probes, "is_measured", lambda *_: False)
+    monkeypatch.setattr(probes, "unmeasured", lambda _, asked: list(asked))
     monkeypatch.setattr(probes, "measure_checkpoints", fail)
     monkeypatch.setattr(students, "train_together", fail)
     nothing_kept = dataclasses.replace(longer.student_training, checkpoint_every=None)

@@ -37,7 +37,7 @@ class Measuring:
         progress = Progress("probes", len(STEPS))
         probes = {"thirds": self.probe("thirds", 1 / 3), "sevenths": self.probe("sevenths", 1 / 7)}
         measure_checkpoints(self.directory, self.identity, probes, STEPS, self.load, NAMES, 4, interrupt, progress)
-        finish(self.directory, self.identity, {})
+        finish(self.directory, dict.fromkeys(probes, self.identity), {})
         assert progress._done == len(STEPS)
         return self
 
