@@ -13,6 +13,7 @@ from absl import flags
 
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.io.command_line import asks_for_help, configuration_file, parse_flags, print_help
+from pdjax.io.refusals import refusal
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.xla import ask_xla
 from pdjax.stages import STAGES
@@ -44,7 +45,7 @@ logger = logging.getLogger("pdjax")
 
 
 def main(argv: list[str]) -> int:
-    """Runs an experiment, or prints help; returns 0, 1 (training failed), 2 (bad input) or 128 + signal."""
+    """Runs an experiment, or prints help; returns 0, 1 (it cannot go on), 2 (bad input) or 128 + signal."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True)
     logger.setLevel(logging.INFO)
     interrupt = Interrupt()
@@ -68,8 +69,12 @@ def main(argv: list[str]) -> int:
         # As shells say it; launch/slurm.sbatch puts back a job that SIGTERM has ended so.
         return 128 + error.signal_number
     except Exception as error:
-        _end_others(1, error)
-        raise
+        refused = refusal(error)
+        _end_others(1, refused or error)
+        if refused is None:
+            raise
+        logger.error("failed: %s", refused)
+        return 1
     return 0
 
 
@@ -86,7 +91,7 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
     # https://github.com/jax-ml/jax/issues/39103: of 32,768 terms and more, the last sum of several can be another's.
     require(jaxlib != "0.10.2", "a jaxlib that sums right on CPUs", jaxlib, "pip install 'jax>=0.10,!=0.10.2,<0.13'")
     given = os.environ.get("XLA_FLAGS", "")
-    experiment = parse_flags(argv, functools.partial(_prepare, given))
+    experiment = parse_flags(argv, functools.partial(_prepare, given, interrupt))
     ask_xla(given, experiment)
     # Tracing makes millions of objects that live on; to look for garbage among them took a sixth of the time.
     gc.set_threshold(100_000, 50, 100)
@@ -130,7 +135,7 @@ def _keep_compiled(stack: ExitStack) -> None:
             logger.warning("compiled programs are not kept: %s", error)
 
 
-def _prepare(given: str) -> None:
+def _prepare(given: str, interrupt: Interrupt) -> None:
     """Does what has to be done before any device is used: what XLA is asked for, and joining other processes."""
     # With jax: who mistyped a flag need not wait.
     from pdjax.io.processes import join
@@ -138,6 +143,8 @@ def _prepare(given: str) -> None:
 
     ask_xla(given)
     fix_jax()
+    if interrupt.signal_number is not None:  # before waiting for others
+        raise Interrupted(interrupt.signal_number, "nothing has begun")
     join(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _CPU_DEVICES.value)
 
 

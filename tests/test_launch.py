@@ -73,6 +73,24 @@ def test_a_sweep_takes_the_line_of_its_task(run, tmp_path):
     assert "expected a line 3" in result.stderr
 
 
+def test_quotes_in_a_sweep_are_those_of_a_shell_and_nothing_is_run(run, tmp_path):
+    sweep = tmp_path / "sweep.txt"
+    lines = ["--config=a --workdir='runs/a b' --config.seeds=\"(0, 1)\" '--x=$(touch ran)' --y=*", "--workdir='open"]
+    sweep.write_text("\n".join(lines) + "\n")
+    python = tmp_path / "each"
+    python.write_text(f'#!/bin/sh\nprintf "<%s>" "$@" > {tmp_path}/given\n')
+    python.chmod(0o755)
+    variables = {"SLURM_SUBMIT_DIR": ".", "PYTHON": str(python)}
+    result, _ = run("slurm_sweep.sbatch", str(sweep), SLURM_ARRAY_TASK_ID="1", **variables)
+    assert result.returncode == 0, result.stderr
+    expected = ["-m", "pdjax.main", "--distributed=off"]
+    expected += ["--config=a", "--workdir=runs/a b", "--config.seeds=(0, 1)", "--x=$(touch ran)", "--y=*"]
+    assert (tmp_path / "given").read_text() == "".join(f"<{flag}>" for flag in expected)
+    result, _ = run("slurm_sweep.sbatch", str(sweep), SLURM_ARRAY_TASK_ID="2", **variables)
+    assert result.returncode == 2
+    assert "expected flags with closed quotes; found --workdir='open" in result.stderr
+
+
 TPU = {"NAME": "pdjax", "ZONE": "z", "TYPE": "v5litepod-8", "BUCKET": "b"}
 
 
@@ -86,7 +104,10 @@ def test_a_tpu_is_created_installed_run_and_brought_back(run):
     assert "tpus tpu-vm create pdjax --zone=z --accelerator-type=v5litepod-8" in create
     assert create.endswith("--spot")
     assert "--spot" not in calls_of("create", ON_DEMAND="1")
-    assert ".[tpu]" in calls_of("install")
+    installed = calls_of("install")
+    assert ".[tpu]" in installed
+    assert "uv venv --quiet --allow-existing --python 3.12 .venv" in installed  # machines have 3.10
+    assert "--rename-dir-limit=" in installed
     started = calls_of("run", "--config=c", "--workdir=runs/a b")
     assert "--worker=all" in started
     assert r"pdjax.main --distributed=on --config=c --workdir=runs/a\ b" in started

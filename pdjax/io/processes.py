@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import logging
 import os
+import socket
 import threading
 import time
 import traceback
@@ -18,7 +19,8 @@ import numpy as np
 from jax._src import distributed  # the store of the processes has no public name
 from jax.experimental import multihost_utils
 
-from pdjax.errors import TrainingError, UserError
+from pdjax.errors import TrainingError, UserError, require
+from pdjax.io.signals import ending_at_once
 
 logger = logging.getLogger("pdjax")
 
@@ -41,6 +43,10 @@ _MARKS = {  # environment variables that say how many processes there are
 }
 
 
+_STEP = "SLURM_STEP_NODELIST"
+"""Which nodes the processes of a step are on: srun says it, an allocation alone does not."""
+
+
 def join(mode: str, coordinator: str | None, count: int | None, index: int | None, devices: int | None) -> None:
     """Joins the processes of a run, before any device is used.
 
@@ -60,6 +66,8 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
         raise UserError(
             "--coordinator, --processes and --process together", f"{coordinator}, {count}, {index}", "give all or none"
         )
+    if coordinator is not None and count is not None and index is not None:
+        _check_given(coordinator, count, index)
     # The number is read once, when the first device is asked for.
     if devices is not None:
         jax.config.update("jax_num_cpu_devices", devices)
@@ -68,12 +76,32 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
     # It would take SIGTERM for itself, and nobody would save: pdjax.io.signals is who listens.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        with ending_at_once():  # it waits for minutes
+            jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0][:300]
         remedy = "start all processes with the same --coordinator, or run alone with --distributed=off"
         raise UserError("processes that find each other", f"{type(error).__name__}: {first}", remedy) from error
     _watch()
+
+
+def _check_given(coordinator: str, count: int, index: int) -> None:
+    """Requires numbers that fit each other, and of the first process a port that nobody has."""
+    host, _, port = coordinator.rpartition(":")
+    right = bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+    require(right, "--coordinator=host:port with a port from 1 to 65535", coordinator, "correct it")
+    require(count >= 1, "--processes of at least 1", count, "correct it")
+    require(0 <= index < count, f"--process from 0 to {count - 1}, as there are {count}", index, "correct it")
+    if index > 0:
+        return
+    with socket.socket() as listener:  # XLA crashes where another has the port
+        # As servers do: a connection that has ended a moment ago is in nobody's way.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", int(port)))
+        except OSError as error:
+            found = f"{error.strerror} ({port})"
+            raise UserError("a free port of this machine in --coordinator", found, "choose another one") from None
 
 
 def _watch() -> None:
@@ -125,9 +153,27 @@ def _store() -> Any:
 
 
 def several_started() -> bool:
-    """Whether SLURM, OpenMPI or GKE started this process as one of several."""
+    """Whether SLURM, OpenMPI or GKE started this process as one of several.
+
+    Raises:
+      UserError: what the environment says of them is no number.
+    """
     # Started alone by one of them, a process has nobody to wait for.
-    return any(int(os.environ.get(variable, "1")) > 1 for variable in _MARKS.values())
+    several = [name for name, variable in _MARKS.items() if _number(variable) > 1]
+    if several == ["SLURM"] and not os.environ.get(_STEP):
+        # Of an allocation without a step: nobody else was started.
+        logger.warning("SLURM allocates %s tasks, and this process was started without srun: it runs alone",
+                       os.environ[_MARKS["SLURM"]])  # fmt: skip
+        return False
+    return bool(several)
+
+
+def _number(variable: str) -> int:
+    """Returns how many processes a variable of the environment says there are; 1 where it is empty or not there."""
+    value = os.environ.get(variable) or "1"
+    remedy = "start the processes with srun or mpirun, or run alone with --distributed=off"
+    require(value.isdecimal(), f"a number of processes in {variable}", repr(value), remedy)
+    return int(value)
 
 
 def is_first() -> bool:

@@ -1,6 +1,8 @@
 """SIGTERM and Ctrl-C: the loop saves after the current chunk and the process ends cleanly."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 
@@ -27,3 +29,14 @@ class Interrupt:
         # Nothing else here: a signal comes at any moment, amid a file too; it is looked at between chunks and probes.
         self.signal_number = number
         signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Lets signals end the process as they do elsewhere, while it waits for others and there is nothing to save."""
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

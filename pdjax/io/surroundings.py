@@ -4,6 +4,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import sys
 from typing import Any
 
 import jax
@@ -57,3 +58,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def peak_memory() -> int:
+    """Returns the most bytes of memory that this process has taken so far; 0 where the system does not say."""
+    try:
+        import resource  # of POSIX alone
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB, macOS in bytes

@@ -10,6 +10,7 @@ from absl import flags
 
 from pdjax.errors import UserError
 from pdjax.io.command_line import asks_for_help, parse_flags, print_help
+from pdjax.io.refusals import refusal
 from pdjax.io.xla import ask_xla
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
@@ -44,6 +45,12 @@ def main(argv: list[str]) -> int:
         plan = plan_experiment(experiment, topology)
     except UserError as error:
         logger.error("error: %s", error)
+        return 2
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        logger.error("error: %s", refused)
         return 2
     print(json.dumps(as_json(plan), indent=2) if _FORMAT.value == "json" else as_text(plan))
     return 0 if plan.fits else 1

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
@@ -312,6 +311,8 @@ def _alone(directory: Path) -> Iterator[None]:
 
     Of the processes of one run, whose configuration prepares what is missing, one does it and the others find it done.
     """
+    import fcntl  # of POSIX alone: who only reads corpora need not have it
+
     handle = os.open(directory, os.O_RDONLY)
     try:
         try:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import resource
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -24,6 +23,7 @@ from pdjax.io.records import RunDescription, read_measured, read_run
 from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.store import CheckpointStore, DamageError
+from pdjax.io.surroundings import peak_memory
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.writer import Writer, open_writer
 from pdjax.settings import plain
@@ -158,7 +158,7 @@ def train_together(
                     running.finish()
                     run.save(state, step)
             for run in runs:
-                run.writer.write_cost(step, (time.monotonic() - began) / len(runs), _peak_memory())
+                run.writer.write_cost(step, (time.monotonic() - began) / len(runs), peak_memory())
             # Last, as it is what makes a run count as done: when all have saved the step.
             for run in runs:
                 if step == run.job.description.budget and until is None:
@@ -442,8 +442,3 @@ def _require_finite(run: _Run, what: str, values: ByReplica, step: int) -> None:
         f"{description.name}: {what} is not finite at step {step} in replica {replica} (seed {member.seed}, "
         f"learning rate {member.learning_rate:g}); {saved}; lower the learning rate or clip the gradient"
     )
-
-
-def _peak_memory() -> int:
-    """Returns the most bytes of memory that this process has taken so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB

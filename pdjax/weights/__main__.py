@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdjax.errors import UserError, require
+from pdjax.io.refusals import refusal
 from pdjax.io.signals import Interrupt, Interrupted
 
 if TYPE_CHECKING:  # with jax: whoever mistyped an argument need not wait
@@ -35,12 +36,18 @@ def main(arguments: Sequence[str]) -> int:
     asked, rest = _parser().parse_known_args(arguments)
     try:
         return asked.run_command(asked, rest, interrupt)
-    except (UserError, OSError) as error:  # also what cannot be read or written
+    except UserError as error:
         logger.error("error: %s", error)
         return 2
     except Interrupted as error:
         logger.warning("stopped by %s; the same command continues from there", error)
         return 128 + error.signal_number
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        logger.error("error: %s", refused)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

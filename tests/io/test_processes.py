@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from pdjax.errors import UserError
-from pdjax.io.processes import join
+from pdjax.io.processes import join, several_started
 from pdjax.text.prepare import Preparation, prepare
 from pdjax.text.sources import Source
 
@@ -168,6 +169,81 @@ def test_processes_of_other_configurations_do_not_begin(root, tmp_path):
 def test_flags_that_contradict_each_other():
     with pytest.raises(UserError, match=r"--coordinator, --processes and --process together"):
         join("auto", "localhost:1", None, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "count", "index", "message"),
+    [
+        ("localhost", 2, 0, "--coordinator=host:port with a port from 1 to 65535; found localhost"),
+        ("localhost:99999", 2, 0, "--coordinator=host:port with a port from 1 to 65535"),
+        ("localhost:1234", 0, 0, "--processes of at least 1; found 0"),
+        ("localhost:1234", 2, 2, "--process from 0 to 1, as there are 2; found 2"),
+        ("localhost:1234", 2, -1, "--process from 0 to 1"),
+    ],
+)
+def test_flags_that_make_no_sense(coordinator, count, index, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        join("auto", coordinator, count, index, None)
+
+
+def test_an_occupied_port_is_refused():
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"a free port of this machine in --coordinator; found .* \({port}\)"):
+            join("auto", f"localhost:{port}", 2, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "several"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "", "OMPI_COMM_WORLD_SIZE": "", "NUM_PROCESSES": ""}, False),
+        ({"SLURM_NTASKS": "4"}, False),  # an allocation without srun: nobody else was started
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[1-2]"}, True),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "node1"}, False),
+        ({"SLURM_NTASKS": "4", "OMPI_COMM_WORLD_SIZE": "4"}, True),  # mpirun in an allocation
+        ({"NUM_PROCESSES": "2"}, True),
+    ],
+    ids=str,
+)
+def test_who_was_started_as_one_of_several(variables, several, monkeypatch, caplog):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "NUM_PROCESSES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert several_started() == several
+    assert ("without srun: it runs alone" in caplog.text) == (variables == {"SLURM_NTASKS": "4"})
+
+
+def test_variables_of_a_queue_that_are_no_numbers_are_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2(x3)")
+    with pytest.raises(UserError, match=r"a number of processes in SLURM_NTASKS; found '2\(x3\)'; start the processes"):
+        join("auto", None, None, None, None)
+
+
+def test_who_waits_for_others_ends_at_a_signal(root, tmp_path):
+    """There is nothing to save yet."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = "import sys; from pdjax import main; sys.exit(main.main(sys.argv))"
+    flags = ["--config=tests/minimal.py:few", f"--workdir={tmp_path / 'work'}", f"--coordinator=localhost:{port}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *flags, "--processes=2", "--process=0"],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + DEADLINE
+    while True:  # until it listens, and waits
+        with socket.socket() as other:
+            if other.connect_ex(("localhost", port)) == 0:
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == -signal.SIGTERM
+    assert not (tmp_path / "work").exists()
 
 
 def batches(root, corpus, out, processes):
