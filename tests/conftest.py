@@ -95,8 +95,8 @@ for kind in (LinenModel, HierarchicalTask, ParityTask, PcfgLanguageTask, PcfgTas
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The long form of ``tests/trust``."""
-    parser.addoption("--trust", action="store_true", help="try everything in tests/trust, for hours")
+    """How much ``tests/trust`` tries."""
+    parser.addoption("--trust", type=int, default=0, help="trials of each kind in tests/trust; thousands take hours")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -37,8 +37,8 @@ def refusal(error: BaseException) -> UserError | None:
         if isinstance(one, OSError) and one.errno in _REMEDIES:
             names = " to ".join(str(name) for name in (one.filename, one.filename2) if name is not None)
             return _refused(one.errno, names or "a file")
-        # TensorStore, which reads and writes arrays, says it in words: "... [OS error 28: ENOSPC No space left ...]".
-        told = re.search(r"OS error (\d+)", str(one))
+        # TensorStore, which reads and writes arrays, says it in words, of one version or another.
+        told = re.search(r"(?:OS error |os_error_code=')(\d+)", str(one))
         if told and int(told[1]) in _REMEDIES:
             path = re.search(r'"(/[^"]*)"', str(one))
             return _refused(int(told[1]), path[1] if path else "a file")

@@ -5,11 +5,12 @@ all lines before it: what was changed, lost or moved is noticed where it is read
 whoever has noted the last digest.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +130,7 @@ class Journal:
         text, self.seal = _lines(kept)
         if seal is not None and self.seal != seal:
             raise _damage(path, f"other records than were written (of these, {len(kept)} are there)", made_again)
+        self._path = path
         # Killed before it is there, the records are the old ones.
         _write(path, text)
         self._file = open(path, "a")  # noqa: SIM115 (closed by close())
@@ -136,17 +138,21 @@ class Journal:
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends a record."""
         line, self.seal = _line(record, self.seal)
-        self._file.write(line)
+        with _naming(self._path):
+            self._file.write(line)
 
     def flush(self) -> None:
         """Makes all records durable."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Makes them durable, and releases the file."""
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+        finally:
+            self._file.close()
 
 
 def _lines(records: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
@@ -175,11 +181,21 @@ def _write(path: Path, text: str) -> None:
     # The new file takes the old one's name in one step. It is on disk before: a crash could leave the name without
     # the content else.
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w") as file:
+    with _naming(path), open(partial, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Has errors of writing say which file it was: those of open files do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _damage(path: Path, found: str, made_again: Path | None) -> UserError:

@@ -64,6 +64,8 @@ class CheckpointStore:
         self._identity = digest_of(self._checked(identity))
         # Orbax logs a dozen lines for each checkpoint; its warnings and errors still come through.
         logging.getLogger("absl").setLevel(logging.WARNING)
+        # What a save fails with is raised; asyncio would say it again at length, for every array.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(
             self.directory / "checkpoints",
             options=ocp.CheckpointManagerOptions(

@@ -2,7 +2,12 @@
 
 import importlib
 import math
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,11 +88,11 @@ def test_names_that_are_no_names_of_files(name):
 
 @pytest.mark.parametrize("name", ["parity_mlp", "pcfg"])
 def test_any_field_may_be_any_value_without_a_traceback(name, request):
-    """Of all fields and values a hundred; with --trust every one."""
+    """Of all fields and values a hundred, or as many as --trust says."""
     fields = [leaf.path.removeprefix("config.").replace(".", "__") for leaf in leaves(read(config_of(name)))]
     points = [(field, value) for field in fields for value in (*NUMBERS, *OTHERS)]
-    if not request.config.getoption("--trust"):
-        points = random.Random(0).sample(points, 100)
+    count = request.config.getoption("--trust") or 100
+    points = random.Random(0).sample(points, min(count, len(points)))
     complaints = []
     for field, value in points:
         config = config_of(name, **{field: value})
@@ -98,3 +103,96 @@ def test_any_field_may_be_any_value_without_a_traceback(name, request):
                 complaints.append(str(error))
     assert len(complaints) > 10
     assert not [complaint for complaint in complaints if "\n" in complaint]
+
+
+SMOKES = ("parity_mlp", "pcfg", "pcfg_gpt", "parity_transformer", "hierarchical")
+
+
+def changes_of(draw, name, fields):
+    """Returns one to four fields of a configuration with values that are odd, or near their own."""
+    config, changes = config_of(name), {}
+    for field in draw.sample(fields, draw.randint(1, 4)):
+        value = config
+        for part in field.split("__"):
+            value = value[part]
+        near = [value]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            near = [2 * value, value // 2, value + 1, -value, float(value), int(value)]
+        elif isinstance(value, tuple):
+            near = [value[:1], value[::-1], (*value, *value), ()]
+        changes[field] = draw.choice(near if draw.random() < 0.6 else [*NUMBERS, *OTHERS])
+    return changes
+
+
+def generated(count):
+    """Yields configurations with changes that are accepted or refused, as the command line would find."""
+    draw, fields = random.Random(7), {}
+    for _ in range(count):
+        name = draw.choice(SMOKES)
+        if name not in fields:
+            found = leaves(read(config_of(name)))
+            fields[name] = [leaf.path.removeprefix("config.").replace(".", "__") for leaf in found]
+        yield name, changes_of(draw, name, fields[name])
+
+
+def test_generated_configurations_are_read_or_refused_in_a_line(trials, outcomes):
+    for name, changes in generated(trials(60)):
+        try:
+            config = config_of(name, **changes)
+            if config is None:
+                outcomes("of another type", changes)
+                continue
+            read(config)
+        except UserError as error:
+            outcomes("traceback" if "\n" in str(error) else "refused in a line", (name, changes))
+        except Exception as error:
+            outcomes("traceback", (name, changes, repr(error)))
+        else:
+            outcomes("accepted", (name, changes))
+
+
+def test_accepted_configurations_run_a_step(root, request, outcomes, tmp_path):
+    """One in twenty of so many as --trust says; each is stopped when the teacher's first records are there."""
+    count = request.config.getoption("--trust") // 20
+    if not count:
+        pytest.skip("of the long form (--trust)")
+    started = 0
+    for name, changes in generated(20 * count):
+        if started == count:
+            break
+        try:
+            config = config_of(name, **changes)
+            if config is None:
+                continue
+            read(config)
+        except UserError:
+            continue
+        started += 1
+        flags = [f"--config.{path.replace('__', '.')}={value}" for path, value in changes.items()]
+        outcomes(run_a_step(root, tmp_path / str(started), name, flags), (name, changes))
+
+
+def run_a_step(root, workdir, name, flags):
+    command = [sys.executable, "-m", "pdjax.main", f"--config=configs/{name}.py:smoke", f"--workdir={workdir}", *flags]
+    said = workdir.with_suffix(".log")
+    with open(said, "w") as file:
+        process = subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, stderr=file)
+        deadline = time.monotonic() + 90
+        while process.poll() is None and time.monotonic() < deadline:
+            records = workdir / "teacher" / "metrics.jsonl"
+            if records.exists() and records.stat().st_size:
+                process.send_signal(signal.SIGTERM)
+                break
+            time.sleep(0.2)
+        try:
+            process.wait(max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:  # a large model, or a chunk of many steps
+            process.kill()
+            process.wait()
+            return "slow, and stopped"
+    text = said.read_text()
+    if "Traceback (most recent call last)" in text or process.returncode in (-6, -11):
+        return "traceback"
+    return {0: "ran", 143: "ran", -15: "ran", 1: "failed in a line", 2: "refused in a line"}.get(
+        process.returncode, "hang"
+    )
