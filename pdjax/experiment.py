@@ -349,7 +349,7 @@ class Experiment:
         _check_strategies(self)
         _check_names(self)
         _check_lengths(self)
-        _check_pieces(self)
+        _check_batches(self)
         for ablation in self.ablations:
             for variant in ablation.variants:
                 self.variant(ablation, variant)  # what it refuses, this refuses
@@ -535,13 +535,24 @@ def _check_part(experiment: Experiment, strategy: Strategy) -> None:
     )
 
 
-def _check_pieces(experiment: Experiment) -> None:
-    """Requires batches and losses that can be cut into pieces."""
+RARE = 1e-3
+"""The probability of a batch in which nothing counts, from which on it is refused: training would stand still in it."""
+
+
+def _check_batches(experiment: Experiment) -> None:
+    """Requires batches of which something counts, and batches and losses that can be cut into pieces."""
     pieces, teacher = experiment.placement.micro_batches, experiment.teacher_training
     sizes = {"student_training": experiment.student_training.batch_size, "evaluation": experiment.evaluation.batch_size}
     sizes |= {"teacher_training": teacher.batch_size} if teacher.trajectory is None else {}
     sizes |= {} if experiment.sizes is None else {"sizes": experiment.sizes.batch_size}
     for path, size in sizes.items():
+        none = experiment.task.probability_of_none(size)
+        require(
+            none <= RARE,
+            f"batches of {path} in which something counts ({experiment.task.counted})",
+            f"nothing in {none:.2g} of them",
+            f"raise {path}.batch_size, or the task's share of what counts",
+        )
         require(
             size % pieces == 0,
             f"a {path}.batch_size that placement.micro_batches {pieces} divides",

@@ -262,6 +262,7 @@ def test_who_reads_no_further_gets_no_traceback(root):
         ("return ParityTask(dimension=0)", ["line 5", "ParityTask.dimension of at least 1", "found 0"]),
         ("return ParityTask(dimension=4, dgree=2)", ["line 5", "no field ParityTask.dgree", "found 2"]),
         ("return 1 / 0", ["a configuration that can be loaded from", "ZeroDivisionError", "line 5"]),
+        ("raise SystemExit(3)", ["a configuration that can be loaded from", "SystemExit: 3", "line 5"]),
         ("return ParityTask()", ["ends with configure(experiment)", "found ParityTask"]),
     ],
 )

@@ -149,7 +149,7 @@ def _load(asked: str) -> ConfigDict:
             return configured(module.get_config(variant) if colon else module.get_config())
     except UserError:  # says what to do already
         raise
-    except Exception as error:  # whatever a user's file does
+    except (Exception, SystemExit) as error:  # whatever a user's file does
         # The last line of the user's own file says more than where in a library it ended.
         calls = traceback.extract_tb(error.__traceback__)
         places = [

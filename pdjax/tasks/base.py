@@ -60,6 +60,10 @@ class Task(Choice, abc.ABC):
         """Returns the shapes of what the host reads for ``draw``; None where it reads nothing."""
         return None
 
+    def probability_of_none(self, count: int) -> float:
+        """Returns the probability that nothing counts in a batch of so many examples."""
+        return 0.0
+
     def bounds(self, count: int) -> Bounds | None:
         """Returns within what nearly all batches of so many examples stay; None where that is not known, or is all.
 

@@ -161,6 +161,10 @@ class PcfgTask(GrammarTask):
     select_bos: bool = False
     """the released code may select [BOS]; the paper's definition has no such token"""
 
+    def probability_of_none(self, count: int) -> float:
+        """Returns the probability that no position is selected in so many strings."""
+        return sum(p * (1 - self.mask_rate) ** n for n, p in self.rules.length_distribution().items()) ** count
+
     def bounds(self, count: int) -> Bounds | None:
         """Returns what ``USUAL`` of all batches stay within in length, and as many in what is selected."""
         from scipy.stats import binom  # takes half a second, and who mistyped a flag need not wait

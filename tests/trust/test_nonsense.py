@@ -79,6 +79,13 @@ def test_classes_of_nonsense(changes, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("rate", [1e-9, 1e-4])
+def test_masks_with_which_batches_count_nothing(rate):
+    words = r"in which something counts \(selected positions\); found nothing in (1|0\.\d+) of them"
+    with pytest.raises(UserError, match=words):
+        read(config_of("pcfg", task__mask_rate=rate))
+
+
 @pytest.mark.parametrize("name", ["../../evil", "a/b", "a\\b", "", " a", ".hidden", "~", "x" * 101, "a\nb", "a\0b"])
 def test_names_that_are_no_names_of_files(name):
     strategy = read(config_of("parity_mlp")).strategy("labels")
@@ -193,6 +200,5 @@ def run_a_step(root, workdir, name, flags):
     text = said.read_text()
     if "Traceback (most recent call last)" in text or process.returncode in (-6, -11):
         return "traceback"
-    return {0: "ran", 143: "ran", -15: "ran", 1: "failed in a line", 2: "refused in a line"}.get(
-        process.returncode, "hang"
-    )
+    known = {0: "ran", 143: "ran", -15: "ran", 1: "failed in a line", 2: "refused in a line"}
+    return known.get(process.returncode, "hang")
