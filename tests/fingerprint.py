@@ -197,7 +197,7 @@ def _checkpoints(run: Run, store: Path) -> Lines:
     seeds = [replica["seed"] for replica in run.description["replicas"]]
     kind, chosen = ("state", paths[-1:]) if store.name == "state" else ("checkpoint", paths)
     for path in chosen:
-        for name, array in _arrays(path / "state"):
+        for name, array in arrays(path / "state"):
             if training is not None:
                 leaves = {seeds.index(training["seed"]): array}
             else:  # all replicas have the same number of steps
@@ -207,7 +207,7 @@ def _checkpoints(run: Run, store: Path) -> Lines:
                 yield from run.lines(replica, key, hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest())
 
 
-def _arrays(directory: Path) -> Iterator[tuple[str, np.ndarray]]:
+def arrays(directory: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the arrays that Orbax has written to a directory, by their path in the tree."""
     base = {"driver": "ocdbt", "base": f"file://{directory.absolute()}/"}
     opened = {}

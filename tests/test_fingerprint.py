@@ -66,7 +66,7 @@ def rewrite(path, change):
 
 def rewrite_arrays(fingerprint, directory, change):
     """Replaces the arrays of a checkpoint."""
-    arrays = {name.replace("/", "."): change(name, array) for name, array in fingerprint._arrays(directory)}
+    arrays = {name.replace("/", "."): change(name, array) for name, array in fingerprint.arrays(directory)}
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory, arrays, force=True)
 

@@ -15,8 +15,10 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.io.processes import join, several_started
+from pdjax.io.sealed import read_json
 from pdjax.text.prepare import Preparation, prepare
 from pdjax.text.sources import Source
+from tests.fingerprint import arrays
 
 FLAGS = (
     "--config=tests/minimal.py:few",
@@ -72,6 +74,19 @@ def test_two_processes_of_two_devices_measure_what_one_of_four_does(start, two, 
     for name in ours:
         np.testing.assert_allclose(losses(ours[name]), losses(theirs[name]), rtol=1e-5)
     assert (two / "report" / "index.html").exists()
+    # How far the two are one: what is decided is the same, and arrays differ by rounding.
+    kept = sorted(path.relative_to(two) for path in two.glob("**/checkpoints/*/state"))
+    assert len(kept) > 10
+    assert kept == sorted(
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").glob("**/checkpoints/*/state")
+    )
+    for path in kept:
+        mine, alone = dict(arrays(two / path)), dict(arrays(tmp_path / "one" / path))
+        assert mine.keys() == alone.keys()
+        for name, values in mine.items():
+            np.testing.assert_allclose(values, alone[name], rtol=1e-4, atol=1e-6, err_msg=f"{path} {name}")
+    decided, alone = (read_json(place / "selection.json") for place in (two, tmp_path / "one"))
+    assert decided == alone
 
 
 def begin(start, workdir, reached):
