@@ -13,9 +13,9 @@ from absl import flags
 
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.io.command_line import asks_for_help, configuration_file, parse_flags, print_help
-from pdjax.io.refusals import refusal
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.xla import ask_xla
+from pdjax.refusals import refusal
 from pdjax.stages import STAGES
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; runs/<name of the configuration> by default.")

@@ -4,7 +4,7 @@ import ast
 import tomllib
 
 LAYERS = (
-    *("errors", "keys", "types", "settings", "findings"),
+    *("errors", "refusals", "keys", "types", "settings", "findings"),
     "text",  # reads and writes corpora, which tasks are made of
     "theory.algorithm",  # numbers, of which networks are made
     *(
@@ -28,13 +28,24 @@ LAYERS = (
 
 READABLE = (
     "io.sealed.",
-    *("report.", "errors.", "settings.", "findings.", "experiment.", "tasks.", "models.", "distill.", "probes."),
+    *(
+        "report.",
+        "errors.",
+        "refusals.",
+        "settings.",
+        "findings.",
+        "experiment.",
+        "tasks.",
+        "models.",
+        "distill.",
+        "probes.",
+    ),
     "theory.",
     *("io.records.", "io.sealed.", "io.selection.", "io.probe_records.", "io.workdir."),
 )
 """What a report may import: what is recorded, and the settings that it belongs to."""
 
-CORE = tuple(name for name in LAYERS[: LAYERS.index("configuration")] if name != "text")
+CORE = tuple(name for name in LAYERS[: LAYERS.index("configuration")] if name not in ("text", "refusals"))
 IMPURE = {"time", "tqdm", "os", "sys", "pathlib", "logging", "shutil", "signal", "orbax", "absl", "matplotlib"}
 
 
@@ -85,7 +96,8 @@ def test_the_core_does_not_know_the_outside_world(root):
 def test_corpora_are_known_to_be_files_alone(root):
     for name, imports in modules(root).items():
         if LAYERS[layer(name)] == "text":
-            others = {other for other in inner(imports) if not other.startswith(("errors.", "settings.", "text."))}
+            known = ("errors.", "refusals.", "settings.", "text.")
+            others = {other for other in inner(imports) if not other.startswith(known)}
             assert not others, f"{name} imports {others}"
 
 

@@ -10,8 +10,8 @@ from absl import flags
 
 from pdjax.errors import UserError
 from pdjax.io.command_line import asks_for_help, parse_flags, print_help
-from pdjax.io.refusals import refusal
 from pdjax.io.xla import ask_xla
+from pdjax.refusals import refusal
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")

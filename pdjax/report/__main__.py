@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdjax.errors import UserError
-from pdjax.io.refusals import refusal
+from pdjax.refusals import refusal
 from pdjax.report import write_report
 
 _PURPOSE = """\

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdjax.errors import UserError, require
-from pdjax.io.refusals import refusal
+from pdjax.refusals import refusal
 
 _PURPOSE = """\
 Prepares a corpus once: reads documents, turns them into WordPiece tokens, packs these into rows of one length, and

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdjax.errors import UserError, require
-from pdjax.io.refusals import refusal
 from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.refusals import refusal
 
 if TYPE_CHECKING:  # with jax: whoever mistyped an argument need not wait
     from pdjax.experiment import Experiment

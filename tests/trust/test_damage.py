@@ -10,8 +10,8 @@ import pytest
 
 from pdjax.configuration import experiment_of
 from pdjax.errors import TrainingError, UserError
-from pdjax.io.refusals import refusal
 from pdjax.io.signals import Interrupt
+from pdjax.refusals import refusal
 from pdjax.report import results
 from pdjax.stages import STAGES
 from pdjax.stages.run import run_experiment

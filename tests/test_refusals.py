@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from pdjax.errors import UserError
-from pdjax.io.refusals import _REMEDIES, refusal
 from pdjax.io.surroundings import peak_memory
+from pdjax.refusals import _REMEDIES, refusal
 
 MINIMAL = "--config=tests/minimal.py:few"
 
