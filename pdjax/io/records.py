@@ -35,6 +35,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pdjax.distill.losses import Loss
+from pdjax.errors import require
 from pdjax.io.sealed import read_json, read_lines
 from pdjax.settings import opened
 from pdjax.train.replicas import Replica
@@ -207,7 +208,28 @@ def read_sizes(workdir: Path) -> list[RunRecord]:
     return _read_runs(workdir / "sizes", "*/*")
 
 
+def read_begun(root: Path, pattern: str) -> dict[str, RunDescription]:
+    """Reads what the runs below a directory are, by their names.
+
+    Raises:
+      UserError: a description is damaged, or of a run that had another name.
+    """
+    begun = {}
+    for path in sorted(root.glob(f"{pattern}/run.json")):
+        directory = path.parent
+        description, name = read_description(directory), directory.relative_to(root).as_posix()
+        require(
+            description.name == name,
+            f"the run {description.name} in {root / description.name}",
+            f"it in {directory}",
+            "move it back, or out of the working directory",
+        )
+        begun[name] = description
+    return begun
+
+
 def _read_runs(root: Path, pattern: str) -> list[RunRecord]:
+    read_begun(root, pattern)  # a copy of a run would count twice
     # A run has the one from its start on, and the other at its end: one without the first has lost it.
     names = ("run.json", "result.json")
     return [read_run(path) for path in sorted(root.glob(pattern)) if any((path / name).exists() for name in names)]

@@ -10,31 +10,10 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from pdjax.errors import require
 from pdjax.experiment import digest_of
-from pdjax.io.records import RunDescription, read_description
+from pdjax.io.records import RunDescription
 from pdjax.io.workdir import another_run
 from pdjax.settings import determining
-
-
-def begun_runs(root: Path, pattern: str = "*") -> dict[str, RunDescription]:
-    """Returns what the runs below a directory are, by their names.
-
-    Raises:
-      UserError: a description is damaged, or of a run that had another name.
-    """
-    begun = {}
-    for path in sorted(root.glob(f"{pattern}/run.json")):
-        directory = path.parent
-        description, name = read_description(directory), directory.relative_to(root).as_posix()
-        require(
-            description.name == name,
-            f"the run {description.name} in {root / description.name}",
-            f"it in {directory}",
-            "move it back, or out of the working directory",
-        )
-        begun[name] = description
-    return begun
 
 
 def grown(asked: RunDescription, begun: Mapping[str, RunDescription], root: Path) -> list[RunDescription]:
@@ -56,7 +35,7 @@ def grown(asked: RunDescription, begun: Mapping[str, RunDescription], root: Path
         if run.identity == old.identity:
             runs.append(run)
             left = [replica for replica in left if replica not in old.replicas]
-        elif {*old.strategies} & {*asked.strategies}:
+        elif name == asked.name or {*old.strategies} & {*asked.strategies}:
             raise another_run(asked.name, root / name)
     if left:
         further = (f"{asked.name}+{number}" for number in itertools.count(2))

@@ -176,8 +176,12 @@ def finish(directory: Path, identities: Mapping[str, str], listed: Mapping[str, 
 def _result(directory: Path) -> dict[str, dict[str, Any]]:
     """Returns what the probes that are done have left."""
     path, keys = directory / "result.json", ("identity", "listed", "records")
-    found = read_json(path, made_again=directory) if path.exists() else {}
-    return {key: found.get(key, {}) for key in keys}
+    if not path.exists():
+        return {key: {} for key in keys}
+    found = read_json(path, made_again=directory)
+    remedy = "an earlier version wrote it: remove the directory to evaluate them again"
+    require(isinstance(found["identity"], dict), f"digests of each probe in {path}", "one of all of them", remedy)
+    return {key: found[key] for key in keys}
 
 
 def _group_size(count: int, most: int) -> int:

@@ -12,10 +12,10 @@ from pdjax.distill.phases import Phases
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, digest_of
-from pdjax.io.records import RunDescription
+from pdjax.io.records import RunDescription, read_begun
 from pdjax.io.store import CheckpointStore
 from pdjax.settings import determining
-from pdjax.stages.growing import begun_runs, grown
+from pdjax.stages.growing import grown
 from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.tasks.base import batch_shapes
@@ -115,7 +115,7 @@ def plan_runs(
         return _course(strategy, steps, available, budget)
 
     root, runs = workdir / "students", []
-    begun = begun_runs(root)
+    begun = read_begun(root, "*")
     for shared in _shared_runs(experiment, course_of):
         asked = RunDescription(
             role="student",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pdjax.experiment import Experiment, Sizes, digest_of
 from pdjax.io.progress import Progress
-from pdjax.io.records import RunDescription
+from pdjax.io.records import RunDescription, read_begun
 from pdjax.io.signals import Interrupt
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import Architecture
 from pdjax.settings import determining, plain
-from pdjax.stages.growing import begun_runs, grown
+from pdjax.stages.growing import grown
 from pdjax.stages.programs import compiled, size_program
 from pdjax.train.loop import Job, train
 from pdjax.train.replicas import place_hyperparameters, product_of_replicas
@@ -26,7 +26,7 @@ def train_sizes(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> 
     if sizes is None:
         return
     root = workdir / "sizes"
-    begun = begun_runs(root, "*/*")
+    begun = read_begun(root, "*/*")
     runs = [
         (run, model)
         for name, model in sizes.models()

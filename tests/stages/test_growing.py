@@ -25,7 +25,8 @@ from pdjax.experiment import (
     TeacherTraining,
     Variant,
 )
-from pdjax.io.records import read_description
+from pdjax.io.records import read_begun, read_description
+from pdjax.io.sealed import read_json, write_json
 from pdjax.io.signals import Interrupt, Interrupted
 from pdjax.io.workdir import open_workdir, read_experiment
 from pdjax.models.mlp import Mlp
@@ -33,7 +34,6 @@ from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.monomials import MonomialProbe
 from pdjax.report.reading import read_results
 from pdjax.stages.exporting import candidates
-from pdjax.stages.growing import begun_runs
 from pdjax.stages.run import run_experiment
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Sgd
@@ -145,7 +145,7 @@ def test_what_was_there_keeps_every_byte_but_who_it_is_for(begun, grown):
 
 
 def test_replicas_that_are_missing_have_runs_of_their_own(grown):
-    runs = begun_runs(grown / "students")
+    runs = read_begun(grown / "students", "*")
     assert {name: (run.strategies, len(run.replicas)) for name, run in runs.items()} == {
         "labels-20": (("labels",), 2),
         "labels-20+2": (("labels",), 2),
@@ -154,7 +154,7 @@ def test_replicas_that_are_missing_have_runs_of_their_own(grown):
         "a_soft-20": (("a_soft", "same", "two"), 4 + 2),
         "a_soft-40": (("a_soft", "same", "two"), 8),
     }
-    assert {*begun_runs(grown / "sizes", "*/*")} == {"width/8", "width/8+2", "width/16"}
+    assert {*read_begun(grown / "sizes", "*/*")} == {"width/8", "width/8+2", "width/16"}
 
 
 def test_students_are_found_for_export_whichever_run_trained_them(after, grown):
@@ -224,8 +224,19 @@ def test_who_asks_for_less_again_is_refused(before, after, begun, tmp_path):
         open_workdir(before, workdir)
 
 
-def test_a_run_that_was_moved_is_said(begun, tmp_path):
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_run_that_was_moved_or_copied_is_said(before, begun, tmp_path, copied):
     workdir = shutil.copytree(begun, tmp_path / "work", symlinks=True)
-    (workdir / "students/two-20").rename(workdir / "students/three-20")
-    with pytest.raises(UserError, match=r"expected the run two-20 in .*; found it in .*three-20; move it back"):
-        begun_runs(workdir / "students")
+    here, there = workdir / "students/two-20", workdir / "students/three-20"
+    shutil.copytree(here, there) if copied else here.rename(there)
+    for read in (lambda: read_results(workdir), lambda: run_experiment(before, workdir, STAGES, Interrupt())):
+        with pytest.raises(UserError, match=r"expected the run two-20 in .*; found it in .*three-20; move it back"):
+            read()
+
+
+def test_probes_of_an_earlier_version_are_refused(before, begun, tmp_path):
+    workdir = shutil.copytree(begun, tmp_path / "work", symlinks=True)
+    path = workdir / "probes/result.json"
+    write_json(path, {**read_json(path), "identity": "0"})
+    with pytest.raises(UserError, match=r"digests of each probe in .*; found one of all of them; an earlier version"):
+        run_experiment(before, workdir, ("probes",), Interrupt())
