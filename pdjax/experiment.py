@@ -535,7 +535,7 @@ def _check_part(experiment: Experiment, strategy: Strategy) -> None:
     )
 
 
-RARE = 1e-3
+RARE = 0.05
 """The probability of a batch in which nothing counts, from which on it is refused: training would stand still in it."""
 
 

@@ -8,11 +8,12 @@ renamed. A checkpoint that was only partly written, by a process that was killed
 readers.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,10 @@ class CheckpointStore:
         # Each process writes its own part of arrays that span several of them.
         content = host if jax.process_count() == 1 else tree
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(content), record=ocp.args.JsonSave(record))
-        # Without force Orbax skips a step before the latest, silently: one that was removed could not be recomputed.
-        self._manager.save(step, args=arguments, force=True)
-        self._manager.wait_until_finished()
+        with _quiet():
+            # Without force Orbax skips a step before the latest, silently: one that is gone could not be recomputed.
+            self._manager.save(step, args=arguments, force=True)
+            self._manager.wait_until_finished()
 
     def remove(self, step: int) -> None:
         """Removes a checkpoint."""
@@ -268,6 +270,18 @@ def read_identity(directory: Path) -> dict[str, Any]:
       UserError: its file is damaged.
     """
     return read_json(directory / IDENTITY)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax's threads from printing, with their stacks, what a save raises as well."""
+    orbax = logging.getLogger("absl")
+    level = orbax.level
+    orbax.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        orbax.setLevel(level)
 
 
 @functools.cache

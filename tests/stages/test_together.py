@@ -370,8 +370,8 @@ def test_without_a_partner_a_run_that_has_begun_goes_on_alone(small, finished, i
         train_students(small, tmp_path, interrupt_at(3))
     train_students(with_strategies(small, TWO), tmp_path, Interrupt())
     (path,) = tmp_path.glob("students/*-40/result.json")
-    # Two strategies were one run: with one of them it has other replicas, and is another run.
-    assert path.parent.name == "two-40"
+    # Two strategies were one run, which keeps its name and all of its replicas, whoever asks for some of them.
+    assert path.parent.name == "soft-40"
 
 
 def test_lost_checkpoints_are_computed_again_with_the_same_partners(small, finished, tmp_path):
