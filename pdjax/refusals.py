@@ -1,5 +1,6 @@
 """What the operating system and the devices refuse, in a line that says what to do: no room, no right, no memory."""
 
+import contextlib
 import errno
 import os
 import re
@@ -31,17 +32,31 @@ _REMEDIES = {
 }
 
 
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turns what the system refuses into the ``UserError`` that says so."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise refused from error
+
+
 def refusal(error: BaseException) -> UserError | None:
     """Returns what the system refused, and what to do; None of an error that comes from something else."""
     for one in _causes(error):
-        if isinstance(one, OSError) and one.errno in _REMEDIES:
+        if isinstance(one, OSError) and one.errno is not None:
             names = " to ".join(str(name) for name in (one.filename, one.filename2) if name is not None)
             return _refused(one.errno, names or "a file")
         # TensorStore, which reads and writes arrays, says it in words, of one version or another.
-        told = re.search(r"(?:OS error |os_error_code=')(\d+)", str(one))
-        if told and int(told[1]) in _REMEDIES:
+        code = re.search(r"(?:OS error |os_error_code=')(\d+)", str(one))
+        if code:
             path = re.search(r'"(/[^"]*)"', str(one))
-            return _refused(int(told[1]), path[1] if path else "a file")
+            return _refused(int(code[1]), path[1] if path else "a file")
         if isinstance(one, MemoryError) or _is_of_memory(one):
             return UserError(
                 "memory for what is to be computed",
@@ -60,7 +75,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _refused(number: int, names: str) -> UserError:
-    return UserError(f"{names} to be read or written", os.strerror(number), _REMEDIES[number])
+    return UserError(
+        f"{names} to be read or written", os.strerror(number), _REMEDIES.get(number, f"mend that, {_AGAIN}")
+    )
 
 
 def _is_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from pdjax.errors import UserError
 from pdjax.io.surroundings import peak_memory
-from pdjax.refusals import _REMEDIES, refusal
+from pdjax.refusals import _REMEDIES, refusal, told
 
 MINIMAL = "--config=tests/minimal.py:few"
 
@@ -32,6 +32,21 @@ def test_what_is_said_in_words_by_tensorstore(code):
     outer = RuntimeError("saving failed")
     outer.__cause__ = error
     assert "expected /data/x/ to be read or written; found No space left on device; free" in str(refusal(outer))
+
+
+def test_a_kind_without_a_remedy_of_its_own_is_a_line_too():
+    assert "expected /a to be read or written; found Broken pipe; mend that, and" in str(
+        refusal(OSError(errno.EPIPE, "Broken pipe", "/a"))
+    )
+
+
+def test_refusals_are_told_and_all_else_goes_on_as_it_is():
+    with pytest.raises(UserError, match="expected /a to be read or written; found No space left on device"), told():
+        raise OSError(errno.ENOSPC, "No space left on device", "/a")
+    for error in (UserError("a", "b", "c"), KeyError("a")):
+        with pytest.raises(type(error)) as caught, told():
+            raise error
+        assert caught.value is error
 
 
 def test_memory():

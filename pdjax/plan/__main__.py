@@ -11,7 +11,7 @@ from absl import flags
 from pdjax.errors import UserError
 from pdjax.io.command_line import asks_for_help, parse_flags, print_help
 from pdjax.io.xla import ask_xla
-from pdjax.refusals import refusal
+from pdjax.refusals import told
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:2x4, h100x8 …; by default the devices of this machine.")
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "What to print.")
@@ -42,15 +42,10 @@ def main(argv: list[str]) -> int:
 
         fix_jax()  # programs are those of the run
         topology = None if _TOPOLOGY.value is None else open_topology(_TOPOLOGY.value)
-        plan = plan_experiment(experiment, topology)
+        with told():
+            plan = plan_experiment(experiment, topology)
     except UserError as error:
         logger.error("error: %s", error)
-        return 2
-    except Exception as error:
-        refused = refusal(error)
-        if refused is None:
-            raise
-        logger.error("error: %s", refused)
         return 2
     print(json.dumps(as_json(plan), indent=2) if _FORMAT.value == "json" else as_text(plan))
     return 0 if plan.fits else 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdjax.errors import UserError
-from pdjax.refusals import refusal
+from pdjax.refusals import told
 from pdjax.report import write_report
 
 _PURPOSE = """\
@@ -18,22 +18,17 @@ logger = logging.getLogger("pdjax")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the reports of some working directories; returns 0, 1 (it cannot be done here) or 2 (bad input)."""
+    """Writes the reports of some working directories; returns 0, or 2 (bad input, or a refusal of the system)."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     parser = argparse.ArgumentParser("python -m pdjax.report", description=_PURPOSE)
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of an experiment")
     try:
         for workdir in parser.parse_args(arguments).workdirs:
-            write_report(workdir)
+            with told():
+                write_report(workdir)
     except UserError as error:
         logger.error("error: %s", error)
         return 2
-    except Exception as error:
-        refused = refusal(error)
-        if refused is None:
-            raise
-        logger.error("failed: %s", refused)
-        return 1
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdjax.errors import UserError, require
-from pdjax.refusals import refusal
+from pdjax.refusals import told
 
 _PURPOSE = """\
 Prepares a corpus once: reads documents, turns them into WordPiece tokens, packs these into rows of one length, and
@@ -24,19 +24,14 @@ def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     asked = _parser().parse_args(arguments)
     try:
-        return _prepare(asked)
-    except UserError as error:
+        with told():
+            return _prepare(asked)
+    except (UserError, OSError) as error:  # one without a number too
         logger.error("error: %s", error)
         return 2
     except KeyboardInterrupt:
         logger.warning("stopped; the same command starts again")
         return 130
-    except Exception as error:
-        refused = refusal(error)
-        if refused is None:
-            raise
-        logger.error("error: %s", refused)
-        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

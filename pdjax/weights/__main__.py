@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pdjax.errors import UserError, require
 from pdjax.io.signals import Interrupt, Interrupted
-from pdjax.refusals import refusal
+from pdjax.refusals import told
 
 if TYPE_CHECKING:  # with jax: whoever mistyped an argument need not wait
     from pdjax.experiment import Experiment
@@ -35,19 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     interrupt.install()
     asked, rest = _parser().parse_known_args(arguments)
     try:
-        return asked.run_command(asked, rest, interrupt)
-    except UserError as error:
+        with told():
+            return asked.run_command(asked, rest, interrupt)
+    except (UserError, OSError) as error:  # one without a number too
         logger.error("error: %s", error)
         return 2
     except Interrupted as error:
         logger.warning("stopped by %s; the same command continues from there", error)
         return 128 + error.signal_number
-    except Exception as error:
-        refused = refusal(error)
-        if refused is None:
-            raise
-        logger.error("error: %s", refused)
-        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
