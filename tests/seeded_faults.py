@@ -492,7 +492,7 @@ FAULTS = (
         "pdjax/stages/probes.py",
         '"seed": seed, **models}',
         '"seed": seed}',
-        ("tests/stages/test_probing.py", "tests/stages/test_ablations.py", "tests/test_main.py"),
+        ("tests/stages/test_probing.py",),
     ),
     # Report and plan.
     Fault(

@@ -2,13 +2,16 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pdjax.io.progress import Progress
 from pdjax.io.signals import Interrupt, Interrupted
+from pdjax.probes.agreement import AgreementProbe
 from pdjax.stages import probing
+from pdjax.stages.probes import _identities
 from pdjax.stages.probing import KEPT, finish, measure_checkpoints
 
 STEPS = (0, 10, 20, 30, 40)
@@ -105,3 +108,15 @@ def test_processes_stop_together_and_go_on_where_the_first_is(tmp_path, monkeypa
     assert caught.value.signal_number == signal.SIGTERM
     assert (other.loaded, other.measured) == ([20, 30, 40], ["sevenths", "thirds"])
     assert not other.directory.exists()
+
+
+def test_a_probe_is_known_by_itself_its_seed_and_the_models():
+    def identity(batches=1, seed=0, **models):
+        experiment = SimpleNamespace(probes=SimpleNamespace(seed=seed))
+        return _identities(experiment, [AgreementProbe(batches, 16)], models)["agreement"]
+
+    reference = identity(teachers=["a"])
+    assert reference == identity(teachers=["a"])
+    assert reference != identity(teachers=["b"])
+    assert reference != identity(teachers=["a"], seed=1)
+    assert reference != identity(2, teachers=["a"])
