@@ -39,9 +39,17 @@ def write_selection(workdir: Path, selection: SelectionRecord) -> None:
     write_json(workdir / _NAME, {**fields, "transition": fields["transitions"][0]})
 
 
-def read_selection(workdir: Path) -> SelectionRecord | None:
-    """Reads ``selection.json``; None where nothing was chosen (yet)."""
-    if not (workdir / _NAME).exists():
+def read_selection(workdir: Path, is_there: bool = False) -> SelectionRecord | None:
+    """Reads ``selection.json``; None where nothing was chosen (yet).
+
+    Args:
+      workdir: of the experiment.
+      is_there: it has to be, as students were trained by it.
+
+    Raises:
+      UserError: it is damaged, or not there.
+    """
+    if not (workdir / _NAME).exists() and not is_there:
         return None
     fields = read_json(workdir / _NAME)
     spikes = fields.get("spikes")

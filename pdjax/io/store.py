@@ -13,6 +13,7 @@ import functools
 import hashlib
 import logging
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class CheckpointStore:
         logging.getLogger("absl").setLevel(logging.WARNING)
         # What a save fails with is raised; asyncio would say it again at length, for every array.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        _hush_tensorstore()
         self._manager = ocp.CheckpointManager(
             self.directory / "checkpoints",
             options=ocp.CheckpointManagerOptions(
@@ -282,6 +284,18 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         orbax.setLevel(level)
+
+
+@functools.cache
+def _hush_tensorstore() -> None:
+    """Keeps TensorStore's threads from printing that nobody waits any more for what they read beside a damaged file."""
+    others = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+            others(unraisable)
+
+    sys.unraisablehook = hook
 
 
 @functools.cache

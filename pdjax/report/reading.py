@@ -1,6 +1,7 @@
 """Reads a working directory, and refuses records that contradict each other."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pdjax.io.selection import read_selection
 from pdjax.io.workdir import read_experiment
 from pdjax.report.results import Probed, Results
 from pdjax.settings import named
+
+logger = logging.getLogger("pdjax")
 
 
 def read_results(workdir: Path) -> Results:
@@ -39,6 +42,11 @@ def read_results(workdir: Path) -> Results:
         if experiment.sizes is not None:
             _check_replicas(experiment.sizes, run, f"sizes/{run.description.name}")
         _check_end(run)
+    for root, runs in ((workdir / "students", recorded), (workdir / "sizes", recorded_sizes)):
+        for run in runs:
+            _check_costs(run, root / run.description.name)
+    if teacher is not None and experiment.teacher_training.trajectory is None:
+        _check_costs(teacher, workdir / "teacher")
     students, sizes = joined(recorded), joined(recorded_sizes)
     places = {run: [workdir / "students" / part.description.name for part in parts] for run, parts in students.items()}
     places |= {run: [workdir / "sizes" / part.description.name for part in parts] for run, parts in sizes.items()}
@@ -46,7 +54,7 @@ def read_results(workdir: Path) -> Results:
     return Results(
         experiment=experiment,
         environment=_read_optional(workdir / "environment.json"),
-        selection=read_selection(workdir),
+        selection=read_selection(workdir, is_there=bool(recorded)),
         teacher=teacher,
         students=tuple(students),
         sizes=tuple(sizes),
@@ -105,6 +113,13 @@ def _read_optional(path: Path) -> Mapping[str, Any]:
 
 def _peak_memory(directory: Path) -> int:
     return max((record["peak_memory_bytes"] for record in read_costs(directory)), default=0)
+
+
+def _check_costs(run: RunRecord, directory: Path) -> None:
+    """Says that a complete run took longer than its costs say: no result depends on them, so they are not refused."""
+    lost = {*run.train.steps.tolist()} - {record["step"] for record in read_costs(directory)}
+    if run.complete and lost:
+        logger.warning("%s: the costs of %d of its chunks were lost, so its time is too short", directory, len(lost))
 
 
 def _check_replicas(training: StudentTraining | Sizes, run: RunRecord, directory: str) -> None:

@@ -80,7 +80,7 @@ def export(
     config_of(*described)
     require_empty(into)
     step = chosen.description.budget if step is None else step
-    params = _restore(experiment, workdir, chosen, step)
+    params = restore(experiment, workdir, chosen, step)
     tokenizer = next((place for place in _tokenizers(experiment, workdir) if place.is_dir()), None)
     card = card_of(_origin(experiment, workdir, chosen, step, params, tokenizer))
     return write_model(into, params, described, card, experiment.task.tokens, tokenizer)
@@ -178,8 +178,12 @@ def _described(experiment: Experiment, architecture: Architecture) -> Described:
     return Described(architecture, task.vocabulary, task.num_positions)  # pyright: ignore[reportArgumentType]
 
 
-def _restore(experiment: Experiment, workdir: Path, model: Candidate, step: int) -> Params:
-    """Returns a model's parameters after a step."""
+def restore(experiment: Experiment, workdir: Path, model: Candidate, step: int) -> Params:
+    """Returns a model's parameters after a step.
+
+    Raises:
+      UserError: there are none, or they are damaged.
+    """
     steps: set[int] = set()
     for open_store, like, part in _places(experiment, workdir, model):
         with closing(open_store()) as store:

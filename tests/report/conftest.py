@@ -360,6 +360,8 @@ class Workdir:
             {"seed": seed, "learning_rate": rate, "loss": plain(loss[0] if loss else usual)}
             for seed, rate, *loss in replicas
         ]
+        if directory.startswith("students/") and not (self.path / "selection.json").exists():
+            self.write("selection.json", {"transitions": [None], "transition": None, "strategies": {}})
         self.write(f"{directory}/run.json", description)
         lines = [
             {"split": "evaluation", "step": step, "replica": replica, "loss": [loss, 1.0], "accuracy": [accuracy, 1.0]}

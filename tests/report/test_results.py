@@ -7,6 +7,7 @@ import pytest
 
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
+from pdjax.io.sealed import read_lines, write_json, write_lines
 from pdjax.models.gpt_neox import GptNeoX
 from pdjax.report.reading import read_results
 
@@ -28,6 +29,29 @@ def test_a_group_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
     groups = read_results(workdir.path).groups
     assert groups["labels", 0.001, 100].final().tolist() == [0.2, 0.1]
     assert groups["labels", 0.01, 100].final().tolist() == [0.4, 0.3]
+
+
+def test_checkpoints_by_which_students_were_trained_are_not_unknown(finished):
+    (finished.path / "selection.json").unlink()
+    with pytest.raises(
+        UserError, match=r"selection\.json as it was written; found no such file; .* command again"
+    ):
+        read_results(finished.path)
+
+
+def test_costs_that_are_lost_are_said(finished, caplog):
+    """Only of a run that is complete: who reads meanwhile may be behind."""
+    run = finished.path / "students" / "two-200"
+    lines = [{"split": "train", "step": 50, "replica": 0, "loss": [1.0, 1.0], "accuracy": [0.5, 1.0]}]
+    lines += read_lines(run / "metrics.jsonl").records
+    write_json(run / "result.json", {"records": write_lines(run / "metrics.jsonl", lines)})
+    read_results(finished.path)
+    assert not caplog.records
+    (run / "progress.jsonl").unlink()
+    read_results(finished.path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{run}: the costs of 1 of its chunks were lost, so its time is too short"
+    ]
 
 
 def test_states_name_every_run_asked_for(workdir: Any):

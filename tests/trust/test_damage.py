@@ -14,6 +14,7 @@ from pdjax.io.signals import Interrupt
 from pdjax.refusals import refusal
 from pdjax.report import results
 from pdjax.stages import STAGES
+from pdjax.stages.exporting import candidates, restore
 from pdjax.stages.run import run_experiment
 from tests.fingerprint import read
 from tests.minimal import get_config
@@ -67,8 +68,10 @@ def whole(finished):
 
 
 def test_damages_are_noticed_or_change_nothing(experiment, finished, whole, trials, outcomes, tmp_path):
-    files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
-    files = [path for path in files if not path.name.startswith(".lock")]
+    files = [path for path in finished.rglob("*") if path.is_file() and not path.name.startswith(".lock")]
+    # Files of arrays have random names: by their sizes they are the same ones each time.
+    files.sort(key=lambda path: (path.parent, path.stat().st_size if path.parent.name == "d" else 0, path.name))
+    files = [path.relative_to(finished) for path in files]
     every = list(itertools.product(files, KINDS))
     short = random.Random(1).sample([point for point in every if "checkpoints" not in point[0].parts], 14)
     short += random.Random(2).sample([point for point in every if "checkpoints" in point[0].parts], 6)
@@ -84,6 +87,14 @@ def test_damages_are_noticed_or_change_nothing(experiment, finished, whole, tria
 def table_of(workdir):
     """Returns everything that was measured, wherever it lies."""
     return results(workdir).drop(columns="workdir", errors="ignore")
+
+
+def restore_all(experiment, workdir):
+    """Reads all checkpoints of all models, as their export does."""
+    of_teacher = experiment.teacher_training.checkpoints
+    for model in candidates(experiment, workdir):
+        for step in of_teacher if model.description.role == "teacher" else (model.description.budget,):
+            restore(experiment, workdir, model, step)
 
 
 def removed(said):
@@ -109,6 +120,7 @@ def _outcome(experiment, workdir, path, kind, expected, table):
     try:  # who reads before anything is made again
         if not table_of(workdir).equals(table):
             return "changed"
+        restore_all(experiment, workdir)
     except UserError:
         noticed = True
     # The same command makes it again, or says what to remove; then it does. A second damage may be behind the first.
@@ -116,6 +128,7 @@ def _outcome(experiment, workdir, path, kind, expected, table):
         try:
             run_experiment(experiment, workdir, STAGES, Interrupt())
             table_of(workdir)
+            restore_all(experiment, workdir)
             break
         except (UserError, TrainingError) as error:
             noticed = True
@@ -129,6 +142,12 @@ def _outcome(experiment, workdir, path, kind, expected, table):
             return "traceback" if refusal(error) is None else "refused without what to remove"
     else:
         return "not gone on"
-    if read(workdir) != expected:
-        return "changed"
+    try:
+        if read(workdir) != expected:
+            return "changed"
+    except ValueError:
+        # A finished teacher's training state: its parameters are those of its trajectory.
+        if path.parts[:2] != ("teacher", "state"):
+            raise
+        return "read by nobody"
     return "noticed, and made again" if noticed else "of no effect, or made again"
