@@ -28,8 +28,9 @@ from pdjax.io.processes import fetch, is_first, meet
 from pdjax.io.sealed import read_json, write_json
 from pdjax.types import Params
 
-SAFETY = 1.2
-"""Bytes on disk per byte of arrays, with the files' own structure: measured below 1.1 for small models."""
+_PACKED, _OF_ARRAY, _OF_FILES = 0.96, 850, 74_000
+"""What a checkpoint takes on disk: bytes for each byte of its arrays, which are compressed, of what describes each
+array, and of its 20 files and directories in blocks of 4 KiB. Right within 4 % for models of 5 to 209 arrays."""
 
 IDENTITY = "store.json"
 """The file of a store's identity."""
@@ -322,6 +323,16 @@ def tree_digests(tree: Tree) -> dict[str, dict[str, Any]]:
 def tree_bytes(tree: Tree) -> int:
     """Returns the size of all arrays (or ShapeDtypeStructs) of a tree in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def disk_bytes(tree: Tree, models: float = 1) -> int:
+    """Returns the bytes of disk that a checkpoint of a tree takes; ``models`` of that size may be stacked in it."""
+    return disk_of(models * tree_bytes(tree), len(jax.tree.leaves(tree)))
+
+
+def disk_of(nbytes: float, arrays: int, checkpoints: int = 1) -> int:
+    """Returns the bytes of disk of checkpoints whose arrays have so many bytes together, and are so many in each."""
+    return int(_PACKED * nbytes) + checkpoints * (_OF_ARRAY * arrays + _OF_FILES)
 
 
 def require_space(directory: Path, needed: int, purpose: str) -> None:

@@ -12,7 +12,7 @@ import jax
 from pdjax.distill.losses import Loss
 from pdjax.distill.part import Whole
 from pdjax.experiment import Experiment
-from pdjax.io.store import SAFETY, tree_bytes
+from pdjax.io.store import disk_of, tree_bytes
 from pdjax.io.teacher_source import are_stacked, memory_of
 from pdjax.plan.hardware import Topology
 from pdjax.plan.program import ProgramPlan, plan_program
@@ -21,7 +21,7 @@ from pdjax.stages.caching import cuts_of, foreseen_bytes
 from pdjax.stages.programs import size_program, student_program, teacher_program, teacher_shape
 from pdjax.stages.runs import SharedRun, foresee_runs
 from pdjax.stages.students import kept_bytes
-from pdjax.stages.teacher import most_kept, stored_steps
+from pdjax.stages.teacher import checkpoint_bytes, most_kept, stored_steps
 from pdjax.stages.together import Group, curricula_of, together
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.replicas import families
@@ -113,7 +113,7 @@ def plan_experiment(experiment: Experiment, topology: Topology | None) -> Experi
         residency=residency,
         assumed=None if chip is None else EFFICIENCY | {"seconds_a_kernel": chip.kernel},
         programs=tuple(programs),
-        stages=_stages(experiment, {program.name: program for program in programs}, runs, size),
+        stages=_stages(experiment, {program.name: program for program in programs}, runs),
         found_later=tuple(s.name for s in experiment.strategies if s.loss.asks_teacher and not s.selection.is_given),
         kept_at_most=most_kept(experiment) if experiment.teacher_training.keep.decides else None,
         left_out=left_out(experiment),
@@ -180,13 +180,12 @@ def _stages(
     experiment: Experiment,
     programs: Mapping[str, ProgramPlan],
     groups: Mapping[str, Sequence[Group[SharedRun]]],
-    size: int,
 ) -> tuple[StagePlan, ...]:
     training = experiment.teacher_training
     stage = functools.partial(_stage, evaluate_every=experiment.evaluation.every)
     stages = []
     if training.trajectory is None:
-        kept = int(SAFETY * len(training.seeds) * size * most_kept(experiment))
+        kept = len(training.seeds) * most_kept(experiment) * checkpoint_bytes(experiment)
         stages = [stage(programs["teacher"], [RunPlan((), training.steps)], kept=kept)]
     for name, members in groups.items():
         runs = [run for group in members for run in group.runs]
@@ -223,7 +222,8 @@ def _stage(
     # Not a number where a step is not: such a stage has no hours.
     seconds = steps * (program.seconds + program.evaluation_seconds / evaluate_every)
     # Every run keeps its last training states when it is done.
-    disk = kept + int(SAFETY * KEPT_STATES * program.saved * states / program.replicas)
+    saved = KEPT_STATES * program.saved * states / program.replicas
+    disk = kept + disk_of(saved, program.arrays, KEPT_STATES * len(runs))
     return StagePlan(program.name, tuple(runs), program.replicas, steps, seconds / 3600, disk)
 
 

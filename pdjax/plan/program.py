@@ -64,7 +64,8 @@ class ProgramPlan:
     seconds: float  # of a step
     bound: str  # by what: compute, memory, links, kernels, or measured
     evaluation_seconds: float  # of one evaluation of all replicas
-    saved: int  # bytes of a saved training state of all replicas
+    saved: int  # bytes of a saved training state of all replicas ...
+    arrays: int  # ... in so many arrays
 
 
 def plan_program(
@@ -107,6 +108,7 @@ def plan_program(
         teacher_products=products["teacher"] / steps,
         student_products=products["student"] / steps,
         saved=tree_bytes(arguments[0]),
+        arrays=len(jax.tree.leaves(arguments[0])),
     )
     # The chip's, where the devices are not there to be asked.
     limit = chip.memory if chip is not None else memory_of(devices[0])

@@ -224,8 +224,8 @@ def _places(experiment: Experiment, workdir: Path, model: Candidate) -> Iterator
         "state": (state, lambda saved: of_replica(program.of_model(saved.params))),
     }
     for name, (like, part) in kinds.items():
-        # To open a store that is not there would make one.
-        if (model.directory / name / IDENTITY).exists():
+        # To open a store that is not there would make one; one that has lost its identity alone gets it back.
+        if (model.directory / name / "checkpoints").exists():
             yield functools.partial(CheckpointStore, model.directory / name, identity), like, part
 
 

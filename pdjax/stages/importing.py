@@ -24,7 +24,7 @@ from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
 from pdjax.io.sealed import read_json, read_lines, write_json, write_lines
 from pdjax.io.signals import Interrupt, Interrupted
-from pdjax.io.store import IDENTITY, SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.store import IDENTITY, CheckpointStore, disk_bytes, require_space
 from pdjax.io.workdir import is_done
 from pdjax.models.transformer import Transformer
 from pdjax.settings import plain
@@ -344,7 +344,7 @@ def _announce(
     experiment: Experiment, directory: Path, series: Sequence[SourceCheckpoint], pending: Sequence[SourceCheckpoint]
 ) -> None:
     """Says what will be done, and refuses where the disk is too small for it."""
-    size = int(SAFETY * tree_bytes(teacher_shape(experiment)))
+    size = disk_bytes(teacher_shape(experiment))
     logger.info(
         "teacher: %d checkpoints of %s, steps %d to %d; %d to convert, which take %.1f MB on disk",
         len(series), experiment.teacher_training.trajectory, series[0].step, series[-1].step, len(pending),

@@ -12,6 +12,7 @@ from pdjax.io.lock import writing
 from pdjax.io.processes import is_first, meet, require_same
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir
+from pdjax.stages.disk import announce_disk
 from pdjax.stages.memory import require_memory
 from pdjax.stages.probes import probe_students, probe_teachers
 from pdjax.stages.runs import foresee_runs
@@ -42,6 +43,8 @@ def run_experiment(
         foresee_runs(one, stored_steps(one, workdir))
         check_examples(one.task, _held_out(one))
         require_memory(one)
+    if is_first():
+        announce_disk(experiment, workdir, stages, stored_steps(experiment, workdir))
     with ExitStack() as stack:
         # The others go on once the directory is known to be this experiment's.
         if is_first():

@@ -16,7 +16,7 @@ from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_description
 from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import SAFETY, CheckpointStore, require_space, tree_bytes
+from pdjax.io.store import CheckpointStore, disk_bytes
 from pdjax.io.store import stack as stack_checkpoints
 from pdjax.io.teacher_source import TeacherSource
 from pdjax.io.workdir import is_done
@@ -58,7 +58,6 @@ def train_students(experiment: Experiment, workdir: Path, interrupt: Interrupt) 
         # Of all runs, done ones too: a resumed stage stacks the same checkpoints and has tables of the same length.
         open_source, stacked = _sources(experiment, workdir, trajectory, runs, interrupt)
         jobs_of = functools.partial(_jobs, experiment, workdir, trajectory, open_source)
-        _announce_disk(experiment, workdir, pending)
         with closing(Progress("students", sum(run.budget for run in runs))) as progress:
             progress.skip(sum(run.budget for run in runs) - sum(run.budget for run in pending))
             for run, steps in lost.items():
@@ -122,17 +121,7 @@ def untrained_students(experiment: Experiment, description: RunDescription) -> P
 def kept_bytes(experiment: Experiment, budget: int, replicas: int) -> int:
     """Returns the bytes of disk that the kept checkpoints of a run take; 0 where none are kept."""
     every = experiment.student_training.checkpoint_every
-    return 0 if every is None else int(SAFETY * (budget // every) * tree_bytes(students_shape(experiment, replicas)))
-
-
-def _announce_disk(experiment: Experiment, workdir: Path, pending: Sequence[RunDescription]) -> None:
-    """Says how much disk the kept checkpoints take, and refuses when it is not there."""
-    if experiment.student_training.checkpoint_every is None:
-        return
-    needed = sum(kept_bytes(experiment, run.budget, len(run.replicas)) for run in pending)
-    logger.info("students: their checkpoints take %.1f MB on disk", needed / 1e6)
-    # Before any of them is trained, not in the middle of a run.
-    require_space(workdir, needed, "the students' checkpoints")
+    return 0 if every is None else (budget // every) * disk_bytes(students_shape(experiment, replicas))
 
 
 def _sources(

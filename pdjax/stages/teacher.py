@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
@@ -17,7 +16,7 @@ from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_result
 from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import SAFETY, CheckpointStore, read_identity, require_space, tree_bytes
+from pdjax.io.store import CheckpointStore, disk_bytes, read_identity
 from pdjax.io.teacher_source import Stacked
 from pdjax.io.workdir import is_done
 from pdjax.models.base import num_parameters
@@ -25,7 +24,7 @@ from pdjax.settings import plain
 from pdjax.stages.importing import import_series, imported_identity, series_steps
 from pdjax.stages.programs import compiled, teacher_program, teacher_shape
 from pdjax.stages.recovery import lost_checkpoints, recover
-from pdjax.train.loop import KEPT_STATES, ByReplica, Job, Kept, train
+from pdjax.train.loop import ByReplica, Job, Kept, train
 from pdjax.train.replicas import Sweep, place_hyperparameters, product_of_replicas
 from pdjax.types import Params
 from pdjax.weights.checkpoint import is_series
@@ -43,7 +42,7 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
 
     Raises:
       Interrupted: a signal asked to stop; the same command continues.
-      UserError: the disk is too small, or a given trajectory is not whole.
+      UserError: a given trajectory is not whole.
     """
     directory, training = workdir / "teacher", experiment.teacher_training
     if training.trajectory is not None and is_series(training.trajectory):
@@ -67,7 +66,8 @@ def train_teacher(experiment: Experiment, workdir: Path, interrupt: Interrupt) -
     if done and not lost:
         return
     sweep = compiled(experiment, teacher_program(experiment))
-    _announce_disk(experiment, workdir, sweep)
+    count, several = num_parameters(teacher_shape(experiment)), len(training.seeds)
+    logger.info("teacher: %d parameters%s", count, f" in each of {several}" if several > 1 else "")
     with ExitStack() as stack:
         # Each teacher has a store of its own, and is read from it as if it had been trained alone.
         trajectories = [
@@ -169,7 +169,7 @@ def require_whole(experiment: Experiment, workdir: Path) -> None:
 
 def checkpoint_bytes(experiment: Experiment) -> int:
     """Returns the bytes of disk that a checkpoint of a teacher takes."""
-    return int(SAFETY * tree_bytes(teacher_shape(experiment)))
+    return disk_bytes(teacher_shape(experiment))
 
 
 def most_kept(experiment: Experiment) -> int:
@@ -258,19 +258,3 @@ def _copy_curves(source: Path, directory: Path) -> None:
         for name in names:
             shutil.copyfile(source / name, directory / name)
     meet("the given teacher's curves are copied")
-
-
-def _announce_disk(experiment: Experiment, workdir: Path, sweep: Sweep) -> None:
-    """Says how much disk the trajectory and training states take, and refuses when it is not there."""
-    state = jax.eval_shape(sweep.init, jnp.zeros(len(experiment.teacher_training.seeds), jnp.int32))
-    checkpoints = most_kept(experiment)
-    trajectory = int(SAFETY * checkpoints * tree_bytes(state.params))
-    states = int(SAFETY * (KEPT_STATES + 1) * tree_bytes(state))  # one more while the next one is written
-    count = len(experiment.teacher_training.seeds)
-    several = f" in {count} of them" if count > 1 else ""
-    shown = f"at most {checkpoints}" if experiment.teacher_training.keep.decides else checkpoints
-    logger.info(
-        "teacher: %d parameters%s; the trajectory of %s checkpoints takes %.1f MB on disk, training states %.1f MB",
-        num_parameters(state.params), several, shown, trajectory / 1e6, states / 1e6,
-    )  # fmt: skip
-    require_space(workdir, trajectory + states, "the teacher's trajectory and training states")

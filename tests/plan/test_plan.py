@@ -19,7 +19,7 @@ from pdjax.errors import UserError
 from pdjax.experiment import Loop, Probes
 from pdjax.io.records import read_run, read_students
 from pdjax.io.signals import Interrupt
-from pdjax.io.store import SAFETY
+from pdjax.io.store import disk_of
 from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import left_out, most_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
@@ -205,17 +205,20 @@ def test_a_given_teacher_is_not_trained(trained):
 def test_the_disk_of_a_plan_holds_the_kept_checkpoints_of_teachers_and_students(trained):
     """Beside the training states: all arrays that are there, with what their files take besides."""
     small, workdir, plan = trained
-    kept = dict.fromkeys(("teacher", "students"), 0)
+    kept = {"teacher": np.zeros(2, int), "students": np.zeros(2, int)}
     for seed in (0, 1):
         kept["teacher"] += bytes_in(open_trajectory(small, workdir, seed), teacher_shape(small))
     for run in (record.description for record in read_students(workdir)):
         kept["students"] += bytes_in(open_checkpoints(workdir, run), students_shape(small, len(run.replicas)))
     for part, nbytes in kept.items():
         stages = [stage for stage in plan.stages if stage.name.startswith(part)]
-        saved = {program.name: program.saved for program in plan.programs}
-        states = sum(KEPT_STATES * saved[stage.name] * len(stage.runs) for stage in stages)
-        assert sum(stage.disk for stage in stages) == pytest.approx(SAFETY * (nbytes + states), rel=1e-3)
-        assert nbytes > 0
+        programs = {program.name: program for program in plan.programs}
+        states = [(KEPT_STATES * len(stage.runs), programs[stage.name]) for stage in stages]
+        of_states = sum(disk_of(count * program.saved, program.arrays, count) for count, program in states)
+        arrays, count = nbytes
+        expected = of_states + disk_of(arrays, len(jax.tree.leaves(teacher_shape(small))), count)
+        assert sum(stage.disk for stage in stages) == pytest.approx(expected, rel=1e-3)
+        assert count > 0
 
 
 def test_programs_that_differ_in_a_layer_alone_are_all_counted(trained):
@@ -237,10 +240,11 @@ def test_programs_that_differ_in_a_layer_alone_are_all_counted(trained):
 
 
 def bytes_in(store, like):
-    """Returns the bytes of all arrays in a store."""
-    nbytes = sum(leaf.nbytes for step in store.steps() for leaf in jax.tree.leaves(store.restore(step, like)))
+    """Returns the bytes of all arrays in a store, and how many checkpoints it has."""
+    steps = store.steps()
+    nbytes = sum(leaf.nbytes for step in steps for leaf in jax.tree.leaves(store.restore(step, like)))
     store.close()
-    return nbytes
+    return nbytes, len(steps)
 
 
 @pytest.mark.parametrize(

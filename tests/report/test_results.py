@@ -33,9 +33,7 @@ def test_a_group_has_one_learning_rate_and_its_seeds_in_order(workdir: Any):
 
 def test_checkpoints_by_which_students_were_trained_are_not_unknown(finished):
     (finished.path / "selection.json").unlink()
-    with pytest.raises(
-        UserError, match=r"selection\.json as it was written; found no such file; .* command again"
-    ):
+    with pytest.raises(UserError, match=r"selection\.json as it was written; found no such file; .* command again"):
         read_results(finished.path)
 
 

@@ -176,16 +176,14 @@ def test_a_step_that_is_not_sure_to_be_kept_is_refused_before_anything_is_traine
     assert not (tmp_path / "new").exists()
 
 
-def test_a_budget_of_bytes(small, tmp_path, caplog):
+def test_a_budget_of_bytes(small, tmp_path):
     size = checkpoint_bytes(small)
     keep = dataclasses.replace(FALLING, most_checkpoints=None, most_bytes=2 * size)
     with pytest.raises(UserError, match=rf"most_bytes of at least {3 * size}, for 3 checkpoints; found {2 * size}"):
         run_experiment(with_keep(small, keep), tmp_path / "new", ("teacher",), Interrupt())
     assert not (tmp_path / "new").exists()
     config = with_keep(small, dataclasses.replace(keep, most_bytes=4 * size))
-    with caplog.at_level("INFO", "pdjax"):
-        train_teacher(config, tmp_path, Interrupt())
-    assert "the trajectory of at most 4 checkpoints takes" in caplog.text
+    train_teacher(config, tmp_path, Interrupt())
     assert len(checkpoints(config, tmp_path)) == 4
 
 

@@ -1,5 +1,4 @@
 import dataclasses
-import shutil
 
 import jax
 import numpy as np
@@ -63,15 +62,6 @@ def checkpoints(config, workdir, seed=None):
     return by_step
 
 
-def test_teacher_is_refused_without_the_disk_it_needs(tiny, tmp_path, monkeypatch, caplog):
-    """The need is said before any training, and nothing is trained when it is not there."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(UserError, match=r"MB of free disk .* 0\.0 MB free"), caplog.at_level("INFO", "pdjax"):
-        train_teacher(tiny, tmp_path, Interrupt())
-    assert "trajectory of 8 checkpoints takes" in caplog.text
-    assert not (tmp_path / "teacher").exists()
-
-
 def test_every_seed_has_a_trajectory_of_its_own(small, several):
     directory = several / "teacher"
     names = {path.name for path in directory.iterdir() if (path / "store.json").exists()} - {"state"}
@@ -108,20 +98,6 @@ def test_means_kept_with_a_checkpoint_are_those_of_its_seed(small, several):
         means = checkpoints(small, several, seed)[60][1]
         assert means["loss"] == pytest.approx(recorded.loss[-1, column])
         assert means["accuracy"] == pytest.approx(recorded.accuracy[-1, column])
-
-
-def test_the_disk_for_several_teachers_is_that_of_all(small, tmp_path, caplog):
-    alone = dataclasses.replace(small, teacher_training=dataclasses.replace(small.teacher_training, extra_seeds=()))
-    needs = []
-    for config in (small, alone):
-        caplog.clear()
-        with caplog.at_level("INFO", "pdjax"):
-            train_teacher(config, tmp_path / str(len(needs)), Interrupt())
-        needs.append(next(record.args for record in caplog.records if "parameters" in record.msg))
-    (_, several, count, trajectories, states), (_, one, _, trajectory, state) = needs
-    assert (several, one, count) == (" in 3 of them", "", 3)
-    assert trajectories == pytest.approx(3 * trajectory, rel=0.01)
-    assert states > 2.5 * state
 
 
 def test_the_curves_of_a_given_teacher_are_copied_by_the_first_process_before_any_goes_on(
