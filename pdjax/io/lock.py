@@ -32,9 +32,9 @@ def writing(workdir: Path) -> Iterator[None]:
         logger.warning("%s cannot be locked: see to it that nothing else writes to it", workdir)
     except filelock.Timeout:
         raise UserError(
-            f"a working directory that nobody writes to ({workdir})",
+            f"a directory that nobody writes to ({workdir})",
             f"{_read(holder)} at work",
-            "wait for it, stop it, or choose another --workdir",
+            "wait for it, stop it, or choose another",
         ) from None
     try:
         holder.write_text(f"process {os.getpid()} on {platform.node()}")

@@ -9,7 +9,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment, digest_of
 from pdjax.io.feed import evaluation_examples
+from pdjax.io.lock import LOCK, writing
 from pdjax.io.processes import agree, fetch, is_first, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription
@@ -117,27 +118,28 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     _require_same(directory, begun)
     history = _history(series)
     _announce(experiment, directory, series, pending)
-    ignored = _convert_all(experiment, directory, description, begun, pending, records, interrupt)
-    _log_ignored(ignored)
-    found = with_losses(found, {step: _means(record)["loss"] for step, record in records.items()})
-    _warn(finding for finding in found.findings if finding.kind == "loss")
-    if is_first():
-        copy_tokenizer(series[-1].folder, directory / TOKENIZER)
-        write_audit(found, directory)
-    seal = _write_records(directory, records, history)
-    # Last, as it is what makes the trajectory count as done.
-    steps = [one.step for one in series]
-    write_json(
-        directory / "result.json",
-        {
-            "step": steps[-1],
-            "identity": description.identity,
-            "records": seal,
-            "checkpoints": steps,
-            "ignored": ignored,
-        },
-    )
-    meet("the series is imported")
+    with ExitStack() as held:
+        ignored = _convert_all(experiment, directory, description, begun, pending, records, interrupt, held)
+        _log_ignored(ignored)
+        found = with_losses(found, {step: _means(record)["loss"] for step, record in records.items()})
+        _warn(finding for finding in found.findings if finding.kind == "loss")
+        if is_first():
+            copy_tokenizer(series[-1].folder, directory / TOKENIZER)
+            write_audit(found, directory)
+        seal = _write_records(directory, records, history)
+        # Last, as it is what makes the trajectory count as done.
+        steps = [one.step for one in series]
+        write_json(
+            directory / "result.json",
+            {
+                "step": steps[-1],
+                "identity": description.identity,
+                "records": seal,
+                "checkpoints": steps,
+                "ignored": ignored,
+            },
+        )
+        meet("the series is imported")
 
 
 def _convert_all(
@@ -148,13 +150,18 @@ def _convert_all(
     pending: Sequence[SourceCheckpoint],
     records: dict[int, dict[str, Any]],
     interrupt: Interrupt,
+    held: ExitStack,
 ) -> dict[str, str]:
-    """Saves the pending checkpoints, and adds their records; returns what of them is ignored, with the reasons."""
+    """Saves the pending checkpoints, and adds their records; returns what of them is ignored, with the reasons.
+
+    From its first file on the directory is ``held``: nobody else writes to it.
+    """
     sweep = compiled(experiment, teacher_program(experiment))
     converted = (_convert(experiment, sweep, one) for one in pending)
     # Before anything is written: what is wrong with one is mostly wrong with all.
     ready = list(itertools.islice(converted, 1))
     if is_first():
+        held.enter_context(writing(directory))
         write_json(directory / BEGUN, begun)
         write_json(directory / "run.json", plain(description))
     ignored: dict[str, str] = {}
@@ -189,7 +196,8 @@ def _facts(found: Audit) -> list[_Fact]:
 
 def _require_room(directory: Path) -> None:
     """Raises a ``UserError`` where a directory holds something that is no import."""
-    there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    names = (path.name for path in directory.iterdir()) if directory.is_dir() else ()
+    there = sorted(name for name in names if not name.startswith(LOCK))
     is_file = directory.exists() and not directory.is_dir()
     require(
         not is_file and (not there or BEGUN in there),

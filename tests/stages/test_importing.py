@@ -14,6 +14,7 @@ from pdjax.distill.selection import Equal
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment, StudentTraining, TeacherTraining
+from pdjax.io.lock import writing
 from pdjax.io.records import read_run
 from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt, Interrupted
@@ -156,6 +157,14 @@ def test_what_was_interrupted_goes_on(series, imported, tmp_path, interrupt_at):
     train_teacher(experiment, tmp_path, Interrupt())
     for name in ("metrics.jsonl", "result.json"):
         assert (tmp_path / "teacher" / name).read_text() == (workdir / "teacher" / name).read_text()
+
+
+def test_two_do_not_import_into_one_directory(series, imported, tmp_path):
+    experiment, _ = imported
+    with writing(tmp_path / "teacher"), pytest.raises(UserError, match=r"nobody writes to .*; found process \d+"):
+        train_teacher(experiment, tmp_path, Interrupt())
+    train_teacher(experiment, tmp_path, Interrupt())
+    assert list(stored_steps(experiment, tmp_path)) == list(STEPS)
 
 
 def test_rows_of_positions_that_no_string_reaches_are_left_out(tmp_path):
