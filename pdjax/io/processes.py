@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed  # the store of the processes has no public name
+from jax._src import clusters, distributed  # neither the queues nor the store of the processes have a public name
 from jax.experimental import multihost_utils
 
 from pdjax.errors import TrainingError, UserError, require
@@ -73,6 +73,8 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
         jax.config.update("jax_num_cpu_devices", devices)
     if mode == "off" or not (all(given) or mode == "on" or several_started()):
         return
+    if not all(given):
+        _check_found()
     # It would take SIGTERM for itself, and nobody would save: pdjax.io.signals is who listens.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -92,16 +94,28 @@ def _check_given(coordinator: str, count: int, index: int) -> None:
     require(right, "--coordinator=host:port with a port from 1 to 65535", coordinator, "correct it")
     require(count >= 1, "--processes of at least 1", count, "correct it")
     require(0 <= index < count, f"--process from 0 to {count - 1}, as there are {count}", index, "correct it")
-    if index > 0:
-        return
+    if index == 0:
+        _require_free(port, "in --coordinator", "choose another one")
+
+
+def _check_found() -> None:
+    """Requires the same of the port that SLURM's or OpenMPI's job number gives."""
+    for found in clusters.ClusterEnv._cluster_types:
+        if found.name in ("slurm", "ompi") and found.is_env_present() and found.get_process_id() == 0:
+            asked = os.environ.get("JAX_COORDINATOR_PORT")
+            address = found.get_coordinator_address(timeout_secs=None, override_coordinator_port=asked)
+            remedy = "set JAX_COORDINATOR_PORT to another one in all processes"
+            _require_free(address.rpartition(":")[2], "for the job", remedy)
+
+
+def _require_free(port: str, what: str, remedy: str) -> None:
     with socket.socket() as listener:  # XLA crashes where another has the port
         # As servers do: a connection that has ended a moment ago is in nobody's way.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", int(port)))
         except OSError as error:
-            found = f"{error.strerror} ({port})"
-            raise UserError("a free port of this machine in --coordinator", found, "choose another one") from None
+            raise UserError(f"a free port of this machine {what}", f"{error.strerror} ({port})", remedy) from None
 
 
 def _watch() -> None:

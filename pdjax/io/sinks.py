@@ -4,6 +4,7 @@ Each gets every point once, however often a run was resumed, and the configurati
 fails gets no more, and nothing stops.
 """
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -12,11 +13,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pdjax.errors import UserError
+from pdjax.errors import require
 from pdjax.io.sealed import read_json, write_json
 from pdjax.train.replicas import Replica
 
 logger = logging.getLogger("pdjax")
+
+_LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 class Sink(Protocol):
@@ -35,14 +38,8 @@ class TensorBoardSink:
     """TensorBoard event files, one sub-directory for each replica, written anew where a run is resumed."""
 
     def __init__(self, directory: Path, replicas: tuple[Replica, ...], configuration: Mapping[str, Any]):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "tensorboardX for loop.writers 'tensorboard'",
-                "it is not installed",
-                "pip install tensorboardX, or pdjax with its extra: pip install -e '.[tensorboard]'",
-            ) from None
+        from tensorboardX import SummaryWriter
+
         # Event files can only grow, and points of steps that a killed process had reached come again.
         shutil.rmtree(directory / "tensorboard", ignore_errors=True)
         names = (f"{number}-seed{replica.seed}" for number, replica in enumerate(replicas))
@@ -65,14 +62,8 @@ class WandbSink:
     """One Weights & Biases run for each run of a directory; replicas are separate series."""
 
     def __init__(self, directory: Path, name: str, configuration: Mapping[str, Any]):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports] (an extra)
-        except ImportError:
-            raise UserError(
-                "wandb for loop.writers 'wandb'",
-                "it is not installed",
-                "pip install wandb, or pdjax with its extra: pip install -e '.[wandb]'",
-            ) from None
+        import wandb  # pyright: ignore[reportMissingImports] (an extra)
+
         # A resumed process continues it; the same run in another directory is another one.
         path = directory / "wandb.json"
         if not path.exists():
@@ -118,6 +109,18 @@ class Spared:
             _warn(self._name, error)
 
 
+def require_installed(names: Iterable[str]) -> None:
+    """Raises a ``UserError`` where the library of a sink that ``loop.writers`` names is not installed."""
+    for name in names:
+        library = _LIBRARIES[name]
+        require(
+            importlib.util.find_spec(library) is not None,
+            f"{library} for loop.writers {name!r}",
+            "it is not installed",
+            f"pip install {library}, or pdjax with its extra: pip install -e '.[{name}]'",
+        )
+
+
 def open_sinks(
     names: Iterable[str], directory: Path, run: str, replicas: tuple[Replica, ...], configuration: Mapping[str, Any]
 ) -> list[Sink]:
@@ -129,9 +132,6 @@ def open_sinks(
       run: its name.
       replicas: of the run.
       configuration: of the experiment, as plain data.
-
-    Raises:
-      UserError: a library is not installed.
     """
     sinks: list[Sink] = []
     for name in names:
@@ -140,8 +140,6 @@ def open_sinks(
                 sink = TensorBoardSink(directory, replicas, configuration)
             else:
                 sink = WandbSink(directory, run, configuration)
-        except UserError:
-            raise
         except Exception as error:  # whatever a library, a disk or a network does
             _warn(name, error)
         else:

@@ -11,6 +11,7 @@ from pdjax.io.feed import check_examples
 from pdjax.io.lock import writing
 from pdjax.io.processes import is_first, meet, require_same
 from pdjax.io.signals import Interrupt
+from pdjax.io.sinks import require_installed
 from pdjax.io.workdir import open_workdir
 from pdjax.stages.disk import announce_disk
 from pdjax.stages.memory import require_memory
@@ -39,6 +40,7 @@ def run_experiment(
     """
     require_same("configuration", experiment.digest)
     # What can be wrong with the input is found before anything is written.
+    require_installed(experiment.loop.writers)
     for one in (experiment, *experiment.variants().values()):
         foresee_runs(one, stored_steps(one, workdir))
         check_examples(one.task, _held_out(one))

@@ -210,6 +210,23 @@ def test_an_occupied_port_is_refused():
             join("auto", f"localhost:{port}", 2, 0, None)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_port_of_a_queues_job_is_tried_before(asked, monkeypatch):
+    """By its number, or where the remedy of the message says."""
+    job, port = 7, 65535 - 2**12 + 1 + 7
+    queue = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": 2, "PROCID": 0, "LOCALID": 0}
+    for name, value in queue.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    with socket.socket() as other:
+        other.bind(("", 0 if asked else port))
+        other.listen()
+        if asked:
+            port = other.getsockname()[1]
+            monkeypatch.setenv("JAX_COORDINATOR_PORT", str(port))
+        with pytest.raises(UserError, match=rf"for the job; found .* \({port}\); set JAX_COORDINATOR_PORT"):
+            join("auto", None, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("variables", "several"),
     [

@@ -1,5 +1,7 @@
 """Sinks get every point once, whatever was killed, and stop nothing."""
 
+import dataclasses
+import importlib.util
 import sys
 import types
 
@@ -7,12 +9,16 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
+from pdjax.configuration import experiment_of
 from pdjax.errors import UserError
 from pdjax.io.records import RunDescription
+from pdjax.io.signals import Interrupt
 from pdjax.io.sinks import Spared, open_sinks
 from pdjax.io.writer import MetricsWriter, open_writer
+from pdjax.stages.run import run_experiment
 from pdjax.train.replicas import Replica
 from pdjax.types import Mean, StepMetrics
+from tests.minimal import get_config
 
 RUN = RunDescription("student", "x", ("labels",), 4, (Replica(0, 0.1), Replica(1, 0.1)), (), (), "id")
 
@@ -148,7 +154,12 @@ def test_a_sink_that_cannot_be_opened_stops_nothing(wandb, tmp_path, monkeypatch
     assert "wandb fails and gets no more of this run (ZeroDivisionError: division by zero)" in caplog.text
 
 
-def test_a_library_that_is_missing_is_bad_input(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"expected wandb for loop.writers 'wandb'; found it is not installed; pip"):
-        open_sinks(("wandb",), tmp_path, "x", RUN.replicas, {})
+def test_a_library_that_is_not_installed_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    experiment = experiment_of(get_config("few"))
+    experiment = dataclasses.replace(experiment, loop=dataclasses.replace(experiment.loop, writers=("wandb",)))
+    with pytest.raises(
+        UserError, match=r"expected wandb for loop.writers 'wandb'; found it is not .*; pip install wandb"
+    ):
+        run_experiment(experiment, tmp_path / "work", ("teacher",), Interrupt())
+    assert not (tmp_path / "work").exists()

@@ -55,21 +55,25 @@ def outcomes(request, capsys):
 @pytest.fixture(scope="session")
 def run_in_process(root):
     """Runs pdjax in a process of its own with variables of the environment; returns how it ended."""
+    return lambda *flags, **environment: ended(start_process(root, *flags, **environment))
 
-    def run(*flags, **environment):
-        command = [sys.executable, "-m", "pdjax.main", *flags]
-        variables = os.environ | {"PYTHONPATH": str(root)} | environment
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command, cwd=root, env=variables, **pipes)
-        try:
-            _, said = process.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            _, said = process.communicate()
-            return Ended(None, said)
-        return Ended(process.returncode, said)
 
-    return run
+def start_process(root, *flags, command=("-m", "pdjax.main"), **environment):
+    """Starts pdjax, or another command of Python, with variables of the environment."""
+    variables = os.environ | {"PYTHONPATH": str(root)} | environment
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *command, *flags], cwd=root, env=variables, **pipes)
+
+
+def ended(process):
+    """Waits for a process; returns how it ended."""
+    try:
+        _, said = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, said = process.communicate()
+        return Ended(None, said)
+    return Ended(process.returncode, said)
 
 
 @pytest.fixture(scope="session")
