@@ -73,14 +73,16 @@ def join(mode: str, coordinator: str | None, count: int | None, index: int | Non
         jax.config.update("jax_num_cpu_devices", devices)
     if mode == "off" or not (all(given) or mode == "on" or several_started()):
         return
-    if not all(given):
-        _check_found()
     # It would take SIGTERM for itself, and nobody would save: pdjax.io.signals is who listens.
     jax.config.update("jax_enable_preemption_service", False)
     try:
+        if not all(given):
+            _check_found()
         with ending_at_once():  # it waits for minutes
             jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
-    except (RuntimeError, ValueError) as error:
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, OverflowError) as error:
         first = str(error).splitlines()[0][:300]
         remedy = "start all processes with the same --coordinator, or run alone with --distributed=off"
         raise UserError("processes that find each other", f"{type(error).__name__}: {first}", remedy) from error
@@ -100,12 +102,13 @@ def _check_given(coordinator: str, count: int, index: int) -> None:
 
 def _check_found() -> None:
     """Requires the same of the port that SLURM's or OpenMPI's job number gives."""
-    for found in clusters.ClusterEnv._cluster_types:
-        if found.name in ("slurm", "ompi") and found.is_env_present() and found.get_process_id() == 0:
-            asked = os.environ.get("JAX_COORDINATOR_PORT")
-            address = found.get_coordinator_address(timeout_secs=None, override_coordinator_port=asked)
-            remedy = "set JAX_COORDINATOR_PORT to another one in all processes"
-            _require_free(address.rpartition(":")[2], "for the job", remedy)
+    queues = (kind for kind in clusters.ClusterEnv._cluster_types if kind.name in ("ompi", "slurm"))
+    found = next((kind for kind in queues if kind.is_env_present()), None)  # as JAX takes it
+    if found is not None and found.get_process_id() == 0:
+        asked = os.environ.get("JAX_COORDINATOR_PORT")
+        address = found.get_coordinator_address(timeout_secs=None, override_coordinator_port=asked)
+        remedy = "set JAX_COORDINATOR_PORT to another one in all processes"
+        _require_free(address.rpartition(":")[2], "for the job", remedy)
 
 
 def _require_free(port: str, what: str, remedy: str) -> None:

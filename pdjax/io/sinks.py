@@ -113,8 +113,10 @@ def require_installed(names: Iterable[str]) -> None:
     """Raises a ``UserError`` where the library of a sink that ``loop.writers`` names is not installed."""
     for name in names:
         library = _LIBRARIES[name]
+        found = importlib.util.find_spec(library)
         require(
-            importlib.util.find_spec(library) is not None,
+            # A directory of the name, such as that in which wandb keeps runs, has no origin.
+            found is not None and found.origin is not None,
             f"{library} for loop.writers {name!r}",
             "it is not installed",
             f"pip install {library}, or pdjax with its extra: pip install -e '.[{name}]'",

@@ -56,14 +56,23 @@ class CheckpointStore:
       identity: plain JSON data; an existing store with another one is an error.
       keep: how many of the latest checkpoints stay; None keeps all.
       again: what a user does to have a checkpoint computed again, as an imperative.
+      remedy: what a user does about a damaged one where that is not enough.
 
     Raises:
       UserError: the directory holds a store with another identity.
     """
 
-    def __init__(self, directory: Path, identity: Mapping[str, Any], keep: int | None = None, again: str = "run again"):
+    def __init__(
+        self,
+        directory: Path,
+        identity: Mapping[str, Any],
+        keep: int | None = None,
+        again: str = "run again",
+        remedy: str | None = None,
+    ):
         self.directory = directory.absolute()
         self._again = again
+        self._remedy = remedy or f"remove this checkpoint's directory and {again} to recompute it"
         self._identity = digest_of(self._checked(identity))
         # Orbax logs a dozen lines for each checkpoint; its warnings and errors still come through.
         logging.getLogger("absl").setLevel(logging.WARNING)
@@ -262,7 +271,7 @@ class CheckpointStore:
         return DamageError(
             f"checkpoint {step} as it was saved",
             f"{damage} in {self.path(step)}",
-            f"the files are damaged: remove this checkpoint's directory and {self._again} to recompute it",
+            f"the files are damaged: {self._remedy}",
         )
 
 
@@ -293,7 +302,8 @@ def _hush_tensorstore() -> None:
     others = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+        error, of_python = unraisable.exc_value, unraisable.object is not None
+        if of_python or not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
             others(unraisable)
 
     sys.unraisablehook = hook

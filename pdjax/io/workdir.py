@@ -129,10 +129,6 @@ def is_done(directory: Path, description: RunDescription) -> bool:
     # Without the one it is not complete, without the other not readable; both are written where it ends.
     if result is None or not (directory / "run.json").exists():
         return False
-    # Its last state alone is gone where it was damaged: whoever reads it says that it is computed again so.
-    states = directory / "state" / "checkpoints"
-    if states.exists() and not (states / str(description.budget)).exists():
-        return False
     if result["identity"] != description.identity:
         raise another_run(description.name, directory)
     return True

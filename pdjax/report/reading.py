@@ -45,7 +45,8 @@ def read_results(workdir: Path) -> Results:
     for root, runs in ((workdir / "students", recorded), (workdir / "sizes", recorded_sizes)):
         for run in runs:
             _check_costs(run, root / run.description.name)
-    if teacher is not None and experiment.teacher_training.trajectory is None:
+    shares_teacher = (workdir / "teacher").is_symlink()
+    if teacher is not None and experiment.teacher_training.trajectory is None and not shares_teacher:
         _check_costs(teacher, workdir / "teacher")
     students, sizes = joined(recorded), joined(recorded_sizes)
     places = {run: [workdir / "students" / part.description.name for part in parts] for run, parts in students.items()}
@@ -61,7 +62,7 @@ def read_results(workdir: Path) -> Results:
         probed=_read_probes(experiment, workdir, students),
         variants=_read_variants(experiment, workdir),
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
-        shares_teacher=(workdir / "teacher").is_symlink(),
+        shares_teacher=shares_teacher,
     )
 
 

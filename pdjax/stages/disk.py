@@ -3,14 +3,15 @@
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pdjax.experiment import Experiment
+from pdjax.io.records import read_description
 from pdjax.io.store import disk_bytes, require_space
 from pdjax.stages.caching import foreseen_bytes
 from pdjax.stages.programs import Training, size_program, student_program, teacher_program
@@ -33,74 +34,131 @@ _NUMBERS = 8
 """What a probe measures of a model, about."""
 
 
-def announce_disk(experiment: Experiment, workdir: Path, stages: Sequence[str], stored: Sequence[int]) -> None:
+class Foreseen(NamedTuple):
+    """An experiment, or a variant of it, that is about to be run."""
+
+    experiment: Experiment
+    directory: Path  # may not exist yet
+    stored: Sequence[int]  # the teacher steps that its trajectory holds, or will hold
+
+
+class Written(NamedTuple):
+    """What a part of an experiment writes, about."""
+
+    stage: str
+    place: Path  # its directory; of runs that have grown the names of further ones begin alike
+    size: int  # bytes
+    passing: int = 0  # bytes more while it is at work
+    replicas: int = 0  # of a run
+    rows: int = 0  # numbers that it adds to the report's table
+
+    @property
+    def pending(self) -> int:
+        """The bytes that are yet to be written."""
+        if self.stage == "report":  # the old one stays until the new one is there
+            return self.size
+        places = [self.place, *self.place.parent.glob(f"{self.place.name}+*")]
+        done = [place for place in places if (place / "result.json").exists()]
+        if not self.replicas:
+            return 0 if done else max(0, self.size - _bytes_of(self.place))
+        left = self.replicas - sum(len(read_description(place).replicas) for place in done)
+        if left <= 0:
+            return 0
+        there = sum(_bytes_of(place) for place in places if place not in done)
+        return max(0, self.size * left // self.replicas - there) + self.passing
+
+
+def announce_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> None:
     """Says how much disk the stages of an experiment take in all, and requires what is not written yet.
 
     Args:
-      experiment: that is run.
-      workdir: where; may not exist yet.
+      foreseen: the experiment, then the variants of its ablations.
       stages: that are run.
-      stored: the teacher steps that the trajectory holds, or will hold.
 
     Raises:
       UserError: there is less.
     """
-    parts = {stage: size for stage, size in disk_by_stage(experiment, stored).items() if stage in stages and size}
-    total = sum(parts.values())
+    parts, *others = (list(written(one)) for one in foreseen)
+    whole = teacher_identity(foreseen[0].experiment)
+    for one, of_variant in zip(foreseen[1:], others, strict=True):
+        shares = teacher_identity(one.experiment) == whole
+        # Of these stages; a variant's teacher is the experiment's where nothing in it differs.
+        counted = {"probes", "students", "sizes"} | (set() if shares else {"teacher"})
+        parts += [part._replace(stage="ablations", rows=0) for part in of_variant if part.stage in counted]
+    parts = [part for part in parts if part.stage in stages and part.size]
+    by_stage = {stage: sum(part.size for part in parts if part.stage == stage) for stage in (p.stage for p in parts)}
     logger.info(
         "disk: %.1f MB in all (%s)",
-        total / 1e6,
-        ", ".join(f"{stage.replace('_', ' ')} {size / 1e6:.1f}" for stage, size in parts.items()),
+        sum(by_stage.values()) / 1e6,
+        ", ".join(f"{stage.replace('_', ' ')} {size / 1e6:.1f}" for stage, size in by_stage.items()),
     )
-    require_space(workdir, total - _written(workdir), "all that is yet to be written")
+    require_space(foreseen[0].directory, sum(part.pending for part in parts), "all that is yet to be written")
 
 
-def disk_by_stage(experiment: Experiment, stored: Sequence[int]) -> dict[str, int]:
-    """Returns the bytes of disk that each stage of an experiment takes in its directory, about."""
-    training, students, sizes = experiment.teacher_training, experiment.student_training, experiment.sizes
-    runs, probes = foresee_runs(experiment, stored), experiment.probes
+def written(foreseen: Foreseen) -> Iterator[Written]:
+    """Yields what an experiment writes into its directory, the report last; sinks and answers kept elsewhere aside."""
+    parts = [*_of_teacher(foreseen), *_of_students(foreseen), *_of_sizes(foreseen)]
+    yield from parts
+    experiment = foreseen.experiment
+    figures = sum(len(experiment.budgets) if one.kind == "training" else 1 for one in experiment.comparisons)
+    figures += 2 + len(experiment.probes.measured) + len(experiment.ablations)
+    size = _PAGE + _FIGURE * figures + _ROW * sum(part.rows for part in parts)
+    yield Written("report", foreseen.directory / "report", size)
+
+
+def _of_teacher(foreseen: Foreseen) -> Iterator[Written]:
+    experiment, directory, stored = foreseen
+    training, place = experiment.teacher_training, directory / "teacher"
     teachers = len(training.seeds)
-    stages = ("teacher", "probes", "students", "student_probes", "sizes", "ablations", "report")
-    parts: dict[str, int] = dict.fromkeys(stages, 0)
-    rows = 0
     if training.trajectory is None:
-        parts["teacher"] = teachers * most_kept(experiment) * checkpoint_bytes(experiment)
-        parts["teacher"] += _of_run(experiment, teacher_program(experiment), training.steps, teachers)
-        rows += _rows(experiment, training.steps, teachers)
+        run = _of_run("teacher", place, experiment, teacher_program(experiment), training.steps, teachers)
+        kept = teachers * most_kept(experiment) * checkpoint_bytes(experiment)
+        yield run._replace(size=run.size + kept, replicas=teachers)
     elif is_series(training.trajectory):
-        parts["teacher"] = len(stored) * checkpoint_bytes(experiment)
-    parts["probes"] = len(probes.measured) * len(stored) * teachers * _MEASURED
-    every, probed = students.checkpoint_every, {*probes.students}
+        yield Written("teacher", place, len(stored) * checkpoint_bytes(experiment))
+    if experiment.probes.measured:
+        yield _of_probes("probes", directory / "probes", len(experiment.probes.measured) * len(stored) * teachers)
+
+
+def _of_students(foreseen: Foreseen) -> Iterator[Written]:
+    experiment, directory, stored = foreseen
+    training, probes = experiment.student_training, experiment.probes
+    every, probed = training.checkpoint_every, {*probes.students}
+    runs = foresee_runs(experiment, stored)
     for run in runs:
-        count = len(run.replicas)
+        count, place = len(run.replicas), directory / "students" / f"{run.strategies[0]}-{run.budget}"
         program = student_program(experiment, run.replicas, run.course.part)
-        parts["students"] += _of_run(experiment, program, run.budget, count) + kept_bytes(experiment, run.budget, count)
-        rows += _rows(experiment, run.budget, len(run.strategies) * len(students.seeds) * len(students.learning_rates))
+        written = _of_run("students", place, experiment, program, run.budget, count)
+        shown = _rows(experiment, run.budget, len(run.strategies) * len(training.seeds) * len(training.learning_rates))
+        yield written._replace(size=written.size + kept_bytes(experiment, run.budget, count), rows=shown)
         if every is not None and probed & {*run.strategies} and experiment.probes_students_of(run.budget):
             measured = sum(probe.of_students for probe in probes.measured) * (1 + run.budget // every) * count
-            parts["student_probes"] += measured * _MEASURED
+            yield _of_probes("student_probes", place / "probes", measured)
     if experiment.placement.residency == "cached" and experiment.placement.cache is None:
-        parts["students"] += foreseen_bytes(experiment, runs)
-    if sizes is not None:
-        for _, model in sizes.models():
-            program = size_program(experiment, sizes, model)
-            parts["sizes"] += _of_run(experiment, program, sizes.steps, program.num_replicas)
-            rows += _rows(experiment, sizes.steps, program.num_replicas)
-    for variant in experiment.variants().values():
-        of = disk_by_stage(variant, stored)
-        own = teacher_identity(variant) != teacher_identity(experiment)
-        parts["ablations"] += of["students"] + of["sizes"] + of["probes"] + (of["teacher"] if own else 0)
-    rows += (parts["probes"] + parts["student_probes"]) // _MEASURED * _NUMBERS
-    figures = sum(len(experiment.budgets) if one.kind == "training" else 1 for one in experiment.comparisons)
-    parts["report"] = _PAGE + _FIGURE * (2 + figures + len(probes.measured) + len(experiment.ablations)) + _ROW * rows
-    return parts
+        yield Written("students", directory / "answers", foreseen_bytes(experiment, runs))
 
 
-def _of_run(experiment: Experiment, training: Training, steps: int, replicas: int) -> int:
-    """Returns the bytes of a run's last training states, records and other files."""
-    states = KEPT_STATES * disk_bytes(_state(training), replicas)
+def _of_sizes(foreseen: Foreseen) -> Iterator[Written]:
+    experiment, directory, _ = foreseen
+    sizes = experiment.sizes
+    if sizes is None:
+        return
+    for name, model in sizes.models():
+        program = size_program(experiment, sizes, model)
+        yield _of_run("sizes", directory / "sizes" / name, experiment, program, sizes.steps, program.num_replicas)
+
+
+def _of_probes(stage: str, place: Path, measured: int) -> Written:
+    return Written(stage, place, measured * _MEASURED, rows=measured * _NUMBERS)
+
+
+def _of_run(stage: str, place: Path, experiment: Experiment, training: Training, steps: int, replicas: int) -> Written:
+    """Returns what a run writes: its last training states, records and other files."""
+    state = disk_bytes(_state(training), replicas)
     chunks, evaluations = steps // experiment.loop.chunk_steps, 1 + steps // experiment.evaluation.every
-    return states + _RUN + (chunks + evaluations) * replicas * _METRICS + chunks * _COST
+    size = KEPT_STATES * state + _RUN + (chunks + evaluations) * replicas * _METRICS + chunks * _COST
+    # One state more while the next one is written.
+    return Written(stage, place, size, passing=state, replicas=replicas, rows=_rows(experiment, steps, replicas))
 
 
 def _state(training: Training) -> Any:
@@ -120,7 +178,13 @@ def _rows(experiment: Experiment, steps: int, models: int) -> int:
     return 2 * models * (1 + steps // experiment.evaluation.every)
 
 
-def _written(workdir: Path) -> int:
+def _bytes_of(place: Path) -> int:
     """Returns the bytes of disk that a directory takes."""
-    files = (os.lstat(Path(place) / name) for place, _, names in os.walk(workdir) for name in names)
-    return sum(file.st_blocks * 512 for file in files)
+    total = 0
+    for directory, _, names in os.walk(place):
+        for name in names:
+            try:
+                total += os.lstat(Path(directory) / name).st_blocks * 512
+            except FileNotFoundError:  # another process is at work here
+                continue
+    return total

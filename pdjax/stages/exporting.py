@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from pdjax.distill.losses import Loss
 from pdjax.errors import UserError, require
 from pdjax.experiment import Experiment
-from pdjax.io.records import RunDescription, read_description, read_run
+from pdjax.io.records import RunDescription, read_description, read_result, read_run
 from pdjax.io.sealed import read_json
 from pdjax.io.store import IDENTITY, CheckpointStore, read_identity
 from pdjax.io.workdir import read_experiment
@@ -190,11 +190,20 @@ def restore(experiment: Experiment, workdir: Path, model: Candidate, step: int) 
             steps |= set(store.steps())
             if step in store.steps():
                 return part(store.restore(step, like()))
+    finished = read_result(model.directory) is not None
     raise UserError(
         f"{model.run} after step {step} of {model.description.budget}",
         f"the steps {', '.join(map(str, sorted(steps)))}" if steps else "no parameters at all",
-        "choose one of them, or finish the run" if steps else "finish the run first",
+        "choose one of them, or finish the run"
+        if steps
+        else f"its state is gone: {_remedy(model)}"
+        if finished
+        else "finish the run first",
     )
+
+
+def _remedy(model: Candidate) -> str:
+    return f"remove {model.directory} and run the same command again, which trains it anew"
 
 
 _Place = tuple[Callable[[], CheckpointStore], Callable[[], Any], Callable[[Any], Params]]
@@ -224,9 +233,10 @@ def _places(experiment: Experiment, workdir: Path, model: Candidate) -> Iterator
         "state": (state, lambda saved: of_replica(program.of_model(saved.params))),
     }
     for name, (like, part) in kinds.items():
-        # To open a store that is not there would make one; one that has lost its identity alone gets it back.
-        if (model.directory / name / "checkpoints").exists():
-            yield functools.partial(CheckpointStore, model.directory / name, identity), like, part
+        # To open a store that is not there would make one.
+        if (model.directory / name / IDENTITY).exists():
+            remedy = None if name == "trajectory" else _remedy(model)  # nothing else asks for a finished run's state
+            yield functools.partial(CheckpointStore, model.directory / name, identity, remedy=remedy), like, part
 
 
 def _program(experiment: Experiment, model: Candidate) -> Program:

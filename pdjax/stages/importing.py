@@ -107,8 +107,7 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
     series = checked_series(experiment)
     description = _describe(experiment, series)
     done = is_done(directory, description)
-    lines = read_lines(directory / "metrics.jsonl", directory).records
-    records = {record["step"]: record for record in lines if record["split"] == "evaluation"}
+    records = _evaluated(directory)
     pending = _pending(experiment, directory, series, records)
     meet("what has been imported has been seen")
     if done and not pending:
@@ -142,6 +141,12 @@ def import_series(experiment: Experiment, directory: Path, interrupt: Interrupt)
         meet("the series is imported")
 
 
+def _evaluated(directory: Path) -> dict[int, dict[str, Any]]:
+    """Reads what was measured on the checkpoints that have been imported, by step."""
+    lines = read_lines(directory / "metrics.jsonl", directory).records
+    return {record["step"]: record for record in lines if record["split"] == "evaluation"}
+
+
 def _convert_all(
     experiment: Experiment,
     directory: Path,
@@ -162,6 +167,9 @@ def _convert_all(
     ready = list(itertools.islice(converted, 1))
     if is_first():
         held.enter_context(writing(directory))
+        _require_same(directory, begun)
+        there = _evaluated(directory).keys()
+        require(there <= {*records}, f"nobody else to import into {directory}", "more there than before", "run again")
         write_json(directory / BEGUN, begun)
         write_json(directory / "run.json", plain(description))
     ignored: dict[str, str] = {}

@@ -13,7 +13,7 @@ from pdjax.io.processes import is_first, meet, require_same
 from pdjax.io.signals import Interrupt
 from pdjax.io.sinks import require_installed
 from pdjax.io.workdir import open_workdir
-from pdjax.stages.disk import announce_disk
+from pdjax.stages.disk import Foreseen, announce_disk
 from pdjax.stages.memory import require_memory
 from pdjax.stages.probes import probe_students, probe_teachers
 from pdjax.stages.runs import foresee_runs
@@ -40,13 +40,21 @@ def run_experiment(
     """
     require_same("configuration", experiment.digest)
     # What can be wrong with the input is found before anything is written.
-    require_installed(experiment.loop.writers)
-    for one in (experiment, *experiment.variants().values()):
-        foresee_runs(one, stored_steps(one, workdir))
+    foreseen = [
+        Foreseen(one, directory, stored_steps(one, workdir))
+        for one, directory in (
+            (experiment, workdir),
+            *((variant, workdir / "ablations" / name) for name, variant in experiment.variants().items()),
+        )
+    ]
+    for one, _, stored in foreseen:
+        foresee_runs(one, stored)
         check_examples(one.task, _held_out(one))
         require_memory(one)
     if is_first():
-        announce_disk(experiment, workdir, stages, stored_steps(experiment, workdir))
+        if {*stages} & {"teacher", "students", "sizes", "ablations"}:  # they train
+            require_installed(experiment.loop.writers)
+        announce_disk(foreseen, stages)
     with ExitStack() as stack:
         # The others go on once the directory is known to be this experiment's.
         if is_first():

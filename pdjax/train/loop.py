@@ -17,7 +17,7 @@ from pdjax.distill.teacher import Answers, Teacher
 from pdjax.errors import TrainingError, UserError
 from pdjax.experiment import Loop
 from pdjax.io.feed import evaluation_examples, open_feed
-from pdjax.io.processes import agree, fetch, is_first, meet
+from pdjax.io.processes import agree, fetch, meet
 from pdjax.io.progress import Progress
 from pdjax.io.records import RunDescription, read_measured, read_run
 from pdjax.io.sealed import write_json
@@ -199,10 +199,7 @@ class _Run:
 
         The other processes wait: an adaptive run reads them in each process.
         """
-        # Before the records: it speaks of all, and training goes on to a last state that was there and is gone.
-        if (done or 0) < self.last and is_first():
-            (self.directory / "result.json").unlink(missing_ok=True)
-        # These too: of a state that stays there is never a record too few.
+        # Before the records: of a state that stays there is never a record too few.
         for step in self.store.steps():
             if step > (done or 0):
                 name = self.job.description.name

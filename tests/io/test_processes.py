@@ -227,6 +227,16 @@ def test_the_port_of_a_queues_job_is_tried_before(asked, monkeypatch):
             join("auto", None, None, None, None)
 
 
+@pytest.mark.parametrize(("name", "value"), [("SLURM_JOB_ID", "x7"), ("JAX_COORDINATOR_PORT", "70000")])
+def test_a_queues_port_that_is_none_is_one_line(name, value, monkeypatch):
+    queue = {"JOB_ID": 7, "STEP_NODELIST": "localhost", "NTASKS": 2, "PROCID": 0, "LOCALID": 0}
+    for key, number in queue.items():
+        monkeypatch.setenv(f"SLURM_{key}", str(number))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="processes that find each other"):
+        join("auto", None, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("variables", "several"),
     [

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,19 @@ from pdjax.distill.losses import Labels, TopK
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Ablation, Experiment, Variant
+from pdjax.io.records import RunDescription
+from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
-from pdjax.stages.disk import announce_disk, disk_by_stage
+from pdjax.settings import plain
+from pdjax.stages import disk
+from pdjax.stages.disk import Foreseen, announce_disk, written
 from pdjax.stages.run import run_experiment
+from pdjax.stages.teacher import _describe
 from pdjax.tasks.parity import ParityTask
 from pdjax.tasks.pcfg import PcfgTask
+from pdjax.train.replicas import Replica
 
-STAGES = ("teacher", "probes", "students", "report")
+STAGES = ("teacher", "probes", "students", "student_probes", "sizes", "report")
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +31,32 @@ def smoke(experiment):
     return dataclasses.replace(experiment("parity_mlp", "smoke"), ablations=())
 
 
+def foreseen(config, directory=Path("nowhere")):
+    variants = config.variants().items()
+    return [
+        Foreseen(one, place, one.teacher_training.checkpoints)
+        for one, place in ((config, directory), *((one, directory / "ablations" / name) for name, one in variants))
+    ]
+
+
 def parts(config):
-    return disk_by_stage(config, config.teacher_training.checkpoints)
+    sizes = dict.fromkeys(STAGES, 0)
+    for part in written(foreseen(config)[0]):
+        sizes[part.stage] += part.size
+    return sizes
 
 
 def free(monkeypatch, size):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - size, size))
+
+
+def needed(config, directory, stages, monkeypatch):
+    """Returns how much disk has to be free."""
+    asked = []
+    monkeypatch.setattr(disk, "require_space", lambda place, size, purpose: asked.append(size))
+    announce_disk(foreseen(config, directory), stages)
+    return asked[0]
 
 
 def test_too_little_is_refused_and_nothing_is_written(smoke, tmp_path, monkeypatch):
@@ -41,17 +67,34 @@ def test_too_little_is_refused_and_nothing_is_written(smoke, tmp_path, monkeypat
 
 
 def test_what_is_written_already_needs_no_room(smoke, tmp_path, monkeypatch):
-    total = sum(size for stage, size in parts(smoke).items() if stage in STAGES)
-    (tmp_path / "file").write_bytes(b"x" * (total - 50_000))
-    free(monkeypatch, 100_000)
-    announce_disk(smoke, tmp_path, STAGES, smoke.teacher_training.checkpoints)
+    """Of a run that is at work what is there, of a finished one all, whatever it takes; of others nothing of that."""
+    teacher = tmp_path / "teacher"
+    before = needed(smoke, tmp_path, ("teacher",), monkeypatch)
+    teacher.mkdir()
+    (teacher / "file").write_bytes(b"x" * 400_000)
+    assert needed(smoke, tmp_path, ("teacher",), monkeypatch) == pytest.approx(before - 400_000, abs=8192)
+    assert needed(smoke, tmp_path, ("students",), monkeypatch) > parts(smoke)["students"]
+    (teacher / "file").unlink()
+    for name in ("run.json", "result.json"):
+        write_json(teacher / name, plain(_describe(smoke)))
+    assert needed(smoke, tmp_path, ("teacher",), monkeypatch) == 0
+
+
+def test_of_a_run_that_has_grown_what_is_missing_needs_room(smoke, tmp_path, monkeypatch):
+    training = smoke.student_training
+    run = next(part for part in written(foreseen(smoke, tmp_path)[0]) if part.stage == "students")
+    replicas = tuple(Replica(seed, rate) for seed in training.seeds for rate in training.learning_rates)
+    description = RunDescription("student", run.place.name, (), 1, replicas[:1], (), (), "0")
+    assert run.replicas > 1
+    for name in ("run.json", "result.json"):
+        write_json(run.place / name, plain(description))
+    assert run.pending == run.size * (run.replicas - 1) // run.replicas + run.passing
 
 
 def test_only_stages_that_are_run_need_room(smoke, tmp_path, monkeypatch):
-    free(monkeypatch, parts(smoke)["teacher"] + 1)
-    announce_disk(smoke, tmp_path, ("teacher",), smoke.teacher_training.checkpoints)
-    with pytest.raises(UserError, match="yet to be written"):
-        announce_disk(smoke, tmp_path, STAGES, smoke.teacher_training.checkpoints)
+    assert needed(smoke, tmp_path, ("teacher",), monkeypatch) < 2 * parts(smoke)["teacher"]
+    assert needed(smoke, tmp_path, STAGES, monkeypatch) > sum(parts(smoke).values())
+    assert needed(smoke, tmp_path, ("report",), monkeypatch) == parts(smoke)["report"]
 
 
 def test_every_part_counts(smoke):
@@ -89,12 +132,13 @@ def test_answers_take_room_where_they_lie_in_the_working_directory(smoke, trigra
     assert needs["cached"] > needs["stacked"] == needs[str(tmp_path)]
 
 
-def test_variants_take_a_teacher_of_their_own_where_they_have_one(smoke):
+def test_variants_take_a_teacher_of_their_own_where_they_have_one(smoke, monkeypatch):
     budget = smoke.budgets[:1]
 
     def of(**changes):
         variant = Ablation("other", "Others", (Variant("one", changes),), ("labels",), budget)
-        return parts(dataclasses.replace(smoke, ablations=(variant,)))["ablations"]
+        config = dataclasses.replace(smoke, ablations=(variant,))
+        return needed(config, Path("nowhere"), ("ablations",), monkeypatch)
 
     other = dataclasses.replace(smoke.task, degree=smoke.task.degree + 1)
     assert isinstance(other, ParityTask)

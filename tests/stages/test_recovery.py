@@ -251,19 +251,6 @@ def test_damaged_training_states(small, finished, tmp_path, interrupt_at, caplog
     assert_whole(small, tmp_path, finished)
 
 
-@pytest.mark.parametrize("name", ["teacher", "students/progressive-60"])
-def test_a_damaged_last_state_of_a_finished_run_is_computed_again(small, finished, workdir, name):
-    """The message of who reads it, as an export does, says so."""
-    state = workdir / name / "state" / "checkpoints" / "60"
-    shutil.rmtree(state)
-    with pytest.raises(Interrupted, match="saved at step 40 of 60"):
-        run(small, workdir, interrupt=Immediate())
-    assert not (workdir / name / "result.json").exists()  # its records are not all there
-    run(small, workdir)
-    assert state.exists()
-    assert_whole(small, workdir, finished)
-
-
 @pytest.mark.parametrize("stage", ["teacher", "students"])
 def test_records_that_are_gone_with_the_end_of_their_file_are_noticed_on_resuming(
     small, finished, tmp_path, interrupt_at, stage

@@ -84,6 +84,15 @@ def test_damages_are_noticed_or_change_nothing(experiment, finished, whole, tria
         shutil.rmtree(workdir)
 
 
+def test_the_last_state_of_finished_students_which_an_export_reads(experiment, finished, whole, tmp_path):
+    state = Path("students/labels-160/state")
+    files = (finished / state / "checkpoints" / "160" / "state" / "d").iterdir()
+    largest = max(files, key=lambda path: path.stat().st_size).relative_to(finished)
+    for number, (path, kind) in enumerate([(state / "store.json", "removed"), (largest, "a bit flipped")]):
+        workdir = shutil.copytree(finished, tmp_path / str(number), symlinks=True)
+        assert _outcome(experiment, workdir, path, kind, *whole) == "noticed, and made again"
+
+
 def table_of(workdir):
     """Returns everything that was measured, wherever it lies."""
     return results(workdir).drop(columns="workdir", errors="ignore")
