@@ -1,7 +1,6 @@
 """How much disk an experiment takes: said, and refused where it is not there, before anything is written."""
 
 import functools
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +20,6 @@ from pdjax.stages.teacher import checkpoint_bytes, most_kept, teacher_identity
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.state import init_state
 from pdjax.weights.checkpoint import is_series
-
-logger = logging.getLogger("pdjax")
 
 _RUN = 45_000
 """Bytes of a run's directories and small files, in blocks of 4 KiB."""
@@ -68,12 +65,15 @@ class Written(NamedTuple):
         return max(0, self.size * left // self.replicas - there) + self.passing
 
 
-def announce_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> None:
-    """Says how much disk the stages of an experiment take in all, and requires what is not written yet.
+def require_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> str:
+    """Requires the disk that the stages of an experiment will yet take.
 
     Args:
       foreseen: the experiment, then the variants of its ablations.
       stages: that are run.
+
+    Returns:
+      What they take in all, as a line.
 
     Raises:
       UserError: there is less.
@@ -87,12 +87,9 @@ def announce_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> None:
         parts += [part._replace(stage="ablations", rows=0) for part in of_variant if part.stage in counted]
     parts = [part for part in parts if part.stage in stages and part.size]
     by_stage = {stage: sum(part.size for part in parts if part.stage == stage) for stage in (p.stage for p in parts)}
-    logger.info(
-        "disk: %.1f MB in all (%s)",
-        sum(by_stage.values()) / 1e6,
-        ", ".join(f"{stage.replace('_', ' ')} {size / 1e6:.1f}" for stage, size in by_stage.items()),
-    )
     require_space(foreseen[0].directory, sum(part.pending for part in parts), "all that is yet to be written")
+    listed = ", ".join(f"{stage.replace('_', ' ')} {size / 1e6:.1f}" for stage, size in by_stage.items())
+    return f"disk: {sum(by_stage.values()) / 1e6:.1f} MB in all ({listed})"
 
 
 def written(foreseen: Foreseen) -> Iterator[Written]:

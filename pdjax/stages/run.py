@@ -13,7 +13,7 @@ from pdjax.io.processes import is_first, meet, require_same
 from pdjax.io.signals import Interrupt
 from pdjax.io.sinks import require_installed
 from pdjax.io.workdir import open_workdir
-from pdjax.stages.disk import Foreseen, announce_disk
+from pdjax.stages.disk import Foreseen, require_disk
 from pdjax.stages.memory import require_memory
 from pdjax.stages.probes import probe_students, probe_teachers
 from pdjax.stages.runs import foresee_runs
@@ -51,15 +51,17 @@ def run_experiment(
         foresee_runs(one, stored)
         check_examples(one.task, _held_out(one))
         require_memory(one)
+    disk = ""
     if is_first():
         if {*stages} & {"teacher", "students", "sizes", "ablations"}:  # they train
             require_installed(experiment.loop.writers)
-        announce_disk(foreseen, stages)
+        disk = require_disk(foreseen, stages)
     with ExitStack() as stack:
         # The others go on once the directory is known to be this experiment's.
         if is_first():
             stack.enter_context(writing(workdir))
             open_workdir(experiment, workdir, configuration)
+            logger.info("%s", disk)
         meet("the working directory is open")
         _run_stages(experiment, workdir, stages, interrupt)
 

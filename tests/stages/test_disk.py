@@ -16,7 +16,7 @@ from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.settings import plain
 from pdjax.stages import disk
-from pdjax.stages.disk import Foreseen, announce_disk, written
+from pdjax.stages.disk import Foreseen, require_disk, written
 from pdjax.stages.run import run_experiment
 from pdjax.stages.teacher import _describe
 from pdjax.tasks.parity import ParityTask
@@ -55,7 +55,7 @@ def needed(config, directory, stages, monkeypatch):
     """Returns how much disk has to be free."""
     asked = []
     monkeypatch.setattr(disk, "require_space", lambda place, size, purpose: asked.append(size))
-    announce_disk(foreseen(config, directory), stages)
+    require_disk(foreseen(config, directory), stages)
     return asked[0]
 
 
