@@ -55,9 +55,11 @@ class Written(NamedTuple):
         if self.stage == "report":  # the old one stays until the new one is there
             return self.size
         places = [self.place, *self.place.parent.glob(f"{self.place.name}+*")]
-        done = [place for place in places if (place / "result.json").exists()]
+        ended = [place for place in places if (place / "result.json").exists()]
         if not self.replicas:
-            return 0 if done else max(0, self.size - _bytes_of(self.place))
+            return 0 if ended else max(0, self.size - _bytes_of(self.place))
+        # One that lost what it is gets that again from its stage, and is not to be refused here.
+        done = [place for place in ended if (place / "run.json").exists()]
         left = self.replicas - sum(len(read_description(place).replicas) for place in done)
         if left <= 0:
             return 0

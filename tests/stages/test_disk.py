@@ -15,7 +15,7 @@ from pdjax.io.records import RunDescription
 from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.settings import plain
-from pdjax.stages import disk
+from pdjax.stages import disk, run
 from pdjax.stages.disk import Foreseen, require_disk, written
 from pdjax.stages.run import run_experiment
 from pdjax.stages.teacher import _describe
@@ -82,13 +82,32 @@ def test_what_is_written_already_needs_no_room(smoke, tmp_path, monkeypatch):
 
 def test_of_a_run_that_has_grown_what_is_missing_needs_room(smoke, tmp_path, monkeypatch):
     training = smoke.student_training
-    run = next(part for part in written(foreseen(smoke, tmp_path)[0]) if part.stage == "students")
+    part = next(part for part in written(foreseen(smoke, tmp_path)[0]) if part.stage == "students")
     replicas = tuple(Replica(seed, rate) for seed in training.seeds for rate in training.learning_rates)
-    description = RunDescription("student", run.place.name, (), 1, replicas[:1], (), (), "0")
-    assert run.replicas > 1
+    description = RunDescription("student", part.place.name, (), 1, replicas[:1], (), (), "0")
+    assert part.replicas > 1
     for name in ("run.json", "result.json"):
-        write_json(run.place / name, plain(description))
-    assert run.pending == run.size * (run.replicas - 1) // run.replicas + run.passing
+        write_json(part.place / name, plain(description))
+    assert part.pending == part.size * (part.replicas - 1) // part.replicas + part.passing
+
+
+def test_a_run_that_lost_what_it_is_is_not_refused(smoke, tmp_path, monkeypatch):
+    before = needed(smoke, tmp_path, ("teacher",), monkeypatch)
+    write_json(tmp_path / "teacher" / "result.json", {"step": 1})
+    assert needed(smoke, tmp_path, ("teacher",), monkeypatch) == pytest.approx(before, abs=8192)
+
+
+def test_what_opens_a_store_does_so_in_every_process(smoke, tmp_path, monkeypatch):
+    """Processes wait for each other there; what is written is asked of the first alone."""
+    asked = {True: [], False: []}
+    monkeypatch.setattr(run, "_run_stages", lambda *_: None)
+    for first, calls in asked.items():
+        monkeypatch.setattr(run, "is_first", lambda first=first: first)
+        monkeypatch.setattr(
+            run, "stored_steps", lambda one, _, calls=calls: calls.append(1) or one.teacher_training.checkpoints
+        )
+        run_experiment(smoke, tmp_path / str(first), STAGES, Interrupt())
+    assert asked[True] == asked[False] != []
 
 
 def test_only_stages_that_are_run_need_room(smoke, tmp_path, monkeypatch):

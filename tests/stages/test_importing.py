@@ -167,6 +167,24 @@ def test_two_do_not_import_into_one_directory(series, imported, tmp_path):
     assert list(stored_steps(experiment, tmp_path)) == list(STEPS)
 
 
+def test_what_another_has_imported_meanwhile_is_not_written_over(series, imported, tmp_path, monkeypatch):
+    """It began and ended between the first look at the directory and its lock."""
+    experiment, _ = imported
+    convert, metrics = importing._convert, tmp_path / "teacher" / "metrics.jsonl"
+
+    def behind_another(*arguments):
+        monkeypatch.setattr(importing, "_convert", convert)
+        train_teacher(experiment, tmp_path, Interrupt())
+        return convert(*arguments)
+
+    monkeypatch.setattr(importing, "_convert", behind_another)
+    with pytest.raises(UserError, match=r"nobody else to import into .*; found more there than before; run again"):
+        train_teacher(experiment, tmp_path, Interrupt())
+    kept = metrics.read_bytes()
+    train_teacher(experiment, tmp_path, Interrupt())
+    assert metrics.read_bytes() == kept
+
+
 def test_rows_of_positions_that_no_string_reaches_are_left_out(tmp_path):
     params = write_checkpoint(tmp_path / "step1", 0, LONGER)
     imported = read_params(tmp_path / "step1", TEACHER, TASK)

@@ -61,17 +61,18 @@ def run_in_process(root):
 def start_process(root, *flags, command=("-m", "pdjax.main"), **environment):
     """Starts pdjax, or another command of Python, with variables of the environment."""
     variables = os.environ | {"PYTHONPATH": str(root)} | environment
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    # Both: what launchers start speaks through their output.
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, *command, *flags], cwd=root, env=variables, **pipes)
 
 
 def ended(process):
     """Waits for a process; returns how it ended."""
     try:
-        _, said = process.communicate(timeout=SECONDS)
+        said, _ = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        _, said = process.communicate()
+        said, _ = process.communicate()
         return Ended(None, said)
     return Ended(process.returncode, said)
 
