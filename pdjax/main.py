@@ -70,10 +70,11 @@ def main(argv: list[str]) -> int:
         return 128 + error.signal_number
     except Exception as error:
         refused = refusal(error)
+        if refused is not None:
+            logger.error("failed: %s", refused)
         _end_others(1, refused or error)
         if refused is None:
             raise
-        logger.error("failed: %s", refused)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""What the operating system and the devices refuse, in a line that says what to do: no room, no right, no memory."""
+"""What the system refuses, in a line that says what to do: no room, no right, no memory, no other process any more."""
 
 import contextlib
 import errno
@@ -30,6 +30,9 @@ _REMEDIES = {
     errno.ENFILE: f"close other programs, {_AGAIN}",
     errno.ENOMEM: f"close other programs, or use a machine with more memory, {_AGAIN}",
 }
+
+_LOST = "(?i)gloo|nccl.*remote|barrier|coordination|heartbeat|connection (reset|closed|refused)|socket closed"
+"""How the libraries between processes say that one of them answers no more."""
 
 
 @contextlib.contextmanager
@@ -63,6 +66,12 @@ def refusal(error: BaseException) -> UserError | None:
                 f"too little ({str(one).splitlines()[0][:200] if str(one) else 'the system gives no more'})",
                 "make batches or models smaller, train fewer replicas at once, or set placement.micro_batches",
             )
+        if _is_of_devices(one) and re.search(_LOST, str(one)):
+            return UserError(
+                "all processes of this run to answer",
+                f"one is lost ({str(one).splitlines()[0][:200]})",
+                f"see what it said last, {_AGAIN}",
+            )
     return None
 
 
@@ -81,5 +90,9 @@ def _refused(number: int, names: str) -> UserError:
 
 
 def _is_of_memory(error: BaseException) -> bool:
+    return _is_of_devices(error) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _is_of_devices(error: BaseException) -> bool:
     # By its name: who reads files alone need not import jax.
-    return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")

@@ -56,6 +56,23 @@ def test_memory():
     assert "found too little (RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes.)" in str(refusal(error))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "UNKNOWN: Gloo AllGather failed: [pair.cc:547] Connection closed by peer [127.0.0.1]:10665",
+        "DEADLINE_EXCEEDED: Barrier timed out. Id: wait_0\nmore",
+        "UNAVAILABLE: Failed to send RPC to coordination service.",
+    ],
+)
+def test_a_lost_process(words):
+    JaxRuntimeError = type("JaxRuntimeError", (RuntimeError,), {})
+    line = str(refusal(JaxRuntimeError(words)))
+    assert line.startswith(f"expected all processes of this run to answer; found one is lost ({words.splitlines()[0]})")
+    assert "run the same command again" in line and "\n" not in line
+    assert refusal(RuntimeError(words)) is None
+    assert refusal(JaxRuntimeError("INTERNAL: a shape")) is None
+
+
 @pytest.mark.parametrize("error", [KeyError("a"), ValueError("No space"), OSError("no number"), RuntimeError("8")])
 def test_errors_of_ours_stay_errors(error):
     """Also when they come up while a refusal is dealt with."""

@@ -158,8 +158,9 @@ def fail(code: int, error: Exception) -> None:
     _ending.set()
     if not isinstance(error, UserError | TrainingError):
         traceback.print_exception(error)
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # the store has gone with the first process
-        _store().key_value_set(_FAILED, f"{code} {type(error).__name__}: {error}", allow_overwrite=True)
+    # The store has gone with the first process, or another one, for which this one fails, has said more.
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        _store().key_value_set(_FAILED, f"{code} {type(error).__name__}: {error}")
     if distributed.global_state.process_id == 0:
         time.sleep(_GRACE_SECONDS)
     os._exit(code)

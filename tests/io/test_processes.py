@@ -117,6 +117,7 @@ def test_a_signal_saves_a_lost_process_ends_the_other_and_the_same_command_goes_
     assert time.monotonic() - began < 60
     assert process.returncode != 0
     assert "ended with status" in output
+    assert "Traceback" not in output
     assert not (workdir / "report").exists()
 
     finish(start(workdir, 2))
