@@ -57,13 +57,20 @@ class Phases(NamedTuple):
     robust_peak: RobustPeak | None = None
 
 
+PLATEAU, DROP = 1.4, 0.07
+"""How many times faster than before a loss falls in its drop, and the drop's smallest share of the whole fall. Set on
+the language models of ``docs/results`` (their first teachers): GPT-2's drop is 1.5 to 1.6 times as fast and 10 % of the
+fall, the others' are far more. Of 500 convex curves with noise, which have no drop, 0 have one at a standard deviation
+of 0.003 nats, 2 at 0.005 and 35 at 0.01."""
+
+
 def find_loss_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) -> LossPhases | None:
     """Finds the rapid drop of a recorded loss (the middle phase of figure 4 left); None if there is none.
 
-    The loss falls at a speed, measured between neighbouring evaluations and averaged over three of them.
-    After the initial fall from random predictions comes a plateau: the first time the loss falls more slowly
-    than on average over the whole training. The drop is where, later, it falls at least half as fast as at
-    its fastest; there must be some time at which it falls faster than average again.
+    The loss falls at a speed, measured between neighbouring evaluations and averaged over three of them. A loss that
+    only slows down, as after its initial fall from random predictions, has no phases. The drop is where it falls
+    fastest among the times at which it falls ``PLATEAU`` times faster than at some time before, the plateau; around
+    it, where it falls at least half as fast. What is less than ``DROP`` of the whole fall is noise.
 
     Args:
       steps: of the evaluations, increasing.
@@ -77,25 +84,31 @@ def find_loss_phases(steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"]) 
     falls = np.convolve(-np.diff(loss), window, mode="same")
     # The fall over the time that it took, each summed over the window: evaluations need not be equally spaced.
     speed = falls / np.convolve(np.diff(steps), window, mode="same")
-    average = (loss[0] - loss[-1]) / (steps[-1] - steps[0])
-    slow = np.flatnonzero(speed < average)
-    if average <= 0 or not len(slow) or not np.any(speed[slow[0] :] > average):
-        return None
-    # Behind the plateau: the fall from random predictions at the beginning may be faster.
-    fastest = slow[0] + int(np.argmax(speed[slow[0] :]))
-    first = last = fastest
-    while first > slow[0] and speed[first - 1] >= speed[fastest] / 2:
-        first -= 1
-    while last + 1 < len(speed) and speed[last + 1] >= speed[fastest] / 2:
-        last += 1
-    # Intervals `first` to `last` lie between evaluations `first` and `last + 1`.
+    slowest = np.minimum.accumulate(speed)[:-1]
+    faster = 1 + np.flatnonzero((speed[1:] > 0) & (speed[1:] >= PLATEAU * np.maximum(slowest, 0)))
+    for fastest in sorted(faster.tolist(), key=lambda interval: -speed[interval]):
+        plateau = int(np.argmin(speed[:fastest]))
+        first = last = fastest
+        while first - 1 > plateau and speed[first - 1] >= speed[fastest] / 2:
+            first -= 1
+        while last + 1 < len(speed) and speed[last + 1] >= speed[fastest] / 2:
+            last += 1
+        # Intervals `first` to `last` lie between evaluations `first` and `last + 1`.
+        if loss[first] - loss[last + 1] >= DROP * (loss.max() - loss[-1]):
+            return _phases(steps, loss, first, last, float(speed[fastest]))
+    return None
+
+
+def _phases(
+    steps: Int[np.ndarray, "E"], loss: Float[np.ndarray, "E"], first: int, last: int, fastest: float
+) -> LossPhases:
     start, end = int(steps[first]), int(steps[last + 1])
     halfway = (loss[first] + loss[last + 1]) / 2
     below = first + int(np.argmax(loss[first : last + 2] <= halfway))
     middle = int(steps[below])
     reason = (
         f"after a plateau the loss falls from {loss[first]:.3f} at step {start} to {loss[last + 1]:.3f} at step {end}, "
-        f"there at least half as fast as its fastest, {1000 * speed[fastest]:.2f} nats per 1000 steps; "
+        f"there at least half as fast as its fastest, {1000 * fastest:.2f} nats per 1000 steps; "
         f"it is halfway by step {middle}"
     )
     return LossPhases(start, middle, end, reason)

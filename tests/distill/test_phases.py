@@ -49,6 +49,46 @@ def test_the_papers_phases_are_found_at_the_evaluations_of_its_configuration(exp
     assert find_loss_phases(steps[:: 500 // every], loss[:: 500 // every]) is None
 
 
+RECORDED = {
+    "BERT": (
+        "1.904 1.040 1.022 1.022 1.017 1.016 1.011 1.005 0.970 0.901 0.840 0.805 0.782 0.769 0.737 0.728 0.717 0.701 "
+        "0.690 0.679 0.670 0.663 0.659 0.657 0.656",
+        (350, 450, 550),
+    ),
+    "GPT-2": (
+        "1.971 0.772 0.712 0.693 0.638 0.597 0.509 0.480 0.455 0.443 0.439 0.419 0.416 0.406 0.391 0.391 0.383 0.380 "
+        "0.377 0.376 0.375",
+        (200, 300, 350),
+    ),
+    "GPT-2 on another machine": (
+        "1.971 0.772 0.712 0.704 0.645 0.580 0.501 0.466 0.459 0.432 0.431 0.419 0.412 0.412 0.397 0.392 0.385 0.382 "
+        "0.378 0.376 0.376",
+        (150, 250, 350),
+    ),
+}
+"""Held-out losses every 50 steps of the first teachers of configs/pcfg.py and pcfg_gpt.py (docs/results), and where
+they drop."""
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_drop_behind_a_deep_first_fall_is_found(name):
+    """The first fall is most of it: compared with the average of the whole training, GPT-2 never slows down."""
+    text, expected = RECORDED[name]
+    loss = np.array([float(value) for value in text.split()])
+    phases = find_loss_phases(50 * np.arange(len(loss)), loss)
+    assert phases is not None
+    assert (phases.start, phases.middle, phases.end) == expected
+
+
+def test_what_only_slows_down_has_no_phases_but_by_its_noise():
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(200):
+        steps = 50 * np.arange(rng.integers(15, 40))
+        noise = rng.normal(0, 0.003, steps.shape)
+        found += find_loss_phases(steps, 0.4 + 1.6 * (1 + steps / 50) ** -rng.uniform(0.3, 1.5) + noise) is not None
+    assert found == 0
+
+
 def test_noise_of_an_evaluation_does_not_move_the_phases():
     loss = curve([(0, 1.95), (50, 1.05), (100, 1.0), (400, 0.99), (600, 0.69), (1600, 0.49)])
     noise = np.random.default_rng(0).normal(0, 0.004, loss.shape)
