@@ -39,7 +39,7 @@ COLUMNS = ("role", "teacher_seed", "strategy", "loss", "seed", "learning_rate", 
 COLUMNS += ("model", "complete")
 """Of one experiment without its variants, before those of probes."""
 
-Verdict = Literal["holds", "fails", "undecided", "not tested"]
+Verdict = Literal["holds", "fails", "too small to matter", "undecided", "not tested"]
 
 
 class Figure(Choice, abc.ABC):

@@ -177,25 +177,32 @@ FALLEN = 0.9
 """Share of its peak below which M_robust has to fall until the end to have had one."""
 
 
+SHORT = 5
+"""The largest n-gram that is a short one: the peak is where a model relies on these most (section 4.1.2, n = 3 say)."""
+
+
 def find_robust_peak(
     steps: Int[np.ndarray, "E"], robust: Float[np.ndarray, "E N"], n: Sequence[int]
 ) -> RobustPeak | None:
     """Finds the peak of M_robust over a training, the inflection from n-grams to longer contexts (section 4.1.1).
 
-    It is the peak of the mean over n. A training that ends before M_robust falls shows no peak: then it is the fastest
-    rise between neighbouring checkpoints, the speed averaged over three of these intervals, and the later of the two.
-    None where M_robust does not rise at all.
+    It is the peak of the mean over the short n. A training that ends before M_robust falls shows no peak: then it is
+    the fastest rise between neighbouring checkpoints, the speed averaged over three of these intervals, and the later
+    of the two. None where M_robust does not rise at all, or no n is short.
 
     Args:
       steps: of the checkpoints, increasing.
       robust: median M_robust of each checkpoint, for each n.
       n: sizes of the n-grams.
     """
-    mean = robust.mean(axis=1)
+    short = [place for place, size in enumerate(n) if size <= SHORT]
+    if not short:
+        return None
+    mean = robust[:, short].mean(axis=1)
     peak = int(np.argmax(mean))
     if peak == 0:
         return None
-    names = ", ".join(str(size) for size in n)
+    names = ", ".join(str(n[place]) for place in short)
     what = f"median M_robust, averaged over n = {names},"
     # Any curve has a maximum. It is a peak if the training ends well below it.
     if mean[-1] < FALLEN * mean[peak]:

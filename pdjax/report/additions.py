@@ -11,6 +11,7 @@ from pdjax.errors import UserError, require
 from pdjax.findings import Claim as AddedClaim
 from pdjax.findings import Figure as AddedFigure
 from pdjax.report.claims.claim import OURS, Absent, Case, Claim, Finding, decided, measured
+from pdjax.report.claims.judging import judged
 from pdjax.report.figures.drawing import ReportFigure, drawn
 from pdjax.report.results import Results
 from pdjax.report.style import context
@@ -67,7 +68,9 @@ def added_claims(results: Results, taken: Collection[str]) -> list[Finding]:
         with _blaming(added):
             claim = _as_claim(added)
             cases = claim.measure(results)
-            found.append(Finding(claim, [], cases.reason) if isinstance(cases, Absent) else Finding(claim, cases, ""))
+            found.append(
+                Finding(claim, [], cases.reason) if isinstance(cases, Absent) else Finding(claim, judged(cases), "")
+            )
     return found
 
 
@@ -84,7 +87,8 @@ def _cases(claim: AddedClaim, table: pd.DataFrame) -> list[Case]:
         series = {quantity: pd.Series(list(values), dtype=float) for quantity, values in quantities.items()}
         case = decided(name, [measured(quantity, values) for quantity, values in series.items()])
         own = claim.decide(quantities)
-        cases.append(case if own is None else Case(name, case.measurements, own))
+        # By a rule of its own it is as certain as that says.
+        cases.append(case if own is None else Case(name, case.measurements, own, p=0.0))
     return cases
 
 

@@ -1,9 +1,11 @@
 """Means over independent runs, with Student t or bootstrap confidence intervals."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
@@ -43,12 +45,68 @@ def interval(values: Float[np.ndarray, "R"], method: Method = "t") -> Interval:
     if size < 2:
         return Interval(mean, np.nan, np.nan, size)
     if method == "t":
-        half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, size - 1) * scipy.stats.sem(values))
+        half = float(_quantile(size) * scipy.stats.sem(values))
         return Interval(mean, mean - half, mean + half, size)
     ends = scipy.stats.bootstrap(
         (values,), np.mean, confidence_level=CONFIDENCE, n_resamples=_RESAMPLES, method="percentile", rng=0
     ).confidence_interval
     return Interval(mean, float(ends.low), float(ends.high), size)
+
+
+def p_above(found: Interval, threshold: float = 0.0) -> float:
+    """Returns the one-sided p-value of a mean that is no larger than a threshold.
+
+    It is that of the t statistic whose interval this is: below 0.025 exactly where the interval's lower end lies above
+    the threshold. NaN with fewer than 2 runs.
+    """
+    return _p(found.mean - threshold, found.mean - found.low, found.size)
+
+
+def p_below(found: Interval, threshold: float = 0.0) -> float:
+    """Returns the one-sided p-value of a mean that is no smaller than a threshold."""
+    return _p(threshold - found.mean, found.high - found.mean, found.size)
+
+
+def p_within(found: Interval, smallest: float) -> float:
+    """Returns the p-value of a mean whose absolute value is at least ``smallest``, by two one-sided tests (TOST)."""
+    return float(np.maximum(p_above(found, -smallest), p_below(found, smallest)))
+
+
+def _p(distance: float, half: float, size: int) -> float:
+    if size < 2 or not np.isfinite(half):
+        return np.nan
+    if half <= 0:  # all runs are equal
+        return 0.0 if distance > 0 else 1.0
+    # An interval's half width is the quantile times the standard error.
+    return float(scipy.special.stdtr(size - 1, -distance / half * _quantile(size)))
+
+
+@functools.cache
+def _quantile(size: int) -> float:
+    return float(scipy.special.stdtrit(size - 1, 0.5 + CONFIDENCE / 2))
+
+
+@functools.cache
+def _quantiles() -> Float[np.ndarray, "N"]:
+    """Returns the quantile for every number of runs from 2 on."""
+    return np.array([_quantile(size) for size in range(2, MOST_UNITS + 1)])
+
+
+MOST_UNITS = 1000
+"""Runs up to which ``units_needed`` looks."""
+
+
+def units_needed(found: Interval, smallest: float = 0.0) -> int | None:
+    """Returns how many runs would decide about a mean, if it and the scatter of the runs stay what they are.
+
+    They do where the interval leaves 0 out, or lies within ``-smallest`` and ``smallest``. None is more than 1,000, or
+    not known.
+    """
+    deviation = (found.high - found.low) / 2 / _quantile(found.size) * np.sqrt(found.size) if found.size > 1 else np.nan
+    sizes = np.arange(max(found.size, 2), MOST_UNITS + 1)
+    half = _quantiles()[sizes - 2] * deviation / np.sqrt(sizes)
+    enough = (half < abs(found.mean)) | (abs(found.mean) + half < smallest)
+    return int(sizes[enough][0]) if np.any(enough) else None
 
 
 def band(

@@ -14,7 +14,7 @@ from pdjax.report.results import Results
 from pdjax.report.stats import Interval, interval
 from pdjax.report.text import count_text, effect_text, fraction, interval_text, listed, settings_text
 
-_VERDICTS: tuple[Verdict, ...] = ("fails", "holds", "undecided", "not tested")
+_VERDICTS: tuple[Verdict, ...] = ("fails", "holds", "too small to matter", "undecided", "not tested")
 """From the one to know first."""
 
 
@@ -42,11 +42,6 @@ def line_of(finding: Finding) -> Line:
         return Line(common[0], counts, "", None)
     case, leading, _ = min(deciding, key=lambda row: row[2])
     return Line(common[0], counts, case.name, leading)
-
-
-def is_small(finding: Finding, found: Interval) -> bool:
-    """Whether an effect is certainly smaller than the smallest that the claim is interested in."""
-    return max(abs(found.low), abs(found.high)) < finding.claim.smallest
 
 
 def verdict_lines(findings: Sequence[Finding]) -> list[str]:
@@ -270,9 +265,9 @@ def uncertainty(results: Results) -> str:
     which = f", of seed {teachers.seed}," if teachers.trajectory is None else ""
     return (
         "Brackets are 95% Student t intervals over the students’ seeds; of differences, paired by seed. Students of "
-        f"different seeds began differently and {drawn}. All learn from one teacher{which} and are "
+        f"different seeds began differently and {drawn}. A demonstration: all learn from one teacher{which} and are "
         f"evaluated on the same held-out examples: nothing here says how much other teachers would change.{others} "
-        "Nothing is corrected for multiple comparisons: of many verdicts some are wrong by chance."
+        "The verdicts of one claim are corrected for their number (Holm), intervals are not."
     )
 
 

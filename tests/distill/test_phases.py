@@ -185,3 +185,14 @@ def test_without_a_fall_it_is_the_fastest_rise():
 
 def test_without_a_rise_there_is_none():
     assert find_robust_peak(np.array([1, 2, 3]), np.array([[0.5], [0.4], [0.3]]), (2,)) is None
+
+
+def test_the_peak_of_m_robust_is_that_of_short_n_grams():
+    """Longer ones go on rising, and would hide it."""
+    steps, short, long = np.arange(100, 600, 100), [0.1, 0.5, 0.9, 0.5, 0.2], [0.1, 0.3, 0.5, 1.5, 3.0]
+    robust = np.stack([short, short, long], axis=1)
+    peak = find_robust_peak(steps, robust, (3, 5, 10))
+    assert peak is not None
+    assert (peak.step, peak.peaked) == (300, True)
+    assert "averaged over n = 3, 5," in peak.reason
+    assert find_robust_peak(steps, robust[:, 2:], (10,)) is None

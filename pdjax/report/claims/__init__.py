@@ -10,6 +10,7 @@ from pdjax.report.claims.correlations import R1
 from pdjax.report.claims.features import R5
 from pdjax.report.claims.hierarchy import H
 from pdjax.report.claims.inflection import R4
+from pdjax.report.claims.judging import judged
 from pdjax.report.claims.language import R7
 from pdjax.report.claims.natural import N
 from pdjax.report.claims.samples import R3
@@ -29,4 +30,4 @@ def evaluate_claims(results: Results) -> list[Finding]:
 
 def _evaluated(claim: Claim, results: Results) -> Finding:
     cases = claim.measure(results)
-    return Finding(claim, [], cases.reason) if isinstance(cases, Absent) else Finding(claim, cases, "")
+    return Finding(claim, [], cases.reason) if isinstance(cases, Absent) else Finding(claim, judged(cases), "")

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 from pdjax.experiment import Ablation, Comparison
-from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin, margin_over
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin, margin_over
 from pdjax.report.results import Results
 from pdjax.report.variants import Variant, group_in, strategies_by_kind, variants_of
 
@@ -32,7 +32,8 @@ def _cases_of_variant(results: Results, ablation: Ablation, variant: Variant) ->
         seconds = {baseline: group_in(results, variant, baseline, rate, budget) for baseline in one_shot}
         margins = [margin(f"margin over {results.labels[k]}", first, second) for k, second in seconds.items()]
         if margins:
-            yield decided(f"{ablation.title}: {variant.name}, {results.name(key, rate)}, {budget:,} steps", margins)
+            name = f"{ablation.title}: {variant.name}, {results.name(key, rate)}, {budget:,} steps"
+            yield decided(name, margins, smallest=SMALLEST_MARGIN)
 
 
 def _cases_by_budget(results: Results, comparison: Comparison) -> Iterator[Case]:
@@ -41,7 +42,8 @@ def _cases_by_budget(results: Results, comparison: Comparison) -> Iterator[Case]
         rivals = [key for key in one_shot if results.asks(key, budget)]
         margins = [margin_over(results, alike[0], rival, rate, budget) for rival in rivals]
         if margins:
-            yield decided(f"{comparison.title}: {results.joined_name(alike, rate)}, {budget:,} steps", margins)
+            name = f"{comparison.title}: {results.joined_name(alike, rate)}, {budget:,} steps"
+            yield decided(name, margins, smallest=SMALLEST_MARGIN)
 
 
 A = Claim(
@@ -54,7 +56,7 @@ A = Claim(
     "rate and budget. The claim holds in a case if the 95% Student t intervals of the difference in final held-out "
     "accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise. Strategies that are the same "
     "students as each other are one case; where they are a one-shot strategy’s too, it is not tested.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="ablation_",
     measure=measure,
 )

@@ -1,6 +1,6 @@
 """Claim F1: progressive distillation learns faster."""
 
-from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin_over
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin_over
 from pdjax.report.results import Results
 
 
@@ -23,7 +23,8 @@ def _case(results: Results, alike: list[str], rate: float, budget: int) -> Case:
     taught = {strategies[key].loss.asks_teacher for key in baselines}
     missing = " and no ".join(text for asks, text in kinds.items() if asks not in taught)
     name = f"{results.joined_name(alike, rate)}, {budget:,} steps"
-    return decided(name, margins, f"no {missing} in the configuration" if missing else "")
+    reason = f"no {missing} in the configuration" if missing else ""
+    return decided(name, margins, reason, smallest=SMALLEST_MARGIN)
 
 
 F1 = Claim(
@@ -40,7 +41,7 @@ F1 = Claim(
     "Strategies that are the same students as each other are one case. Strategies that the report does not draw over "
     "training are no cases: those of a search for the best checkpoint are judged as one. Nor are those of "
     "parts of checkpoints.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,
 )

@@ -1,6 +1,6 @@
 """Our claim about adaptive schedules."""
 
-from pdjax.report.claims.claim import OURS, Absent, Case, Claim, decided, margin_over
+from pdjax.report.claims.claim import OURS, SMALLEST_MARGIN, Absent, Case, Claim, decided, margin_over
 from pdjax.report.results import Results
 
 
@@ -14,7 +14,8 @@ def measure(results: Results) -> list[Case] | Absent:
         rivals = [rival for rival in _drawn_with(results, alike[0]) if results.asks(rival, budget)]
         margins = [margin_over(results, alike[0], rival, rate, budget) for rival in rivals]
         if margins:
-            cases.append(decided(f"{results.joined_name(alike, rate)}, {budget:,} steps", margins))
+            name = f"{results.joined_name(alike, rate)}, {budget:,} steps"
+            cases.append(decided(name, margins, smallest=SMALLEST_MARGIN))
     return cases or Absent("no comparison has a fixed progressive strategy beside an adaptive one")
 
 
@@ -36,7 +37,7 @@ ADAPTIVE = Claim(
     "progressive strategy that a comparison draws together with it. The claim holds in a case if the 95% Student t "
     "intervals of the difference in final held-out accuracy all lie above 0, fails if one lies below 0, and is "
     "undecided otherwise.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,
 )

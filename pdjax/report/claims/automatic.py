@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from pdjax.findings import Verdict
-from pdjax.report.claims.claim import OURS, Absent, Case, Claim, margin
+from pdjax.report.claims.claim import OURS, SMALLEST_MARGIN, Absent, Case, Claim, decided, margin
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 from pdjax.report.searches import NO_SEARCH, Search, automatic_strategies, chosen_steps, searches
+from pdjax.report.stats import Interval
 
 FEWEST_PLACES = 4
-"""First checkpoints in a search; with fewer nearly every choice is beside the best."""
+"""First checkpoints in a search; with fewer nearly every choice is the best."""
 
 
 def measure(results: Results) -> list[Case] | Absent:
@@ -27,10 +27,20 @@ def _case(results: Results, search: Search, automatic: Sequence[str]) -> Case:
     if best is None:
         return Case(search.name, (), "not tested", "the search is unfinished")
     chosen = _chosen_group(results, search, automatic, step)
-    shown = margin(f"chosen ({step:,}) minus best ({best:,})", chosen, search.best[best])
-    verdict: Verdict = "holds" if search.places_apart(step, best) <= 1 else "fails"
     note = f"chosen: {step:,}, best: {best:,}, {search.distance(step, best)} apart in a grid of {places}"
-    return Case(search.name, (), verdict, note, (shown,))
+    winner = search.best[best]
+    if chosen is not None and winner is not None and chosen.is_same(winner):
+        return Case(search.name, (), "holds", f"{note}: the same students")
+    lost = margin(f"chosen ({step:,}) minus best ({best:,})", chosen, winner)
+    allowed = lost._replace(quantity=f"{SMALLEST_MARGIN} minus the regret", interval=_shifted(lost.interval))
+    return decided(search.name, [allowed], note=note, shown=(lost,))
+
+
+def _shifted(found: Interval | None) -> Interval | None:
+    if found is None:
+        return None
+    mean, low, high, size = found
+    return Interval(mean + SMALLEST_MARGIN, low + SMALLEST_MARGIN, high + SMALLEST_MARGIN, size)
 
 
 def _chosen_group(results: Results, search: Search, automatic: Sequence[str], step: int) -> Group | None:
@@ -43,14 +53,14 @@ def _chosen_group(results: Results, search: Search, automatic: Sequence[str], st
 
 AUTO = Claim(
     name="auto",
-    text="The automatic selection chooses the best first checkpoint of (2, T) distillation, or one beside it.",
+    text="The automatic selection chooses a first checkpoint of (2, T) distillation that is as good as the best one.",
     source=OURS,
     rule="The best first checkpoint is the one with the highest mean final held-out accuracy of an exhaustive search, "
-    "with the best T of each. The claim holds if what the automatic selection chose is that place of the grid or one "
-    "beside it (between two places counts as beside both), and fails otherwise. It is not tested with fewer than "
-    "4 first checkpoints, or while one is unfinished. The paired margin of the students of the chosen checkpoint over "
-    "those of the best one is shown and does not decide; the best of many is the best by chance too.",
-    smallest=0.0,  # a place in the grid decides, no effect
+    "with the best T of each. Its students’ accuracy minus that of the students of the chosen checkpoint, paired by "
+    f"seed, is the regret. The claim holds if {SMALLEST_MARGIN} minus the regret has a 95% Student t interval above 0, "
+    "fails if it lies below 0, and is undecided otherwise. It is not tested with fewer than 4 first checkpoints, or "
+    "while one is unfinished. The best of many is the best by chance too: the regret is overestimated.",
+    smallest=SMALLEST_MARGIN,
     figure="first_checkpoints",
     measure=measure,
 )

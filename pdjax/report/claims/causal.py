@@ -8,7 +8,7 @@ from pdjax.distill.strategy import Strategy
 from pdjax.report.claims.claim import OURS, Absent, Case, Claim, Measurement, decide, decided, margin, measured
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
-from pdjax.report.stats import Interval
+from pdjax.report.stats import Interval, p_above, p_below
 
 SMALLEST = 0.05
 """Of accuracy, averaged over training: a part that is enough gives at least so much, and one elsewhere less."""
@@ -75,10 +75,12 @@ def _cases(results: Results, key: str, rate: float, budget: int) -> Iterator[Cas
 def _enough(name: str, gain: Measurement, shown: tuple[Measurement, ...]) -> Case:
     """Returns the case of a gain that is to be as large as the smallest effect, beside what is shown."""
     verdict, note = decide([gain])
+    p = None
     if verdict != "not tested" and gain.interval is not None:
         large = gain.interval.low > 0 and gain.interval.mean >= SMALLEST
         verdict = "holds" if large else "fails" if gain.interval.high < SMALLEST else "undecided"
-    return Case(name, (gain,), verdict, note, shown)
+        p = {"holds": p_above(gain.interval), "fails": p_below(gain.interval, SMALLEST), "undecided": 1.0}[verdict]
+    return Case(name, (gain,), verdict, note, shown, p=p)
 
 
 def _room(lost: Measurement, control: str, one_shot: str) -> Measurement:

@@ -24,6 +24,7 @@ class Measurement(NamedTuple):
     quantity: str
     interval: Interval | None  # None: could not be measured
     note: str  # why it could not be measured, or decides nothing
+    units: str = "seeds"  # over which the interval is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Case:
     verdict: Verdict
     note: str = ""  # why it was not tested, or what to read the verdict with
     shown: tuple[Measurement, ...] = ()  # for comparison: none of them decides alone
+    smallest: float = 0.0  # effects within -it and it do not matter; 0: all do
+    p: float | None = None  # of the verdict; None: that of the intervals
 
     @property
     def listed(self) -> tuple[Measurement, ...]:
@@ -74,11 +77,20 @@ class Finding(NamedTuple):
     absent: str
 
 
+SMALLEST_MARGIN = 0.02
+"""The smallest difference in accuracy that is of interest, set before any study: smaller ones do not matter."""
+
+
 def measured(quantity: str, values: pd.Series) -> Measurement:
-    """Returns a quantity from its values by unit, teacher seed and seed; it needs two."""
-    # Units of one teacher are averaged nowhere yet: intervals are over seeds (and a later rule may do otherwise).
+    """Returns a quantity from its values by teacher seed and seed, or by seed alone; it needs two units.
+
+    Where there are several teachers they are the units: students of one share it, and count as their mean.
+    """
+    units = "seeds"
+    if values.index.nlevels > 1 and values.index.get_level_values(0).nunique() > 1:
+        units, values = "teachers", values.groupby(level=0).mean()
     found = interval(values.to_numpy()) if len(values) else None
-    return Measurement(quantity, found, "needs 2 seeds" if found is None or found.size < 2 else "")
+    return Measurement(quantity, found, f"needs 2 {units}" if found is None or found.size < 2 else "", units)
 
 
 def margin(
@@ -117,11 +129,13 @@ def decided(
     missing: str = "",
     note: str = "",
     shown: Sequence[Measurement] = (),
+    smallest: float = 0.0,
 ) -> Case:
     """Returns a case of quantities that the claim says are above 0.
 
     It holds if every interval lies above 0, fails if one lies below, and is undecided otherwise; not tested if there
-    is no quantity or one has no interval, or for the reason that the caller gives.
+    is no quantity or one has no interval, or for the reason that the caller gives. What all cases of a claim together
+    make of it, and effects that are too small, see ``judging``.
 
     Args:
       name: of the case.
@@ -129,9 +143,11 @@ def decided(
       missing: why it cannot be tested, if so.
       note: what to read the verdict with.
       shown: further measurements, none of which decides.
+      smallest: effect of interest, in the unit of the quantities; 0: all are.
     """
     verdict, reason = decide(measurements, missing)
-    return Case(name, tuple(measurements), verdict, "; ".join(text for text in (reason, note) if text), tuple(shown))
+    notes = "; ".join(text for text in (reason, note) if text)
+    return Case(name, tuple(measurements), verdict, notes, tuple(shown), smallest)
 
 
 def decide(measurements: Sequence[Measurement], missing: str = "") -> tuple[Verdict, str]:

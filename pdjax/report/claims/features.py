@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from pdjax.report.claims.claim import SAME_STUDENTS, Absent, Case, Claim, Measurement, decided, measured
+from pdjax.report.claims.claim import (
+    SAME_STUDENTS,
+    SMALLEST_MARGIN,
+    Absent,
+    Case,
+    Claim,
+    Measurement,
+    decided,
+    measured,
+)
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
 
@@ -35,7 +44,9 @@ def _case(
     others = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}
     margins = [_compared(f"{name}, against {label}", measure, group, other) for label, other in others.items()]
     note = _untrained_note(group) if group is not None and measure == LEVELS else ""
-    return decided(f"{results.joined_name(alike, rate)}, {budget:,} steps: {name}", margins, note=note)
+    return decided(
+        f"{results.joined_name(alike, rate)}, {budget:,} steps: {name}", margins, note=note, smallest=SMALLEST_MARGIN
+    )
 
 
 def _untrained_note(group: Group) -> str:
@@ -68,7 +79,7 @@ R5 = Claim(
     "measure is a case. The claim holds in it if the 95% Student t intervals lie above 0 against every probed baseline "
     "(one-shot or from labels); it fails if one lies below 0, and is undecided otherwise. It is not tested with fewer "
     "than 2 common seeds or where something is not measured yet.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="features_",
     measure=measure,
 )

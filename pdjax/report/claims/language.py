@@ -7,7 +7,16 @@ from typing import NamedTuple
 import pandas as pd
 
 from pdjax.experiment import Ablation
-from pdjax.report.claims.claim import SAME_STUDENTS, Absent, Case, Claim, Measurement, decided, measured
+from pdjax.report.claims.claim import (
+    SAME_STUDENTS,
+    SMALLEST_MARGIN,
+    Absent,
+    Case,
+    Claim,
+    Measurement,
+    decided,
+    measured,
+)
 from pdjax.report.results import Results
 from pdjax.report.variants import Variant, changes_nothing_else, group_in, strategies_by_kind, variants_of, varies_alone
 
@@ -95,7 +104,7 @@ def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int,
     level = f"l = {_level(contest.results, variant)}" + ("" if variant.is_base else f" ({variant.name})")
     for what, measurements in {"all gaps": every, "gap by budget": shrink}.items():
         if measurements:
-            yield decided(f"{level}, {contest.name}: {what}", measurements)
+            yield decided(f"{level}, {contest.name}: {what}", measurements, smallest=SMALLEST_MARGIN)
 
 
 def _cases_between_levels(contest: _Contest, title: str, low: Variant, high: Variant, budget: int) -> Iterator[Case]:
@@ -107,7 +116,7 @@ def _cases_between_levels(contest: _Contest, title: str, low: Variant, high: Var
             gaps = [contest.gap(variant, baseline, budget) for variant in (high, low)]
             measurements.append(_difference(text, *gaps))
     if measurements:
-        yield decided(f"{title}, {contest.name}, {budget:,} steps: gap by l", measurements)
+        yield decided(f"{title}, {contest.name}, {budget:,} steps: gap by l", measurements, smallest=SMALLEST_MARGIN)
 
 
 def _difference(quantity: str, first: pd.Series | str, second: pd.Series | str | float = 0.0) -> Measurement:
@@ -129,7 +138,7 @@ R7 = Claim(
     "gaps at one l; the gap at the shortest budget minus that at the longest, at one l; the gap at the highest l minus "
     "that at the lowest, at one budget. Each holds if all of its 95% Student t intervals lie above 0, fails if one "
     "lies below 0, and is undecided otherwise. Teachers differ between l and do not between budgets.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="accuracy_by_budget",
     measure=measure,
 )

@@ -1,7 +1,7 @@
 """Claim N: what the paper reports of natural language."""
 
 from pdjax.io.selection import SelectionRecord
-from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin_over
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin_over
 from pdjax.report.results import Results
 from pdjax.report.text import fraction
 from pdjax.tasks.text import PreparedTask
@@ -55,7 +55,7 @@ def _case(results: Results, alike: list[str], rate: float, budget: int) -> Case:
     ]
     margins = [margin_over(results, alike[0], baseline, rate, budget) for baseline in one_shot]
     missing = "" if one_shot else "no one-shot strategy in the configuration"
-    return decided(f"{results.joined_name(alike, rate)}, {budget:,} steps", margins, missing)
+    return decided(f"{results.joined_name(alike, rate)}, {budget:,} steps", margins, missing, smallest=SMALLEST_MARGIN)
 
 
 N = Claim(
@@ -64,13 +64,13 @@ N = Claim(
     "and progressive distillation reaches higher accuracy than one-shot distillation.",
     source="section 4.2 and figure 6",
     rule="Of the one teacher that students learn from: the first case holds if its recorded held-out loss has a "
-    "plateau and a rapid drop behind it, and fails otherwise; the second if the median M_robust, averaged over n, ends "
-    "below 0.9 of its peak and the peak lies between the steps at which the drop begins and ends; both are not tested "
-    f"on fewer than {LEAST} measurements of the loss. Neither has an "
+    "plateau and a rapid drop behind it, and fails otherwise; the second if the median M_robust, averaged over short "
+    "n, ends below 0.9 of its peak and the peak lies between the steps at which the drop begins and ends; both are not "
+    f"tested on fewer than {LEAST} measurements of the loss. Neither has an "
     "interval: another teacher may differ. Students of a progressive strategy and of each one-shot strategy of that "
     "budget are paired by seed and learning rate; such a case holds if the 95% Student t intervals of the difference "
     "in final held-out accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,
 )

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 from pdjax.distill.selection import Transition
-from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin
 from pdjax.report.results import Results
 
 
@@ -28,7 +28,7 @@ def _case(results: Results, key: str, others: Mapping[str, str], rate: float, bu
     groups = {name: results.finished(other, rate, budget) for name, other in others.items()}
     final = [margin(f"final accuracy, middle minus {name}", middle, group) for name, group in groups.items()]
     speed = [margin(f"mean over training, middle minus {name}", middle, group, True) for name, group in groups.items()]
-    return decided(f"{results.name(key, rate)}, {budget:,} steps", final, shown=speed)
+    return decided(f"{results.name(key, rate)}, {budget:,} steps", final, shown=speed, smallest=SMALLEST_MARGIN)
 
 
 R2 = Claim(
@@ -40,7 +40,7 @@ R2 = Claim(
     "transition’s middle minus its start, minus its end and minus one-shot, all lie above 0; it fails if one lies "
     "below 0, and is undecided otherwise. The same differences of the accuracy averaged over training are shown for "
     "comparison and do not decide.",
-    smallest=0.01,
+    smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,
 )

@@ -38,7 +38,7 @@ def string_figures(results: Results) -> Iterator[ReportFigure]:
             "How far the predictions of one teacher depend on n-grams: total variation (0 to 1) between the prediction "
             "with the whole string and without the n-gram around the place (M_robust), or with nothing but the n-gram "
             "(M_close). Medians over places of strings, one line for each n, from small (light) to large (dark). "
-            f"{f'Dashed: the {turn} of M_robust, averaged over n. ' if turn else ''}{phases}"
+            f"{f'Dashed: the {turn} of M_robust, averaged over short n. ' if turn else ''}{phases}"
         )
         grams = grams.assign(label=[f"n = {n:g}" for n in grams.n])
         title = "Dependence of the teacher on n-grams"
