@@ -46,6 +46,11 @@ class Pupils(NamedTuple):
 class AdaptiveSchedule(Schedule):
     """A schedule whose table each student extends at its evaluations."""
 
+    @property
+    def limit(self) -> int | None:
+        """Student steps after which a student moves on whatever it has learned; None: there is no such timer."""
+        return None
+
     def curriculum(self, teacher_steps: Sequence[int], teacher_length: int, student_length: int) -> Curriculum:
         """Returns the first row alone."""
         # When the others begin is not known before the students have been evaluated.
@@ -90,6 +95,11 @@ class UntilSaturated(AdaptiveSchedule):
     """of the score"""
     max_steps: Count = 400
     """student steps"""
+
+    @property
+    def limit(self) -> int | None:
+        """The given one."""
+        return self.max_steps
 
     @property
     def label(self) -> str:
@@ -163,6 +173,11 @@ class UntilRobust(AdaptiveSchedule):
     ngrams: NgramProbe = NgramProbe()
     max_steps: Count = 400
     """student steps"""
+
+    @property
+    def limit(self) -> int | None:
+        """The given one."""
+        return self.max_steps
 
     def check(self, task: Task, evaluate_every: int) -> None:
         """Requires strings of a grammar."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pdjax.distill.adaptive import AdaptiveSchedule
 from pdjax.io.records import Replica, RunRecord
 from pdjax.report.results import Results
 
@@ -62,21 +63,23 @@ def curriculum_rows(results: Results) -> list[Mapping[str, Any]]:
     """Returns what is to be said about the strategies' checkpoints, once for those that do the same."""
     chosen = {} if results.selection is None else results.selection.chosen
     prominent = {results.labels[key] for key in results.prominent}
-    names: dict[tuple[str, tuple[tuple[int, tuple[Curriculum, ...]], ...]], list[str]] = {}
+    names: dict[tuple[str, int | None, tuple[tuple[int, tuple[Curriculum, ...]], ...]], list[str]] = {}
     for strategy, label in results.labels.items():
         runs = [(budget, run) for (key, budget), run in results.runs.items() if key == strategy]
         tables = tuple((budget, tuple(curricula_of(run))) for budget, run in runs if run.description.teacher_steps)
         reason = chosen[strategy].reason if strategy in chosen else ""
         if tables or reason:
-            names.setdefault((reason, tables), []).append(label)
+            schedule = results.strategies[strategy].schedule
+            limit = schedule.limit if isinstance(schedule, AdaptiveSchedule) else None
+            names.setdefault((reason, limit, tables), []).append(label)
     return [
         {
             "names": labels,
             "searched": not prominent.intersection(labels),
             "reason": reason,
-            "tables": [_curriculum_table(results, budget, curricula) for budget, curricula in tables],
+            "tables": [_curriculum_table(results, budget, curricula, limit) for budget, curricula in tables],
         }
-        for (reason, tables), labels in names.items()
+        for (reason, limit, tables), labels in names.items()
     ]
 
 
@@ -90,8 +93,22 @@ def shared_students(results: Results) -> list[tuple[str, str]]:
     return [(names, ", ".join(f"{budget:,}" for budget in budgets)) for names, budgets in budgets_by_labels.items()]
 
 
-def _curriculum_table(results: Results, budget: int, curricula: Sequence[Curriculum]) -> Mapping[str, Any]:
-    """Returns a budget's curricula: rows of text and legs, in words where there are any, folded where they are long."""
+def moves_at_limit(curricula: Sequence[Curriculum], limit: int) -> tuple[int, int]:
+    """Returns how many of the students' moves were made by the timer of an adaptive schedule, and how many there are.
+
+    A student of a run whose replicas share their curriculum counts once.
+    """
+    lasted = [b.start - a.start for curriculum in curricula for a, b in itertools.pairwise(curriculum.legs)]
+    return sum(steps >= limit for steps in lasted), len(lasted)
+
+
+def _curriculum_table(
+    results: Results, budget: int, curricula: Sequence[Curriculum], limit: int | None
+) -> Mapping[str, Any]:
+    """Returns a budget's curricula: rows of text and legs, in words where there are any, folded where they are long.
+
+    Of an adaptive one with a ``limit`` the words say how often that was what made students move on.
+    """
     several = len(results.learning_rates) > 1
     rows = []
     for replica, legs in curricula:
@@ -102,5 +119,9 @@ def _curriculum_table(results: Results, budget: int, curricula: Sequence[Curricu
     reached = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     moves_on = f"each student moves on by itself and comes to {reached} checkpoints"
     summary = moves_on if by_replica else in_words(curricula[0].legs)
+    if limit is not None:
+        timed, moves = moves_at_limit(curricula, limit)
+        said = f"{timed} of {moves} moves came at the limit of {limit:,} steps, the others by what was learned"
+        summary = said if summary is None else f"{summary}; {said}"
     folded = summary is not None or sum(len(legs) for _, legs in curricula) > _MOST_LEGS
     return {"budget": budget, "summary": summary, "folded": folded, "rows": rows}

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import pytest
 from matplotlib.figure import Figure
 
+from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Distillation
 from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Equal
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Comparison, Report
@@ -453,6 +455,14 @@ def test_adaptive_students_are_listed_one_by_one(finished: Any):
     text = read(finished)
     assert "each student moves on by itself and comes to 1 to 3 checkpoints" in text
     assert "seed 1: 0 → 100; 50 → 200; 150 → 300" in text
+
+
+def test_what_made_adaptive_students_move_on_is_said(finished: Any):
+    finished.add(Strategy("two", schedule=UntilSaturated(window=1, max_steps=100), selection=Equal(3)))
+    finished.configure()
+    starts = [[0], [0, 50, 150], [0, 100]]
+    finished.student("two", 200, {200: (0.5, 0.6, 0.7)}, table=((0, 100), (0, 200), (0, 300)), starts=starts)
+    assert "2 of 3 moves came at the limit of 100 steps, the others by what was learned" in read(finished)
 
 
 def test_sizes_have_a_table_of_their_own(workdir: Any):
