@@ -1,8 +1,8 @@
-"""What five trials recorded gives the same numbers and verdicts as ever.
+"""What five trials recorded gives the same numbers as ever, and verdicts that follow from the old ones.
 
 ``recorded.zip`` holds the records of every configuration's ``:smoke`` and, in ``tables``, what the report made of them
-before it had one table of results. Accuracies' intervals have been cut to [0, 1] since, and claims that say nothing
-about an experiment have no verdict.
+before it had one table of results. Accuracies' intervals have been cut to [0, 1] since, claims that say nothing
+about an experiment have no verdict, and the cases of a claim are judged together.
 """
 
 import json
@@ -16,6 +16,7 @@ import pytest
 
 from pdjax.io.sealed import write_json, write_lines
 from pdjax.report.claims import evaluate_claims
+from pdjax.report.claims.claim import Case
 from pdjax.report.reading import read_results
 from pdjax.report.results import Results
 from pdjax.report.stats import interval
@@ -150,20 +151,30 @@ def test_the_probes_of_strings_are_the_same(recorded: tuple[Results, Path], name
             equal(indexed(new, keys), indexed(expected, keys, column))
 
 
-def test_the_verdicts_are_the_same(recorded: tuple[Results, Path]):
+def _may_follow(was: str, case: Case) -> bool:
+    """Whether a verdict is the old one, or what small effects and the number of a claim's cases make of it."""
+    if case.verdict == "too small to matter":
+        return was in ("holds", "undecided") and case.smallest > 0
+    return case.verdict == was or (case.verdict == "undecided" and f"“{was}” by itself" in case.note)
+
+
+def test_the_verdicts_follow_from_the_same_numbers(recorded: tuple[Results, Path]):
     results, tables = recorded
     expected = old(tables, "claims")
     expected = expected[~(expected.case.eq("all") & expected.claim.eq("F1"))]  # now absent, with the same reason
     new = [
-        (finding.claim.name, case.name, measured, case.verdict)
+        (finding.claim.name, case.name, measured, case)
         for finding in evaluate_claims(results)
         for case in finding.cases
         for measured in case.listed or (None,)
     ]
-    assert [(claim, case, verdict) for claim, case, _, verdict in new] == list(
-        expected[["claim", "case", "verdict"]].itertuples(index=False, name=None)
+    assert [(claim, name) for claim, name, _, _ in new] == list(
+        expected[["claim", "case"]].itertuples(index=False, name=None)
     )
-    for (_, _, measured, _), row in zip(new, expected.to_dict("records"), strict=True):
+    for (_, _, measured, case), row in zip(new, expected.to_dict("records"), strict=True):
+        assert _may_follow(row["verdict"], case), (row, case)
+        if (row["claim"], case.verdict) == ("R4", "not tested"):
+            continue  # there is no peak: the fastest rise, with which it was compared, stands in no more
         found: Any = (None,) * 4 if measured is None or measured.interval is None else measured.interval
         assert ("" if measured is None else measured.quantity) == (
             row["quantity"] if row["quantity"] == row["quantity"] else ""

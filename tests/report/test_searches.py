@@ -154,7 +154,7 @@ def test_r4_needs_places_that_are_not_beside_the_peak(workdir: Any):
     ("auto", "verdict", "apart"), [(400, "fails", "1 place"), (250, "fails", "1 place"), (500, "fails", "2 places")]
 )
 def test_the_automatic_choice_is_judged_by_its_regret(workdir: Any, auto: int, verdict: str, apart: str):
-    searched(workdir, BEST_AT_300, auto=auto)
+    searched(workdir, BEST_AT_300, auto=auto, spread=0.001)
     (case,) = workdir.cases(AUTO)
     assert case.verdict == verdict
     assert case.note == f"chosen: {auto}, best: 300, {apart} apart in a grid of 5"
@@ -164,7 +164,7 @@ def test_the_automatic_choice_is_judged_by_its_regret(workdir: Any, auto: int, v
 
 
 def test_a_small_regret_does_not_matter(workdir: Any):
-    searched(workdir, {**BEST_AT_300, 400: BEST_AT_300[300] - 0.005}, auto=400)
+    searched(workdir, {**BEST_AT_300, 400: BEST_AT_300[300] - 0.005}, auto=400, spread=0.001)
     assert [case.verdict for case in workdir.cases(AUTO)] == ["holds"]
 
 
