@@ -313,6 +313,9 @@ class Experiment:
     strategies: Annotated[tuple[Strategy, ...], ByName(), Grows()]
     seed: Seed = 0
     """of batches that students share, and of the held-out examples"""
+    further_teachers: Annotated[tuple[Seed, ...], Grows()] = ()
+    """seeds of further teachers, each with students, batches and held-out examples of its own: statements about
+    strategies are then about teachers, over which differences are averaged"""
     teacher_training: TeacherTraining = TeacherTraining()
     student_training: StudentTraining = StudentTraining()
     sizes: Annotated[Sizes | None, Grows()] = None
@@ -350,6 +353,7 @@ class Experiment:
         _check_names(self)
         _check_lengths(self)
         _check_batches(self)
+        _check_teachers(self)
         for ablation in self.ablations:
             for variant in ablation.variants:
                 self.variant(ablation, variant)  # what it refuses, this refuses
@@ -382,6 +386,15 @@ class Experiment:
     def asks(self, strategy: Strategy, budget: int) -> bool:
         """Whether students of a strategy are to be trained for so many steps."""
         return budget in (self.student_training.budgets if strategy.budgets is None else strategy.budgets)
+
+    def rates(self, strategy: Strategy) -> tuple[float, ...]:
+        """Returns the learning rates of a strategy's students."""
+        return self.student_training.learning_rates if strategy.learning_rate is None else (strategy.learning_rate,)
+
+    @property
+    def has_own_rates(self) -> bool:
+        """Whether strategies have learning rates of their own, and are compared each at its own."""
+        return any(strategy.learning_rate is not None for strategy in self.strategies)
 
     def probes_students_of(self, budget: int) -> bool:
         """Whether the students of ``probes.students`` are probed when they are trained for so many steps."""
@@ -433,6 +446,33 @@ class Experiment:
         except UserError as error:
             raise error.within(path) from None
 
+    def of_further_teachers(self) -> dict[int, "Experiment"]:
+        """Returns the experiment of each further teacher, by its seed: the same with seeds that no other one has."""
+        students, found = self.student_training.seeds, {}
+        span = max(students) - min(students) + 1
+        for place, seed in enumerate(self.further_teachers, 1):
+            with _within(f"further_teachers of {seed}"):
+                found[seed] = dataclasses.replace(
+                    self,
+                    name=f"{self.name}/teachers/{seed}",
+                    seed=seed,
+                    further_teachers=(),
+                    teacher_training=dataclasses.replace(self.teacher_training, seed=seed, extra_seeds=()),
+                    student_training=dataclasses.replace(
+                        self.student_training, seeds=tuple(one + place * span for one in students)
+                    ),
+                    sizes=None,
+                    ablations=(),
+                    report=Report(),
+                    remarks={},
+                )
+        return found
+
+    def parts(self) -> dict[str, "Experiment"]:
+        """Returns the experiments that this one has within, by their directories: further teachers', and variants."""
+        teachers = {f"teachers/{seed}": one for seed, one in self.of_further_teachers().items()}
+        return teachers | {f"ablations/{name}": one for name, one in self.variants().items()}
+
     def determining(self, *names: str) -> dict[str, Any]:
         """Returns what determines results of some fields, as plain data."""
         return {name: determining(getattr(self, name)) for name in names}
@@ -462,6 +502,12 @@ def _replaced(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 def _check_strategies(experiment: Experiment) -> None:
     """Requires selections, schedules and parts that the task, the probes and the evaluations are for."""
     task = experiment.task
+    require(
+        not experiment.has_own_rates or len(experiment.student_training.learning_rates) == 1,
+        "one of student_training.learning_rates where strategies have a learning_rate of their own",
+        experiment.student_training.learning_rates,
+        "each is compared at one rate: choose one for those without",
+    )
     for strategy in experiment.strategies:
         if not strategy.loss.asks_teacher:
             continue  # its selection and schedule say nothing
@@ -537,6 +583,20 @@ def _check_part(experiment: Experiment, strategy: Strategy) -> None:
 
 RARE = 0.05
 """The probability of a batch in which nothing counts, from which on it is refused: training would stand still in it."""
+
+
+def _check_teachers(experiment: Experiment) -> None:
+    """Requires further teachers that are trained, and that share seeds with nothing else."""
+    training, further = experiment.teacher_training, experiment.further_teachers
+    _check_distinct("further_teachers, other than seed and those of teacher_training",
+                    (*further, *{experiment.seed, *training.seeds}))  # fmt: skip
+    require(
+        not further or training.trajectory is None,
+        "no further_teachers with teacher_training.trajectory",
+        further,
+        "a given teacher is one: run each in a directory of its own, or train them here",
+    )
+    experiment.of_further_teachers()  # what one of them refuses, this refuses
 
 
 def _check_batches(experiment: Experiment) -> None:

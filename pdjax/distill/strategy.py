@@ -10,7 +10,7 @@ from pdjax.distill.part import WHOLE, Part, Whole
 from pdjax.distill.schedules import OneShot, Schedule
 from pdjax.distill.selection import Final, Selection
 from pdjax.errors import require
-from pdjax.settings import Beside, Count, Grows, Name, settings
+from pdjax.settings import Beside, Count, Grows, Name, Positive, settings
 
 
 @settings
@@ -27,6 +27,8 @@ class Strategy:
     """which checkpoints"""
     budgets: Annotated[Annotated[tuple[Count, ...], Field(min_length=1)] | None, Grows()] = None
     """training lengths in steps; None is those of student_training"""
+    learning_rate: Positive | None = None
+    """of its students; None is those of student_training"""
     part: Part = WHOLE
     """what students see of the intermediate checkpoints; the final one stays whole"""
 

@@ -124,7 +124,13 @@ def left_out(experiment: Experiment) -> tuple[str, ...]:
     """Names what no plan is made of: probes, variants, each of which has a plan of its own, and what a cache takes."""
     probes = [probe.name for probe in experiment.probes.measured]
     answers = ["of teachers to all batches"] if experiment.placement.residency == "cached" else []
-    parts = (("probes", probes), ("ablations", list(experiment.variants())), ("computing answers", answers))
+    teachers = list(map(str, experiment.further_teachers))
+    parts = (
+        ("probes", probes),
+        ("further teachers", teachers),
+        ("ablations", list(experiment.variants())),
+        ("computing answers", answers),
+    )
     return tuple(f"{what} ({', '.join(names)})" for what, names in parts if names)
 
 

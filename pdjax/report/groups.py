@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from pdjax.io.records import RunRecord
+from pdjax.report.text import count_text
 
-UNIT = ["teacher_seed", "seed"]
-"""What tells the models of a group apart: students are paired by it."""
+_MODEL = ["teacher_seed", "seed"]
+"""What tells the models of a group apart."""
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
@@ -31,22 +32,59 @@ class Group:
     @functools.cached_property
     def models(self) -> tuple[str, ...]:
         """The models, in the order of their seeds."""
-        return tuple(self.rows.sort_values(UNIT, kind="stable").model.unique())
+        return tuple(self.rows.sort_values(_MODEL, kind="stable").model.unique())
 
     @functools.cached_property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of the models."""
-        return tuple(sorted(self.rows.seed.unique().tolist()))
+    def unit(self) -> str:
+        """Over what models are averaged and paired: "seed", or "teacher" where there are several.
+
+        Students of one teacher share it, and are no independent evidence about teachers: they count as their mean.
+        """
+        return "teacher" if self.rows.teacher_seed.nunique() > 1 else "seed"
+
+    @functools.cached_property
+    def units(self) -> tuple[int, ...]:
+        """The seeds of the units."""
+        of = self.rows.teacher_seed if self.unit == "teacher" else self.rows.seed
+        return tuple(sorted(of.unique().tolist()))
+
+    @property
+    def count(self) -> str:
+        """Says of how many there are values: "3 seeds", or "5 teachers with 2 students each"."""
+        if self.unit == "seed":
+            return count_text(len(self.units), "seed")
+        students = self.rows.groupby("teacher_seed").seed.nunique().unique().tolist()
+        each = "students" if len(students) > 1 else f"{count_text(students[0], 'student')} each"
+        return f"{count_text(len(self.units), 'teacher')} with {each}"
+
+    def drawn(self, measure: str) -> pd.DataFrame:
+        """Returns the rows of a measure with one for each unit: of a teacher the mean of its students."""
+        rows = self.rows[self.rows.measure == measure]
+        if self.unit == "seed":
+            return rows
+        alike = [name for name in rows if name not in ("seed", "model", "value")]
+        means = rows.groupby(alike, dropna=False, sort=False).value.mean().reset_index()
+        return means.assign(seed=means.teacher_seed, model=[f"teacher {seed}" for seed in means.teacher_seed])
 
     def over(self, measure: str = "accuracy") -> pd.DataFrame:
         """Returns a measure over training, the mean where it has several places: a row by step, a column by unit."""
         rows = medians(self.rows[self.rows.measure == measure])
-        return rows.groupby(["step", *UNIT]).value.mean().unstack(UNIT)
+        return self._by_unit(rows.groupby(["step", *_MODEL]).value.mean()).unstack(self.unit)
 
     def final(self, measure: str = "accuracy") -> pd.Series:
         """Returns a measure after the last step by unit, the mean where it has several places; empty if not there."""
         rows = medians(self.rows[(self.rows.measure == measure) & (self.rows.step == self.budget)])
-        return rows.groupby(UNIT).value.mean()
+        return self._by_unit(rows.groupby(_MODEL).value.mean())
+
+    def _by_unit(self, values: pd.Series) -> pd.Series:
+        """Returns values by model, and what else they have before it, by unit: of a teacher the mean of its students.
+
+        A teacher of which some students have no value (yet) has none: its mean would be that of others.
+        """
+        other = [name for name in values.index.names if name not in _MODEL]
+        level = "teacher_seed" if self.unit == "teacher" else "seed"
+        means = values.groupby([*other, level]).agg(lambda one: one.mean(skipna=False))
+        return means.rename_axis(index={level: self.unit})
 
     def is_same(self, other: "Group") -> bool:
         """Whether these are the very same students, as those of strategies that differ in nothing are."""

@@ -1,15 +1,16 @@
 """Reads a working directory, and refuses records that contradict each other."""
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pdjax.errors import UserError
-from pdjax.experiment import Experiment, Sizes, StudentTraining
+from pdjax.experiment import Experiment
 from pdjax.io.probe_records import read_probe
 from pdjax.io.records import RunRecord, joined, read_costs, read_run, read_sizes, read_students
 from pdjax.io.sealed import read_json
@@ -35,12 +36,15 @@ def read_results(workdir: Path) -> Results:
         )
     experiment = read_experiment(workdir)
     teacher = _read_teacher(experiment, workdir / "teacher")
+    rates = {rate for strategy in experiment.strategies for rate in experiment.rates(strategy)}
     for run in (recorded := read_students(workdir)):
-        _check_replicas(experiment.student_training, run, f"students/{run.description.name}")
+        _check_replicas(experiment.student_training.seeds, rates, run, f"students/{run.description.name}")
         _check_end(run)
     for run in (recorded_sizes := read_sizes(workdir)):
         if experiment.sizes is not None:
-            _check_replicas(experiment.sizes, run, f"sizes/{run.description.name}")
+            _check_replicas(
+                experiment.sizes.seeds, experiment.sizes.learning_rates, run, f"sizes/{run.description.name}"
+            )
         _check_end(run)
     for root, runs in ((workdir / "students", recorded), (workdir / "sizes", recorded_sizes)):
         for run in runs:
@@ -61,6 +65,7 @@ def read_results(workdir: Path) -> Results:
         sizes=tuple(sizes),
         probed=_read_probes(experiment, workdir, students),
         variants=_read_variants(experiment, workdir),
+        teachers=_read_teachers(experiment, workdir),
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
         shares_teacher=shares_teacher,
     )
@@ -98,6 +103,11 @@ def _read_variants(experiment: Experiment, workdir: Path) -> dict[tuple[str, str
     return variants
 
 
+def _read_teachers(experiment: Experiment, workdir: Path) -> dict[int, Results]:
+    places = {seed: workdir / "teachers" / str(seed) for seed in experiment.further_teachers}
+    return {seed: read_results(place) for seed, place in places.items() if (place / "config.json").exists()}
+
+
 def _read_teacher(experiment: Experiment, directory: Path) -> RunRecord | None:
     if not (directory / "run.json").exists():
         return None
@@ -123,8 +133,8 @@ def _check_costs(run: RunRecord, directory: Path) -> None:
         logger.warning("%s: the costs of %d of its chunks were lost, so its time is too short", directory, len(lost))
 
 
-def _check_replicas(training: StudentTraining | Sizes, run: RunRecord, directory: str) -> None:
-    asked = {(seed, rate) for seed in training.seeds for rate in training.learning_rates}
+def _check_replicas(seeds: Sequence[int], rates: Collection[float], run: RunRecord, directory: str) -> None:
+    asked = set(itertools.product(seeds, rates))
     surplus = {replica for replica in run.description.replicas if (replica.seed, replica.learning_rate) not in asked}
     if surplus:
         raise UserError(

@@ -35,13 +35,27 @@ class Results:
     sizes: tuple[RunRecord, ...]  # models of other sizes, each named <panel>/<label>
     probed: Mapping[str, Probed]  # by the name of the run; of teachers "teacher"
     variants: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and variant; never nested further
+    teachers: Mapping[int, "Results"]  # of further teachers, those begun, by seed; never nested further
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
     shares_teacher: bool  # whether the teacher is that of the experiment of which this is a variant
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """Everything that was measured, as ``pdjax.findings`` describes it, without variants."""
-        return table_of(self._models(), self._values())
+        """Everything that was measured, as ``pdjax.findings`` describes it, of all teachers, without variants."""
+        tables = [table_of(self._models(), self._values())]
+        for seed, results in self.teachers.items():
+            tables.append(results.table.assign(model=f"teachers/{seed}/" + results.table.model))
+        return pd.concat([table for table in tables if not table.empty] or tables[:1], ignore_index=True)
+
+    @functools.cached_property
+    def by_teacher(self) -> Mapping[int, "Results"]:
+        """The results of each teacher alone, by its seed, this one's first; those of further ones where they begun."""
+        own = dataclasses.replace(self, teachers={}, variants={})
+        return {self.experiment.teacher_training.seed: own, **self.teachers}
+
+    def _is_complete(self, rows: pd.DataFrame) -> bool:
+        """Whether models of every teacher are there, and done."""
+        return bool(rows.complete.all()) and {*self.experiment.further_teachers} <= {*rows.teacher_seed}
 
     @property
     def table_with_variants(self) -> pd.DataFrame:
@@ -57,7 +71,8 @@ class Results:
             yield models_of("teacher", "teacher", self.teacher)
         for (key, _), run in self.runs.items():
             name = f"students/{run.description.name}"
-            yield models_of("student", name, run, seed, key, self.strategies[key].loss)
+            strategy = self.strategies[key]
+            yield models_of("student", name, run, seed, key, strategy.loss, self.experiment.rates(strategy))
         for (panel, label), run in self.size_runs.items():
             if run is not None:
                 yield models_of("size", f"sizes/{run.description.name}", run, seed, f"{panel}/{label}")
@@ -90,9 +105,10 @@ class Results:
         return named(self.experiment.ablations)
 
     @property
-    def learning_rates(self) -> tuple[float, ...]:
-        """The students' learning rates."""
-        return self.experiment.student_training.learning_rates
+    def learning_rates(self) -> tuple[float | None, ...]:
+        """The learning rates at which strategies are compared; None alone: each has its own."""
+        experiment = self.experiment
+        return (None,) if experiment.has_own_rates else experiment.student_training.learning_rates
 
     @property
     def budgets(self) -> tuple[int, ...]:
@@ -106,12 +122,12 @@ class Results:
         values = list(chosen.values())
         return {key: label if values.count(label) == 1 else f"{label} ({key})" for key, label in chosen.items()}
 
-    def name(self, strategy: str, learning_rate: float) -> str:
+    def name(self, strategy: str, learning_rate: float | None) -> str:
         """Returns the strategy's label, with the learning rate where there are several."""
         label = self.labels[strategy]
         return label if len(self.learning_rates) == 1 else f"{label}, learning rate {learning_rate}"
 
-    def joined_name(self, alike: Sequence[str], learning_rate: float) -> str:
+    def joined_name(self, alike: Sequence[str], learning_rate: float | None) -> str:
         """Returns the labels of strategies whose students are the same, with the learning rate as ``name`` does."""
         return " = ".join([*(self.labels[key] for key in alike[:-1]), self.name(alike[-1], learning_rate)])
 
@@ -161,9 +177,9 @@ class Results:
         students = self.table[self.table.role == "student"]
         found = dict(iter(students.groupby(["strategy", "learning_rate", "budget"])))
         return {
-            (key, rate, budget): Group(key, rate, budget, bool(rows.complete.all()), rows)
+            (key, rate, budget): Group(key, rate, budget, self._is_complete(rows), rows)
             for key, budget in self.runs
-            for rate in self.learning_rates
+            for rate in self.experiment.rates(self.strategies[key])
             if (rows := found.get((key, rate, budget))) is not None
         }
 
@@ -185,14 +201,14 @@ class Results:
         group = self.group(strategy, learning_rate, budget)
         return group if group is not None and group.complete else None
 
-    def alike(self, strategy: str, learning_rate: float, budget: int) -> list[str]:
+    def alike(self, strategy: str, learning_rate: float | None, budget: int) -> list[str]:
         """Returns the strategies whose students are those of a strategy, which is among them: they are one evidence."""
-        reference = self.groups.get((strategy, learning_rate, budget))
+        reference = self.group(strategy, learning_rate, budget)
         if reference is None:
             return [strategy]
         return [key for (key, _, _), group in self.groups.items() if group.is_same(reference)]
 
-    def cases(self, strategies: Sequence[str]) -> list[tuple[list[str], float, int]]:
+    def cases(self, strategies: Sequence[str]) -> list[tuple[list[str], float | None, int]]:
         """Returns what a claim about strategies is decided for: strategy, learning rate and budget.
 
         Strategies whose students are the same are one case.
@@ -252,9 +268,10 @@ class Results:
     def _missing(self, run: RunRecord, training: StudentTraining | Sizes) -> int:
         """Returns how many models of a run's strategies are asked for that it does not have."""
         there = {(replica.seed, replica.learning_rate, replica.loss) for replica in run.description.replicas}
-        losses = {self.strategies[name].loss for name in run.description.strategies if name in self.strategies}
-        losses = losses or {loss for *_, loss in there}  # of a size
-        asked = set(itertools.product(training.seeds, training.learning_rates, losses))
+        strategies = [self.strategies[name] for name in run.description.strategies if name in self.strategies]
+        of = [(one.loss, self.experiment.rates(one)) for one in strategies]
+        of = of or [(loss, training.learning_rates) for loss in {loss for *_, loss in there}]  # of a size
+        asked = {(seed, rate, loss) for loss, rates in of for rate in rates for seed in training.seeds}
         return len(asked - there)
 
     @functools.cached_property

@@ -35,7 +35,7 @@ class Search:
     key: str  # of the comparison
     name: str  # of what is decided: the comparison, the budget, and the learning rate where there are several
     comparison: Comparison
-    learning_rate: float
+    learning_rate: float | None
     budget: int  # steps
     groups: Mapping[tuple[int, Series], Group | None]  # by first checkpoint (teacher step), increasing; None: not done
     grid: tuple[int, ...]  # the first checkpoints that were given; others are chosen by what the training shows
@@ -82,12 +82,33 @@ class Search:
         return "1 place" if apart == 1 else f"{apart} places"
 
 
+class OfTeacher(NamedTuple):
+    """A teacher's results, and a search among its students."""
+
+    results: Results
+    search: Search
+
+
+def by_teacher(results: Results) -> dict[str, dict[int, OfTeacher]]:
+    """Returns the searches of each teacher alone, by name and the teacher's seed."""
+    found: dict[str, dict[int, OfTeacher]] = {}
+    for seed, one in results.by_teacher.items():
+        for search in searches(one):
+            found.setdefault(search.name, {})[seed] = OfTeacher(one, search)
+    return found
+
+
 def searches(results: Results) -> list[Search]:
-    """Returns the searches that the configuration asks for and whose checkpoints are chosen."""
+    """Returns the searches that the configuration asks for and whose checkpoints are chosen.
+
+    Of several teachers a search has the checkpoints that were given; those that were found are others for each.
+    """
     all_searches = []
     for key, comparison in results.comparisons.items():
         members = _members(results, comparison) if comparison.kind == "first_checkpoints" else {}
         given = {key: cell for key, cell in members.items() if isinstance(results.strategies[key].selection, Steps)}
+        if len(results.by_teacher) > 1:
+            members = given  # what is found in a teacher's training is another checkpoint for each
         for rate in results.learning_rates:
             for budget in results.budgets:
                 groups: dict[tuple[int, Series], Group | None] = {}

@@ -62,16 +62,23 @@ def what_was_run(results: Results) -> str:
     """Says the question, and in plain words what the configuration asks for."""
     experiment, training = results.experiment, results.experiment.student_training
     teacher, reached = settings_text(experiment.teacher, experiment.student), results.teacher_accuracy
-    whose = "An existing" if experiment.teacher_training.trajectory is not None else "One"
-    accurate = "" if reached is None else f" (accuracy {fraction(reached)} after {results.last_teacher_step:,} steps)"
+    whose, each = "An existing" if experiment.teacher_training.trajectory is not None else "One", ""
+    if further := len(experiment.further_teachers):
+        whose, each = f"{1 + further}", "of each teacher "
+    first = ", the first" if each else ""
+    accurate = "" if reached is None else f" (accuracy {fraction(reached)} after {results.last_teacher_step:,} steps"
+    accurate += f"{first})" if accurate else ""
     labels = [results.labels[key] for key in results.prominent]
     compared = count_text(len(labels), "strategy") if len(labels) > 4 else listed(labels)
     budgets, rates = results.budgets, results.learning_rates
     steps = f"{budgets[0]:,}" if len(budgets) == 1 else f"{budgets[0]:,} to {budgets[-1]:,}"
     tried = f" and {len(rates)} learning rates" if len(rates) > 1 else ""
+    own = sum(strategy.learning_rate is not None for strategy in experiment.strategies)
+    tried = tried or (", at the learning rate that was chosen for it," if own else "")
     return (
-        f"{experiment.report.question} The task is {settings_text(experiment.task)}. {whose} teacher, {teacher}"
-        f"{accurate}; students, {settings_text(experiment.student, experiment.teacher)}, of "
+        f"{experiment.report.question} The task is {settings_text(experiment.task)}. {whose} teacher"
+        f"{'s' if each else ''}, {teacher}{accurate}; students, "
+        f"{settings_text(experiment.student, experiment.teacher)}, {each}of "
         f"{count_text(len(training.seeds), 'seed')}{tried} for each of {compared}, over {steps} steps."
     ).strip()
 
@@ -261,6 +268,14 @@ def uncertainty(results: Results) -> str:
     """Says what the intervals are and what they do not cover."""
     training, teachers = results.experiment.student_training, results.experiment.teacher_training
     drawn = "saw the same batches" if training.shared_batches else "drew their own batches"
+    if results.experiment.further_teachers:
+        return (
+            "Brackets are 95% Student t intervals over teachers, the students of each counting as their mean; of "
+            f"differences, paired by teacher. Students of one teacher began differently and {drawn}; those of another "
+            "one have other batches and other held-out examples, so that an interval says how much other teachers, "
+            "students and examples would change. The verdicts of one claim are corrected for their number (Holm), "
+            "intervals are not."
+        )
     others = _other_teachers(results)
     which = f", of seed {teachers.seed}," if teachers.trajectory is None else ""
     return (

@@ -31,9 +31,15 @@ def table_of(models: Iterable[pd.DataFrame], values: Iterable[pd.DataFrame]) -> 
 
 
 def models_of(
-    role: str, name: str, run: RunRecord, teacher_seed: int | None = None, strategy: str = "", loss: Loss | None = None
+    role: str,
+    name: str,
+    run: RunRecord,
+    teacher_seed: int | None = None,
+    strategy: str = "",
+    loss: Loss | None = None,
+    rates: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """Returns the models of a run, those of a strategy's loss alone if there is one.
+    """Returns the models of a run, those of a strategy's loss and learning rates alone if there is one.
 
     Args:
       role: of the models.
@@ -42,6 +48,7 @@ def models_of(
       teacher_seed: of the teacher that they learn from; None: of themselves.
       strategy: that asks for them; of a model of another size its panel and label.
       loss: of the strategy.
+      rates: of its students.
     """
     rows = [
         {
@@ -56,7 +63,7 @@ def models_of(
             "complete": run.complete,
         }
         for index, replica in enumerate(run.description.replicas)
-        if loss is None or replica.loss == loss
+        if (loss is None or replica.loss == loss) and (rates is None or replica.learning_rate in rates)
     ]
     return pd.DataFrame(rows, columns=pd.Index(_OF_MODELS)).sort_values("seed", kind="stable")
 

@@ -41,7 +41,7 @@ def students(results: Results) -> Rows:
     for key, rate, budget in itertools.product(results.labels, results.learning_rates, results.budgets):
         if not results.asks(key, budget):
             continue
-        run, group = results.runs.get((key, budget)), results.groups.get((key, rate, budget))
+        run, group = results.runs.get((key, budget)), results.group(key, rate, budget)
         name = "" if run is None else run.description.name
         row = {"strategy": key, "label": results.labels[key], "learning_rate": rate, "budget": budget, "run": name}
         row |= {"state": states.get(name, "not started"), **_final(group)}
@@ -54,18 +54,18 @@ def students(results: Results) -> Rows:
 
 
 def _final(group: Group | None) -> dict[str, Any]:
-    """Returns what came out of a finished group: the mean, its 95% interval within [0, 1], and the accuracy by seed."""
+    """Returns what came out of a finished group: the mean, its 95% interval within [0, 1], and that of each unit."""
     if group is None or not group.complete:
         return {}
     final = group.final()
     found = interval(final.to_numpy()).clipped()
-    by_seed = dict(zip((f"accuracy_seed_{seed}" for seed in group.seeds), final.tolist(), strict=True))
+    by_unit = {f"accuracy_{group.unit}_{seed}": value for seed, value in final.items()}
     return {
-        "seeds": found.size,
+        f"{group.unit}s": found.size,
         "accuracy_mean": found.mean,
         "accuracy_low": found.low,
         "accuracy_high": found.high,
-    } | (by_seed)
+    } | by_unit
 
 
 def claims(findings: Sequence[Finding]) -> Rows:

@@ -32,7 +32,7 @@ _NUMBERS = 8
 
 
 class Foreseen(NamedTuple):
-    """An experiment, or a variant of it, that is about to be run."""
+    """An experiment, or one that it has within, that is about to be run."""
 
     experiment: Experiment
     directory: Path  # may not exist yet
@@ -71,7 +71,7 @@ def require_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> str:
     """Requires the disk that the stages of an experiment will yet take.
 
     Args:
-      foreseen: the experiment, then the variants of its ablations.
+      foreseen: the experiment, then those that it has within.
       stages: that are run.
 
     Returns:
@@ -82,11 +82,13 @@ def require_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> str:
     """
     parts, *others = (list(written(one)) for one in foreseen)
     whole = teacher_identity(foreseen[0].experiment)
-    for one, of_variant in zip(foreseen[1:], others, strict=True):
+    for one, within in zip(foreseen[1:], others, strict=True):
+        stage = one.directory.relative_to(foreseen[0].directory).parts[0]
         shares = teacher_identity(one.experiment) == whole
         # Of these stages; a variant's teacher is the experiment's where nothing in it differs.
         counted = {"probes", "students", "sizes"} | (set() if shares else {"teacher"})
-        parts += [part._replace(stage="ablations", rows=0) for part in of_variant if part.stage in counted]
+        counted |= {"student_probes"} if stage == "teachers" else set()
+        parts += [part._replace(stage=stage, rows=0) for part in within if part.stage in counted]
     parts = [part for part in parts if part.stage in stages and part.size]
     by_stage = {stage: sum(part.size for part in parts if part.stage == stage) for stage in (p.stage for p in parts)}
     require_space(foreseen[0].directory, sum(part.pending for part in parts), "all that is yet to be written")

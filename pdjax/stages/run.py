@@ -44,7 +44,7 @@ def run_experiment(
         Foreseen(one, directory, stored_steps(one, workdir))
         for one, directory in (
             (experiment, workdir),
-            *((variant, workdir / "ablations" / name) for name, variant in experiment.variants().items()),
+            *((part, workdir / place) for place, part in experiment.parts().items()),
         )
     ]
     for one, _, stored in foreseen:
@@ -53,7 +53,7 @@ def run_experiment(
         require_memory(one)
     disk = ""
     if is_first():
-        if {*stages} & {"teacher", "students", "sizes", "ablations"}:  # they train
+        if {*stages} & {"teacher", "students", "sizes", "teachers", "ablations"}:  # they train
             require_installed(experiment.loop.writers)
         disk = require_disk(foreseen, stages)
     with ExitStack() as stack:
@@ -77,6 +77,8 @@ def _run_stages(experiment: Experiment, workdir: Path, stages: Sequence[str], in
         probe_students(experiment, workdir, interrupt)
     if "sizes" in stages:
         train_sizes(experiment, workdir, interrupt)
+    if "teachers" in stages:
+        run_further_teachers(experiment, workdir, interrupt)
     if "ablations" in stages:
         run_ablations(experiment, workdir, interrupt)
     if "report" in stages and is_first():
@@ -91,6 +93,20 @@ def _held_out(experiment: Experiment) -> dict[str, int]:
     evaluation = experiment.evaluation
     probes = {f"probes.{probe.name}": probe.num_held_out() for probe in experiment.probes.measured}
     return {"evaluation": evaluation.num_batches * evaluation.batch_size, **probes}
+
+
+def run_further_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
+    """Runs the experiment of every further teacher in a directory of its own; their programs are those of the first."""
+    for seed, one in experiment.of_further_teachers().items():
+        logger.info("teacher %d", seed)
+        directory = workdir / "teachers" / str(seed)
+        if is_first():
+            open_workdir(one, directory)
+        meet(f"teacher {seed} is open")
+        train_teacher(one, directory, interrupt)
+        probe_teachers(one, directory, interrupt)
+        train_students(one, directory, interrupt)
+        probe_students(one, directory, interrupt)
 
 
 def run_ablations(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:

@@ -16,10 +16,9 @@ from pdjax.io.records import RunDescription, read_begun
 from pdjax.io.store import CheckpointStore
 from pdjax.settings import determining
 from pdjax.stages.growing import grown
-from pdjax.stages.programs import student_replicas
 from pdjax.stages.selection import select_checkpoints
 from pdjax.tasks.base import batch_shapes
-from pdjax.train.replicas import Replica
+from pdjax.train.replicas import Replica, product_of_replicas
 from pdjax.train.state import outputs_of
 
 
@@ -145,9 +144,19 @@ def _shared_runs(experiment: Experiment, course_of: Callable[[Strategy, int], Co
     for (budget, course, _), unordered in members.items():
         # The order in which a configuration writes strategies neither names a run nor orders its replicas.
         names = sorted(unordered)
-        losses = tuple(dict.fromkeys(experiment.strategy(name).loss for name in names))
-        shared.append(SharedRun(budget, course, tuple(names), student_replicas(experiment, losses)))
+        replicas = _replicas(experiment, [experiment.strategy(name) for name in names])
+        shared.append(SharedRun(budget, course, tuple(names), replicas))
     return shared
+
+
+def _replicas(experiment: Experiment, strategies: Sequence[Strategy]) -> tuple[Replica, ...]:
+    """Returns the replicas of strategies: for each of their losses every seed at every rate of it."""
+    rates: dict[Loss, list[float]] = {}
+    for strategy in strategies:
+        rates.setdefault(strategy.loss, []).extend(experiment.rates(strategy))
+    every = tuple(dict.fromkeys(itertools.chain(*rates.values())))
+    product = product_of_replicas(experiment.student_training.seeds, every, tuple(rates))
+    return tuple(replica for replica in product if replica.learning_rate in rates[replica.loss])
 
 
 def _course(strategy: Strategy, steps: Sequence[int], available: Sequence[int], budget: int) -> Course:

@@ -63,14 +63,14 @@ def test_teachers_of_which_only_the_curves_were_given_are_left_out(workdir: Any)
     workdir.change(teacher_training={"trajectory": "elsewhere/teacher/trajectory"})
     workdir.configure()
     result = decide(workdir)
-    assert (result.verdict, result.note) == ("not tested", "needs 2 seeds; 2 of 3 teachers were not probed")
+    assert (result.verdict, result.note) == ("not tested", "needs 2 teachers; 2 of 3 teachers were not probed")
 
 
 def test_without_a_selection_no_teacher_has_a_transition(workdir: Any):
     record(workdir, [TRANSITION] * 3, (0.5, 0.5, 0.5))
     (workdir.path / "selection.json").unlink()
     result = decide(workdir)
-    assert (result.verdict, result.note) == ("not tested", "needs 2 seeds; 3 of 3 teachers had no transition")
+    assert (result.verdict, result.note) == ("not tested", "needs 2 teachers; 3 of 3 teachers had no transition")
 
 
 def test_without_correlations_there_is_nothing_to_compare(finished: Any):

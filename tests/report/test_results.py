@@ -16,7 +16,7 @@ def test_groups_hold_the_recorded_accuracies(finished: Any):
     results = read_results(finished.path)
     assert len(results.groups) == 6
     for (key, rate, budget), group in results.groups.items():
-        assert (rate, group.seeds, group.over().index.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
+        assert (rate, group.units, group.over().index.tolist()) == (1e-3, (0, 1, 2), [budget // 2, budget])
         np.testing.assert_array_equal(group.final(), finished.FINAL[key, budget])
         np.testing.assert_allclose(group.over("loss"), 2 - group.over())
     assert results.teacher_accuracy == 0.7

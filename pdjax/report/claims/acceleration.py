@@ -14,7 +14,7 @@ def measure(results: Results) -> list[Case] | Absent:
     return [_case(results, *case) for case in results.cases(progressive)]
 
 
-def _case(results: Results, alike: list[str], rate: float, budget: int) -> Case:
+def _case(results: Results, alike: list[str], rate: float | None, budget: int) -> Case:
     strategies = results.strategies
     baselines = [k for k, s in strategies.items() if not s.is_progressive and results.asks(k, budget)]
     margins = [margin_over(results, alike[0], baseline, rate, budget) for baseline in baselines]

@@ -1,11 +1,21 @@
 """Our claim about the automatic selection of checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pdjax.report.claims.claim import OURS, SMALLEST_MARGIN, Absent, Case, Claim, decided, margin
+import pandas as pd
+
+from pdjax.report.claims.claim import OURS, SMALLEST_MARGIN, Absent, Case, Claim, decided, margin, measured
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
-from pdjax.report.searches import NO_SEARCH, Search, automatic_strategies, chosen_steps, searches
+from pdjax.report.searches import (
+    NO_SEARCH,
+    OfTeacher,
+    Search,
+    automatic_strategies,
+    by_teacher,
+    chosen_steps,
+    searches,
+)
 from pdjax.report.stats import Interval
 
 FEWEST_PLACES = 4
@@ -17,7 +27,26 @@ def measure(results: Results) -> list[Case] | Absent:
     automatic = automatic_strategies(results)
     if not automatic:
         return Absent("no strategy has one intermediate checkpoint that was chosen automatically")
+    if len(results.by_teacher) > 1:
+        return [_over_teachers(*found, automatic) for found in by_teacher(results).items()] or Absent(NO_SEARCH)
     return [_case(results, search, automatic) for search in searches(results)] or Absent(NO_SEARCH)
+
+
+def _over_teachers(name: str, teachers: Mapping[int, OfTeacher], automatic: Sequence[str]) -> Case:
+    """Returns the case of several teachers, each of which has a choice and a best checkpoint of its own."""
+    lost, places = {}, [len(of.search.grid) for of in teachers.values()]
+    if min(places) < FEWEST_PLACES:
+        return Case(name, (), "not tested", f"{min(places)} first checkpoints, needs {FEWEST_PLACES}")
+    for seed, (results, search) in teachers.items():
+        best = None if search.winner is None else search.best[search.winner]
+        groups = [results.finished(key, search.learning_rate, search.budget) for key in automatic]
+        chosen = [group for group in groups if group is not None]
+        if best is None or not chosen:
+            return Case(name, (), "not tested", f"the search is unfinished for teacher {seed}")
+        lost[seed] = max(float(group.final().mean()) for group in chosen) - float(best.final().mean())
+    found = measured("chosen minus best", pd.Series(lost).rename_axis("teacher"))
+    allowed = found._replace(quantity=f"{SMALLEST_MARGIN} minus the regret", interval=_shifted(found.interval))
+    return decided(name, [allowed], shown=(found,))
 
 
 def _case(results: Results, search: Search, automatic: Sequence[str]) -> Case:
@@ -57,8 +86,8 @@ AUTO = Claim(
     source=OURS,
     rule="The best first checkpoint is the one with the highest mean final held-out accuracy of an exhaustive search, "
     "with the best T of each. Its students’ accuracy minus that of the students of the chosen checkpoint, paired by "
-    f"seed, is the regret. The claim holds if {SMALLEST_MARGIN} minus the regret has a 95% Student t interval above 0, "
-    "fails if it lies below 0, and is undecided otherwise. It is not tested with fewer than 4 first checkpoints, or "
+    f"seed, is the regret; of several teachers each has a choice and a best checkpoint of its own. The claim holds if "
+    f"{SMALLEST_MARGIN} minus the regret has a 95% Student t interval above 0, fails if it lies below 0, and is undecided otherwise. It is not tested with fewer than 4 first checkpoints, or "
     "while one is unfinished. The best of many is the best by chance too: the regret is overestimated.",
     smallest=SMALLEST_MARGIN,
     figure="first_checkpoints",

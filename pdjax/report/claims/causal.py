@@ -43,7 +43,7 @@ def _degree(strategy: Strategy, monomials: str) -> int | None:
     return part.degree if (part.monomials, part.signs) == (monomials, "measured") else None
 
 
-def _cases(results: Results, key: str, rate: float, budget: int) -> Iterator[Case]:
+def _cases(results: Results, key: str, rate: float | None, budget: int) -> Iterator[Case]:
     """Yields whether a part is enough, whether it is needed, and whether it has to be that of the support."""
     strategy, degree = results.strategies[key], _degree(results.strategies[key], "support")
     asked = {k: s for k, s in results.strategies.items() if s.loss == strategy.loss and results.asks(k, budget)}

@@ -82,13 +82,8 @@ SMALLEST_MARGIN = 0.02
 
 
 def measured(quantity: str, values: pd.Series) -> Measurement:
-    """Returns a quantity from its values by teacher seed and seed, or by seed alone; it needs two units.
-
-    Where there are several teachers they are the units: students of one share it, and count as their mean.
-    """
-    units = "seeds"
-    if values.index.nlevels > 1 and values.index.get_level_values(0).nunique() > 1:
-        units, values = "teachers", values.groupby(level=0).mean()
+    """Returns a quantity from its values by unit, of which it needs two."""
+    units = f"{values.index.name or 'seed'}s"
     found = interval(values.to_numpy()) if len(values) else None
     return Measurement(quantity, found, f"needs 2 {units}" if found is None or found.size < 2 else "", units)
 
@@ -116,7 +111,7 @@ def margin(
     return measurement._replace(note=SAME_STUDENTS) if first.is_same(second) else measurement
 
 
-def margin_over(results: Results, key: str, baseline: str, rate: float, budget: int) -> Measurement:
+def margin_over(results: Results, key: str, baseline: str, rate: float | None, budget: int) -> Measurement:
     """Returns by how much a strategy's students are more accurate in the end than a baseline's."""
     first, second = (results.finished(strategy, rate, budget) for strategy in (key, baseline))
     missing = f"{results.labels[key if first is None else baseline]} unfinished"

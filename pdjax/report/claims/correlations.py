@@ -8,13 +8,12 @@ import pandas as pd
 
 from pdjax.distill.phases import Transition
 from pdjax.report.claims.claim import Absent, Case, Claim, decided, measured
-from pdjax.report.groups import UNIT
 from pdjax.report.results import Results
 
 LOW_DEGREES = (1, 2, 3)
 
-Transitions = Mapping[tuple[int, int], Transition]
-"""By unit; a teacher's own seed is its teacher seed."""
+Transitions = Mapping[int, Transition]
+"""By the seeds of teachers."""
 
 
 def measure(results: Results) -> list[Case] | Absent:
@@ -23,11 +22,14 @@ def measure(results: Results) -> list[Case] | Absent:
     rows = table[(table.role == "teacher") & (table.measure == "correlation")]
     if results.teacher is None or rows.empty:
         return Absent("no correlations of the teachers with monomials were measured (yet)")
-    seeds = [replica.seed for replica in results.teacher.description.replicas]
-    found = {} if results.selection is None else dict(zip(seeds, results.selection.transitions, strict=False))
+    seeds, found = [], {}
+    for one in results.by_teacher.values():
+        trained = [] if one.teacher is None else [replica.seed for replica in one.teacher.description.replicas]
+        seeds += trained
+        found |= {} if one.selection is None else dict(zip(trained, one.selection.transitions, strict=False))
     # A given trajectory comes with the curves of all teachers trained along with it, of which probes measure the first.
     probed = [seed for seed in seeds if seed in set(rows.seed)]
-    transitions = {(seed, seed): t for seed in probed if (t := found.get(seed)) is not None}
+    transitions = {seed: t for seed in probed if (t := found.get(seed)) is not None}
     left_out = {"were not probed": len(seeds) - len(probed), "had no transition": len(probed) - len(transitions)}
     note = "; ".join(f"{count} of {len(seeds)} teachers {why}" for why, count in left_out.items() if count)
     inside, off = rows[rows.feature >= 0], rows[rows.feature < 0]
@@ -37,8 +39,8 @@ def measure(results: Results) -> list[Case] | Absent:
 
 
 def _curves(rows: pd.DataFrame, degree: int) -> pd.DataFrame:
-    """Returns the mean correlation with the monomials of a degree: a row by step, a column by unit."""
-    return rows[rows.degree == degree].groupby(["step", *UNIT]).value.mean().unstack(UNIT)
+    """Returns the mean correlation with the monomials of a degree: a row by step, a column by teacher."""
+    return rows[rows.degree == degree].groupby(["step", "seed"]).value.mean().unstack("seed")
 
 
 def _case(degree: int, inside: pd.DataFrame, off: pd.DataFrame, transitions: Transitions, note: str) -> Case:
@@ -54,8 +56,9 @@ def _case(degree: int, inside: pd.DataFrame, off: pd.DataFrame, transitions: Tra
 
 def _at(point: Literal["start", "middle", "end"], curves: pd.DataFrame, transitions: Transitions) -> pd.Series:
     """Returns every teacher's value at the checkpoint nearest to a point of its transition."""
-    nearest = {unit: np.abs(curves.index - getattr(t, point)).argmin() for unit, t in transitions.items()}
-    return pd.Series({unit: curves[unit].iloc[place] for unit, place in nearest.items()}, dtype=float)
+    nearest = {seed: np.abs(curves.index - getattr(t, point)).argmin() for seed, t in transitions.items()}
+    values = {seed: curves[seed].iloc[place] for seed, place in nearest.items()}
+    return pd.Series(values, dtype=float).rename_axis("teacher")
 
 
 R1 = Claim(

@@ -38,7 +38,7 @@ def measure(results: Results) -> list[Case] | Absent:
 
 
 def _case(
-    results: Results, measure: str, alike: Sequence[str], baselines: Sequence[str], rate: float, budget: int
+    results: Results, measure: str, alike: Sequence[str], baselines: Sequence[str], rate: float | None, budget: int
 ) -> Case:
     group, name = results.finished(alike[0], rate, budget), NAMES[measure]
     others = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}

@@ -24,7 +24,7 @@ def measure(results: Results) -> list[Case] | Absent:
     return [_case(results, *place, teacher) for place in places]
 
 
-def _case(results: Results, rate: float, budget: int, teacher: float) -> Case:
+def _case(results: Results, rate: float | None, budget: int, teacher: float) -> Case:
     name = f"{budget:,} steps" + (f", learning rate {rate}" if len(results.learning_rates) > 1 else "")
     one, two = (_finished(results, rate, budget, intermediate) for intermediate in (1, 2))
     if not (one and two):
@@ -41,7 +41,7 @@ def _case(results: Results, rate: float, budget: int, teacher: float) -> Case:
     return decided(name, (suffices, *short, *margins))
 
 
-def _finished(results: Results, rate: float, budget: int, intermediate: int) -> Sequence[Group]:
+def _finished(results: Results, rate: float | None, budget: int, intermediate: int) -> Sequence[Group]:
     """Returns the groups of fixed durations with that many intermediate checkpoints; none while one is unfinished."""
     groups = [
         results.finished(key, rate, budget)

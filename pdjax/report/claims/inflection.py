@@ -1,21 +1,71 @@
 """Claim R4: which first checkpoint is the best."""
 
-from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, Measurement, decided, margin
+from collections.abc import Mapping
+
+import pandas as pd
+
+from pdjax.distill.phases import RobustPeak
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, Measurement, decided, margin, measured
 from pdjax.report.results import Results
-from pdjax.report.searches import NO_SEARCH, Search, automatic_strategies, chosen_steps, searches
+from pdjax.report.searches import (
+    NO_SEARCH,
+    OfTeacher,
+    Search,
+    automatic_strategies,
+    by_teacher,
+    chosen_steps,
+    searches,
+)
+from pdjax.report.text import listed
 
 
 def measure(results: Results) -> list[Case] | Absent:
     """Compares the turn of M_robust with other first checkpoints in every search, learning rate and budget."""
+    if len(results.by_teacher) > 1:
+        return [_over_teachers(*found) for found in by_teacher(results).items()] or Absent(NO_SEARCH)
     return [_case(results, search) for search in searches(results)] or Absent(NO_SEARCH)
 
 
+def _over_teachers(name: str, teachers: Mapping[int, OfTeacher]) -> Case:
+    """Returns the case of several teachers, each of which has a C1 of its own."""
+    turned = {seed: of for seed, of in teachers.items() if (peak := _peak(of.results)) is not None and peak.peaked}
+    if not turned:
+        return Case(name, (), "not tested", "there is no peak: M_robust does not fall within any teacher’s training")
+    values: dict[int, dict[int, float]] = {}
+    for seed, (of, search) in turned.items():
+        peak = _peak(of)
+        assert peak is not None
+        first = _place(search, peak.step)
+        for step in search.grid:
+            ahead, behind = search.best[first], search.best[step]
+            if search.places_apart(first, step) > 1 and ahead is not None and behind is not None:
+                values.setdefault(step, {})[seed] = float(ahead.final().mean() - behind.final().mean())
+    margins = [
+        measured(f"C1 minus {step:,}", pd.Series(values[step]).rename_axis("teacher")) for step in sorted(values)
+    ]
+    steps = sorted(peak.step for of in turned.values() if (peak := _peak(of.results)) is not None)
+    note = f"C1 lies at {listed([f'{step:,}' for step in dict.fromkeys(steps)])}"
+    left_out = len(teachers) - len(turned)
+    note += f"; M_robust has no peak in {left_out} of {len(teachers)} teachers, which are left out" if left_out else ""
+    missing = "" if margins else "no finished first checkpoint more than one place away"
+    return decided(name, margins, missing, note, smallest=SMALLEST_MARGIN)
+
+
+def _peak(results: Results) -> RobustPeak | None:
+    return None if results.selection is None else results.selection.robust_peak
+
+
+def _place(search: Search, step: int) -> int:
+    """Returns a step from which students learned, or else the place of the grid that is nearest to it."""
+    return step if step in search.firsts else min(search.grid, key=lambda place: abs(place - step))
+
+
 def _case(results: Results, search: Search) -> Case:
-    peak = None if results.selection is None else results.selection.robust_peak
+    peak = _peak(results)
     if peak is None or not peak.peaked:
         why = "does not rise, or was not measured" if peak is None else "does not fall within the training"
         return Case(search.name, (), "not tested", f"there is no peak: M_robust {why}")
-    first = peak.step if peak.step in search.firsts else min(search.grid, key=lambda step: abs(step - peak.step))
+    first = _place(search, peak.step)
     margins = {step: _margin(search, first, step) for step in search.grid if step != first}
     far = [margin for step, margin in margins.items() if search.places_apart(first, step) > 1]
     near = [margin for step, margin in margins.items() if search.places_apart(first, step) == 1]
@@ -65,7 +115,8 @@ R4 = Claim(
     "(the best of several is the best by chance too: the intervals are not corrected for that). Paired by seed, the "
     "claim holds if the 95% Student t intervals of C1 minus each first checkpoint that is more than one place away in "
     "the grid all lie above 0; it fails if one lies below 0 (a checkpoint elsewhere is better), and is undecided "
-    "otherwise. Neighbours of C1 are shown for comparison and do not decide.",
+    "otherwise. Neighbours of C1 are shown for comparison and do not decide. Of several teachers each has a C1 of its "
+    "own, and the intervals are over teachers; those without a peak are left out.",
     smallest=SMALLEST_MARGIN,
     figure="first_checkpoints",
     measure=measure,

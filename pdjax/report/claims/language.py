@@ -27,7 +27,7 @@ class _Contest(NamedTuple):
     results: Results
     progressive: str
     one_shot: Sequence[str]
-    learning_rate: float
+    learning_rate: float | None
 
     @property
     def name(self) -> str:

@@ -47,7 +47,7 @@ def _peak(results: Results, found: SelectionRecord) -> Case:
     return Case(name, (), "holds" if inside else "fails", f"{peak.reason}; {where}")
 
 
-def _case(results: Results, alike: list[str], rate: float, budget: int) -> Case:
+def _case(results: Results, alike: list[str], rate: float | None, budget: int) -> Case:
     one_shot = [
         key
         for key, strategy in results.strategies.items()

@@ -23,7 +23,7 @@ def measure(results: Results) -> list[Case] | Absent:
     return [_case(results, by_point["middle"], others, *place) for place in places]
 
 
-def _case(results: Results, key: str, others: Mapping[str, str], rate: float, budget: int) -> Case:
+def _case(results: Results, key: str, others: Mapping[str, str], rate: float | None, budget: int) -> Case:
     middle = results.finished(key, rate, budget)
     groups = {name: results.finished(other, rate, budget) for name, other in others.items()}
     final = [margin(f"final accuracy, middle minus {name}", middle, group) for name, group in groups.items()]

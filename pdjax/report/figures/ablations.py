@@ -14,7 +14,7 @@ from pdjax.report.figures.drawing import (
     ReportFigure,
     accuracy_label,
     by_rate_and_best,
-    count_seeds,
+    count_units,
     drawn,
     grid,
     labelled,
@@ -88,7 +88,7 @@ def _caption(results: Results, ablation: Ablation, groups: Sequence[Group], choi
     gaps = f" Above progressive strategies: how much more accurate they are than {several}, relative to it."
     base = f" {ablation.base} is the experiment itself." if ablation.base is not None else ""
     return (
-        f"Final held-out accuracy in each variant: means over {count_seeds(groups)} with 95% Student t confidence "
+        f"Final held-out accuracy in each variant: means over {count_units(groups)} with 95% Student t confidence "
         f"intervals, single seeds as points.{gaps if progressive and one_shot else ''} The axes do not begin at 0."
         f"{base}{choice} What is not finished is left out.{of_the_paper(ablation.figure)}"
     )

@@ -13,7 +13,7 @@ from pdjax.report.figures.drawing import (
     ReportFigure,
     accuracy_label,
     by_rate_and_best,
-    count_seeds,
+    count_units,
     curves,
     drawn,
     grid,
@@ -46,7 +46,7 @@ def budget_figures(results: Results) -> Iterator[ReportFigure]:
                 left_out = " Unfinished runs are left out." if results.unfinished else ""
                 caption = (
                     "Final held-out accuracy of the students against their training budget, on a logarithmic axis: "
-                    f"mean over {count_seeds(groups)} with 95% Student t confidence intervals (moved sideways so that "
+                    f"mean over {count_units(groups)} with 95% Student t confidence intervals (moved sideways so that "
                     "they do not cover each other), single seeds as faint points, the teacher's final accuracy as a "
                     f"dashed line.{of_the_choice(rate)}{left_out}{of_the_paper(comparison.figure)}"
                 )

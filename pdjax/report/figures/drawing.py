@@ -119,7 +119,7 @@ def labelled(
 ) -> pd.DataFrame:
     """Returns the rows of a measure of some groups, in their order, with the strategies' ``label`` as in ``looks``."""
     labels = {**results.labels, **(labels or {})}
-    rows = [group.rows[group.rows.measure == measure] for group in groups]
+    rows = [group.drawn(measure) for group in groups]
     table = pd.concat(rows, ignore_index=True) if rows else results.table.iloc[:0]
     return table.assign(label=[shown(labels[strategy]) for strategy in table.strategy])
 
@@ -229,15 +229,15 @@ def of_the_paper(figure: str | None, what: str = "Corresponds to") -> str:
     return f" {what} {figure} of the paper." if figure else ""
 
 
-def count_seeds(groups: Sequence[Group]) -> str:
-    """Says over how many seeds means are: "3 seeds"."""
-    counts = sorted({len(group.seeds) for group in groups})
-    if counts[:1] == [1] and len(counts) == 1:
-        return "1 seed"
-    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+def count_units(groups: Sequence[Group]) -> str:
+    """Says over how many means are: "3 seeds", "2 to 3 seeds", "5 teachers with 2 students each"."""
+    counts = sorted({len(group.units) for group in groups})
+    if len(counts) == 1:
+        return groups[0].count
+    return f"{counts[0]} to {counts[-1]} {groups[0].unit}s"
 
 
-def by_rate(results: Results) -> list[tuple[float, str, str]]:
+def by_rate(results: Results) -> list[tuple[float | None, str, str]]:
     """Returns the students' learning rates, each with what figures of it add to their names and titles."""
     if len(results.learning_rates) == 1:
         return [(results.learning_rates[0], "", "")]

@@ -12,7 +12,7 @@ from pdjax.report.figures.drawing import (
     Looks,
     ReportFigure,
     by_rate,
-    count_seeds,
+    count_units,
     curves,
     drawn,
     fit,
@@ -22,7 +22,7 @@ from pdjax.report.figures.drawing import (
     looks,
     set_step_axis,
 )
-from pdjax.report.groups import UNIT, Group, medians
+from pdjax.report.groups import Group, medians
 from pdjax.report.results import Results
 
 _TEACHER, _UNTRAINED = "final teacher", "untrained students"
@@ -71,7 +71,7 @@ def feature_figures(results: Results) -> Iterator[ReportFigure]:
                 continue
             table = medians(pd.concat([labelled(results, groups, measure) for measure in _PANELS], ignore_index=True))
             bands = (
-                f"Lines are means over {count_seeds(groups)} with 95% Student t bands, cut off where they leave the "
+                f"Lines are means over {count_units(groups)} with 95% Student t bands, cut off where they leave the "
                 "range of the values. Dashed grey: the final teacher."
             )
             ends, course = _ends(table, teacher, budget), _course(table, teacher, budget)
@@ -87,7 +87,7 @@ def feature_figures(results: Results) -> Iterator[ReportFigure]:
                 yield drawn(name, title, caption, draw_features_over_training, course, drawing)
 
 
-def probed_groups(results: Results, learning_rate: float, budget: int) -> list[Group]:
+def probed_groups(results: Results, learning_rate: float | None, budget: int) -> list[Group]:
     """Returns the finished groups of strategies whose students are probed, in the order the configuration names them.
 
     Of strategies whose students are the same the first stands for all.
@@ -129,7 +129,7 @@ def _course(table: pd.DataFrame, teacher: pd.DataFrame, budget: int) -> pd.DataF
     """Returns the students' measures averaged over places, and the final teacher's as a level line."""
     level = teacher[teacher.measure.isin(table.measure)]
     rows = pd.concat([table, level.assign(step=0), level.assign(step=budget)], ignore_index=True)
-    return rows.groupby(["label", "measure", "step", *UNIT], sort=False).value.mean().reset_index()
+    return rows.groupby(["label", "measure", "step", "teacher_seed", "seed"], sort=False).value.mean().reset_index()
 
 
 def draw_features(table: pd.DataFrame, looks: Looks) -> Figure:

@@ -13,7 +13,7 @@ from pdjax.report.figures.drawing import (
     ReportFigure,
     accuracy_label,
     by_rate,
-    count_seeds,
+    count_units,
     drawn,
     grid,
     labelled,
@@ -92,7 +92,7 @@ def _caption(results: Results, search: Search, finished: Sequence[Group], marks:
     phases = " Shaded: where the phases of the teacher lie between the checkpoints." if shaded else ""
     return (
         f"Final held-out accuracy of (2, T) students after {search.budget:,} steps by the step of their first teacher "
-        f"checkpoint, which they learn from for T steps: means over {count_seeds(finished)} with 95% Student t "
+        f"checkpoint, which they learn from for T steps: means over {count_units(finished)} with 95% Student t "
         f"confidence intervals, single seeds as points. The axis does not begin at 0. Horizontal: strategies without "
         f"an intermediate checkpoint.{marked}{phases}{left_out}{of_the_paper(search.comparison.figure)}"
     )

@@ -1,5 +1,6 @@
 """The students' accuracy over training (figures 1 left, 2, 8, 9, 13 to 15, 18 and 19)."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -13,7 +14,7 @@ from pdjax.report.figures.drawing import (
     ReportFigure,
     accuracy_label,
     by_rate_and_best,
-    count_seeds,
+    count_units,
     curves,
     drawn,
     fit,
@@ -52,11 +53,16 @@ def training_figures(results: Results) -> Iterator[ReportFigure]:
 
 def _moves(results: Results, groups: Sequence[Group]) -> pd.DataFrame:
     """Returns the step of every student at which it moves on to the next checkpoint, by strategy."""
+    own = [
+        (one.runs[found.strategy, found.budget], found)
+        for one, group in itertools.product(results.by_teacher.values(), groups)
+        if (found := one.group(group.strategy, group.learning_rate, group.budget)) is not None
+    ]
     rows = [
         (group.strategy, model, step)
-        for group in groups
+        for run, group in own
         for model in group.models
-        for step in results.runs[group.strategy, group.budget].starts[int(model.rsplit("/", 1)[1])][1:]
+        for step in run.starts[int(model.rsplit("/", 1)[1])][1:]
     ]
     return pd.DataFrame(rows, columns=pd.Index(["strategy", "model", "step"]))
 
@@ -68,7 +74,7 @@ def _caption(results: Results, groups: Sequence[Group], moving: bool, choice: st
         "fainter, the fewer of them)."
     )
     return (
-        f"Held-out accuracy during training: mean over {count_seeds(groups)} with 95% Student t bands, cut off where "
+        f"Held-out accuracy during training: mean over {count_units(groups)} with 95% Student t bands, cut off where "
         f"they leave the range of the values. The thin grey line is the teacher over its own steps."
         f"{ticks if moving else ''}{choice}{f' Unfinished: {unfinished}.' if unfinished else ''}"
         f"{of_the_paper(figure, 'The training curves of')}"

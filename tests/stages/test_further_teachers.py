@@ -1,0 +1,123 @@
+"""Further teachers with students of their own: the same experiment once more, with seeds that no other one has."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from pdjax.configuration import experiment_of
+from pdjax.distill.strategy import Strategy
+from pdjax.experiment import Experiment
+from pdjax.io.processes import fetch
+from pdjax.io.records import read_run
+from pdjax.io.signals import Interrupt
+from pdjax.report.reading import read_results
+from pdjax.settings import named
+from pdjax.stages.run import run_experiment
+from pdjax.train import replicas
+from tests.fingerprint import read
+from tests.minimal import get_config
+
+RATE = 5e-3
+"""Of the students of ``two_shot``; all others have that of the experiment."""
+
+STAGES = ("teacher", "students", "student_probes", "teachers")
+
+
+@pytest.fixture(scope="module")
+def config() -> Experiment:
+    small = experiment_of(get_config("few"))
+    own = dataclasses.replace(named(small.strategies)["two_shot"], learning_rate=RATE)
+    return dataclasses.replace(
+        small,
+        strategies=(Strategy("one_shot"), own),
+        comparisons=(),
+        further_teachers=(5, 7),
+        student_training=dataclasses.replace(small.student_training, seeds=(0, 2)),
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "work"
+    run_experiment(config, path, STAGES, Interrupt())
+    return path
+
+
+def test_a_further_teacher_is_the_experiment_with_other_seeds_throughout(config, workdir, tmp_path):
+    alone = config.of_further_teachers()[7]
+    assert (alone.seed, alone.teacher_training.seeds, alone.student_training.seeds) == (7, (7,), (6, 8))
+    run_experiment(alone, tmp_path / "alone", STAGES, Interrupt())
+    assert read(tmp_path / "alone") == read(workdir / "teachers" / "7")
+    shutil.rmtree(tmp_path / "alone")
+
+
+def test_teachers_and_their_students_differ(workdir):
+    places = (workdir, workdir / "teachers" / "5", workdir / "teachers" / "7")
+    for name in ("teacher", "students/one_shot-32"):
+        losses = [read_run(place / name).evaluation.loss[-1, 0] for place in places]
+        assert len({*losses}) == 3
+
+
+def test_all_teachers_have_one_program(config, tmp_path):
+    before = replicas._compiled.cache_info().misses
+    run_experiment(config, tmp_path / "work", ("teacher", "students"), Interrupt())
+    first = replicas._compiled.cache_info().misses
+    run_experiment(config, tmp_path / "work", ("teachers",), Interrupt())
+    assert before <= first == replicas._compiled.cache_info().misses
+    shutil.rmtree(tmp_path / "work")
+
+
+def test_students_learn_at_the_rate_of_their_strategy(config, workdir):
+    rates = {"one_shot": config.student_training.learning_rates[0], "two_shot": RATE}
+    assert rates["one_shot"] != RATE
+    for place in (workdir, workdir / "teachers" / "5"):
+        for name, rate in rates.items():
+            found = read_run(place / "students" / f"{name}-32").description.replicas
+            assert {replica.learning_rate for replica in found} == {rate}
+
+
+def test_units_of_the_report_are_teachers(workdir):
+    results = read_results(workdir)
+    assert results.learning_rates == (None,)
+    group = results.finished("two_shot", None, 32)
+    assert group is not None
+    assert (group.unit, group.units, group.learning_rate) == ("teacher", (0, 5, 7), RATE)
+    assert group.count == "3 teachers with 2 students each"
+    own = read_run(workdir / "teachers" / "5" / "students" / "two_shot-32").evaluation.accuracy[-1]
+    assert group.final()[5] == pytest.approx(np.mean(fetch(own)))
+    assert group.over().shape[1] == 3
+    assert len(group.drawn("accuracy")) == group.over().size
+
+
+def test_a_group_is_finished_when_all_teachers_are(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "part", symlinks=True)
+    shutil.rmtree(tmp_path / "part" / "teachers" / "7")
+    assert read_results(tmp_path / "part").finished("one_shot", None, 32) is None
+    assert read_results(workdir).finished("one_shot", None, 32) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"further_teachers": (5, 5)}, "distinct further_teachers"),
+        ({"further_teachers": (0,)}, "distinct further_teachers"),
+        ({"further_teachers": (-1,)}, "further_teachers"),
+    ],
+)
+def test_teachers_that_share_seeds_are_refused(config, changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(config, **changes)
+
+
+def test_a_given_teacher_is_one(config):
+    given = dataclasses.replace(config.teacher_training, trajectory="somewhere")
+    with pytest.raises(ValueError, match=r"no further_teachers with teacher_training.trajectory"):
+        dataclasses.replace(config, teacher_training=given)
+
+
+def test_own_rates_are_compared_with_one(config):
+    several = dataclasses.replace(config.student_training, learning_rates=(1e-3, 1e-2))
+    with pytest.raises(ValueError, match="one of student_training.learning_rates where strategies have"):
+        dataclasses.replace(config, student_training=several)
