@@ -139,6 +139,22 @@ class StudentTraining:
 
 
 @settings
+class Tuning:
+    """How far the learning rates are searched: while a strategy's best one is at the edge of the grid, it grows."""
+
+    factor: Positive = 2.0
+    """between a further rate and the one at the edge"""
+    lowest: Positive = 1e-4
+    """no rates below it are tried"""
+    highest: Positive = 1.0
+    """no rates above it are tried"""
+
+    def __post_init__(self):
+        require(self.factor > 1, "a factor above 1", self.factor, "raise it")
+        require(self.lowest < self.highest, f"lowest below highest = {self.highest}", self.lowest, "lower it")
+
+
+@settings
 class SizedModel:
     """A model of a panel of sizes."""
 
@@ -318,6 +334,8 @@ class Experiment:
     strategies are then about teachers, over which differences are averaged"""
     teacher_training: TeacherTraining = TeacherTraining()
     student_training: StudentTraining = StudentTraining()
+    tuning: Tuning | None = None
+    """whether each strategy's learning rate, T and κ are chosen by this experiment (``pdjax.stages.tuning``)"""
     sizes: Annotated[Sizes | None, Grows()] = None
     """further models trained from the labels; None trains none"""
     probes: Probes = Probes()
@@ -502,6 +520,18 @@ def _replaced(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 def _check_strategies(experiment: Experiment) -> None:
     """Requires selections, schedules and parts that the task, the probes and the evaluations are for."""
     task = experiment.task
+    require(
+        experiment.tuning is None or not (experiment.has_own_rates or experiment.further_teachers),
+        "a tuning of strategies without a learning_rate of their own, by one teacher",
+        "tuning",
+        "what is chosen is for a study of its own: leave tuning out there",
+    )
+    require(
+        experiment.tuning is None or all(strategy.budgets is None for strategy in experiment.strategies),
+        "a tuning of strategies that are all trained equally long",
+        "budgets of their own",
+        "leave those out",
+    )
     require(
         not experiment.has_own_rates or len(experiment.student_training.learning_rates) == 1,
         "one of student_training.learning_rates where strategies have a learning_rate of their own",

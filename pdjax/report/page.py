@@ -67,6 +67,7 @@ def render_page(
         shared=shared_students(results),
         ablations=ablation_rows(results),
         runs=run_rows(results),
+        tuned=tuned_rows(results),
         files=files,
         config=json.dumps(plain(results.experiment), indent=2),
         turn=turn_name(results),
@@ -105,7 +106,7 @@ def interval_rows(finding: Finding) -> list[Cells]:
                     "Quantity": "" if measurement is None else measurement.quantity,
                     "Mean": "–" if found is None else signed(found.mean),
                     "95% interval": "–" if found is None else interval_text(found, sign=True),
-                    "Seeds": "–" if found is None else str(found.size),
+                    "Over": "–" if found is None or measurement is None else f"{found.size} {measurement.units}",
                     "Note": "; ".join(dict.fromkeys(note for note in notes if note)),
                 }
             )
@@ -116,14 +117,14 @@ def student_rows(results: Results) -> list[Cells]:
     """Returns the finished students of every strategy, learning rate and budget."""
     rows = []
     for row in sorted(tables.students(results), key=lambda row: row["budget"]):
-        if "seeds" in row:
+        if "accuracy_mean" in row:
             same = f" (the same students as {row['same']})" if row["same"] else ""
             rows.append(
                 {
                     "Strategy": results.name(row["strategy"], row["learning_rate"]) + same,
                     "Steps": f"{row['budget']:,}",
                     **_accuracy(row),
-                    "Accuracy by seed": _by_seed(row),
+                    **_by_unit(row),
                     "Loss (nats)": fraction(row["loss_mean"]),
                     "Run": seconds_text(row["run_seconds"]),
                 }
@@ -140,22 +141,38 @@ def size_rows(results: Results) -> list[Cells]:
             "Size": row["label"] + (f", learning rate {row['learning_rate']}" if several else ""),
             **_accuracy(row),
             "Accuracy over training": fraction(row["accuracy_over_training"]),
-            "Seeds": str(row["seeds"]),
+            "Over": f"{row['count']} {row['units']}",
             "Run": seconds_text(row["run_seconds"]),
         }
         for row in tables.sizes(results)
-        if "seeds" in row
+        if "accuracy_mean" in row
     ]
 
 
 def _accuracy(row: Mapping[str, Any]) -> Cells:
-    found = Interval(row["accuracy_mean"], row["accuracy_low"], row["accuracy_high"], row["seeds"])
+    found = Interval(row["accuracy_mean"], row["accuracy_low"], row["accuracy_high"], row["count"])
     return {"Accuracy": fraction(found.mean), "95% interval": interval_text(found)}
 
 
-def _by_seed(row: Mapping[str, Any]) -> str:
-    prefix = "accuracy_seed_"
-    return ", ".join(f"{key.removeprefix(prefix)}: {fraction(row[key])}" for key in row if key.startswith(prefix))
+def _by_unit(row: Mapping[str, Any]) -> Cells:
+    unit = row["units"].removesuffix("s")
+    prefix = f"accuracy_{unit}_"
+    values = [f"{key.removeprefix(prefix)}: {fraction(row[key])}" for key in row if key.startswith(prefix)]
+    return {f"Accuracy by {unit}": ", ".join(values)}
+
+
+def tuned_rows(results: Results) -> list[Cells]:
+    """Returns what a tuning has chosen for every strategy, with the flag that a study of it takes."""
+    return [
+        {
+            "Strategy": results.labels[one["strategy"]],
+            "Learning rate": f"{one['learning_rate']:g}" + (" (at the edge of the grid)" if one["at_the_edge"] else ""),
+            "Accuracy": fraction(one["final"]),
+            "Accuracy over training": fraction(one["over_training"]),
+            "Flag": f"--config.strategies.{one['strategy']}.learning_rate={one['learning_rate']:g}",
+        }
+        for one in results.tuned.get("chosen", {}).values()
+    ]
 
 
 def run_rows(results: Results) -> list[Cells]:

@@ -60,6 +60,7 @@ def read_results(workdir: Path) -> Results:
         experiment=experiment,
         environment=_read_optional(workdir / "environment.json"),
         selection=read_selection(workdir, is_there=bool(recorded)),
+        tuned=_read_optional(workdir / "tuned.json"),
         teacher=teacher,
         students=tuple(students),
         sizes=tuple(sizes),

@@ -30,6 +30,7 @@ class Results:
     experiment: Experiment
     environment: Mapping[str, Any]
     selection: SelectionRecord | None  # None: nothing was chosen (yet)
+    tuned: Mapping[str, Any]  # what a tuning has chosen; empty where there is none (yet)
     teacher: RunRecord | None
     students: tuple[RunRecord, ...]
     sizes: tuple[RunRecord, ...]  # models of other sizes, each named <panel>/<label>
@@ -50,7 +51,8 @@ class Results:
     @functools.cached_property
     def by_teacher(self) -> Mapping[int, "Results"]:
         """The results of each teacher alone, by its seed, this one's first; those of further ones where they begun."""
-        own = dataclasses.replace(self, teachers={}, variants={})
+        alone = dataclasses.replace(self.experiment, further_teachers=())
+        own = dataclasses.replace(self, experiment=alone, teachers={}, variants={})
         return {self.experiment.teacher_training.seed: own, **self.teachers}
 
     def _is_complete(self, rows: pd.DataFrame) -> bool:

@@ -24,6 +24,7 @@ def all_tables(results: Results, findings: Sequence[Finding]) -> dict[str, pd.Da
         "curricula": curricula(results),
         "runs": runs(results),
         "sizes": sizes(results),
+        "tuning": tuning(results),
         "ablations": ablations(results),
     }
     # As objects: an empty cell makes no fractions of the counts in its column.
@@ -61,7 +62,8 @@ def _final(group: Group | None) -> dict[str, Any]:
     found = interval(final.to_numpy()).clipped()
     by_unit = {f"accuracy_{group.unit}_{seed}": value for seed, value in final.items()}
     return {
-        f"{group.unit}s": found.size,
+        "count": found.size,
+        "units": f"{group.unit}s",
         "accuracy_mean": found.mean,
         "accuracy_low": found.low,
         "accuracy_high": found.high,
@@ -77,7 +79,8 @@ def claims(findings: Sequence[Finding]) -> Rows:
             found = None if measurement is None else measurement.interval
             numbers = (None,) * 4 if found is None else found
             row = {"quantity": None if measurement is None else measurement.quantity}
-            row |= dict(zip(("mean", "low", "high", "seeds"), numbers, strict=True))
+            row |= dict(zip(("mean", "low", "high", "count"), numbers, strict=True))
+            row |= {"units": None if measurement is None or found is None else measurement.units}
             note = (measurement and measurement.note) or case.note
             rows.append({**head, **row, "verdict": case.verdict, "note": note})
     return rows
@@ -112,6 +115,14 @@ def sizes(results: Results) -> Rows:
             row |= {"accuracy_over_training": group.over().to_numpy().mean(), "run_seconds": run.seconds}
         rows.append(row)
     return rows
+
+
+def tuning(results: Results) -> Rows:
+    """Returns what came out of every strategy at every learning rate that was tried, and whether it was chosen."""
+    chosen = [(one["strategy"], one["learning_rate"]) for one in results.tuned.get("chosen", {}).values()]
+    return [
+        {**one, "chosen": (one["strategy"], one["learning_rate"]) in chosen} for one in results.tuned.get("tried", ())
+    ]
 
 
 def ablations(results: Results) -> Rows:

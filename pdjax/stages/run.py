@@ -20,6 +20,7 @@ from pdjax.stages.runs import foresee_runs
 from pdjax.stages.sizes import train_sizes
 from pdjax.stages.students import train_students
 from pdjax.stages.teacher import stored_steps, teacher_identity, train_teacher
+from pdjax.stages.tuning import tune, with_grown_grid
 
 logger = logging.getLogger("pdjax")
 
@@ -38,6 +39,7 @@ def run_experiment(
       Interrupted: a signal asked to stop; the same command continues.
       TrainingError: a run cannot go on.
     """
+    experiment = with_grown_grid(experiment, workdir)
     require_same("configuration", experiment.digest)
     # What can be wrong with the input is found before anything is written.
     foreseen = [
@@ -72,7 +74,10 @@ def _run_stages(experiment: Experiment, workdir: Path, stages: Sequence[str], in
     if "probes" in stages:
         probe_teachers(experiment, workdir, interrupt)
     if "students" in stages:
-        train_students(experiment, workdir, interrupt)
+        if experiment.tuning is None:
+            train_students(experiment, workdir, interrupt)
+        else:
+            experiment = tune(experiment, workdir, interrupt)
     if "student_probes" in stages:
         probe_students(experiment, workdir, interrupt)
     if "sizes" in stages:

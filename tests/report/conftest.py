@@ -262,6 +262,13 @@ class Workdir:
         workdir.start()
         return workdir
 
+    def further(self, seed: int) -> "Workdir":
+        """Begins the experiment of a further teacher, and returns its working directory."""
+        workdir = Workdir(self.path / "teachers" / str(seed))
+        workdir.experiment = self.experiment.of_further_teachers()[seed]
+        workdir.start()
+        return workdir
+
     def probe(self, name: str, records: Sequence[Mapping[str, Any]], **listed: Any) -> None:
         """Writes what a probe measured, and what it lists besides (the monomials)."""
         path = self.path / "probes" / "result.json"

@@ -51,6 +51,35 @@ def searched(
         share(workdir, f"c{auto}_25-100", "auto")
 
 
+def searched_by_teachers(workdir: Any, best: Mapping[int, int], spread: float = 0.01, chosen: int = 0) -> None:
+    """Writes a search of several teachers, each with another best first checkpoint, which is its peak of M_robust.
+
+    ``auto`` chooses a checkpoint so many places behind the best; its students are as good as those of the search.
+    """
+    seeds = sorted(best)
+    automatic = Strategy("auto", Distillation(0.0), FixedDuration(25), Auto())
+    workdir.strings()
+    workdir.search(FIRSTS, (25,), automatic)
+    workdir.change(student_training={"budgets": (100,)}, teacher_training={"steps": 600, "seed": seeds[0]})
+    workdir.change(seed=seeds[0], further_teachers=tuple(seeds[1:]))
+    workdir.start()
+    for place, seed in enumerate(seeds):
+        of = workdir if place == 0 else workdir.further(seed)
+        students = of.experiment.student_training.seeds
+        middle = FIRSTS.index(best[seed])
+        accuracy = {first: 0.6 - 0.05 * abs(middle - index) for index, first in enumerate(FIRSTS)}
+        auto = FIRSTS[middle + chosen]
+        of.select(
+            {f"c{first}_25": (first, 600) for first in FIRSTS} | {"auto": (auto, 600)},
+            robust_peak={"step": best[seed], "peaked": True, "reason": "it peaks there"},
+        )
+        for key, first in [(f"c{first}_25", first) for first in FIRSTS] + [("auto", auto)]:
+            off = spread * (place - (len(seeds) - 1) / 2) * (1 if first > 300 else -1)
+            final = [accuracy[first] + off + more for more in (-0.2, 0, 0.2)]  # students of a teacher are its mean
+            replicas = [(student, 1e-3) for student in students]
+            of.student(key, 100, {100: final}, replicas, table=((0, first), (25, 600)))
+
+
 def share(workdir: Any, run: str, strategy: str) -> None:
     """Makes the students of a run those of another strategy too."""
     key = run.removesuffix("-100")
@@ -181,6 +210,38 @@ def test_the_automatic_choice_needs_a_whole_grid(workdir: Any):
     searched(workdir, {200: 0.4, 300: 0.6, 400: 0.5}, auto=300)
     (case,) = workdir.cases(AUTO)
     assert (case.verdict, case.note) == ("not tested", "3 first checkpoints, needs 4")
+
+
+def test_each_of_several_teachers_has_a_c1_of_its_own(workdir: Any):
+    searched_by_teachers(workdir, {0: 300, 4: 200, 6: 200, 9: 300}, spread=0.001)
+    (case,) = workdir.cases(R4)
+    assert (case.verdict, case.note) == ("holds", "C1 lies at 200 and 300")
+    assert [m.quantity for m in case.measurements] == ["C1 minus 100", "C1 minus 400", "C1 minus 500"]
+    # 400 and 100 are beside the C1 of some teachers: there these decide nothing.
+    assert [m.interval.size for m in case.measurements if m.interval is not None] == [2, 2, 4]
+    assert {m.units for m in case.measurements} == {"teachers"}
+
+
+def test_teachers_without_a_peak_are_left_out(workdir: Any):
+    searched_by_teachers(workdir, {0: 300, 4: 300, 6: 300, 9: 300})
+    for seed, why in ((4, '"peaked": true'), (6, '"peaked": true')):
+        workdir.replace(f"teachers/{seed}/selection.json", why, '"peaked": false')
+    (case,) = workdir.cases(R4)
+    assert "M_robust has no peak in 2 of 4 teachers, which are left out" in case.note
+    assert [m.interval.size for m in case.measurements if m.interval is not None] == [2, 2]
+
+
+@pytest.mark.parametrize(("chosen", "verdict", "lost"), [(0, "holds", 0.0), (1, "fails", -0.05)])
+def test_the_regret_of_several_teachers_is_against_the_best_of_each(
+    workdir: Any, chosen: int, verdict: str, lost: float
+):
+    searched_by_teachers(workdir, {0: 300, 4: 200, 6: 300, 9: 400}, spread=0.0, chosen=chosen)
+    (case,) = workdir.cases(AUTO)
+    assert case.verdict == verdict
+    (shown,) = case.shown
+    assert (shown.quantity, shown.units) == ("chosen minus best", "teachers")
+    assert shown.interval is not None
+    assert (shown.interval.mean, shown.interval.size) == (pytest.approx(lost), 4)
 
 
 def test_without_a_search_or_an_automatic_choice_there_are_no_cases(finished: Any):

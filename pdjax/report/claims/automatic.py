@@ -86,9 +86,10 @@ AUTO = Claim(
     source=OURS,
     rule="The best first checkpoint is the one with the highest mean final held-out accuracy of an exhaustive search, "
     "with the best T of each. Its students’ accuracy minus that of the students of the chosen checkpoint, paired by "
-    f"seed, is the regret; of several teachers each has a choice and a best checkpoint of its own. The claim holds if "
-    f"{SMALLEST_MARGIN} minus the regret has a 95% Student t interval above 0, fails if it lies below 0, and is undecided otherwise. It is not tested with fewer than 4 first checkpoints, or "
-    "while one is unfinished. The best of many is the best by chance too: the regret is overestimated.",
+    "seed, is the regret; of several teachers each has a choice and a best checkpoint of its own. The claim holds if "
+    f"{SMALLEST_MARGIN} minus the regret has a 95% Student t interval above 0, fails if it lies below 0, and is "
+    "undecided otherwise. It is not tested with fewer than 4 first checkpoints, or while one is unfinished. The best "
+    "of many is the best by chance too: the regret is overestimated.",
     smallest=SMALLEST_MARGIN,
     figure="first_checkpoints",
     measure=measure,

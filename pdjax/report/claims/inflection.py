@@ -41,7 +41,9 @@ def _over_teachers(name: str, teachers: Mapping[int, OfTeacher]) -> Case:
             if search.places_apart(first, step) > 1 and ahead is not None and behind is not None:
                 values.setdefault(step, {})[seed] = float(ahead.final().mean() - behind.final().mean())
     margins = [
-        measured(f"C1 minus {step:,}", pd.Series(values[step]).rename_axis("teacher")) for step in sorted(values)
+        measured(f"C1 minus {step:,}", pd.Series(values[step]).rename_axis("teacher"))
+        for step in sorted(values)
+        if len(values[step]) > 1 or len(turned) == 1  # of one teacher alone it says nothing of others
     ]
     steps = sorted(peak.step for of in turned.values() if (peak := _peak(of.results)) is not None)
     note = f"C1 lies at {listed([f'{step:,}' for step in dict.fromkeys(steps)])}"
