@@ -28,6 +28,9 @@ class Task(Choice, abc.ABC):
     counted: ClassVar[str] = "inputs"
     """What accuracies are a share of, in the words of the report."""
 
+    learned: ClassVar[float | None] = None
+    """The accuracy from which on the task counts as learned, where models learn it or do not; None: by degrees."""
+
     @property
     @abc.abstractmethod
     def num_classes(self) -> int:

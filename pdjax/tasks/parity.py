@@ -109,6 +109,7 @@ class ParityTask(Parities):
     support_seed: Seed = 0
     """of the random support"""
 
+    learned: ClassVar[float | None] = 0.9
     depth: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self):

@@ -199,14 +199,14 @@ def test_nothing_is_compared_with_what_no_comparison_draws_beside_it(workdir: An
     ("middle", "verdict"), [((0.60, 0.62, 0.61), "holds"), ((0.49, 0.50, 0.51), "fails"), (BETTER, "undecided")]
 )
 def test_r2_is_about_the_middle_of_the_transition(workdir: Any, middle: Sequence[float], verdict: str):
-    workdir.parity()
+    workdir.parity(HierarchicalTask(dimension=6, degree=2, depth=2))  # learned by degrees
     selections = {point: Transition((point,)) for point in ("start", "middle", "end")}
     workdir.add(*(Strategy(point, schedule=FixedDuration(50), selection=it) for point, it in selections.items()))
     write(workdir, one_shot=LABELS, start=LABELS, middle=middle, end=(0.52, 0.53, 0.54))
     (case,) = workdir.cases(R2)
     assert case.verdict == verdict
     final, speed = case.measurements, case.shown
-    assert [m.quantity.rpartition("minus ")[2] for m in final] == ["the start", "the end", "one-shot"]
+    assert [m.quantity.removeprefix("margin over ") for m in final] == ["the start", "the end", "one-shot"]
     # At step 50 all are half as accurate: the mean over training differs by 3/4 of the difference in the end.
     expected = [0.75 * m.interval.mean for m in final]
     assert [m.interval.mean for m in speed] == pytest.approx(expected)

@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 from pdjax.experiment import Ablation, Comparison
-from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin, margin_over
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim
+from pdjax.report.claims.counts import RULE, compared
 from pdjax.report.results import Results
 from pdjax.report.variants import Variant, group_in, strategies_by_kind, variants_of
 
@@ -30,20 +31,20 @@ def _cases_of_variant(results: Results, ablation: Ablation, variant: Variant) ->
     for key, rate, budget in itertools.product(progressive, results.learning_rates, sorted(ablation.budgets)):
         first = group_in(results, variant, key, rate, budget)
         seconds = {baseline: group_in(results, variant, baseline, rate, budget) for baseline in one_shot}
-        margins = [margin(f"margin over {results.labels[k]}", first, second) for k, second in seconds.items()]
-        if margins:
+        if seconds:
             name = f"{ablation.title}: {variant.name}, {results.name(key, rate)}, {budget:,} steps"
-            yield decided(name, margins, smallest=SMALLEST_MARGIN)
+            others = {results.labels[baseline]: second for baseline, second in seconds.items()}
+            yield compared(results, name, first, others)
 
 
 def _cases_by_budget(results: Results, comparison: Comparison) -> Iterator[Case]:
     progressive, one_shot = strategies_by_kind(results, comparison.strategies)
     for alike, rate, budget in results.cases(progressive):
         rivals = [key for key in one_shot if results.asks(key, budget)]
-        margins = [margin_over(results, alike[0], rival, rate, budget) for rival in rivals]
-        if margins:
+        others = {results.labels[rival]: results.finished(rival, rate, budget) for rival in rivals}
+        if others:
             name = f"{comparison.title}: {results.joined_name(alike, rate)}, {budget:,} steps"
-            yield decided(name, margins, smallest=SMALLEST_MARGIN)
+            yield compared(results, name, results.finished(alike[0], rate, budget), others)
 
 
 A = Claim(
@@ -55,7 +56,8 @@ A = Claim(
     "students are paired by seed with those of each one-shot strategy of the same variant (or comparison), learning "
     "rate and budget. The claim holds in a case if the 95% Student t intervals of the difference in final held-out "
     "accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise. Strategies that are the same "
-    "students as each other are one case; where they are a one-shot strategy’s too, it is not tested.",
+    "students as each other are one case; where they are a one-shot strategy’s too, it is not "
+    f"tested. {RULE}",
     smallest=SMALLEST_MARGIN,
     figure="ablation_",
     measure=measure,

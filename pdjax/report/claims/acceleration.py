@@ -1,6 +1,7 @@
 """Claim F1: progressive distillation learns faster."""
 
-from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin_over
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim
+from pdjax.report.claims.counts import RULE, compared
 from pdjax.report.results import Results
 
 
@@ -17,14 +18,14 @@ def measure(results: Results) -> list[Case] | Absent:
 def _case(results: Results, alike: list[str], rate: float | None, budget: int) -> Case:
     strategies = results.strategies
     baselines = [k for k, s in strategies.items() if not s.is_progressive and results.asks(k, budget)]
-    margins = [margin_over(results, alike[0], baseline, rate, budget) for baseline in baselines]
+    groups = {results.labels[baseline]: results.finished(baseline, rate, budget) for baseline in baselines}
     # The claim is about both kinds of baseline.
     kinds = {False: "strategy trained from labels", True: "one-shot strategy"}
     taught = {strategies[key].loss.asks_teacher for key in baselines}
     missing = " and no ".join(text for asks, text in kinds.items() if asks not in taught)
     name = f"{results.joined_name(alike, rate)}, {budget:,} steps"
     reason = f"no {missing} in the configuration" if missing else ""
-    return decided(name, margins, reason, smallest=SMALLEST_MARGIN)
+    return compared(results, name, results.finished(alike[0], rate, budget), groups, reason)
 
 
 F1 = Claim(
@@ -40,7 +41,7 @@ F1 = Claim(
     "missing or unfinished, or where curriculum and loss are those of a baseline: then they are the same students. "
     "Strategies that are the same students as each other are one case. Strategies that the report does not draw over "
     "training are no cases: those of a search for the best checkpoint are judged as one. Nor are those of "
-    "parts of checkpoints.",
+    f"parts of checkpoints. {RULE}",
     smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,

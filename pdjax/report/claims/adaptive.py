@@ -1,6 +1,7 @@
 """Our claim about adaptive schedules."""
 
-from pdjax.report.claims.claim import OURS, SMALLEST_MARGIN, Absent, Case, Claim, decided, margin_over
+from pdjax.report.claims.claim import OURS, SMALLEST_MARGIN, Absent, Case, Claim
+from pdjax.report.claims.counts import RULE, compared
 from pdjax.report.results import Results
 
 
@@ -12,10 +13,10 @@ def measure(results: Results) -> list[Case] | Absent:
     cases = []
     for alike, rate, budget in results.cases(adaptive):
         rivals = [rival for rival in _drawn_with(results, alike[0]) if results.asks(rival, budget)]
-        margins = [margin_over(results, alike[0], rival, rate, budget) for rival in rivals]
-        if margins:
+        groups = {results.labels[rival]: results.finished(rival, rate, budget) for rival in rivals}
+        if groups:
             name = f"{results.joined_name(alike, rate)}, {budget:,} steps"
-            cases.append(decided(name, margins, smallest=SMALLEST_MARGIN))
+            cases.append(compared(results, name, results.finished(alike[0], rate, budget), groups))
     return cases or Absent("no comparison has a fixed progressive strategy beside an adaptive one")
 
 
@@ -36,7 +37,7 @@ ADAPTIVE = Claim(
     rule="Students of an adaptive strategy are paired by seed, learning rate and budget with those of each fixed "
     "progressive strategy that a comparison draws together with it. The claim holds in a case if the 95% Student t "
     "intervals of the difference in final held-out accuracy all lie above 0, fails if one lies below 0, and is "
-    "undecided otherwise.",
+    f"undecided otherwise. {RULE}",
     smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,

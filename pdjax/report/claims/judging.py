@@ -34,7 +34,7 @@ def judged(cases: Sequence[Case]) -> list[Case]:
 
 def _small(case: Case) -> Case:
     """Returns a case whose effect is too small to matter as that."""
-    if case.verdict in ("not tested", "too small to matter") or not case.smallest:
+    if case.verdict in ("not tested", "too small to matter") or not case.smallest or case.p is not None:
         return case
     found = _deciding(case)
     within = [p_within(interval, case.smallest) <= LEVEL for interval in found]
@@ -62,7 +62,7 @@ def _p(case: Case) -> float | None:
 def _with_outlook(case: Case) -> Case:
     """Returns an undecided case with how many units would decide it by itself."""
     found = _deciding(case)
-    if case.verdict != "undecided" or not found:
+    if case.verdict != "undecided" or not found or case.p is not None:
         return case
     needed = [units_needed(interval, case.smallest) or np.inf for interval in found]
     # One below 0 decides alone; all above 0 have to be so.

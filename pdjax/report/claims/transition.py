@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Mapping
 
 from pdjax.distill.selection import Transition
-from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, decided, margin
+from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, margin
+from pdjax.report.claims.counts import RULE, compared
 from pdjax.report.results import Results
 
 
@@ -26,9 +27,8 @@ def measure(results: Results) -> list[Case] | Absent:
 def _case(results: Results, key: str, others: Mapping[str, str], rate: float | None, budget: int) -> Case:
     middle = results.finished(key, rate, budget)
     groups = {name: results.finished(other, rate, budget) for name, other in others.items()}
-    final = [margin(f"final accuracy, middle minus {name}", middle, group) for name, group in groups.items()]
     speed = [margin(f"mean over training, middle minus {name}", middle, group, True) for name, group in groups.items()]
-    return decided(f"{results.name(key, rate)}, {budget:,} steps", final, shown=speed, smallest=SMALLEST_MARGIN)
+    return compared(results, f"{results.name(key, rate)}, {budget:,} steps", middle, groups, shown=speed)
 
 
 R2 = Claim(
@@ -39,7 +39,7 @@ R2 = Claim(
     "claim holds if the 95% paired Student t intervals of the difference in final held-out accuracy, the "
     "transition’s middle minus its start, minus its end and minus one-shot, all lie above 0; it fails if one lies "
     "below 0, and is undecided otherwise. The same differences of the accuracy averaged over training are shown for "
-    "comparison and do not decide.",
+    f"comparison and do not decide. {RULE}",
     smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,
