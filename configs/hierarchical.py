@@ -64,7 +64,7 @@ class Size:
     checkpoint_every: int = 10_000
     progressive: int = 20
     duration: int = 100_000
-    saturated_after: int = 30_000
+    saturated_after: int = 60_000  # at the latest: twice the teacher's pace
     chunk: int = 5_000
     evaluate_every: int = 5_000
     max_degree: int = 3
@@ -190,6 +190,8 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         Strategy("one_shot_soft", Distillation(temperature=1.0)),
         Strategy("progressive", schedule=pace, selection=equal),
         Strategy("adaptive", schedule=saturated, selection=equal),
+        # Moves on by a timer alone: what the former gains over it, what it has learned has decided.
+        Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=equal),
         *(Strategy(name, schedule=once, selection=Levels(levels)) for name, levels in some.items()),
         *(Strategy(temperature_name(t), Distillation(t), once, every) for t in TEMPERATURES),
     )
@@ -204,5 +206,8 @@ def comparisons(size: Size) -> tuple[Comparison, ...]:
     return (
         Comparison("strategies", "The strategies", shown, "figure 15"),
         Comparison("few_shot", spikes, ("one_shot", *few), "figures 18 (b) and 19"),
+        Comparison(
+            "adaptive", "Moving on by what is learned, or by a timer alone", ("progressive", "adaptive", "timer")
+        ),
         Comparison("temperatures", "Temperatures of the teacher", temperatures, "figure 18 (c)"),
     )

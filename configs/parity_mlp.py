@@ -3,7 +3,8 @@
 Claim: F1, R1 and R2. A student that follows its teacher's checkpoints learns the parity in the teacher's own time;
 one checkpoint from the middle of the teacher's transition is enough, one from its start or end is not.
 
-Command: ``python -m pdjax.main --config=configs/parity_mlp.py`` (``:smoke``, ``:paper``).
+Command: ``python -m pdjax.main --config=configs/parity_mlp.py`` (``:smoke``, ``:paper``). ``:tune`` chooses each
+strategy's learning rate and T on the seeds 100 to 104; ``:study`` compares them at ``TUNED`` over 8 fresh teachers.
 
 Cost: 2.5 minutes on two CPU cores; a teacher of the paper's size 3.4 hours there, the whole of figure 1 (left) 4.5
 (``benchmarks/parity_step.py``).
@@ -16,9 +17,12 @@ seeds 100 to 104.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Literal
 
 from ml_collections import ConfigDict
 
+from pdjax import protocol
 from pdjax.configuration import configure
 from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Distillation, Labels
@@ -39,10 +43,15 @@ from pdjax.experiment import (
 )
 from pdjax.models.mlp import Mlp
 from pdjax.probes.monomials import MonomialProbe
+from pdjax.settings import named
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation
 
+Point = Literal["start", "middle", "end"]
+BASELINES = ("labels", "one_shot", "one_shot_soft")
+MOVING = "Moving on by what is learned, or by a timer alone"
+POINTS: tuple[Point, ...] = ("start", "middle", "end")
 STEPS = ("teacher_steps", "steps", "checkpoint_every", "duration", "saturated_after", "chunk", "evaluate_every")
 
 REPORT = Report(
@@ -79,7 +88,7 @@ class Size:
     checkpoint_every: int = 5_000
     progressive: int = 12
     duration: int = 60_000
-    saturated_after: int = 20_000
+    saturated_after: int = 40_000  # at the latest: twice the teacher's pace
     chunk: int = 2_500
     evaluate_every: int = 2_500
     max_degree: int = 4
@@ -89,6 +98,37 @@ class Size:
     temperatures: tuple[float, ...] = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
     adaptive: bool = True
 
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a size is tuned and studied; the defaults are a laptop's. All was fixed before any of these seeds was run."""
+
+    tuning_seeds: tuple[int, ...] = (100, 101, 102, 103, 104)
+    rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2)
+    paces: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the teacher's
+    durations: tuple[float, ...] = (0.5, 1.0, 1.5)  # of the size's
+    teachers: tuple[int, ...] = (200, 201, 202, 203, 204, 205, 206, 207)
+    students: tuple[int, ...] = (200, 201, 202)
+
+
+PROTOCOLS = {
+    "": Protocol(),
+    "smoke": Protocol((100, 101), (1e-2, 2e-2), (1.0,), (0.5, 1.0), (200, 201, 202, 203, 204), (200,)),
+    "paper": Protocol((100,), (2.5e-3, 5e-3, 1e-2), (1.0,), (1.0,), (200, 201, 202, 203, 204, 205, 206, 207), (200,)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What ``:tune`` has chosen."""
+
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of others the size's
+    pace: float = 1.0
+    durations: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by point of the transition; else 1
+
+
+TUNED: dict[str, Tuned] = {}
+"""By size; of a size that has not been tuned the study compares at what its default is."""
 
 SIZES = {
     "": Size(),
@@ -165,8 +205,12 @@ def get_config(variant: str = "") -> ConfigDict:
     ``large`` has the paper's dimension, degree 5 and a teacher 20,000 wide, for an hour on two cores. A size may be
     followed by a change, as in ``paper-wide``; of the laptop's, the change alone is the name. ``wide``: a student ten
     times as wide (figure 8). ``slow``: half the learning rate for twice the steps. ``fast``: twice the learning rate;
-    at the paper's size that is figure 9, where its default is figure 2.
+    at the paper's size that is figure 9, where its default is figure 2. ``tune`` and ``study`` (``smoke-tune``,
+    ``paper-study``, ...): see ``pdjax.protocol``.
     """
+    base, _, stage = variant.rpartition("-")
+    if base in PROTOCOLS and stage in ("tune", "study"):
+        return configure({"tune": tuning_of, "study": study_of}[stage](base))
     slow = dict(rate=0.5) | dict.fromkeys(STEPS, 2)
     changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": dict(rate=2)}
     variants = {"-".join(filter(None, (base, change))): (base, change) for base in SIZES for change in changes}
@@ -216,6 +260,42 @@ def experiment(size: Size) -> Experiment:
     )
 
 
+def tuning_of(base: str) -> Experiment:
+    """Returns the experiment that tunes the strategies of a size."""
+    size, asked = SIZES[base], PROTOCOLS[base]
+    others = named(strategies(size))
+    paced = [paced_at(size, pace, f"progressive_{place}") for place, pace in enumerate(asked.paces)]
+    several = [
+        once_for(size, point, share, f"{point}_{place}")
+        for point in POINTS
+        for place, share in enumerate(asked.durations)
+    ]
+    chosen = [others[name] for name in (*BASELINES, *(["adaptive", "timer"] * size.adaptive))]
+    return protocol.tuning(
+        experiment(size),
+        [*chosen, *paced, *several],
+        teacher=asked.tuning_seeds[0],
+        seeds=asked.tuning_seeds,
+        learning_rates=asked.rates,
+    )
+
+
+def study_of(base: str) -> Experiment:
+    """Returns the experiment that compares the strategies of a size at what was chosen for each."""
+    size, asked, chosen = SIZES[base], PROTOCOLS[base], TUNED.get(base, Tuned())
+    others = named(strategies(size))
+    compared = [
+        *(others[name] for name in BASELINES),
+        paced_at(size, chosen.pace),
+        *([others["adaptive"], others["timer"]] * size.adaptive),
+        *(once_for(size, point, chosen.durations.get(point, 1.0)) for point in POINTS),
+    ]
+    at_best = [
+        dataclasses.replace(strategy, learning_rate=chosen.rates.get(strategy.name, size.rate)) for strategy in compared
+    ]
+    return protocol.study(experiment(size), at_best, teachers=asked.teachers, seeds=asked.students)
+
+
 def sizes(size: Size) -> Sizes:
     """Returns the models of figure 7."""
     return Sizes(
@@ -231,19 +311,37 @@ def sizes(size: Size) -> Sizes:
 
 def strategies(size: Size) -> tuple[Strategy, ...]:
     """Returns the curricula of figures 1, 2, 8, 9 and 14."""
-    equal = Equal(size.progressive)
-    # As long on each checkpoint as the teacher took to the next: the student follows at the teacher's pace.
-    pace, once = FixedDuration(size.teacher_steps // size.progressive), FixedDuration(size.duration)
+    equal, pace = Equal(size.progressive), pace_of(size)
     saturated = UntilSaturated("accuracy", window=5, min_gain=0.01, max_steps=size.saturated_after)
+    # The latter moves on by a timer alone: what the former gains over it, what it has learned has decided.
+    adaptive = [
+        Strategy("adaptive", schedule=saturated, selection=equal),
+        Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=equal),
+    ]
     return (
         Strategy("labels", Labels()),
         Strategy("one_shot"),
         Strategy("one_shot_soft", Distillation(temperature=1.0)),
-        Strategy("progressive", schedule=pace, selection=equal),
-        *([Strategy("adaptive", schedule=saturated, selection=equal)] if size.adaptive else []),
-        *(Strategy(point, schedule=once, selection=Transition((point,))) for point in ("start", "middle", "end")),
+        paced_at(size),
+        *(adaptive if size.adaptive else []),
+        *(once_for(size, point) for point in POINTS),
         *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in size.temperatures),
     )
+
+
+def pace_of(size: Size, factor: float = 1.0) -> FixedDuration:
+    """Returns the teacher's own pace, or a multiple: as long on each checkpoint as it took to the next."""
+    return FixedDuration(round(factor * (size.teacher_steps // size.progressive)))
+
+
+def paced_at(size: Size, factor: float = 1.0, name: str = "progressive") -> Strategy:
+    """Returns the strategy that follows the teacher at a pace."""
+    return Strategy(name, schedule=pace_of(size, factor), selection=Equal(size.progressive))
+
+
+def once_for(size: Size, point: Point, share: float = 1.0, name: str | None = None) -> Strategy:
+    """Returns the strategy with one intermediate checkpoint, for a share of the size's duration."""
+    return Strategy(name or point, schedule=FixedDuration(round(share * size.duration)), selection=Transition((point,)))
 
 
 def comparisons(size: Size) -> tuple[Comparison, ...]:
@@ -251,9 +349,11 @@ def comparisons(size: Size) -> tuple[Comparison, ...]:
     shown = ("labels", "one_shot", "one_shot_soft", "progressive", *(["adaptive"] if size.adaptive else []))
     points = "One intermediate checkpoint, from the transition’s start, middle or end"
     temperatures = ("progressive", *map(temperature_name, size.temperatures))
+    moving = ("progressive", "adaptive", "timer")
     figures = (
         Comparison("strategies", "The strategies", shown, "figure 1 (left)"),
         Comparison("two_shot", points, ("one_shot", "start", "middle", "end"), "figures 2 (right), 8 and 9"),
+        *([Comparison("adaptive", MOVING, moving)] if size.adaptive else []),
         Comparison("temperatures", "Temperatures of the teacher", temperatures, "figure 14 (there with Transformers)"),
     )
-    return figures if size.temperatures else figures[:2]
+    return figures if size.temperatures else figures[:-1]

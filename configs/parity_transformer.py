@@ -84,7 +84,7 @@ class Size:
     progressive: int = 15
     duration: int = 400
     adaptive: int = 5
-    saturated_after: int = 300
+    saturated_after: int = 450  # at the latest: of five checkpoints 300 is the teacher's pace
     chunk: int = 50
     evaluate_every: int = 50
     evaluation_batches: int = 2
@@ -221,6 +221,8 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         Strategy("one_shot_soft", Distillation(temperature=1.0)),
         Strategy("progressive", schedule=pace, selection=equal),
         Strategy("adaptive", schedule=saturated, selection=Equal(size.adaptive)),
+        # Moves on by a timer alone: what the former gains over it, what it has learned has decided.
+        Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=Equal(size.adaptive)),
         *(Strategy(point, schedule=once, selection=Transition((point,))) for point in ("start", "middle", "end")),
         *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in TEMPERATURES),
     )
@@ -239,6 +241,7 @@ COMPARISONS = (
         ("labels", "one_shot_soft", "progressive", "start", "middle", "end"),
         "figure 13",
     ),
+    Comparison("adaptive", "Moving on by what is learned, or by a timer alone", ("progressive", "adaptive", "timer")),
     Comparison(
         "temperatures",
         "Temperatures of the teacher",

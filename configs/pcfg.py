@@ -6,7 +6,8 @@ checkpoint. R5: progressive students depend less on n-grams, and know the non-te
 
 Command: ``python -m pdjax.main --config=configs/pcfg.py`` (``:smoke`` for a minute, ``:short`` for shorter strings and
 longer training, ``:ablations`` for other curricula, temperatures, mask rates, grammars and sizes, figures 23 to 27;
-``:paper`` and ``:paper-ablations`` for the paper's sizes).
+``:paper`` and ``:paper-ablations`` for the paper's sizes). ``:tune`` chooses each strategy's learning rate, T and κ by
+students of the teacher 100; ``:study`` compares them at ``TUNED`` over 6 fresh teachers.
 
 Cost: 18 minutes on two CPU cores (AMD EPYC), compiling included; 2.7 GB of memory, 60 MB of
 disk.
@@ -35,10 +36,12 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from pdjax import protocol
 from pdjax.configuration import configure
 from pdjax.distill.adaptive import UntilRobust, UntilSaturated
 from pdjax.distill.losses import Distillation, Labels
@@ -91,7 +94,7 @@ REPORT = Report(
 )
 KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
 PROBED = ("labels", "one_shot", "progressive", "two_shot")
-ADAPTIVE = ("one_shot", "progressive", "two_shot", "saturate", "agree", "robust")
+ADAPTIVE = ("one_shot", "progressive", "two_shot", "saturate", "agree", "robust", "timer")
 TEMPERATURES = ("one_shot", "one_shot_soft", "progressive", "progressive_soft")
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
 EQUAL, HALF = Equal(8), TeacherSplit(0.5)
@@ -110,7 +113,7 @@ class Ablations:
     wide_heads: int = 4
     size_heads: tuple[int, ...] = (2, 4, 8)
     size_steps: int = 800
-    patience: int = 400
+    patience: int = 600  # steps at the latest on the first checkpoint of (2, T)
     crossing: NgramProbe = NgramProbe((2, 3), num_sentences=64, num_positions=2, percentiles=(50,), batch_size=32)
 
 
@@ -241,12 +244,49 @@ SIZES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a size is tuned and studied; the defaults are a laptop's. All was fixed before any of these seeds was run."""
+
+    teacher: int = 100
+    tuning_seeds: tuple[int, ...] = (100, 101, 102)
+    rates: tuple[float, ...] = (2.5e-3, 5e-3, 1e-2)
+    kappas: tuple[float, ...] = (0.5, 1.0)
+    durations: tuple[int, ...] = (150, 300, 450)
+    teachers: tuple[int, ...] = (200, 201, 202, 203, 204, 205)
+    students: tuple[int, ...] = (200, 201)
+
+
+PROTOCOLS = {
+    "": Protocol(),
+    "smoke": Protocol(100, (100,), (2.5e-3, 5e-3), (0.25, 0.5), (4,), (200, 201, 202, 203, 204), (200,)),
+    "paper": Protocol(durations=(500, 1000, 2000)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What ``:tune`` has chosen; of a size that has not been tuned, its defaults."""
+
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of others that of the authors' scripts
+    kappa: float = 0.5
+    duration: int | None = None
+
+
+TUNED: dict[str, Tuned] = {}
+"""By size."""
+
+
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
     'short' has shorter strings and longer training; 'ablations' has more strategies, and other masks, grammars and
-    students, at a laptop's size, and 'paper-ablations' at the paper's.
+    students, at a laptop's size, and 'paper-ablations' at the paper's. 'tune' and 'study' ('smoke-tune',
+    'paper-study', ...): see ``pdjax.protocol``.
     """
+    base, _, stage = variant.rpartition("-")
+    if base in PROTOCOLS and stage in ("tune", "study"):
+        return configure({"tune": tuning_of, "study": study_of}[stage](base))
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
     return configure(experiment(SIZES[variant]))
@@ -256,7 +296,7 @@ def experiment(size: Size) -> Experiment:
     """Returns the experiment of a size."""
     student = Bert(size.layers, size.student_heads, attend_to_selected=size.attend_to_selected)
     searched, more, asked = search(size), (), ()
-    shown = ("labels", "one_shot", "progressive", "two_shot")
+    shown = ("labels", "one_shot", "one_shot_soft", "progressive", "two_shot")
     comparisons = (
         Comparison("all", "The strategies", shown, "figure 1 (right)"),
         Comparison(
@@ -308,13 +348,62 @@ def experiment(size: Size) -> Experiment:
     )
 
 
+def tuning_of(base: str) -> Experiment:
+    """Returns the experiment that tunes the strategies of a size."""
+    size, asked = SIZES[base], PROTOCOLS[base]
+    chosen = size.given or size.chosen_by
+    strategies = (
+        *baselines(),
+        *(
+            Strategy(f"progressive_{place}", schedule=TeacherSplit(kappa), selection=EQUAL)
+            for place, kappa in enumerate(asked.kappas)
+        ),
+        *(
+            Strategy(f"two_shot_{duration}", schedule=FixedDuration(duration), selection=chosen)
+            for duration in asked.durations
+        ),
+    )
+    return protocol.tuning(
+        experiment(size), strategies, teacher=asked.teacher, seeds=asked.tuning_seeds, learning_rates=asked.rates
+    )
+
+
+def study_of(base: str) -> Experiment:
+    """Returns the experiment that compares the strategies of a size, and first checkpoints, at what was chosen."""
+    asked, tuned = PROTOCOLS[base], TUNED.get(base, Tuned())
+    duration = tuned.duration or SIZES[base].duration
+    # Students themselves are not probed: what they depend on is no claim of this study.
+    size = dataclasses.replace(SIZES[base], duration=duration, durations=(duration,), student_checkpoint_every=None)
+
+    def at_best(strategy: Strategy, alike: str) -> Strategy:
+        return dataclasses.replace(strategy, learning_rate=tuned.rates.get(alike, StudentTraining().learning_rates[0]))
+
+    split = TeacherSplit(tuned.kappa)
+    compared = (
+        *baselines(),
+        Strategy("progressive", schedule=split, selection=EQUAL),
+        Strategy("two_shot", schedule=FixedDuration(duration), selection=size.given or size.chosen_by),
+    )
+    return protocol.study(
+        experiment(size),
+        # A search is among students of (2, T): they have the rate of these.
+        [*(at_best(one, one.name) for one in compared), *(at_best(one, "two_shot") for one in search(size))],
+        teachers=asked.teachers,
+        seeds=asked.students,
+    )
+
+
+def baselines() -> tuple[Strategy, ...]:
+    """Returns what a student learns from without intermediate checkpoints (section 2): the better one-shot counts."""
+    return (Strategy("labels", Labels()), Strategy("one_shot"), Strategy("one_shot_soft", Distillation(1.0)))
+
+
 def main_strategies(size: Size) -> tuple[Strategy, ...]:
     """Returns the strategies of figure 1."""
     budgets = None if size.ablations is None else size.ablations.kappa_budgets
     chosen = size.given or size.chosen_by
     return (
-        Strategy("labels", Labels()),
-        Strategy("one_shot"),
+        *baselines(),
         Strategy("progressive", schedule=HALF, selection=EQUAL, budgets=budgets),
         Strategy("two_shot", schedule=FixedDuration(size.duration), selection=chosen, budgets=budgets),
     )
@@ -345,13 +434,14 @@ def others(size: Size, asked: Ablations) -> tuple[Strategy, ...]:
     accuracy, agreement = (UntilSaturated(k, 3, 0.01, asked.patience) for k in ("accuracy", "agreement"))  # pyright: ignore
     several, some, last = asked.kappa_budgets, asked.other_budgets, asked.other_budgets[-1:]
     return (
-        Strategy("one_shot_soft", soft, budgets=some),
         Strategy("progressive_soft", soft, HALF, EQUAL, some),
         Strategy("kappa_1", schedule=TeacherSplit(1.0), selection=EQUAL, budgets=several),
         Strategy("equal_split", schedule=EqualSplit(), selection=EQUAL, budgets=several),
         Strategy("saturate", schedule=accuracy, selection=chosen, budgets=last),
         Strategy("agree", schedule=agreement, selection=chosen, budgets=last),
         Strategy("robust", schedule=UntilRobust(asked.crossing, asked.patience), selection=chosen, budgets=last),
+        # Moves on by the limit of the three before alone: what they gain over it, what they have learned has decided.
+        Strategy("timer", schedule=FixedDuration(asked.patience), selection=chosen, budgets=last),
     )
 
 

@@ -20,7 +20,7 @@ LAYERS = (
         "probes",
     ),
     *("distill", "train"),
-    "experiment",  # so far the core: settings and what they compute, from arguments alone
+    *("experiment", "protocol"),  # so far the core: settings and what they compute, from arguments alone
     *("configuration", "io", "train.loop", "report", "weights", "stages", "plan"),  # the shell
     *("main", "weights.__main__"),
 )

@@ -10,8 +10,9 @@ from pdjax.stages.runs import foresee_runs
 from pdjax.tasks.parity import HierarchicalTask, ParityTask
 from pdjax.train.optimizer import Adam, Sgd
 
+STUDIED = ("tune", "study", "smoke-tune", "smoke-study", "paper-tune", "paper-study")
 VARIANTS = {
-    "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast"),
+    "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast", *STUDIED),
     "parity_transformer": ("", "smoke", "paper"),
     "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
 }
@@ -30,7 +31,7 @@ def test_foreseen_runs_are_those_that_there_are(check_foreseen_runs, name, varia
 
 
 def test_runs_of_the_default_parity(experiment):
-    """Seven for twelve strategies: the five temperatures of one curriculum are one run of 5 x 5 students."""
+    """Eight for thirteen strategies: the five temperatures of one curriculum are one run of 5 x 5 students."""
     config = experiment("parity_mlp", "")
     runs = foresee_runs(config, config.teacher_training.checkpoints)
     temperatures = ("temperature_0", "temperature_0p01", "temperature_0p1", "temperature_1")
@@ -39,6 +40,7 @@ def test_runs_of_the_default_parity(experiment):
         ("one_shot", "one_shot_soft"): 10,
         ("progressive", *temperatures): 25,
         ("adaptive",): 5,
+        ("timer",): 5,
         ("start",): 5,
         ("middle",): 5,
         ("end",): 5,

@@ -4,7 +4,8 @@ from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.selection import Auto, Final
 from pdjax.train.optimizer import Adam
 
-VARIANTS = ("", "smoke", "short", "paper", "ablations", "paper-ablations")
+STUDIED = ("tune", "study", "smoke-tune", "smoke-study", "paper-tune", "paper-study")
+VARIANTS = ("", "smoke", "short", "paper", "ablations", "paper-ablations", *STUDIED)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
