@@ -40,6 +40,7 @@ from pdjax.experiment import (
     Sizes,
     StudentTraining,
     TeacherTraining,
+    Tuning,
 )
 from pdjax.models.mlp import Mlp
 from pdjax.probes.monomials import MonomialProbe
@@ -109,12 +110,21 @@ class Protocol:
     durations: tuple[float, ...] = (0.5, 1.0, 1.5)  # of the size's
     teachers: tuple[int, ...] = (200, 201, 202, 203, 204, 205, 206, 207)
     students: tuple[int, ...] = (200, 201, 202)
+    grid: Tuning = protocol.GRID
 
 
 PROTOCOLS = {
     "": Protocol(),
-    "smoke": Protocol((100, 101), (1e-2, 2e-2), (1.0,), (0.5, 1.0), (200, 201, 202, 203, 204), (200,)),
-    "paper": Protocol((100,), (2.5e-3, 5e-3, 1e-2), (1.0,), (1.0,), (200, 201, 202, 203, 204, 205, 206, 207), (200,)),
+    "smoke": Protocol(
+        tuning_seeds=(100, 101),
+        rates=(1e-2, 2e-2),
+        paces=(1.0,),
+        durations=(0.5, 1.0),
+        teachers=(200, 201, 202, 203, 204),
+        students=(200,),
+        grid=Tuning(2.0, 1e-2, 2e-2),  # which does not grow: every size of it is compiled
+    ),
+    "paper": Protocol(tuning_seeds=(100,), rates=(2.5e-3, 5e-3, 1e-2), paces=(1.0,), durations=(1.0,), students=(200,)),
 }
 
 
@@ -127,7 +137,23 @@ class Tuned:
     durations: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by point of the transition; else 1
 
 
-TUNED: dict[str, Tuned] = {}
+TUNED = {
+    "": Tuned(
+        rates={
+            "labels": 4e-2,
+            "one_shot": 1e-2,
+            "one_shot_soft": 1e-2,
+            "progressive": 2e-2,
+            "adaptive": 1e-2,
+            "timer": 1e-2,  # of the same family as progressive, of which it is the slowest pace
+            "start": 1e-2,
+            "middle": 2e-2,
+            "end": 4e-2,
+        },
+        pace=0.5,
+        durations={"start": 0.5, "middle": 0.5, "end": 1.0},
+    ),
+}
 """By size; of a size that has not been tuned the study compares at what its default is."""
 
 SIZES = {
@@ -270,13 +296,14 @@ def tuning_of(base: str) -> Experiment:
         for point in POINTS
         for place, share in enumerate(asked.durations)
     ]
-    chosen = [others[name] for name in (*BASELINES, *(["adaptive", "timer"] * size.adaptive))]
+    chosen = [others[name] for name in (*BASELINES, *(["adaptive"] * size.adaptive))]
     return protocol.tuning(
         experiment(size),
         [*chosen, *paced, *several],
         teacher=asked.tuning_seeds[0],
         seeds=asked.tuning_seeds,
         learning_rates=asked.rates,
+        grid=asked.grid,
     )
 
 

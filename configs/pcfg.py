@@ -60,6 +60,7 @@ from pdjax.experiment import (
     Sizes,
     StudentTraining,
     TeacherTraining,
+    Tuning,
     Variant,
 )
 from pdjax.models.bert import Bert
@@ -255,11 +256,20 @@ class Protocol:
     durations: tuple[int, ...] = (150, 300, 450)
     teachers: tuple[int, ...] = (200, 201, 202, 203, 204, 205)
     students: tuple[int, ...] = (200, 201)
+    grid: Tuning = protocol.GRID
 
 
 PROTOCOLS = {
     "": Protocol(),
-    "smoke": Protocol(100, (100,), (2.5e-3, 5e-3), (0.25, 0.5), (4,), (200, 201, 202, 203, 204), (200,)),
+    "smoke": Protocol(
+        tuning_seeds=(100,),
+        rates=(2.5e-3, 5e-3),
+        kappas=(0.25, 0.5),
+        durations=(4,),
+        teachers=(200, 201, 202, 203, 204),
+        students=(200,),
+        grid=Tuning(2.0, 2.5e-3, 5e-3),  # which does not grow: every size of it is compiled
+    ),
     "paper": Protocol(durations=(500, 1000, 2000)),
 }
 
@@ -364,7 +374,12 @@ def tuning_of(base: str) -> Experiment:
         ),
     )
     return protocol.tuning(
-        experiment(size), strategies, teacher=asked.teacher, seeds=asked.tuning_seeds, learning_rates=asked.rates
+        experiment(size),
+        strategies,
+        teacher=asked.teacher,
+        seeds=asked.tuning_seeds,
+        learning_rates=asked.rates,
+        grid=asked.grid,
     )
 
 

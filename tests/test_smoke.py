@@ -68,3 +68,23 @@ def test_smoke_runs_every_stage_to_the_report(experiment, finish, tmp_path, name
             # A variant of the student alone has the teacher of the experiment.
             assert (there / "teacher").is_symlink() == (set(variant.changes) == {"student"})
             assert (there / "teacher" / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["parity_mlp", "pcfg"])
+def test_smoke_of_a_tuning_and_a_study_run_to_the_report(experiment, finish, tmp_path, name):
+    for stage in ("tune", "study"):
+        workdir, config = tmp_path / stage, experiment(name, f"smoke-{stage}")
+        code, log = finish(f"--config=configs/{name}.py:smoke-{stage}", f"--workdir={workdir}", cpu_devices=1)
+        assert code == 0, log
+        announced = float(re.search(r"disk: ([\d.]+) MB in all", log)[1]) * 1e6
+        assert announced == pytest.approx(bytes_of(workdir), rel=0.2)
+        page = (workdir / "report" / "index.html").read_text()
+        if stage == "tune":
+            tuned = json.loads((workdir / "tuned.json").read_text())
+            assert {*tuned["chosen"]} < {strategy.name for strategy in config.strategies}
+            assert "Chosen by tuning" in page
+            continue
+        assert {path.name for path in (workdir / "teachers").iterdir()} == {*map(str, config.further_teachers)}
+        for place in (workdir, *(workdir / "teachers").iterdir()):
+            assert set().union(*names_of_runs(place).values()) == asked(config)
+        assert "over teachers" in page

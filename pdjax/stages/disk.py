@@ -157,7 +157,8 @@ def _of_run(stage: str, place: Path, experiment: Experiment, training: Training,
     """Returns what a run writes: its last training states, records and other files."""
     state = disk_bytes(_state(training), replicas)
     chunks, evaluations = steps // experiment.loop.chunk_steps, 1 + steps // experiment.evaluation.every
-    size = KEPT_STATES * state + _RUN + (chunks + evaluations) * replicas * _METRICS + chunks * _COST
+    kept = min(KEPT_STATES, -(-steps // experiment.loop.save_every))  # a short run saves once
+    size = kept * state + _RUN + (chunks + evaluations) * replicas * _METRICS + chunks * _COST
     # One state more while the next one is written.
     return Written(stage, place, size, passing=state, replicas=replicas, rows=_rows(experiment, steps, replicas))
 

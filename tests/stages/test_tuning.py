@@ -14,6 +14,7 @@ from pdjax.experiment import Tuning
 from pdjax.io.records import read_run
 from pdjax.io.sealed import read_json
 from pdjax.io.signals import Interrupt
+from pdjax.report.claims import evaluate_claims
 from pdjax.report.page import tuned_rows
 from pdjax.report.reading import read_results
 from pdjax.report.tables import tuning
@@ -97,6 +98,13 @@ def test_the_report_lists_what_was_tried_and_the_flags_of_a_study(workdir):
     assert [row["Flag"].split("=")[0] for row in tuned_rows(results)] == [
         f"--config.strategies.{one['strategy']}.learning_rate" for one in results.tuned["chosen"].values()
     ]
+
+
+def test_no_claim_is_decided_by_what_chose(workdir):
+    findings = evaluate_claims(read_results(workdir))
+    assert {(len(finding.cases), finding.absent.partition(":")[0]) for finding in findings} == {
+        (0, "a tuning decides nothing")
+    }
 
 
 @pytest.mark.parametrize(

@@ -29,5 +29,7 @@ def evaluate_claims(results: Results) -> list[Finding]:
 
 
 def _evaluated(claim: Claim, results: Results) -> Finding:
+    if results.experiment.tuning is not None:
+        return Finding(claim, [], "a tuning decides nothing: what it chose is to be compared on other seeds")
     cases = claim.measure(results)
     return Finding(claim, [], cases.reason) if isinstance(cases, Absent) else Finding(claim, judged(cases), "")

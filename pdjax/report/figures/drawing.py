@@ -187,9 +187,12 @@ def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figur
 
 def transitions(results: Results) -> dict[int, Transition | None]:
     """Returns the transitions of the teachers by their seeds; of students' own teacher too, where nothing is chosen."""
-    seeds = results.experiment.teacher_training.seeds
-    found = () if results.selection is None else results.selection.transitions
-    return {seed: found[place] if place < len(found) else None for place, seed in enumerate(seeds)}
+    by_seed = {}
+    for one in results.by_teacher.values():
+        seeds = one.experiment.teacher_training.seeds
+        found = () if one.selection is None else one.selection.transitions
+        by_seed |= {seed: found[place] if place < len(found) else None for place, seed in enumerate(seeds)}
+    return by_seed
 
 
 def shade_transition(axes: Axes, transition: Transition | None) -> list[Artist]:

@@ -54,13 +54,13 @@ def training_figures(results: Results) -> Iterator[ReportFigure]:
 def _moves(results: Results, groups: Sequence[Group]) -> pd.DataFrame:
     """Returns the step of every student at which it moves on to the next checkpoint, by strategy."""
     own = [
-        (one.runs[found.strategy, found.budget], found)
-        for one, group in itertools.product(results.by_teacher.values(), groups)
+        (seed, one.runs[found.strategy, found.budget], found)
+        for (seed, one), group in itertools.product(results.by_teacher.items(), groups)
         if (found := one.group(group.strategy, group.learning_rate, group.budget)) is not None
     ]
     rows = [
-        (group.strategy, model, step)
-        for run, group in own
+        (group.strategy, (seed, model), step)
+        for seed, run, group in own
         for model in group.models
         for step in run.starts[int(model.rsplit("/", 1)[1])][1:]
     ]
