@@ -4,7 +4,7 @@ Claim: F1, R1 and R2. A student that follows its teacher's checkpoints learns th
 one checkpoint from the middle of the teacher's transition is enough, one from its start or end is not.
 
 Command: ``python -m pdjax.main --config=configs/parity_mlp.py`` (``:smoke``, ``:paper``). ``:tune`` chooses each
-strategy's learning rate and T on the seeds 100 to 104; ``:study`` compares them at ``TUNED`` over 8 fresh teachers.
+strategy's learning rate and T on the seeds 100 to 104; ``:study`` compares them at ``TUNED`` over 9 fresh teachers.
 
 Cost: 2.5 minutes on two CPU cores; a teacher of the paper's size 3.4 hours there, the whole of figure 1 (left) 4.5
 (``benchmarks/parity_step.py``).
@@ -108,8 +108,9 @@ class Protocol:
     rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2)
     paces: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the teacher's
     durations: tuple[float, ...] = (0.5, 1.0, 1.5)  # of the size's
-    teachers: tuple[int, ...] = (200, 201, 202, 203, 204, 205, 206, 207)
-    students: tuple[int, ...] = (200, 201, 202)
+    # Of a first study on 200 to 207 the third did not learn: that such are left out was decided then, hence others.
+    teachers: tuple[int, ...] = (300, 301, 302, 303, 304, 305, 306, 307, 308)
+    students: tuple[int, ...] = (300, 301, 302)
     grid: Tuning = protocol.GRID
 
 

@@ -11,10 +11,14 @@ class UserError(ValueError):
     def within(self, path: str) -> "UserError":
         """Returns the same error with the path that it belongs to in front."""
         # The message is whole: __init__ would compose another one.
-        error = UserError.__new__(UserError)
+        error = type(self).__new__(type(self))
         ValueError.__init__(error, f"in {path}: {self}")
         error.found = self.found
         return error
+
+
+class NotShownError(UserError):
+    """A teacher's training does not show what checkpoints are chosen by, as that of one that has not learned."""
 
 
 class TrainingError(Exception):

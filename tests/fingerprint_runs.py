@@ -63,6 +63,7 @@ def _parity_transformer() -> list[str]:
         loop__chunk_steps=5,
         loop__save_every=40,
         strategies__adaptive__max_steps=60,
+        strategies__timer__duration=60,
         **_given(**points),
         **_each(points, "duration", 20),
         **_each(temperatures, "duration", 5),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pdjax.distill.curriculum import equally_spaced, nearly_equally_spaced
 from pdjax.distill.phases import Phases
-from pdjax.errors import UserError, require
+from pdjax.errors import NotShownError, UserError, require
 from pdjax.settings import Choice, Count, settings
 from pdjax.tasks.base import Task
 
@@ -63,7 +63,8 @@ class Selection(Choice, abc.ABC):
           phases: of the teacher's training.
 
         Raises:
-          UserError: a checkpoint is not stored, or the training did not show what the selection needs.
+          NotShownError: the training did not show what the selection needs.
+          UserError: a checkpoint is not stored.
         """
 
     def points(self, available: Sequence[int], num_levels: int) -> set[Any]:
@@ -360,7 +361,7 @@ def _nearest(available: Sequence[int], wanted: int) -> int:
 def _require_shown(selection: Selection, shown: Any, what: str) -> Any:
     if shown is None:
         # An error and no other checkpoint instead: students of it would be reported under this selection's name.
-        raise UserError(
+        raise NotShownError(
             f"a {what} for the selection {type(selection).__name__}",
             "a training that shows none",
             "use Equal or Steps, train the teacher longer or evaluate it more often",

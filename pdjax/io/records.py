@@ -7,7 +7,7 @@
     source/                        users' files that define what it uses, and their digests (``pdjax.io.source``)
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
     tuned.json                     the learning rate, T and κ chosen for each strategy (``pdjax.stages.tuning``)
-    teachers/<seed>/               the same again for a further teacher
+    teachers/<seed>/               the same again for a further teacher; with ``left_out.json`` it has no students
     probes/                        what was measured on the teachers' checkpoints (``pdjax.stages.probes``)
     ablations/<key>/<variant>/     the same again for a variant of the experiment; its teacher/ may be a link
     teacher/, students/<name>/, sizes/<panel>/<label>/   one directory per run; of one that has grown more, <name>+2:

@@ -55,6 +55,12 @@ def read_results(workdir: Path) -> Results:
     students, sizes = joined(recorded), joined(recorded_sizes)
     places = {run: [workdir / "students" / part.description.name for part in parts] for run, parts in students.items()}
     places |= {run: [workdir / "sizes" / part.description.name for part in parts] for run, parts in sizes.items()}
+    places_of_teachers = _places_of_teachers(experiment, workdir)
+    left_out = {
+        seed: read_json(place / "left_out.json")["reason"]
+        for seed, place in places_of_teachers.items()
+        if (place / "left_out.json").exists()
+    }
     memory = {run.description.name: max(map(_peak_memory, directories)) for run, directories in places.items()}
     return Results(
         experiment=experiment,
@@ -66,7 +72,8 @@ def read_results(workdir: Path) -> Results:
         sizes=tuple(sizes),
         probed=_read_probes(experiment, workdir, students),
         variants=_read_variants(experiment, workdir),
-        teachers=_read_teachers(experiment, workdir),
+        teachers={seed: read_results(place) for seed, place in places_of_teachers.items() if seed not in left_out},
+        left_out=left_out,
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
         shares_teacher=shares_teacher,
     )
@@ -104,9 +111,10 @@ def _read_variants(experiment: Experiment, workdir: Path) -> dict[tuple[str, str
     return variants
 
 
-def _read_teachers(experiment: Experiment, workdir: Path) -> dict[int, Results]:
+def _places_of_teachers(experiment: Experiment, workdir: Path) -> dict[int, Path]:
+    """Returns the directories of the further teachers that have begun, by their seeds."""
     places = {seed: workdir / "teachers" / str(seed) for seed in experiment.further_teachers}
-    return {seed: read_results(place) for seed, place in places.items() if (place / "config.json").exists()}
+    return {seed: place for seed, place in places.items() if (place / "config.json").exists()}
 
 
 def _read_teacher(experiment: Experiment, directory: Path) -> RunRecord | None:

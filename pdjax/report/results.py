@@ -37,6 +37,7 @@ class Results:
     probed: Mapping[str, Probed]  # by the name of the run; of teachers "teacher"
     variants: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and variant; never nested further
     teachers: Mapping[int, "Results"]  # of further teachers, those begun, by seed; never nested further
+    left_out: Mapping[int, str]  # why further teachers have no students, by seed
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
     shares_teacher: bool  # whether the teacher is that of the experiment of which this is a variant
 
@@ -52,12 +53,13 @@ class Results:
     def by_teacher(self) -> Mapping[int, "Results"]:
         """The results of each teacher alone, by its seed, this one's first; those of further ones where they begun."""
         alone = dataclasses.replace(self.experiment, further_teachers=())
-        own = dataclasses.replace(self, experiment=alone, teachers={}, variants={})
+        own = dataclasses.replace(self, experiment=alone, teachers={}, left_out={}, variants={})
         return {self.experiment.teacher_training.seed: own, **self.teachers}
 
     def _is_complete(self, rows: pd.DataFrame) -> bool:
         """Whether models of every teacher are there, and done."""
-        return bool(rows.complete.all()) and {*self.experiment.further_teachers} <= {*rows.teacher_seed}
+        asked = {*self.experiment.further_teachers} - {*self.left_out}
+        return bool(rows.complete.all()) and asked <= {*rows.teacher_seed}
 
     @property
     def table_with_variants(self) -> pd.DataFrame:

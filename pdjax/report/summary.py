@@ -63,7 +63,7 @@ def what_was_run(results: Results) -> str:
     experiment, training = results.experiment, results.experiment.student_training
     teacher, reached = settings_text(experiment.teacher, experiment.student), results.teacher_accuracy
     whose, each = "An existing" if experiment.teacher_training.trajectory is not None else "One", ""
-    if further := len(experiment.further_teachers):
+    if further := len(experiment.further_teachers) - len(results.left_out):
         whose, each = f"{1 + further}", "of each teacher "
     first = ", the first" if each else ""
     accurate = "" if reached is None else f" (accuracy {fraction(reached)} after {results.last_teacher_step:,} steps"
@@ -312,7 +312,9 @@ def notes(results: Results, findings: Sequence[Finding]) -> list[str]:
 
 
 def _unfinished(results: Results) -> list[str]:
-    sentences = []
+    sentences = [f"Teacher {seed} is left out: {reason}." for seed, reason in results.left_out.items()]
+    missing = {*results.experiment.further_teachers} - {*results.left_out, *results.teachers}
+    sentences += [f"Not begun: the teachers {', '.join(map(str, sorted(missing)))}."] if missing else []
     if results.unfinished:
         sentences.append(f"{len(results.unfinished)} of {len(results.states)} runs are not finished.")
     begun = [s for s in results.states if s.record is not None and not s.complete]

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from pdjax.errors import NotShownError
 from pdjax.experiment import Experiment
 from pdjax.io.feed import check_examples
 from pdjax.io.lock import writing
 from pdjax.io.processes import is_first, meet, require_same
+from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.sinks import require_installed
 from pdjax.io.workdir import open_workdir
@@ -101,7 +103,10 @@ def _held_out(experiment: Experiment) -> dict[str, int]:
 
 
 def run_further_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
-    """Runs the experiment of every further teacher in a directory of its own; their programs are those of the first."""
+    """Runs the experiment of every further teacher in a directory of its own; their programs are those of the first.
+
+    A teacher that has not learned what checkpoints are chosen by has no students: it is left out, and that is recorded.
+    """
     for seed, one in experiment.of_further_teachers().items():
         logger.info("teacher %d", seed)
         directory = workdir / "teachers" / str(seed)
@@ -110,7 +115,14 @@ def run_further_teachers(experiment: Experiment, workdir: Path, interrupt: Inter
         meet(f"teacher {seed} is open")
         train_teacher(one, directory, interrupt)
         probe_teachers(one, directory, interrupt)
-        train_students(one, directory, interrupt)
+        try:
+            train_students(one, directory, interrupt)
+        except NotShownError as error:
+            logger.warning("teacher %d is left out: %s", seed, error)
+            if is_first():
+                write_json(directory / "left_out.json", {"reason": str(error)})
+            meet(f"teacher {seed} is left out")
+            continue
         probe_students(one, directory, interrupt)
 
 

@@ -8,13 +8,17 @@ import pytest
 
 from pdjax.configuration import experiment_of
 from pdjax.distill.strategy import Strategy
+from pdjax.errors import NotShownError
 from pdjax.experiment import Experiment
 from pdjax.io.processes import fetch
 from pdjax.io.records import read_run
 from pdjax.io.signals import Interrupt
 from pdjax.report.reading import read_results
+from pdjax.report.summary import notes
 from pdjax.settings import named
+from pdjax.stages import run
 from pdjax.stages.run import run_experiment
+from pdjax.stages.students import train_students
 from pdjax.train import replicas
 from tests.fingerprint import read
 from tests.minimal import get_config
@@ -96,6 +100,22 @@ def test_a_group_is_finished_when_all_teachers_are(workdir, tmp_path):
     shutil.rmtree(tmp_path / "part" / "teachers" / "7")
     assert read_results(tmp_path / "part").finished("one_shot", None, 32) is None
     assert read_results(workdir).finished("one_shot", None, 32) is not None
+
+
+def test_a_teacher_that_has_not_learned_is_left_out_and_said(config, tmp_path, monkeypatch):
+    def train(experiment, directory, interrupt):
+        if experiment.seed == 5:
+            raise NotShownError("a rise", "none", "train longer")
+        train_students(experiment, directory, interrupt)
+
+    monkeypatch.setattr(run, "train_students", train)
+    run_experiment(config, tmp_path / "work", STAGES, Interrupt())
+    results = read_results(tmp_path / "work")
+    assert results.left_out == {5: "expected a rise; found none; train longer"}
+    group = results.finished("one_shot", None, 32)
+    assert group is not None
+    assert group.units == (0, 7)
+    assert "Teacher 5 is left out: expected a rise; found none; train longer." in notes(results, [])
 
 
 @pytest.mark.parametrize(
