@@ -33,7 +33,7 @@ def test_paper_has_the_papers_sizes(experiment):
     optimizer = paper.teacher_training.optimizer
     assert optimizer == Adam("cosine", 0.06, clip_norm=1.0, beta1=0.9, beta2=0.95, epsilon=1e-8)
     assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
-    assert {s.loss for s in paper.strategies} == {Labels(), Distillation(temperature=1e-4, label_weight=0.0)}
+    assert {s.loss for s in paper.strategies} == {Labels(), Distillation(1e-4, 0.0), Distillation(1.0, 0.0)}
 
 
 @pytest.mark.parametrize("variant", ["ablations", "paper-ablations"])

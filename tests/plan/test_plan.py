@@ -139,11 +139,12 @@ def test_runs_of_a_plan_are_those_of_its_programs(smoke, measured):
     """One-shot at two temperatures is one run of twice the students."""
     budget = smoke.student_training.budgets[0]
     _, two, four, labels, size = measured.stages
-    assert [run.strategies for run in two.runs] == [("progressive",), ("adaptive",), ("start",), ("middle",), ("end",)]
+    runs = ["progressive", "adaptive", "timer", "start", "middle", "end"]
+    assert [run.strategies for run in two.runs] == [(name,) for name in runs]
     assert [run.strategies for run in four.runs] == [("one_shot", "one_shot_soft")]
     assert [run.strategies for run in labels.runs] == [("labels",)]
     assert [stage.replicas for stage in measured.stages] == [2, 2, 4, 2, 2]
-    assert [stage.steps for stage in (two, four, labels)] == [5 * budget, budget, budget]
+    assert [stage.steps for stage in (two, four, labels)] == [6 * budget, budget, budget]
     assert len(size.runs) == 1
 
 
