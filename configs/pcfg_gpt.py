@@ -62,6 +62,7 @@ from pdjax.probes.ngrams import NgramProbe
 from pdjax.tasks.pcfg import PcfgLanguageTask
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
+from pdjax.train.state import MeanOver
 from pdjax.train.step import Evaluation
 
 REMARKS = dict(
@@ -122,6 +123,7 @@ class Size:
     grammars: tuple[tuple[str, int | None], ...] = ()
     heads: int | None = None
     size_heads: tuple[int, ...] = ()
+    mean_over: MeanOver = "batch"  # as the authors' code; the paper's equations 3 and 4 have sequences first
     data_devices: int = 1  # that share a batch
 
 
@@ -168,6 +170,7 @@ SIZES = {
         grammars=(("cfg3g", None), ("cfg3h", None)),
         heads=16,
         size_heads=(8, 16, 32),
+        mean_over="sequence",
         data_devices=-1,
     ),
     "seeds": Size(
@@ -212,6 +215,7 @@ def experiment(size: Size) -> Experiment:
             learning_rate=size.learning_rate,
             checkpoint_every=size.teacher_steps // CHECKPOINTS,
             optimizer=ADAM,
+            mean_over=size.mean_over,
         ),
         student_training=StudentTraining(
             seeds=size.seeds,
@@ -220,6 +224,7 @@ def experiment(size: Size) -> Experiment:
             batch_size=size.student_batch,
             checkpoint_every=size.student_checkpoint_every,
             optimizer=ADAM,
+            mean_over=size.mean_over,
         ),
         strategies=(
             Strategy("labels", Labels()),

@@ -55,6 +55,7 @@ from pdjax.text.sources import Source
 from pdjax.text.vocabulary import vocabulary_digest, write_vocabulary
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
+from pdjax.train.state import MeanOver
 from pdjax.train.step import Evaluation
 from pdjax.weights.checkpoint import read_config, student_of
 from pdjax.weights.describe import architecture_of
@@ -123,6 +124,7 @@ class Size:
     ngrams: NgramProbe = NgramProbe((2, 3, 4, 5), num_sentences=256, num_positions=2, batch_size=128)
     scan_layers: bool = False
     vocabulary_block: int | None = None
+    mean_over: MeanOver = "batch"  # as the authors' code; the paper's equations 3 and 4 have sequences first
     data_devices: int = 1
 
 
@@ -160,6 +162,7 @@ SIZES = {
         ngrams=NgramProbe((2, 3, 4, 5, 10, 20), num_sentences=1024, num_positions=2, batch_size=128),
         scan_layers=True,
         vocabulary_block=2048,
+        mean_over="sequence",
         data_devices=-1,
     ),
     "smoke": Size(
@@ -255,6 +258,7 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
             learning_rate=size.teacher_rate,
             checkpoint_every=size.checkpoint_every,
             optimizer=ADAM,
+            mean_over=size.mean_over,
         ),
         student_training=StudentTraining(
             seeds=size.student_seeds,
@@ -263,6 +267,7 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
             batch_size=size.student_batch,
             checkpoint_every=size.student_checkpoint_every,
             optimizer=ADAM,
+            mean_over=size.mean_over,
         ),
         strategies=strategies,
         comparisons=(

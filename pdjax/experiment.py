@@ -41,6 +41,7 @@ from pdjax.tasks.base import Task
 from pdjax.train.keeping import Keeping, Regular
 from pdjax.train.optimizer import Adam, Optimizer
 from pdjax.train.sharding import Placement
+from pdjax.train.state import MeanOver
 from pdjax.train.step import Evaluation
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
@@ -84,6 +85,8 @@ class TeacherTraining:
     optimizer: Optimizer = Adam()
     loss: Annotated[Loss, Beside()] = Labels()
     """what it learns from: labels in one form or another"""
+    mean_over: MeanOver = "batch"
+    """what the loss is averaged over: all places of a batch that count, or those of each sequence first"""
 
     def __post_init__(self):
         _check_distinct("extra_seeds, other than seed", (self.seed, *self.extra_seeds))
@@ -132,6 +135,8 @@ class StudentTraining:
     checkpoint_every: Count | None = None
     """steps between checkpoints that are kept for probes; None keeps none"""
     optimizer: Optimizer = Adam()
+    mean_over: MeanOver = "batch"
+    """what losses are averaged over: all places of a batch that count, or those of each sequence first"""
 
     def __post_init__(self):
         for name in ("seeds", "learning_rates", "budgets"):

@@ -44,6 +44,7 @@ def teacher_program(experiment: Experiment) -> Training:
         # Streams of batches have names: the teacher's and a student's are different although their seeds may be equal.
         data_name="teacher batches",
         losses=(training.loss.family,),
+        mean_over=training.mean_over,
     )
     # It is what learns here.
     placement = dataclasses.replace(experiment.placement, student=experiment.placement.teacher)
@@ -69,6 +70,7 @@ def student_program(experiment: Experiment, replicas: Sequence[Replica], part: P
         data_name="student batches",
         losses=losses,
         group_sizes=sizes if len(losses) > 1 else (),
+        mean_over=training.mean_over,
     )
     return Training(program, experiment.student, len(replicas), experiment.placement)
 

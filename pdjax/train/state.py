@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,11 @@ class Hyperparameters(NamedTuple):
     numbers: tuple[Mapping[str, Float[Array, "R *ramp"]], ...] = ({},)
 
 
+MeanOver = Literal["batch", "sequence"]
+"""What a loss is averaged over: all places of a batch that count, as in the authors' code; or those of each sequence,
+and then over sequences, as equations 3 and 4 have it."""
+
+
 class Program(NamedTuple):
     """The fixed parts of a training run, from which its compiled functions are made."""
 
@@ -53,6 +58,7 @@ class Program(NamedTuple):
     group_sizes: tuple[int, ...] = ()
     bounds: Bounds | None = None  # of batches that need not be whole (``pdjax.train.narrow``)
     micro_batches: int = 1  # pieces of a batch, whose gradients are taken one after the other
+    mean_over: MeanOver = "batch"  # what losses are averaged over: all places that count, or each sequence's first
     batch_sharding: NamedSharding | None = None  # of what batches are sampled; None leaves it to the compiler
 
     @property

@@ -82,6 +82,8 @@ def gradients_of(
     Returns:
       Gradients of the parameters, and metrics before their update.
     """
+    if program.mean_over == "sequence":
+        batch = batch._replace(weights=by_sequence(batch.weights))
     dropout_key = named_key(replica.seed, "dropout", step)
     if piece is not None:
         dropout_key = jax.random.fold_in(dropout_key, piece)
@@ -91,11 +93,19 @@ def gradients_of(
         student = Outputs(*program.model.apply(program.of_model(params), batch.inputs, dropout_key))
         loss_params = params["loss"] if program.has_loss_params else None
         metrics = batch_metrics(loss, student, teacher, batch, numbers, loss_params)
-        # Over all places of the batch that count, as in the authors' code; equations 3 and 4 average within each
-        # sequence first. How many count is known when all pieces are.
+        # How many count is known when all pieces are.
         return ratio(metrics.loss) if piece is None else metrics.loss.sum, metrics
 
     return jax.grad(objective, has_aux=True)(params)
+
+
+def by_sequence(weights: Float[Array, "B *places"]) -> Float[Array, "B *places"]:
+    """Returns weights by which a mean is over sequences, within each over its places that count (equations 3 and 4).
+
+    A sequence in which nothing counts is left out.
+    """
+    places = tuple(range(1, weights.ndim))
+    return weights / jnp.maximum(jnp.sum(weights, axis=places, keepdims=True), 1)
 
 
 def updated(

@@ -338,6 +338,36 @@ def test_pieces_weigh_by_what_counts_in_them(program, teacher, monkeypatch):
     assert max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), steps[0][0].params, before))) > 1e-4
 
 
+def test_a_mean_over_sequences_is_one_of_the_means_of_each(program):
+    """Equations 3 and 4: within each sequence first; one in which nothing counts is no sequence."""
+    rule = program._replace(
+        teacher_model=None, losses=(Labels(),), optimizer=Sgd(), mean_over="sequence", shared_batches=True
+    )
+    members = replicas(1)._replace(numbers=({},))
+    before = initial(rule)(members.seed).params
+    one = jax.tree.map(lambda leaf: leaf[0], before)
+    batch = rule.draw(named_key(SEED, rule.data_name, 0), rule.batch_size, None)
+    counts = np.asarray(batch.weights).sum(axis=1)
+    assert len({*counts}) > 2  # else both means are the same
+
+    def of_each(params):
+        logits, *_ = rule.model.apply(params, batch.inputs)
+        values = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), batch.targets)
+        means = [jnp.sum(v * w) / jnp.sum(w) for v, w in zip(values, batch.weights, strict=True) if np.sum(w)]
+        return jnp.mean(jnp.stack(means))
+
+    expected = jax.grad(of_each)(one)
+    rate = float(members.learning_rate[0])
+    for pieces in (1, 2):
+        state, metrics = run(rule._replace(micro_batches=pieces), None, 1, (1,), members)
+        found = jax.tree.map(lambda new, old: (old - new[0]) / rate, state.params, one)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), found, expected)
+        assert metrics.loss.count == np.sum(counts > 0)
+    over_batch, _ = run(rule._replace(mean_over="batch"), None, 1, (1,), members)
+    differing = jax.tree.map(lambda a, b: float(abs(a - b).max()), over_batch.params, state.params)
+    assert max(jax.tree.leaves(differing)) > 1e-6
+
+
 def test_pieces_have_masks_of_dropout_of_their_own(program, teacher):
     dropped = program._replace(model=dataclasses.replace(program.model, dropout=0.5), micro_batches=2)
     assert_same_bits(run(dropped, teacher, 2, (4,)), run(dropped, teacher, 2, (2, 2)))
