@@ -6,7 +6,8 @@ all positions of a string:
     G(i) = sum over heads r and positions k of w_r(i, k) f_r(e_k) + b,   w_r(i, .) = softmax over k of <P_ir, P_kr>,
 
 with linear f_r and an attention of positions alone, those of the string: padding is no key. It is trained by logistic
-regression with Adam, for the states of several models at once, on the same strings.
+regression with Adam, for the states of several models at once, on the same strings, each until its accuracy on other
+strings rises no more: a probe that is stopped before says how fast it learns, not what the states tell.
 """
 
 import functools
@@ -45,8 +46,12 @@ class NonterminalProbe(Probe):
     num_heads: Count = 16
     """of the classifier's attention"""
     num_train: Count = 3200
-    """strings that it is trained on"""
+    """strings of a round of its training"""
+    min_gain: Positive = 0.002
+    """it is trained round after round while its accuracy on strings of neither, the mean over levels, rises so much"""
+    most_rounds: Count = 8
     num_test: Count = 512
+    """strings of that, and as many others of the accuracy that is reported"""
     batch_size: Count = 64
     learning_rate: Positive = 1e-2
     """of Adam"""
@@ -172,6 +177,9 @@ def nonterminal_accuracy(
         # No gradient is taken by the model's parameters: its states are frozen.
         return model.apply(params, whole_strings(batch))[1]["hidden"][-1]
 
+    steps, looks = probing.num_train // probing.batch_size, probing.num_test // probing.batch_size
+    replicas, levels = jax.tree.leaves(params)[0].shape[0], len(probed_levels(task))
+
     def step(carry: tuple[ProbeParams, optax.OptState], index: Int[Array, ""]) -> tuple[Any, None]:
         batch = draw("nonterminals", index)
         targets = targets_of(task, batch)
@@ -184,30 +192,56 @@ def nonterminal_accuracy(
 
         return over_replicas(one)(params, *carry), None
 
-    def test(total: Any, index: Int[Array, ""]) -> tuple[Any, None]:
-        # Another name, hence other strings than those of the training.
-        batch = draw("nonterminals held out", index)
-        targets = targets_of(task, batch)
+    def accuracy(name: str, probes: ProbeParams) -> Float[Array, "R J"]:
+        def test(total: Any, index: Int[Array, ""]) -> tuple[Any, None]:
+            batch = draw(name, index)
+            targets = targets_of(task, batch)
 
-        def one(params: Params, probe: ProbeParams) -> Float[Array, "J"]:
-            logits = predict(probe, states_of(params, batch), batch.inputs["valid"])
-            right = jnp.argmax(logits, axis=-1) == targets.symbol
-            return jnp.sum(right * targets.weight, axis=(1, 2))
+            def one(params: Params, probe: ProbeParams) -> Float[Array, "J"]:
+                logits = predict(probe, states_of(params, batch), batch.inputs["valid"])
+                right = jnp.argmax(logits, axis=-1) == targets.symbol
+                return jnp.sum(right * targets.weight, axis=(1, 2))
 
-        right, count = total
-        return (right + over_replicas(one)(params, probes), count + targets.weight.sum((1, 2))), None
+            right, count = total
+            return (right + over_replicas(one)(params, probes), count + targets.weight.sum((1, 2))), None
+
+        zeros = (jnp.zeros((replicas, levels)), jnp.zeros(levels))
+        (right, count), _ = jax.lax.scan(test, zeros, jnp.arange(looks))
+        return right / count[None]
 
     def fresh(params: Params) -> tuple[ProbeParams, optax.OptState]:
         width = jax.eval_shape(states_of, params, draw("nonterminals", jnp.int32(0))).shape[-1]
         probe = init_probe(task, probing.num_heads, width, named_key(seed, "nonterminal probe"))
         return probe, optimizer.init(probe)
 
-    carry = over_replicas(fresh)(params)
-    (probes, _), _ = jax.lax.scan(step, carry, jnp.arange(probing.num_train // probing.batch_size))
-    replicas, levels = jax.tree.leaves(params)[0].shape[0], len(probed_levels(task))
-    zeros = (jnp.zeros((replicas, levels)), jnp.zeros(levels))
-    (right, count), _ = jax.lax.scan(test, zeros, jnp.arange(probing.num_test // probing.batch_size))
-    return right / count[None]
+    def train_round(state: _Rounds) -> _Rounds:
+        trained, _ = jax.lax.scan(step, state.carry, state.done * steps + jnp.arange(steps))
+        # Each model's probe by itself: one that has stopped stays what it is while others go on.
+        carry = jax.tree.map(
+            lambda new, old: jnp.where(state.rising.reshape(-1, *[1] * (new.ndim - 1)), new, old), trained, state.carry
+        )
+        reached = jnp.mean(accuracy("nonterminals looked at", carry[0]), axis=-1)
+        rising = state.rising & (reached - state.reached >= probing.min_gain)
+        return _Rounds(carry, state.done + 1, reached, rising)
+
+    started = over_replicas(fresh)(params)
+    everyone = jnp.ones(replicas, bool)
+    rounds = jax.lax.while_loop(
+        lambda state: (state.done < probing.most_rounds) & jnp.any(state.rising),
+        train_round,
+        _Rounds(started, jnp.int32(0), jnp.full(replicas, -jnp.inf), everyone),
+    )
+    # Another name, hence other strings than those of the training and of its end.
+    return accuracy("nonterminals held out", rounds.carry[0])
+
+
+class _Rounds(NamedTuple):
+    """How far the probes of R models have come."""
+
+    carry: Any  # the probes and their optimizers' states
+    done: Int[Array, ""]  # rounds
+    reached: Float[Array, "R"]  # accuracy, mean over levels
+    rising: Bool[Array, "R"]
 
 
 def _loss(

@@ -27,7 +27,9 @@ from pdjax.probes.nonterminals import (
 from pdjax.settings import make
 from pdjax.tasks.pcfg import PcfgTask
 
-CONFIG = NonterminalProbe(num_heads=4, num_train=32 * 60, num_test=128, batch_size=32, learning_rate=0.03)
+CONFIG = NonterminalProbe(
+    num_heads=4, num_train=32 * 60, most_rounds=1, num_test=128, batch_size=32, learning_rate=0.03
+)
 SHORT = dataclasses.replace(CONFIG, num_train=32 * 3)
 
 
@@ -102,6 +104,17 @@ def test_models_are_probed_each_for_itself(task):
     for scale, accuracies in zip(scales, together, strict=True):
         np.testing.assert_allclose(accuracies, alone(scale[None], jnp.int32(2))[0], atol=0.01)
     assert not np.allclose(*together)
+
+
+def test_probes_are_trained_while_they_get_better_and_each_for_itself(task):
+    """Of states that tell all a probe of few strings a round goes on; of silent ones it stops, and stays what it is."""
+    rounds = dataclasses.replace(SHORT, most_rounds=12)
+    scales = jnp.array([1.0, 0.0])
+    telling, silent = accuracy(Labelled(task), Tells(), scales, rounds)
+    short, _ = accuracy(Labelled(task), Tells(), scales, SHORT)
+    assert telling.mean() > short.mean() + 0.05
+    alone = accuracy(Labelled(task), Tells(), scales[1:], rounds)[0]
+    np.testing.assert_allclose(silent, alone, atol=1e-6)
 
 
 def test_prediction_follows_the_formula():
