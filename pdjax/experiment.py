@@ -459,6 +459,8 @@ class Experiment:
                 ),
                 comparisons=(),
                 ablations=(),
+                further_teachers=(),
+                tuning=None,
                 report=Report(),
                 remarks={},
             )
@@ -470,10 +472,12 @@ class Experiment:
             raise error.within(path) from None
 
     def of_further_teachers(self) -> dict[int, "Experiment"]:
-        """Returns the experiment of each further teacher, by its seed: the same with seeds that no other one has."""
-        students, found = self.student_training.seeds, {}
-        span = max(students) - min(students) + 1
-        for place, seed in enumerate(self.further_teachers, 1):
+        """Returns the experiment of each further teacher, by its seed: the same with seeds that no other one has.
+
+        They depend on the teacher's seed and on their own alone: more teachers or students change no others.
+        """
+        training, found = self.student_training, {}
+        for seed in self.further_teachers:
             with _within(f"further_teachers of {seed}"):
                 found[seed] = dataclasses.replace(
                     self,
@@ -482,8 +486,9 @@ class Experiment:
                     further_teachers=(),
                     teacher_training=dataclasses.replace(self.teacher_training, seed=seed, extra_seeds=()),
                     student_training=dataclasses.replace(
-                        self.student_training, seeds=tuple(one + place * span for one in students)
+                        training, seeds=tuple(_of_teacher(seed, one) for one in training.seeds)
                     ),
+                    probes=dataclasses.replace(self.probes, seed=_of_teacher(seed, self.probes.seed)),
                     sizes=None,
                     ablations=(),
                     report=Report(),
@@ -504,6 +509,11 @@ class Experiment:
     def digest(self) -> str:
         """SHA-256 over all that determines the results, in hexadecimal: an experiment may go on elsewhere."""
         return digest_of(determining(self))
+
+
+def _of_teacher(teacher: int, seed: int) -> int:
+    """Returns the seed that stands for another one among the students of a further teacher."""
+    return int(hashlib.sha256(f"{teacher} {seed}".encode()).hexdigest()[:7], 16)
 
 
 def digest_of(value: Any) -> str:

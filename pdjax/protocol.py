@@ -18,6 +18,10 @@ FEWEST_TEACHERS = 5
 """Of a study: with fewer, intervals over teachers say little."""
 
 
+FEWEST_COUNTED = 6
+"""Of a study of a task that is learned or not: five pairs decide nothing, whatever comes out."""
+
+
 def tuning(
     experiment: Experiment,
     strategies: Sequence[Strategy],
@@ -75,11 +79,12 @@ def study(
       seeds: of the students of the first teacher; all others have as many.
 
     Raises:
-      UserError: there are fewer than five teachers.
+      UserError: there are fewer teachers than can decide anything.
     """
+    fewest = FEWEST_TEACHERS if experiment.task.learned is None else FEWEST_COUNTED
     require(
-        len(teachers) >= FEWEST_TEACHERS,
-        f"at least {FEWEST_TEACHERS} teachers, over which a study averages",
+        len(teachers) >= fewest,
+        f"at least {fewest} teachers, over which a study averages",
         teachers,
         "add some",
     )

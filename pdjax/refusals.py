@@ -31,7 +31,7 @@ _REMEDIES = {
     errno.ENOMEM: f"close other programs, or use a machine with more memory, {_AGAIN}",
 }
 
-_LOST = "(?i)gloo|nccl.*remote|barrier|coordination|heartbeat|connection (reset|closed|refused)|socket closed"
+_LOST = "Gloo|NCCL.*remote|Barrier timed out|coordination service|[Hh]eartbeat|Connection (reset|closed)|Socket closed"
 """How the libraries between processes say that one of them answers no more."""
 
 

@@ -72,6 +72,7 @@ def test_a_lost_process(words):
     assert "\n" not in line
     assert refusal(RuntimeError(words)) is None
     assert refusal(JaxRuntimeError("INTERNAL: a shape")) is None
+    assert refusal(JaxRuntimeError("INTERNAL: failed to compile %opt-barrier.1")) is None
 
 
 @pytest.mark.parametrize("error", [KeyError("a"), ValueError("No space"), OSError("no number"), RuntimeError("8")])

@@ -28,6 +28,7 @@ class Group:
     budget: int  # steps
     complete: bool
     rows: pd.DataFrame  # of the table of results
+    by_teacher: bool = False  # whether statements are about teachers, of which there are to be several
 
     @functools.cached_property
     def models(self) -> tuple[str, ...]:
@@ -40,7 +41,7 @@ class Group:
 
         Students of one teacher share it, and are no independent evidence about teachers: they count as their mean.
         """
-        return "teacher" if self.rows.teacher_seed.nunique() > 1 else "seed"
+        return "teacher" if self.by_teacher else "seed"
 
     @functools.cached_property
     def units(self) -> tuple[int, ...]:
@@ -97,9 +98,14 @@ def best(groups: Sequence[Group]) -> Group:
     Accuracy is that after the last evaluation that all of them have, which is the final one of finished runs, to 3
     decimals; of those with the same, the one that is more accurate over training.
     """
-    means = pd.concat([group.over().mean(axis="columns") for group in groups], axis="columns").dropna()
-    merits = [(round(float(mean.iloc[-1]), 3), float(mean.mean())) for _, mean in means.items()]
-    return groups[max(range(len(groups)), key=lambda index: merits[index])]
+    curves = {place: group.over().mean(axis="columns") for place, group in enumerate(groups)}
+    # One that has just begun has no evaluation in common with the others.
+    evaluated = {place: curve for place, curve in curves.items() if curve.notna().any()}
+    if not evaluated:
+        return groups[0]
+    means = pd.concat(evaluated, axis="columns").dropna()
+    merits = {place: (round(float(mean.iloc[-1]), 3), float(mean.mean())) for place, mean in means.items()}
+    return groups[max(evaluated, key=lambda place: merits[place])]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,14 +162,14 @@ def _by_unit(row: Mapping[str, Any]) -> Cells:
 
 
 def tuned_rows(results: Results) -> list[Cells]:
-    """Returns what a tuning has chosen for every strategy, with the flag that a study of it takes."""
+    """Returns what a tuning has chosen for every strategy."""
     return [
         {
             "Strategy": results.labels[one["strategy"]],
             "Learning rate": f"{one['learning_rate']:g}" + (" (at the edge of the grid)" if one["at_the_edge"] else ""),
             "Accuracy": fraction(one["final"]),
             "Accuracy over training": fraction(one["over_training"]),
-            "Flag": f"--config.strategies.{one['strategy']}.learning_rate={one['learning_rate']:g}",
+            "Name": one["strategy"],
         }
         for one in results.tuned.get("chosen", {}).values()
     ]

@@ -38,7 +38,8 @@ def read_results(workdir: Path) -> Results:
     teacher = _read_teacher(experiment, workdir / "teacher")
     rates = {rate for strategy in experiment.strategies for rate in experiment.rates(strategy)}
     for run in (recorded := read_students(workdir)):
-        _check_replicas(experiment.student_training.seeds, rates, run, f"students/{run.description.name}")
+        if experiment.tuning is None:  # which may have tried rates that came to nothing
+            _check_replicas(experiment.student_training.seeds, rates, run, f"students/{run.description.name}")
         _check_end(run)
     for run in (recorded_sizes := read_sizes(workdir)):
         if experiment.sizes is not None:
@@ -55,12 +56,11 @@ def read_results(workdir: Path) -> Results:
     students, sizes = joined(recorded), joined(recorded_sizes)
     places = {run: [workdir / "students" / part.description.name for part in parts] for run, parts in students.items()}
     places |= {run: [workdir / "sizes" / part.description.name for part in parts] for run, parts in sizes.items()}
-    places_of_teachers = _places_of_teachers(experiment, workdir)
-    left_out = {
-        seed: read_json(place / "left_out.json")["reason"]
-        for seed, place in places_of_teachers.items()
-        if (place / "left_out.json").exists()
+    own = {experiment.teacher_training.seed: workdir}
+    records = {
+        seed: place / "left_out.json" for seed, place in (own | _places_of_teachers(experiment, workdir)).items()
     }
+    left_out = {seed: read_json(path)["reason"] for seed, path in records.items() if path.exists()}
     memory = {run.description.name: max(map(_peak_memory, directories)) for run, directories in places.items()}
     return Results(
         experiment=experiment,
@@ -72,7 +72,7 @@ def read_results(workdir: Path) -> Results:
         sizes=tuple(sizes),
         probed=_read_probes(experiment, workdir, students),
         variants=_read_variants(experiment, workdir),
-        teachers={seed: read_results(place) for seed, place in places_of_teachers.items() if seed not in left_out},
+        teachers=_read_teachers(experiment, workdir),
         left_out=left_out,
         peak_memory_bytes={**memory, "teacher": _peak_memory(workdir / "teacher")},
         shares_teacher=shares_teacher,
@@ -109,6 +109,10 @@ def _read_variants(experiment: Experiment, workdir: Path) -> dict[tuple[str, str
             if (directory / "config.json").exists():
                 variants[ablation.name, variant.name] = read_results(directory)
     return variants
+
+
+def _read_teachers(experiment: Experiment, workdir: Path) -> dict[int, Results]:
+    return {seed: read_results(place) for seed, place in _places_of_teachers(experiment, workdir).items()}
 
 
 def _places_of_teachers(experiment: Experiment, workdir: Path) -> dict[int, Path]:

@@ -37,7 +37,7 @@ class Results:
     probed: Mapping[str, Probed]  # by the name of the run; of teachers "teacher"
     variants: Mapping[tuple[str, str], "Results"]  # those begun, by ablation and variant; never nested further
     teachers: Mapping[int, "Results"]  # of further teachers, those begun, by seed; never nested further
-    left_out: Mapping[int, str]  # why further teachers have no students, by seed
+    left_out: Mapping[int, str]  # why teachers have no students, by seed
     peak_memory_bytes: Mapping[str, int]  # of each recorded run, by name; the teacher's is "teacher"
     shares_teacher: bool  # whether the teacher is that of the experiment of which this is a variant
 
@@ -51,14 +51,24 @@ class Results:
 
     @functools.cached_property
     def by_teacher(self) -> Mapping[int, "Results"]:
-        """The results of each teacher alone, by its seed, this one's first; those of further ones where they begun."""
+        """The results of each teacher alone, by its seed, this one's first; those of further ones where they began."""
         alone = dataclasses.replace(self.experiment, further_teachers=())
         own = dataclasses.replace(self, experiment=alone, teachers={}, left_out={}, variants={})
         return {self.experiment.teacher_training.seed: own, **self.teachers}
 
+    @functools.cached_property
+    def with_students(self) -> Mapping[int, "Results"]:
+        """The same without those that were left out."""
+        return {seed: one for seed, one in self.by_teacher.items() if seed not in self.left_out}
+
+    @property
+    def awaited(self) -> list[int]:
+        """The further teachers that have not begun."""
+        return [seed for seed in self.experiment.further_teachers if seed not in self.teachers]
+
     def _is_complete(self, rows: pd.DataFrame) -> bool:
-        """Whether models of every teacher are there, and done."""
-        asked = {*self.experiment.further_teachers} - {*self.left_out}
+        """Whether students of every teacher are there, and done."""
+        asked = {self.experiment.teacher_training.seed, *self.experiment.further_teachers} - {*self.left_out}
         return bool(rows.complete.all()) and asked <= {*rows.teacher_seed}
 
     @property
@@ -180,9 +190,10 @@ class Results:
         """The groups of all started runs by (strategy, learning rate, budget), in the order of the config."""
         students = self.table[self.table.role == "student"]
         found = dict(iter(students.groupby(["strategy", "learning_rate", "budget"])))
+        several = bool(self.experiment.further_teachers)
         return {
-            (key, rate, budget): Group(key, rate, budget, self._is_complete(rows), rows)
-            for key, budget in self.runs
+            (key, rate, budget): Group(key, rate, budget, self._is_complete(rows), rows, several)
+            for key, budget in self.asked
             for rate in self.experiment.rates(self.strategies[key])
             if (rows := found.get((key, rate, budget))) is not None
         }
@@ -247,13 +258,24 @@ class Results:
     @property
     def states(self) -> list[RunState]:
         """The state of the teacher, where one is trained or recorded for this, and of every run in the config."""
+        states = self._own_states()
+        for seed, results in self.teachers.items():
+            states += [
+                dataclasses.replace(state, name=f"teachers/{seed}/{state.name}")
+                for state in results.states
+                if state.name == "teacher" or seed not in self.left_out
+            ]
+        return states
+
+    def _own_states(self) -> list[RunState]:
         states = []
         if not self.shares_teacher and (
             self.teacher is not None or self.experiment.teacher_training.trajectory is None
         ):
             steps = self.experiment.teacher_training.steps if self.teacher is None else self.teacher.description.budget
             states.append(RunState("teacher", steps, self.teacher, self.peak_memory_bytes.get("teacher", 0)))
-        for strategy, budget in self.asked:
+        left_out = self.experiment.teacher_training.seed in self.left_out
+        for strategy, budget in () if left_out else self.asked:
             run = self.runs.get((strategy, budget))
             name = f"{strategy}-{budget}" if run is None else run.description.name
             missing = 0 if run is None else self._missing(run, self.experiment.student_training)

@@ -92,10 +92,19 @@ class OfTeacher(NamedTuple):
 def by_teacher(results: Results) -> dict[str, dict[int, OfTeacher]]:
     """Returns the searches of each teacher alone, by name and the teacher's seed."""
     found: dict[str, dict[int, OfTeacher]] = {}
-    for seed, one in results.by_teacher.items():
+    for seed, one in results.with_students.items():
         for search in searches(one):
             found.setdefault(search.name, {})[seed] = OfTeacher(one, search)
     return found
+
+
+def unfinished_teachers(results: Results) -> str:
+    """Says which teachers' searches are not finished; nothing where all are."""
+    waiting = {*results.awaited}
+    for searched in by_teacher(results).values():
+        waiting |= {seed for seed, of in searched.items() if of.search.winner is None}
+        waiting |= {*results.with_students} - {*searched}
+    return f"unfinished for the teachers {', '.join(map(str, sorted(waiting)))}" if waiting else ""
 
 
 def searches(results: Results) -> list[Search]:
@@ -107,7 +116,7 @@ def searches(results: Results) -> list[Search]:
     for key, comparison in results.comparisons.items():
         members = _members(results, comparison) if comparison.kind == "first_checkpoints" else {}
         given = {key: cell for key, cell in members.items() if isinstance(results.strategies[key].selection, Steps)}
-        if len(results.by_teacher) > 1:
+        if results.experiment.further_teachers:
             members = given  # what is found in a teacher's training is another checkpoint for each
         for rate in results.learning_rates:
             for budget in results.budgets:

@@ -63,8 +63,8 @@ def what_was_run(results: Results) -> str:
     experiment, training = results.experiment, results.experiment.student_training
     teacher, reached = settings_text(experiment.teacher, experiment.student), results.teacher_accuracy
     whose, each = "An existing" if experiment.teacher_training.trajectory is not None else "One", ""
-    if further := len(experiment.further_teachers) - len(results.left_out):
-        whose, each = f"{1 + further}", "of each teacher "
+    if experiment.further_teachers:
+        whose, each = f"{1 + len(experiment.further_teachers) - len(results.left_out)}", "of each teacher "
     first = ", the first" if each else ""
     accurate = "" if reached is None else f" (accuracy {fraction(reached)} after {results.last_teacher_step:,} steps"
     accurate += f"{first})" if accurate else ""
@@ -74,7 +74,7 @@ def what_was_run(results: Results) -> str:
     steps = f"{budgets[0]:,}" if len(budgets) == 1 else f"{budgets[0]:,} to {budgets[-1]:,}"
     tried = f" and {len(rates)} learning rates" if len(rates) > 1 else ""
     own = sum(strategy.learning_rate is not None for strategy in experiment.strategies)
-    tried = tried or (", at the learning rate that was chosen for it," if own else "")
+    tried = tried or (", at a learning rate of its own," if own else "")
     return (
         f"{experiment.report.question} The task is {settings_text(experiment.task)}. {whose} teacher"
         f"{'s' if each else ''}, {teacher}{accurate}; students, "
@@ -112,6 +112,8 @@ def names(results: Results) -> list[tuple[str, str]]:
 
 def what_came_out(results: Results) -> str:
     """Says which strategy is best, by how much, and how much sooner it is there; and what the paper reports."""
+    if results.experiment.tuning is not None:
+        return "This is a tuning: what it has chosen is below, and is to be compared on other seeds."
     margins = {budget: margin for budget in results.budgets if (margin := _margin(results, budget)) is not None}
     if margins:
         *others, longest = margins
@@ -313,8 +315,12 @@ def notes(results: Results, findings: Sequence[Finding]) -> list[str]:
 
 def _unfinished(results: Results) -> list[str]:
     sentences = [f"Teacher {seed} is left out: {reason}." for seed, reason in results.left_out.items()]
-    missing = {*results.experiment.further_teachers} - {*results.left_out, *results.teachers}
-    sentences += [f"Not begun: the teachers {', '.join(map(str, sorted(missing)))}."] if missing else []
+    sentences += [f"Not begun: the teachers {', '.join(map(str, results.awaited))}."] if results.awaited else []
+    if results.experiment.further_teachers:
+        sentences.append(
+            f"Curves, phases, selections and curricula of a teacher are here those of the first, of seed "
+            f"{results.experiment.teacher_training.seed}; those of others are in results.csv and below teachers/."
+        )
     if results.unfinished:
         sentences.append(f"{len(results.unfinished)} of {len(results.states)} runs are not finished.")
     begun = [s for s in results.states if s.record is not None and not s.complete]

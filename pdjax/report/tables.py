@@ -44,7 +44,8 @@ def students(results: Results) -> Rows:
             continue
         run, group = results.runs.get((key, budget)), results.group(key, rate, budget)
         name = "" if run is None else run.description.name
-        row = {"strategy": key, "label": results.labels[key], "learning_rate": rate, "budget": budget, "run": name}
+        of = rate if group is None else group.learning_rate
+        row = {"strategy": key, "label": results.labels[key], "learning_rate": of, "budget": budget, "run": name}
         row |= {"state": states.get(name, "not started"), **_final(group)}
         if run is not None and group is not None and group.complete:
             same = [results.labels[other] for other in results.alike(key, rate, budget) if other != key]

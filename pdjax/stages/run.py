@@ -75,12 +75,15 @@ def _run_stages(experiment: Experiment, workdir: Path, stages: Sequence[str], in
         train_teacher(experiment, workdir, interrupt)
     if "probes" in stages:
         probe_teachers(experiment, workdir, interrupt)
+    has_students = True
     if "students" in stages:
-        if experiment.tuning is None:
-            train_students(experiment, workdir, interrupt)
-        else:
+        if experiment.tuning is not None:
             experiment = tune(experiment, workdir, interrupt)
-    if "student_probes" in stages:
+        elif experiment.further_teachers:
+            has_students = _students_unless_left_out(experiment, workdir, interrupt)
+        else:
+            train_students(experiment, workdir, interrupt)
+    if "student_probes" in stages and has_students:
         probe_students(experiment, workdir, interrupt)
     if "sizes" in stages:
         train_sizes(experiment, workdir, interrupt)
@@ -103,10 +106,7 @@ def _held_out(experiment: Experiment) -> dict[str, int]:
 
 
 def run_further_teachers(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:
-    """Runs the experiment of every further teacher in a directory of its own; their programs are those of the first.
-
-    A teacher that has not learned what checkpoints are chosen by has no students: it is left out, and that is recorded.
-    """
+    """Runs the experiment of every further teacher in a directory of its own; their programs are those of the first."""
     for seed, one in experiment.of_further_teachers().items():
         logger.info("teacher %d", seed)
         directory = workdir / "teachers" / str(seed)
@@ -115,15 +115,27 @@ def run_further_teachers(experiment: Experiment, workdir: Path, interrupt: Inter
         meet(f"teacher {seed} is open")
         train_teacher(one, directory, interrupt)
         probe_teachers(one, directory, interrupt)
-        try:
-            train_students(one, directory, interrupt)
-        except NotShownError as error:
-            logger.warning("teacher %d is left out: %s", seed, error)
-            if is_first():
-                write_json(directory / "left_out.json", {"reason": str(error)})
-            meet(f"teacher {seed} is left out")
-            continue
-        probe_students(one, directory, interrupt)
+        if _students_unless_left_out(one, directory, interrupt):
+            probe_students(one, directory, interrupt)
+
+
+def _students_unless_left_out(experiment: Experiment, directory: Path, interrupt: Interrupt) -> bool:
+    """Trains the students of one of several teachers; returns whether it has any.
+
+    A teacher that has not learned what checkpoints are chosen by has none: it is left out, and that is recorded.
+    """
+    record, seed = directory / "left_out.json", experiment.teacher_training.seed
+    try:
+        train_students(experiment, directory, interrupt)
+    except NotShownError as error:
+        logger.warning("teacher %d is left out: %s", seed, error)
+        if is_first():
+            write_json(record, {"reason": str(error)})
+        meet(f"teacher {seed} is left out")
+        return False
+    if is_first():
+        record.unlink(missing_ok=True)  # of a version that chose otherwise
+    return True
 
 
 def run_ablations(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> None:

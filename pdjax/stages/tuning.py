@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pdjax.errors import TrainingError
 from pdjax.experiment import Experiment
 from pdjax.io.processes import is_first, meet
 from pdjax.io.records import RunRecord, read_students
 from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.io.workdir import open_workdir, read_experiment
-from pdjax.settings import determining
+from pdjax.settings import determining, plain
 from pdjax.stages.students import train_students
 
 logger = logging.getLogger("pdjax")
@@ -58,24 +59,38 @@ def tune(experiment: Experiment, workdir: Path, interrupt: Interrupt) -> Experim
     Returns:
       The experiment with the grid that it has come to.
 
+    A further rate at which a student diverges ends the grid there.
+
     Raises:
       UserError: as ``train_students`` does.
+      TrainingError: a student diverges at a rate of the first grid.
     """
     assert experiment.tuning is not None
+    ends: dict[str, str] = {}  # why the grid does not go on below or above
+    train_students(experiment, workdir, interrupt)
     while True:
-        train_students(experiment, workdir, interrupt)
         tried = outcomes(experiment, read_students(workdir))
         best = {family: max(found, key=lambda one: one.merit) for family, found in tried.items()}
-        rates = _extended(experiment, [one.learning_rate for one in best.values()])
-        if rates is None:
+        further = _further(experiment, [one.learning_rate for one in best.values()])
+        side = next((side for side in further if side not in ends), None)
+        if side is None:
             break
+        rates = sorted((*experiment.student_training.learning_rates, further[side]))
         logger.info("tuning: a best learning rate is at the edge of the grid, which becomes %s", rates)
-        experiment = _with_rates(experiment, rates)
+        grown = _with_rates(experiment, rates)
+        try:
+            train_students(grown, workdir, interrupt)
+        except TrainingError as error:
+            logger.warning("tuning: the grid ends before %g: %s", further[side], error)
+            ends[side] = str(error)
+            continue
+        # Now: where the training is not done, the same command grows the grid again.
+        experiment = grown
         if is_first():
             open_workdir(experiment, workdir)
         meet(f"the grid has {len(rates)} learning rates")
     if is_first():
-        write_json(workdir / "tuned.json", _record(experiment, tried, best))
+        write_json(workdir / "tuned.json", {**_record(experiment, tried, best), "ends": ends})
     for one in best.values():
         logger.info("tuning: %s at %g: accuracy %.3f", one.strategy, one.learning_rate, one.final)
     return experiment
@@ -86,7 +101,8 @@ def families(experiment: Experiment) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for strategy in experiment.strategies:
         own = determining(dataclasses.replace(strategy, name="one", budgets=None))
-        own["schedule"] = type(strategy.schedule).__name__
+        fields = plain(strategy.schedule)
+        own["schedule"] = {name: value for name, value in fields.items() if not isinstance(value, int | float)}
         found.setdefault(str(own), []).append(strategy.name)
     return {members[0]: members for members in found.values()}
 
@@ -120,13 +136,17 @@ def _tried(experiment: Experiment, name: str, rate: float, runs: Sequence[RunRec
     return Tried(name, rate, float(curves[:, -1].mean()), float(curves.mean()))
 
 
-def _extended(experiment: Experiment, best: Sequence[float]) -> list[float] | None:
-    """Returns the grid with a rate more at each edge at which a best one lies; None where it is not to grow."""
-    tuning, rates = experiment.tuning, sorted(experiment.student_training.learning_rates)
+def _further(experiment: Experiment, best: Sequence[float]) -> dict[str, float]:
+    """Returns the next learning rate below and above the grid, where a best one lies at that edge of it."""
+    tuning, rates = experiment.tuning, experiment.student_training.learning_rates
     assert tuning is not None
-    below = [rates[0] / tuning.factor] if min(best) == rates[0] > tuning.lowest else []
-    above = [rates[-1] * tuning.factor] if max(best) == rates[-1] < tuning.highest else []
-    return [*below, *rates, *above] if below or above else None
+    below, above = min(rates) / tuning.factor, max(rates) * tuning.factor
+    found = {}
+    if min(best) == min(rates) and below >= tuning.lowest:
+        found["below"] = below
+    if max(best) == max(rates) and above <= tuning.highest:
+        found["above"] = above
+    return found
 
 
 def _with_rates(experiment: Experiment, rates: Sequence[float]) -> Experiment:

@@ -33,15 +33,15 @@ F1 = Claim(
     text="Progressive distillation reaches higher accuracy than one-shot distillation and than training from labels, "
     "at equal student steps.",
     source="figure 1",
-    rule="Students of two strategies that share seed, learning rate and budget (the same initialisation and data) are "
-    "paired, and the difference of their final held-out accuracies is averaged over seeds, with a 95% paired "
-    "Student t confidence interval. The claim holds in a case if the interval lies above 0 against every baseline "
-    "(each strategy trained from labels and each one-shot strategy of that budget), fails if it lies below 0 against "
-    "any of them, and is undecided otherwise. It is not tested with fewer than 2 common seeds, where a baseline is "
-    "missing or unfinished, or where curriculum and loss are those of a baseline: then they are the same students. "
-    "Strategies that are the same students as each other are one case. Strategies that the report does not draw over "
-    "training are no cases: those of a search for the best checkpoint are judged as one. Nor are those of "
-    f"parts of checkpoints. {RULE}",
+    rule="Students of two strategies that share teacher, seed, budget (the same initialisation and data) and learning "
+    "rate, unless each strategy has its own, are paired, and the difference of their final held-out accuracies is "
+    "averaged over seeds (of several teachers over these), with a 95% paired Student t confidence interval. The claim "
+    "holds in a case if the interval lies above 0 against every baseline (each strategy trained from labels and each "
+    "one-shot strategy of that budget), fails if it lies below 0 against any of them, and is undecided otherwise. It "
+    "is not tested with fewer than 2 common units, where a baseline is missing or unfinished, or where curriculum and "
+    "loss are those of a baseline: then they are the same students. Strategies that are the same students as each "
+    "other are one case. Strategies that the report does not draw over training are no cases: those of a search for "
+    f"the best checkpoint are judged as one. Nor are those of parts of checkpoints. {RULE}",
     smallest=SMALLEST_MARGIN,
     figure="training_",
     measure=measure,

@@ -15,6 +15,7 @@ from pdjax.report.searches import (
     by_teacher,
     chosen_steps,
     searches,
+    unfinished_teachers,
 )
 from pdjax.report.stats import Interval
 
@@ -24,26 +25,33 @@ FEWEST_PLACES = 4
 
 def measure(results: Results) -> list[Case] | Absent:
     """Looks for the automatic choice in every search, learning rate and budget."""
-    automatic = automatic_strategies(results)
+    every = results.with_students.values()
+    automatic = [key for one in every for key in automatic_strategies(one)]
     if not automatic:
         return Absent("no strategy has one intermediate checkpoint that was chosen automatically")
-    if len(results.by_teacher) > 1:
-        return [_over_teachers(*found, automatic) for found in by_teacher(results).items()] or Absent(NO_SEARCH)
+    if results.experiment.further_teachers:
+        waiting = unfinished_teachers(results)
+        return [_over_teachers(*found, waiting) for found in by_teacher(results).items()] or Absent(NO_SEARCH)
     return [_case(results, search, automatic) for search in searches(results)] or Absent(NO_SEARCH)
 
 
-def _over_teachers(name: str, teachers: Mapping[int, OfTeacher], automatic: Sequence[str]) -> Case:
+def _over_teachers(name: str, teachers: Mapping[int, OfTeacher], waiting: str) -> Case:
     """Returns the case of several teachers, each of which has a choice and a best checkpoint of its own."""
     lost, places = {}, [len(of.search.grid) for of in teachers.values()]
     if min(places) < FEWEST_PLACES:
         return Case(name, (), "not tested", f"{min(places)} first checkpoints, needs {FEWEST_PLACES}")
+    if waiting:
+        return Case(name, (), "not tested", waiting)
     for seed, (results, search) in teachers.items():
-        best = None if search.winner is None else search.best[search.winner]
-        groups = [results.finished(key, search.learning_rate, search.budget) for key in automatic]
-        chosen = [group for group in groups if group is not None]
-        if best is None or not chosen:
-            return Case(name, (), "not tested", f"the search is unfinished for teacher {seed}")
-        lost[seed] = max(float(group.final().mean()) for group in chosen) - float(best.final().mean())
+        automatic = automatic_strategies(results)
+        winner = search.winner
+        best = None if winner is None else search.best[winner]
+        chosen = (
+            _chosen_group(results, search, automatic, chosen_steps(results, automatic[0])[0]) if automatic else None
+        )
+        if best is None or chosen is None:
+            return Case(name, (), "not tested", f"the choice is unfinished for teacher {seed}")
+        lost[seed] = 0.0 if chosen.is_same(best) else float(chosen.final().mean() - best.final().mean())
     found = measured("chosen minus best", pd.Series(lost).rename_axis("teacher"))
     allowed = found._replace(quantity=f"{SMALLEST_MARGIN} minus the regret", interval=_shifted(found.interval))
     return decided(name, [allowed], shown=(found,))

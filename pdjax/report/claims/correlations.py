@@ -56,8 +56,10 @@ def _case(degree: int, inside: pd.DataFrame, off: pd.DataFrame, transitions: Tra
 
 def _at(point: Literal["start", "middle", "end"], curves: pd.DataFrame, transitions: Transitions) -> pd.Series:
     """Returns every teacher's value at the checkpoint nearest to a point of its transition."""
-    nearest = {seed: np.abs(curves.index - getattr(t, point)).argmin() for seed, t in transitions.items()}
-    values = {seed: curves[seed].iloc[place] for seed, place in nearest.items()}
+    values = {}
+    for seed, transition in transitions.items():
+        kept = curves[seed].dropna()  # teachers need not have kept the same steps
+        values[seed] = kept.iloc[np.abs(kept.index - getattr(transition, point)).argmin()]
     return pd.Series(values, dtype=float).rename_axis("teacher")
 
 

@@ -24,20 +24,23 @@ _LEVEL = (1 - CONFIDENCE) / 2
 RULE = (
     "Of a task that is learned or not (parities), what is compared is the first evaluation at which a student’s "
     "accuracy is at least that of having learned it; one that never gets there is later than all that do. Of two "
-    f"paired students one is sooner if it needs at most {1 - SMALLEST_SHARE:.0%} of the other’s steps; a teacher’s "
-    "students count as one, by their majority. The number of pairs that are sooner is tested exactly (sign test, "
-    "one-sided at 0.025, pairs that are alike left out); that certainly most pairs are alike (the same test) is too "
-    "small to matter. With five pairs no such test decides. Differences of final accuracies are shown for comparison."
+    f"paired students one is sooner if it needs at most {1 - SMALLEST_SHARE:.0%} of the other’s steps, and they are "
+    "alike if both learn and neither is sooner. A teacher’s students count as one, which is sooner if more of them are "
+    "sooner than later. The number of pairs that are sooner is tested exactly (sign test, one-sided at 0.025, of those "
+    "that differ); where certainly most pairs are alike (the same test), and at most one differs, the effect is too "
+    "small to matter. Pairs in which neither learns say nothing. With five pairs no such test decides. Differences of "
+    "final accuracies are shown for comparison."
 )
 """How comparisons by accuracy become comparisons by count."""
 
 
 class Contest(NamedTuple):
-    """Pairs in which the first is sooner, later, or neither by a tenth."""
+    """How many pairs there are in which the first is sooner or later by a tenth, alike, or neither ever learns."""
 
     sooner: int
     later: int
     alike: int
+    neither: int = 0
 
     @property
     def size(self) -> int:
@@ -56,8 +59,8 @@ class Contest(NamedTuple):
 
     @property
     def p_alike(self) -> float:
-        """How likely so many would be alike if half of all pairs were."""
-        return _tail(self.alike, self.size)
+        """How likely so many would be alike if half of all pairs were; 1 where more than one pair differs."""
+        return _tail(self.alike, self.size) if self.sooner + self.later <= 1 else 1.0
 
     @property
     def balance(self) -> Interval | None:
@@ -87,10 +90,16 @@ def contest(first: Group, second: Group, learned: float) -> Contest:
     most = 1 - SMALLEST_SHARE
     sooner = (steps["first"] <= most * steps["second"]) & np.isfinite(steps["first"])
     later = (steps["second"] <= most * steps["first"]) & np.isfinite(steps["second"])
-    score = sooner.astype(int) - later.astype(int)
+    pairs = pd.DataFrame({"score": sooner.astype(int) - later.astype(int), "learned": np.isfinite(steps).any(axis=1)})
     if first.unit == "teacher":
-        score = score.groupby(level="teacher_seed").mean()
-    return Contest(int((score > 0).sum()), int((score < 0).sum()), int((score == 0).sum()))
+        pairs = pairs.groupby(level="teacher_seed").agg({"score": "sum", "learned": "any"})
+    equal = pairs.score == 0
+    return Contest(
+        sooner=int((pairs.score > 0).sum()),
+        later=int((pairs.score < 0).sum()),
+        alike=int((equal & pairs.learned).sum()),
+        neither=int((equal & ~pairs.learned).sum()),
+    )
 
 
 def _steps(group: Group, learned: float) -> pd.Series:
@@ -158,7 +167,7 @@ def case_of_counts(
             note = SAME_STUDENTS if first.is_same(other) else ""
         quantity, units = f"learned sooner than {label}", "seeds" if first is None else f"{first.unit}s"
         if found is not None:
-            quantity += f" (sooner {found.sooner}, later {found.later}, alike {found.alike})"
+            quantity += f" (sooner {found.sooner}, later {found.later}, alike {found.alike}, neither {found.neither})"
         measurements.append(Measurement(quantity, None if found is None else found.balance, note, units))
         notes += [note] if note else []
     verdict, p = "undecided", 1.0

@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Sequence
 
+import pandas as pd
+
 from pdjax.distill.schedules import FixedDuration
 from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin, measured
 from pdjax.report.groups import Group
@@ -17,14 +19,17 @@ def measure(results: Results) -> list[Case] | Absent:
     """Compares strategies with one and with two intermediate checkpoints, for every learning rate and budget."""
     if len(getattr(results.experiment.task, "levels", ())) < 2:
         return Absent("the task has no hierarchy of features")
-    teacher = results.teacher_accuracy
-    if teacher is None:
+    accuracies = {seed: one.teacher_accuracy for seed, one in results.with_students.items()}
+    if not accuracies or None in accuracies.values():
         return Absent("the teacher’s final accuracy is not known yet")
+    # Each student is compared with its own teacher.
+    known = pd.Series(accuracies, dtype=float).rename_axis("teacher")
+    teacher = known if results.experiment.further_teachers else float(known.iloc[0])
     places = itertools.product(results.learning_rates, results.budgets)
     return [_case(results, *place, teacher) for place in places]
 
 
-def _case(results: Results, rate: float | None, budget: int, teacher: float) -> Case:
+def _case(results: Results, rate: float | None, budget: int, teacher: pd.Series | float) -> Case:
     name = f"{budget:,} steps" + (f", learning rate {rate}" if len(results.learning_rates) > 1 else "")
     one, two = (_finished(results, rate, budget, intermediate) for intermediate in (1, 2))
     if not (one and two):
@@ -46,7 +51,8 @@ def _finished(results: Results, rate: float | None, budget: int, intermediate: i
     groups = [
         results.finished(key, rate, budget)
         for key, strategy in results.strategies.items()
-        if isinstance(strategy.schedule, FixedDuration) and len(chosen_steps(results, key)) == intermediate + 1
+        if isinstance(strategy.schedule, FixedDuration)
+        and all(len(chosen_steps(one, key)) == intermediate + 1 for one in results.with_students.values())
     ]
     finished = [group for group in groups if group is not None]
     return finished if len(finished) == len(groups) else ()

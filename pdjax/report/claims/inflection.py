@@ -15,19 +15,23 @@ from pdjax.report.searches import (
     by_teacher,
     chosen_steps,
     searches,
+    unfinished_teachers,
 )
 from pdjax.report.text import listed
 
 
 def measure(results: Results) -> list[Case] | Absent:
     """Compares the turn of M_robust with other first checkpoints in every search, learning rate and budget."""
-    if len(results.by_teacher) > 1:
-        return [_over_teachers(*found) for found in by_teacher(results).items()] or Absent(NO_SEARCH)
+    if results.experiment.further_teachers:
+        waiting = unfinished_teachers(results)
+        return [_over_teachers(*found, waiting) for found in by_teacher(results).items()] or Absent(NO_SEARCH)
     return [_case(results, search) for search in searches(results)] or Absent(NO_SEARCH)
 
 
-def _over_teachers(name: str, teachers: Mapping[int, OfTeacher]) -> Case:
+def _over_teachers(name: str, teachers: Mapping[int, OfTeacher], waiting: str) -> Case:
     """Returns the case of several teachers, each of which has a C1 of its own."""
+    if waiting:
+        return Case(name, (), "not tested", waiting)
     turned = {seed: of for seed, of in teachers.items() if (peak := _peak(of.results)) is not None and peak.peaked}
     if not turned:
         return Case(name, (), "not tested", "there is no peak: M_robust does not fall within any teacher’s training")
@@ -48,6 +52,8 @@ def _over_teachers(name: str, teachers: Mapping[int, OfTeacher]) -> Case:
     steps = sorted(peak.step for of in turned.values() if (peak := _peak(of.results)) is not None)
     note = f"C1 lies at {listed([f'{step:,}' for step in dict.fromkeys(steps)])}"
     left_out = len(teachers) - len(turned)
+    alone = [f"{step:,}" for step, of in sorted(values.items()) if len(of) == 1 < len(turned)]
+    note += f"; far from the C1 of one teacher alone, hence not compared: {listed(alone)}" if alone else ""
     note += f"; M_robust has no peak in {left_out} of {len(teachers)} teachers, which are left out" if left_out else ""
     missing = "" if margins else "no finished first checkpoint more than one place away"
     return decided(name, margins, missing, note, smallest=SMALLEST_MARGIN)

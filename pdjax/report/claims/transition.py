@@ -35,7 +35,8 @@ R2 = Claim(
     name="R2",
     text="(2, T) distillation works with a checkpoint from the transition, not with one from its start or end.",
     source="figures 2, 8, 9 and 13",
-    rule="Students of (2, T) strategies that differ only in the checkpoint are paired by seed and learning rate. The "
+    rule="Students of (2, T) strategies that differ only in the checkpoint, and in T and the learning rate where these "
+    "were tuned for each, are paired by teacher and seed. The "
     "claim holds if the 95% paired Student t intervals of the difference in final held-out accuracy, the "
     "transition’s middle minus its start, minus its end and minus one-shot, all lie above 0; it fails if one lies "
     "below 0, and is undecided otherwise. The same differences of the accuracy averaged over training are shown for "

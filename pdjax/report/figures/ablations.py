@@ -44,7 +44,7 @@ def ablation_figures(results: Results) -> Iterator[ReportFigure]:
             if groups:
                 labels = rate_labels(results, groups) if rate is None else {}
                 shown = _table(results, bars, labels), looks(results, labels)
-                caption = _caption(results, ablation, groups, of_the_choice(rate))
+                caption = _caption(results, ablation, groups, of_the_choice(results, rate))
                 label, title = accuracy_label(results, "final held-out accuracy"), f"{ablation.title}{of_rate}"
                 yield drawn(f"ablation_{key}{suffix}", title, caption, draw_ablation, *shown, label)
         sizes = _sizes(results, ablation)

@@ -48,7 +48,7 @@ def budget_figures(results: Results) -> Iterator[ReportFigure]:
                     "Final held-out accuracy of the students against their training budget, on a logarithmic axis: "
                     f"mean over {count_units(groups)} with 95% Student t confidence intervals (moved sideways so that "
                     "they do not cover each other), single seeds as faint points, the teacher's final accuracy as a "
-                    f"dashed line.{of_the_choice(rate)}{left_out}{of_the_paper(comparison.figure)}"
+                    f"dashed line.{of_the_choice(results, rate)}{left_out}{of_the_paper(comparison.figure)}"
                 )
                 label = accuracy_label(results, "final held-out accuracy")
                 yield drawn(f"{name}{suffix}", f"{comparison.title}{of_rate}", caption, draw_budgets, *shown, label)

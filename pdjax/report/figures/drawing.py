@@ -243,7 +243,7 @@ def count_units(groups: Sequence[Group]) -> str:
 def by_rate(results: Results) -> list[tuple[float | None, str, str]]:
     """Returns the students' learning rates, each with what figures of it add to their names and titles."""
     if len(results.learning_rates) == 1:
-        return [(results.learning_rates[0], "", "")]
+        return [(results.learning_rates[0], "", "")]  # None: each strategy's own
     return [(rate, f"_lr{rate}", f", learning rate {rate}") for rate in results.learning_rates]
 
 
@@ -261,10 +261,12 @@ def rate_labels(results: Results, groups: Sequence[Group]) -> dict[str, str]:
     return {strategy: f"{results.labels[strategy]}, lr {' / '.join(found)}" for strategy, found in rates.items()}
 
 
-def of_the_choice(rate: float | None) -> str:
+def of_the_choice(results: Results, rate: float | None) -> str:
     """Returns the sentence of a caption that says how learning rates were chosen; nothing where none were."""
     if rate is not None:
         return ""
+    if results.experiment.has_own_rates:
+        return " Each strategy has a learning rate (lr) of its own, which the configuration gives it."
     return (
         " Each strategy has the learning rate (lr) of its highest mean final accuracy (where runs are unfinished, of "
         "that after the last evaluation that all have): it is chosen by the seeds that are shown, and nothing corrects "

@@ -75,6 +75,8 @@ def _series_text(search: Search, series: Series) -> str:
 def _marks(results: Results, search: Search) -> dict[str, int]:
     """Returns the first checkpoints that are known for something."""
     chosen, marks = results.selection, {}
+    if results.experiment.further_teachers:  # each has its own
+        return {}
     if chosen is not None and chosen.robust_peak is not None:
         marks["C1"] = chosen.robust_peak.step
     if chosen is not None and chosen.phases is not None:
@@ -86,7 +88,9 @@ def _marks(results: Results, search: Search) -> dict[str, int]:
 
 
 def _caption(results: Results, search: Search, finished: Sequence[Group], marks: Mapping[str, int]) -> str:
-    missing, shaded = len(search.groups) - len(finished), results.selection is not None and results.selection.phases
+    missing = len(search.groups) - len(finished)
+    known = results.selection is not None and results.selection.phases is not None
+    shaded = known and not results.experiment.further_teachers
     left_out = f" {missing} of {len(search.groups)} are not finished and left out." if missing else ""
     marked = f" Below the axis: {'; '.join(_MARKS[mark] for mark in marks)}." if marks else ""
     phases = " Shaded: where the phases of the teacher lie between the checkpoints." if shaded else ""
@@ -115,7 +119,8 @@ def draw_search(
     axes.set_xticks(range(len(firsts)), texts)
     known = [0, *firsts, max(results.last_teacher_step, firsts[-1] + 1)]
     positions = [-0.5, *range(len(firsts)), len(firsts) - 0.5]
-    shade_phases(results, [axes], lambda step: float(np.interp(step, known, positions)))
+    if not results.experiment.further_teachers:  # of which each has its own
+        shade_phases(results, [axes], lambda step: float(np.interp(step, known, positions)))
     axes.set_xlabel("first checkpoint (teacher's training steps)")
     axes.set_ylabel(accuracy_label(results, "final held-out accuracy"))
     legend_above(figure)

@@ -46,7 +46,9 @@ def training_figures(results: Results) -> Iterator[ReportFigure]:
                     moving = _moves(results, groups)
                     shown = labelled(results, groups, labels=labels), looks(results, labels)
                     name, title = f"training_{key}_{budget}{suffix}", f"{comparison.title}, {budget:,} steps{of_rate}"
-                    caption = _caption(results, groups, not moving.empty, of_the_choice(rate), comparison.figure)
+                    caption = _caption(
+                        results, groups, not moving.empty, of_the_choice(results, rate), comparison.figure
+                    )
                     others = results.teacher_curve(), moving, accuracy_label(results)
                     yield drawn(name, title, caption, draw_training, *shown, *others)
 
