@@ -37,9 +37,12 @@ def read_results(workdir: Path) -> Results:
     experiment = read_experiment(workdir)
     teacher = _read_teacher(experiment, workdir / "teacher")
     rates = {rate for strategy in experiment.strategies for rate in experiment.rates(strategy)}
-    for run in (recorded := read_students(workdir)):
-        if experiment.tuning is None:  # which may have tried rates that came to nothing
-            _check_replicas(experiment.student_training.seeds, rates, run, f"students/{run.description.name}")
+    recorded = read_students(workdir)
+    if experiment.tuning is not None:
+        # It may have tried rates that came to nothing.
+        recorded = [run for run in recorded if {one.learning_rate for one in run.description.replicas} <= rates]
+    for run in recorded:
+        _check_replicas(experiment.student_training.seeds, rates, run, f"students/{run.description.name}")
         _check_end(run)
     for run in (recorded_sizes := read_sizes(workdir)):
         if experiment.sizes is not None:

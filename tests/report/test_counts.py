@@ -33,8 +33,8 @@ def test_of_each_pair_the_one_that_needs_a_tenth_less_is_sooner(workdir: Any):
     first, second = (200, 900, 1000, 500, NEVER, 300, NEVER), (300, 1000, 900, NEVER, 500, 300, NEVER)
     groups = written(workdir, {"two": first, "labels": second})
     # 900 of 1000 is a tenth less; of two that never learn none is sooner.
-    assert contest(groups["two"], groups["labels"], 0.9) == Contest(sooner=3, later=2, alike=2)
-    assert contest(groups["labels"], groups["two"], 0.9) == Contest(sooner=2, later=3, alike=2)
+    assert contest(groups["two"], groups["labels"], 0.9) == Contest(sooner=3, later=2, alike=1, neither=1)
+    assert contest(groups["labels"], groups["two"], 0.9) == Contest(sooner=2, later=3, alike=1, neither=1)
     # At an accuracy that all have from the beginning they are alike.
     assert contest(groups["two"], groups["labels"], 0.5) == Contest(0, 0, 7)
 
@@ -44,6 +44,9 @@ def test_tests_are_exact():
     assert Contest(7, 1, 5).p_sooner == pytest.approx((8 + 1) * 2**-8)
     assert Contest(0, 5, 0).p_later == pytest.approx(2**-5)
     assert Contest(0, 0, 6).p_alike == pytest.approx(2**-6)
+    assert Contest(1, 0, 7).p_alike == pytest.approx((8 + 1) * 2**-8)
+    assert Contest(2, 0, 20).p_alike == 1  # two of them differ
+    assert Contest(0, 0, 2, neither=9).p_alike > 0.9  # nothing is known of those that never learn
     assert Contest(0, 0, 6).p_sooner == 1
     balance = Contest(8, 0, 1).balance
     assert balance is not None
@@ -60,7 +63,7 @@ def test_tests_are_exact():
         ([200] * 5, [NEVER] * 5, "undecided"),  # 0.031: five pairs never decide
         ([NEVER] * 6, [800] * 6, "fails"),
         ([800] * 6, [800] * 6, "too small to matter"),
-        ([NEVER] * 6, [NEVER] * 6, "too small to matter"),
+        ([NEVER] * 6, [NEVER] * 6, "undecided"),
         ([200, 200, 200, 800, 800, 800], [800, 800, 800, 200, 200, 200], "undecided"),
     ],
 )
@@ -79,8 +82,8 @@ def test_all_baselines_have_to_be_later(workdir: Any):
     case = case_of_counts("a case", groups["two"], others, 0.9)
     assert (case.verdict, case.p) == ("too small to matter", pytest.approx(2 * 2**-6))
     assert [m.quantity for m in case.measurements] == [
-        "learned sooner than labels (sooner 0, later 0, alike 6)",
-        "learned sooner than one_shot (sooner 6, later 0, alike 0)",
+        "learned sooner than labels (sooner 0, later 0, alike 6, neither 0)",
+        "learned sooner than one_shot (sooner 6, later 0, alike 0, neither 0)",
     ]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pdjax.configuration import experiment_of
+from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Steps
@@ -17,6 +18,7 @@ from pdjax.io.signals import Interrupt
 from pdjax.report.claims import evaluate_claims
 from pdjax.report.page import tuned_rows
 from pdjax.report.reading import read_results
+from pdjax.report.summary import what_came_out
 from pdjax.report.tables import tuning
 from pdjax.stages.run import run_experiment
 from pdjax.stages.tuning import Tried, families
@@ -37,7 +39,7 @@ def config():
         small,
         strategies=STRATEGIES,
         comparisons=(),
-        tuning=Tuning(factor=10.0, lowest=1e-4, highest=0.05),
+        tuning=Tuning(factor=10.0, lowest=1e-5, highest=0.05),
         student_training=dataclasses.replace(small.student_training, seeds=(0, 1), learning_rates=(1e-4, 1e-3)),
     )
 
@@ -58,6 +60,14 @@ def test_strategies_that_differ_in_t_alone_are_one_family(config):
     }  # fmt: skip
 
 
+def test_strategies_that_differ_in_more_than_numbers_are_families_of_their_own(config):
+    adaptive = [
+        Strategy(name, schedule=UntilSaturated(name, 1, 0.01, 16), selection=Steps((16,)))
+        for name in ("accuracy", "agreement")
+    ]
+    assert len(families(dataclasses.replace(config, strategies=tuple(adaptive)))) == 2
+
+
 def test_the_grid_grows_as_far_as_it_may_and_what_is_chosen_is_the_best(config, workdir):
     tuned = read_json(workdir / "tuned.json")
     curves: dict[tuple[str, float], list[np.ndarray]] = {}
@@ -67,8 +77,7 @@ def test_the_grid_grows_as_far_as_it_may_and_what_is_chosen_is_the_best(config, 
             for strategy in run.description.strategies:
                 curves.setdefault((strategy, replica.learning_rate), []).append(run.evaluation.accuracy[:, place])
     rates = tuned["learning_rates"]
-    assert rates[:2] == [1e-4, 1e-3]
-    assert rates[2:] == pytest.approx([1e-2, 1e-1][: len(rates) - 2])
+    assert {1e-4, 1e-3} < {*rates} <= {1e-4 / 10, 1e-4, 1e-3, 1e-3 * 10}  # beyond these are no rates that may be tried
     assert {*curves} == {(strategy.name, rate) for strategy in STRATEGIES for rate in rates}
     assert {len(of) for of in curves.values()} == {2}
     merits = {key: Tried(*key, np.mean([c[-1] for c in of]), np.mean(of)).merit for key, of in curves.items()}
@@ -78,7 +87,25 @@ def test_the_grid_grows_as_far_as_it_may_and_what_is_chosen_is_the_best(config, 
         assert merits[chosen["strategy"], chosen["learning_rate"]] == pytest.approx(best)
         assert chosen["at_the_edge"] == (chosen["learning_rate"] in (rates[0], rates[-1]))
     # It ended because no best one is at an edge beyond which it may go on.
-    assert all(one["learning_rate"] != rates[-1] or rates[-1] > 0.05 for one in tuned["chosen"].values())
+    best = [one["learning_rate"] for one in tuned["chosen"].values()]
+    assert max(best) < rates[-1] or rates[-1] * 10 > 0.05
+    assert min(best) > rates[0] or rates[0] / 10 < 1e-5
+
+
+def test_a_rate_at_which_students_diverge_ends_the_grid(config, tmp_path):
+    """At a rate of 1e8 the losses of parities overflow; those at 1e-1 are the best until then."""
+    growing = dataclasses.replace(
+        config,
+        strategies=STRATEGIES[:1],
+        tuning=Tuning(factor=1e9, lowest=1e-5, highest=1e9),
+        student_training=dataclasses.replace(config.student_training, learning_rates=(1e-3, 1e-1)),
+    )
+    for _ in range(2):  # the same again where it is done
+        run_experiment(growing, tmp_path / "work", ("teacher", "students"), Interrupt())
+        tuned = read_json(tmp_path / "work" / "tuned.json")
+        assert tuned["learning_rates"] == [1e-3, 1e-1]
+        assert "not finite" in tuned["ends"]["above"]
+    assert read_results(tmp_path / "work").finished("labels", 1e-1, 32) is not None
 
 
 def test_the_same_command_finds_all_done_and_goes_on_from_the_grown_grid(config, workdir):
@@ -90,14 +117,13 @@ def test_the_same_command_finds_all_done_and_goes_on_from_the_grown_grid(config,
     )
 
 
-def test_the_report_lists_what_was_tried_and_the_flags_of_a_study(workdir):
+def test_the_report_lists_what_was_tried_and_what_was_chosen(workdir):
     results = read_results(workdir)
     rows = tuning(results)
     assert len(rows) == 3 * len(results.tuned["learning_rates"])
     assert sum(row["chosen"] for row in rows) == 2
-    assert [row["Flag"].split("=")[0] for row in tuned_rows(results)] == [
-        f"--config.strategies.{one['strategy']}.learning_rate" for one in results.tuned["chosen"].values()
-    ]
+    assert [row["Name"] for row in tuned_rows(results)] == [one["strategy"] for one in results.tuned["chosen"].values()]
+    assert what_came_out(results).startswith("This is a tuning")
 
 
 def test_no_claim_is_decided_by_what_chose(workdir):
