@@ -47,14 +47,14 @@ class NonterminalProbe(Probe):
     """of the classifier's attention"""
     num_train: Count = 3200
     """strings of a round of its training"""
-    min_gain: Positive = 0.002
-    """it is trained round after round while its accuracy on strings of neither, the mean over levels, rises so much"""
-    most_rounds: Count = 8
     num_test: Count = 512
     """strings of that, and as many others of the accuracy that is reported"""
     batch_size: Count = 64
     learning_rate: Positive = 1e-2
     """of Adam"""
+    min_gain: Positive = 0.002
+    """it is trained round after round while its accuracy on strings of neither, the mean over levels, rises so much"""
+    most_rounds: Count = 8
 
     def __post_init__(self):
         for name in ("num_train", "num_test"):
