@@ -27,7 +27,7 @@ LAYERS = (
 """From the lowest: a module imports from its own layer and from those before it."""
 
 READABLE = (
-    "io.sealed.",
+    *("io.sealed.", "io.rules."),
     *(
         "report.",
         "errors.",

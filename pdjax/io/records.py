@@ -3,7 +3,7 @@
 ::
 
     config.json                    the whole configuration
-    environment.json               versions, device, command, date of the first start; ``later``: other versions since
+    environment.json               versions, device, command, date, rules of the first start; ``later``: others since
     source/                        users' files that define what it uses, and their digests (``pdjax.io.source``)
     selection.json                 phases of the teacher's training and the checkpoints chosen, with reasons
     tuned.json                     the learning rate, T and κ chosen for each strategy (``pdjax.stages.tuning``)

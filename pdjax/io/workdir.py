@@ -12,6 +12,7 @@ from typing import Any
 from pdjax.errors import UserError
 from pdjax.experiment import Experiment
 from pdjax.io.records import RunDescription, read_result
+from pdjax.io.rules import digests
 from pdjax.io.sealed import read_json, write_json
 from pdjax.io.source import check_kept, keep, load_kept, sources
 from pdjax.io.surroundings import changes, surroundings
@@ -77,19 +78,26 @@ def read_experiment(workdir: Path) -> Experiment:
 
 def _note_surroundings(workdir: Path) -> None:
     """Records where and with what an experiment begins; says and records that it goes on elsewhere or with others."""
-    path, now = workdir / "environment.json", surroundings()
+    path, now = workdir / "environment.json", {**surroundings(), "rules": digests()}
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not path.exists():
         write_json(path, {"command": ["python", "-m", "pdjax.main", *sys.argv[1:]], "date": date, **now})
         return
     environment = read_json(path)
-    changed = changes([environment, *environment.get("later", [])][-1], now)
+    before = [environment, *environment.get("later", [])][-1]
+    changed, other_rules = changes(before, now), before.get("rules", now["rules"]) != now["rules"]
+    if other_rules:
+        logger.warning(
+            "%s goes on under other rules of choosing or deciding: what was chosen stays, and its page says so",
+            workdir,
+        )
     if changed:
         logger.warning(
             "%s goes on elsewhere (%s): sums may round otherwise, and what is computed again may have other bits",
             workdir,
             ", ".join(changed),
         )
+    if changed or other_rules:
         write_json(path, {**environment, "later": [*environment.get("later", []), {"date": date, **now}]})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from pdjax.io.rules import ORIGINS, digests
 from pdjax.report import summary, tables
 from pdjax.report.claims.claim import Finding
 from pdjax.report.curricula import curriculum_rows, shared_students
@@ -68,6 +69,10 @@ def render_page(
         ablations=ablation_rows(results),
         runs=run_rows(results),
         tuned=tuned_rows(results),
+        rules=digests(),
+        origins=[
+            {"Rule": one.rule, "Set on": one.set_on, "Reported seeds seen before": one.seen or "–"} for one in ORIGINS
+        ],
         files=files,
         config=json.dumps(plain(results.experiment), indent=2),
         turn=turn_name(results),

@@ -8,6 +8,7 @@ import pandas as pd
 from pdjax.distill.losses import Labels
 from pdjax.distill.schedules import EqualSplit, FixedDuration, TeacherSplit
 from pdjax.findings import Verdict
+from pdjax.io.rules import changed
 from pdjax.report.claims.claim import Finding, Measurement
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
@@ -310,6 +311,11 @@ def notes(results: Results, findings: Sequence[Finding]) -> list[str]:
         sentences.append("No selection of checkpoints is recorded.")
     if not results.environment:
         sentences.append("Versions, device and command are not recorded.")
+    if others := changed(results.environment.get("rules", {})):
+        sentences.append(
+            f"Rules have changed since this began ({', '.join(others)}): verdicts by those of today decide nothing "
+            "anew on seeds that have been seen."
+        )
     return [*sentences, *(f"Remark on {name}, of which there is no verdict: {text}" for name, text in remarks.items())]
 
 

@@ -18,6 +18,8 @@ from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError
 from pdjax.experiment import Comparison, Report
 from pdjax.findings import Claim
+from pdjax.io.rules import digests
+from pdjax.io.sealed import read_json, write_json
 from pdjax.report import interactive, write_report
 from pdjax.report.additions import added_claims
 from pdjax.report.claims import evaluate_claims
@@ -353,6 +355,22 @@ def test_unfinished_runs_are_named(finished: Any):
     assert "Not started: one_shot-100." in text
     assert "Not finished and therefore not listed: one_shot-100, two-200." in text
     assert "After 100 steps progressive (2, 50) is best" in text  # against what there is
+
+
+def test_rules_that_have_changed_since_are_said(finished: Any):
+    record, now = finished.path / "environment.json", digests()
+    environment = read_json(record)
+    text = read(finished)
+    assert f"Decisions {now['decisions']}; when this began they were not recorded" in text
+    assert "Rules have changed" not in text
+    for rules, change in ((now, ""), (now | {"decisions": "0123"}, "(decisions)")):
+        write_json(record, environment | {"rules": rules})
+        text = read(finished)
+        before = "when this began 0123" if change else "as when this began"
+        assert f"Decisions {now['decisions']}" in text
+        assert f"; {before}" in text or f", {before}" in text
+        assert (f"Rules have changed since this began {change}" in text) == bool(change)
+    assert "transition of the accuracy: UNRISEN, RISEN the seeds 100 to 104 of parity_mlp.py 0 to 4" in text
 
 
 def test_a_run_that_nobody_asked_for_is_said(finished: Any):
