@@ -2,9 +2,10 @@
 
 Claim: F1, R1 and H. One intermediate checkpoint does not suffice, two from the levels' spikes do.
 
-Command: ``python -m pdjax.main --config=configs/hierarchical.py`` (``:smoke``, ``:paper``).
+Command: ``python -m pdjax.main --config=configs/hierarchical.py`` (``:smoke``, ``:paper``). ``:tune`` chooses each
+strategy's learning rate and T by students of the teacher 100; ``:study`` compares them at ``BEST`` over 6 others.
 
-Cost: 5 minutes on two CPU cores.
+Cost: 5 minutes on two CPU cores; predicted from that, and not run: ``:tune`` 20, ``:study`` 15.
 
 Expected: (seeds 0 to 4, 2026-11-24, docs/results/hierarchical) after 400,000 steps 0.42 to 0.44 from labels and
 one-shot, 0.98 with checkpoints from the spikes of levels 1 and 2, 0.97 with that of level 1 alone, at most 0.48 with
@@ -13,6 +14,7 @@ sizes were chosen, it had held.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -22,9 +24,10 @@ from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.schedules import FixedDuration
 from pdjax.distill.selection import Equal, Levels
 from pdjax.distill.strategy import Strategy, temperature_name
-from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining
+from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining, Tuning
 from pdjax.models.mlp import Mlp
 from pdjax.probes.monomials import MonomialProbe
+from pdjax.protocol import Best, Plan, study, tuning
 from pdjax.tasks.parity import HierarchicalTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation
@@ -120,11 +123,49 @@ SIZES = {
 }
 
 
+BEST: dict[str, dict[str, Best]] = {}
+"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
+
+
+def plan_of(base: str) -> Plan:
+    """Returns how a size is tuned and studied. All was fixed before any of these seeds was run."""
+    size = SIZES[base]
+    few = tuple(shots(size.depth))
+    plan = Plan(
+        rates=(5e-3, 1e-2, 2e-2),
+        schedules={"progressive": tuple(pace_of(size, pace) for pace in (0.5, 1.0, 2.0))}
+        | dict.fromkeys(few, tuple(FixedDuration(size.duration * part // 2) for part in (1, 2, 3))),
+        tuned=("labels", "one_shot", "one_shot_soft", "progressive", "adaptive", *few),
+        controls=("timer",),
+        tuning_students=(100, 101, 102),
+        teachers=tuple(range(400, 406)),
+        students=(400, 401, 402),
+    )
+    changes: dict[str, dict[str, Any]] = {
+        "": {},
+        "smoke": dict(
+            rates=(1e-2, 2e-2),
+            schedules={},
+            tuning_students=(100,),
+            students=(400,),
+            grid=Tuning(2.0, 1e-2, 2e-2),  # which does not grow: every size of it is compiled
+        ),
+        "paper": dict(rates=(2.5e-3, 5e-3, 1e-2), schedules={}, tuning_students=(100,), students=(400,)),
+    }
+    return dataclasses.replace(plan, **changes[base])
+
+
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
     With ``wide`` (``paper-wide``) the student is ten times as wide (figure 18 where the default is figure 19).
+    ``tune`` and ``study`` (``smoke-tune``, ``paper-study``, ...): see ``pdjax.protocol``.
     """
+    base, _, stage = variant.rpartition("-")
+    if base in SIZES and stage == "tune":
+        return configure(tuning(experiment(SIZES[base]), plan_of(base)))
+    if base in SIZES and stage == "study":
+        return configure(study(experiment(SIZES[base]), plan_of(base), BEST.get(base, {})))
     variants = {"-".join(filter(None, (base, change))): (base, change) for base in SIZES for change in ("", "wide")}
     if variant not in variants:
         raise ValueError(
@@ -181,7 +222,7 @@ def shots(depth: int) -> dict[str, tuple[int, ...]]:
 def strategies(size: Size) -> tuple[Strategy, ...]:
     """Returns the curricula of figures 15, 18 and 19."""
     equal, some = Equal(size.progressive), shots(size.depth)
-    pace, once = FixedDuration(size.teacher_steps // size.progressive), FixedDuration(size.duration)
+    pace, once = pace_of(size), FixedDuration(size.duration)
     saturated = UntilSaturated("accuracy", window=5, min_gain=0.01, max_steps=size.saturated_after)
     every = Levels(list(some.values())[-1])
     return (
@@ -195,6 +236,11 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         *(Strategy(name, schedule=once, selection=Levels(levels)) for name, levels in some.items()),
         *(Strategy(temperature_name(t), Distillation(t), once, every) for t in TEMPERATURES),
     )
+
+
+def pace_of(size: Size, factor: float = 1.0) -> FixedDuration:
+    """Returns the teacher's own pace, or a multiple: as long on each checkpoint as it took to the next."""
+    return FixedDuration(round(factor * (size.teacher_steps // size.progressive)))
 
 
 def comparisons(size: Size) -> tuple[Comparison, ...]:

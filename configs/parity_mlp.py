@@ -4,7 +4,7 @@ Claim: F1, R1 and R2. A student that follows its teacher's checkpoints learns th
 one checkpoint from the middle of the teacher's transition is enough, one from its start or end is not.
 
 Command: ``python -m pdjax.main --config=configs/parity_mlp.py`` (``:smoke``, ``:paper``). ``:tune`` chooses each
-strategy's learning rate and T on the seeds 100 to 104; ``:study`` compares them at ``TUNED`` over 9 fresh teachers.
+strategy's learning rate and T on the seeds 100 to 104; ``:study`` compares them at ``BEST`` over 9 fresh teachers.
 
 Cost: 2.5 minutes on two CPU cores; a teacher of the paper's size 3.4 hours there, the whole of figure 1 (left) 4.5
 (``benchmarks/parity_step.py``).
@@ -17,12 +17,10 @@ seeds 100 to 104.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from pdjax import protocol
 from pdjax.configuration import configure
 from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Distillation, Labels
@@ -44,7 +42,7 @@ from pdjax.experiment import (
 )
 from pdjax.models.mlp import Mlp
 from pdjax.probes.monomials import MonomialProbe
-from pdjax.settings import named
+from pdjax.protocol import Best, Plan, study, tuning
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation
@@ -99,64 +97,6 @@ class Size:
     temperatures: tuple[float, ...] = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
     adaptive: bool = True
 
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """How a size is tuned and studied; the defaults are a laptop's. All was fixed before any of these seeds was run."""
-
-    tuning_seeds: tuple[int, ...] = (100, 101, 102, 103, 104)
-    rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2)
-    paces: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the teacher's
-    durations: tuple[float, ...] = (0.5, 1.0, 1.5)  # of the size's
-    # A first study on 200 to 207 stopped at the third, which had not learned; a second on 300 to 308 was stopped at the
-    # third before any of it was compared. That such are left out, and what of pairs is alike, was decided in between.
-    teachers: tuple[int, ...] = (400, 401, 402, 403, 404, 405, 406, 407, 408)
-    students: tuple[int, ...] = (400, 401, 402)
-    grid: Tuning = protocol.GRID
-
-
-PROTOCOLS = {
-    "": Protocol(),
-    "smoke": Protocol(
-        tuning_seeds=(100, 101),
-        rates=(1e-2, 2e-2),
-        paces=(1.0,),
-        durations=(0.5, 1.0),
-        teachers=(200, 201, 202, 203, 204, 205),
-        students=(200,),
-        grid=Tuning(2.0, 1e-2, 2e-2),  # which does not grow: every size of it is compiled
-    ),
-    "paper": Protocol(tuning_seeds=(100,), rates=(2.5e-3, 5e-3, 1e-2), paces=(1.0,), durations=(1.0,), students=(200,)),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuned:
-    """What ``:tune`` has chosen."""
-
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of others the size's
-    pace: float = 1.0
-    durations: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by point of the transition; else 1
-
-
-TUNED = {
-    "": Tuned(
-        rates={
-            "labels": 4e-2,
-            "one_shot": 1e-2,
-            "one_shot_soft": 1e-2,
-            "progressive": 2e-2,
-            "adaptive": 1e-2,
-            "timer": 1e-2,  # of the same family as progressive, of which it is the slowest pace
-            "start": 1e-2,
-            "middle": 2e-2,
-            "end": 4e-2,
-        },
-        pace=0.5,
-        durations={"start": 0.5, "middle": 0.5, "end": 1.0},
-    ),
-}
-"""By size; of a size that has not been tuned the study compares at what its default is."""
 
 SIZES = {
     "": Size(),
@@ -227,6 +167,55 @@ SIZES = {
 }
 
 
+SHARES = {"": ((0.5, 1.0, 2.0), (0.5, 1.0, 1.5)), "smoke": ((1.0,), (0.5, 1.0)), "paper": ((1.0,), (1.0,))}
+"""What ``:tune`` tries, by size: multiples of the teacher's pace, and shares of the duration on one checkpoint."""
+
+BEST = {
+    "": {
+        "labels": Best(4e-2),
+        "one_shot": Best(1e-2),
+        "one_shot_soft": Best(1e-2),
+        "progressive": Best(2e-2, FixedDuration(10_000)),
+        "adaptive": Best(1e-2),
+        "timer": Best(1e-2),  # of the same family as progressive, of which it is the slowest pace
+        "start": Best(1e-2, FixedDuration(30_000)),
+        "middle": Best(2e-2, FixedDuration(30_000)),
+        "end": Best(4e-2, FixedDuration(60_000)),
+    }
+}
+"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
+
+
+def plan_of(base: str) -> Plan:
+    """Returns how a size is tuned and studied. All was fixed before any of these seeds was run.
+
+    A first study on 200 to 207 stopped at the third, which had not learned; a second on 300 to 308 was stopped at the
+    third before any of it was compared. That such are left out, and what of pairs is alike, was decided in between.
+    """
+    size, (paces, shares) = SIZES[base], SHARES[base]
+    once = tuple(FixedDuration(round(share * size.duration)) for share in shares)
+    plan = Plan(
+        rates=(5e-3, 1e-2, 2e-2),
+        schedules={"progressive": tuple(pace_of(size, pace) for pace in paces)} | dict.fromkeys(POINTS, once),
+        tuned=(*BASELINES, "progressive", "adaptive", *POINTS),
+        controls=("timer",),
+        teachers=tuple(range(400, 409)),
+        students=(400, 401, 402),
+    )
+    changes: dict[str, dict[str, Any]] = {
+        "": {},
+        "smoke": dict(
+            rates=(1e-2, 2e-2),
+            tuning_students=(100, 101),
+            teachers=tuple(range(200, 206)),
+            students=(200,),
+            grid=Tuning(2.0, 1e-2, 2e-2),  # which does not grow: every size of it is compiled
+        ),
+        "paper": dict(rates=(2.5e-3, 5e-3, 1e-2), tuning_students=(100,), students=(200,)),
+    }
+    return dataclasses.replace(plan, **changes[base])
+
+
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
@@ -237,8 +226,10 @@ def get_config(variant: str = "") -> ConfigDict:
     ``paper-study``, ...): see ``pdjax.protocol``.
     """
     base, _, stage = variant.rpartition("-")
-    if base in PROTOCOLS and stage in ("tune", "study"):
-        return configure({"tune": tuning_of, "study": study_of}[stage](base))
+    if base in SHARES and stage == "tune":
+        return configure(tuning(experiment(SIZES[base]), plan_of(base)))
+    if base in SHARES and stage == "study":
+        return configure(study(experiment(SIZES[base]), plan_of(base), BEST.get(base, {})))
     slow = dict(rate=0.5) | dict.fromkeys(STEPS, 2)
     changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": dict(rate=2)}
     variants = {"-".join(filter(None, (base, change))): (base, change) for base in SIZES for change in changes}
@@ -288,43 +279,6 @@ def experiment(size: Size) -> Experiment:
     )
 
 
-def tuning_of(base: str) -> Experiment:
-    """Returns the experiment that tunes the strategies of a size."""
-    size, asked = SIZES[base], PROTOCOLS[base]
-    others = named(strategies(size))
-    paced = [paced_at(size, pace, f"progressive_{place}") for place, pace in enumerate(asked.paces)]
-    several = [
-        once_for(size, point, share, f"{point}_{place}")
-        for point in POINTS
-        for place, share in enumerate(asked.durations)
-    ]
-    chosen = [others[name] for name in (*BASELINES, *(["adaptive"] * size.adaptive))]
-    return protocol.tuning(
-        experiment(size),
-        [*chosen, *paced, *several],
-        teacher=asked.tuning_seeds[0],
-        seeds=asked.tuning_seeds,
-        learning_rates=asked.rates,
-        grid=asked.grid,
-    )
-
-
-def study_of(base: str) -> Experiment:
-    """Returns the experiment that compares the strategies of a size at what was chosen for each."""
-    size, asked, chosen = SIZES[base], PROTOCOLS[base], TUNED.get(base, Tuned())
-    others = named(strategies(size))
-    compared = [
-        *(others[name] for name in BASELINES),
-        paced_at(size, chosen.pace),
-        *([others["adaptive"], others["timer"]] * size.adaptive),
-        *(once_for(size, point, chosen.durations.get(point, 1.0)) for point in POINTS),
-    ]
-    at_best = [
-        dataclasses.replace(strategy, learning_rate=chosen.rates.get(strategy.name, size.rate)) for strategy in compared
-    ]
-    return protocol.study(experiment(size), at_best, teachers=asked.teachers, seeds=asked.students)
-
-
 def sizes(size: Size) -> Sizes:
     """Returns the models of figure 7."""
     return Sizes(
@@ -351,9 +305,9 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         Strategy("labels", Labels()),
         Strategy("one_shot"),
         Strategy("one_shot_soft", Distillation(temperature=1.0)),
-        paced_at(size),
+        Strategy("progressive", schedule=pace, selection=equal),
         *(adaptive if size.adaptive else []),
-        *(once_for(size, point) for point in POINTS),
+        *(Strategy(point, schedule=FixedDuration(size.duration), selection=Transition((point,))) for point in POINTS),
         *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in size.temperatures),
     )
 
@@ -361,16 +315,6 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
 def pace_of(size: Size, factor: float = 1.0) -> FixedDuration:
     """Returns the teacher's own pace, or a multiple: as long on each checkpoint as it took to the next."""
     return FixedDuration(round(factor * (size.teacher_steps // size.progressive)))
-
-
-def paced_at(size: Size, factor: float = 1.0, name: str = "progressive") -> Strategy:
-    """Returns the strategy that follows the teacher at a pace."""
-    return Strategy(name, schedule=pace_of(size, factor), selection=Equal(size.progressive))
-
-
-def once_for(size: Size, point: Point, share: float = 1.0, name: str | None = None) -> Strategy:
-    """Returns the strategy with one intermediate checkpoint, for a share of the size's duration."""
-    return Strategy(name or point, schedule=FixedDuration(round(share * size.duration)), selection=Transition((point,)))
 
 
 def comparisons(size: Size) -> tuple[Comparison, ...]:

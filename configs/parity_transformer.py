@@ -2,9 +2,10 @@
 
 Claim: F1, R1, R2 and R6, at a size where Transformers of 8 heads learn within minutes on two CPU cores.
 
-Command: ``python -m pdjax.main --config=configs/parity_transformer.py`` (``:smoke``, ``:paper``).
+Command: ``python -m pdjax.main --config=configs/parity_transformer.py`` (``:smoke``, ``:paper``). ``:tune`` chooses
+each strategy's learning rate and T by students of the teacher 100; ``:study`` compares them at ``BEST`` over 9 others.
 
-Cost: 13 minutes on two CPU cores.
+Cost: 13 minutes on two CPU cores; predicted from that, and not run: ``:tune`` 25, ``:study`` 35.
 
 Expected: (students of seeds 0 to 9, 2026-11-24, docs/results/parity_transformer) the teacher's accuracy rises between
 400 and 550 steps. After 2000 steps all ten students have learned from the middle of the transition or till saturate,
@@ -13,6 +14,7 @@ holds, R6 for heads of 8 dimensions each. Sizes were chosen on the seeds 100 to 
 """
 
 import dataclasses
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -33,14 +35,18 @@ from pdjax.experiment import (
     Sizes,
     StudentTraining,
     TeacherTraining,
+    Tuning,
 )
 from pdjax.models.gpt2 import Gpt2
 from pdjax.probes.attention import AttentionProbe
 from pdjax.probes.monomials import MonomialProbe
+from pdjax.protocol import Best, Plan, study, tuning
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.sharding import MeshSizes, Placement
 from pdjax.train.step import Evaluation
 
+Point = Literal["start", "middle", "end"]
+POINTS: tuple[Point, ...] = ("start", "middle", "end")
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
 REPORT = Report(
@@ -158,8 +164,47 @@ SIZES = {
 }
 
 
+BEST: dict[str, dict[str, Best]] = {}
+"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
+
+
+def plan_of(base: str) -> Plan:
+    """Returns how a size is tuned and studied. All was fixed before any of these seeds was run."""
+    size = SIZES[base]
+    once = tuple(FixedDuration(size.duration * part // 2) for part in (1, 2, 3))
+    plan = Plan(
+        rates=(5e-4, 1e-3, 2e-3),
+        schedules={"progressive": tuple(pace_of(size, pace) for pace in (0.5, 1.0, 2.0))} | dict.fromkeys(POINTS, once),
+        tuned=("labels", "one_shot", "one_shot_soft", "progressive", "adaptive", *POINTS),
+        controls=("timer",),
+        teachers=tuple(range(400, 409)),
+        students=(400, 401, 402),
+    )
+    changes: dict[str, dict[str, Any]] = {
+        "": {},
+        "smoke": dict(
+            rates=(2.5e-3, 5e-3),
+            schedules={},
+            tuning_students=(100,),
+            teachers=tuple(range(400, 406)),
+            students=(400,),
+            grid=Tuning(2.0, 2.5e-3, 5e-3),  # which does not grow: every size of it is compiled
+        ),
+        "paper": dict(rates=(3e-5, 1e-4, 3e-4), grid=Tuning(3.0, lowest=1e-6)),
+    }
+    return dataclasses.replace(plan, **changes[base])
+
+
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes."""
+    """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
+
+    ``tune`` and ``study`` (``smoke-tune``, ``paper-study``, ...): see ``pdjax.protocol``.
+    """
+    base, _, stage = variant.rpartition("-")
+    if base in SIZES and stage == "tune":
+        return configure(tuning(experiment(SIZES[base]), plan_of(base)))
+    if base in SIZES and stage == "study":
+        return configure(study(experiment(SIZES[base]), plan_of(base), BEST.get(base, {})))
     if variant not in SIZES:
         found = f"found {variant!r}"
         raise ValueError(f"expected configs/parity_transformer.py with one of {sorted(SIZES)} behind a colon; {found}")
@@ -212,7 +257,7 @@ def panels(size: Size) -> tuple[SizePanel, ...]:
 
 def strategies(size: Size) -> tuple[Strategy, ...]:
     """Returns the curricula of figures 1, 13 and 14."""
-    equal, pace = Equal(size.progressive), FixedDuration(size.teacher_steps // size.progressive)
+    equal, pace = Equal(size.progressive), pace_of(size)
     once = FixedDuration(size.duration)
     saturated = UntilSaturated("accuracy", window=5, min_gain=0.01, max_steps=size.saturated_after)
     return (
@@ -223,9 +268,14 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         Strategy("adaptive", schedule=saturated, selection=Equal(size.adaptive)),
         # Moves on by a timer alone: what the former gains over it, what it has learned has decided.
         Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=Equal(size.adaptive)),
-        *(Strategy(point, schedule=once, selection=Transition((point,))) for point in ("start", "middle", "end")),
+        *(Strategy(point, schedule=once, selection=Transition((point,))) for point in POINTS),
         *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in TEMPERATURES),
     )
+
+
+def pace_of(size: Size, factor: float = 1.0) -> FixedDuration:
+    """Returns the teacher's own pace, or a multiple: as long on each checkpoint as it took to the next."""
+    return FixedDuration(round(factor * (size.teacher_steps // size.progressive)))
 
 
 COMPARISONS = (

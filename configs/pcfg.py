@@ -7,7 +7,7 @@ checkpoint. R5: progressive students depend less on n-grams, and know the non-te
 Command: ``python -m pdjax.main --config=configs/pcfg.py`` (``:smoke`` for a minute, ``:short`` for shorter strings and
 longer training, ``:ablations`` for other curricula, temperatures, mask rates, grammars and sizes, figures 23 to 27;
 ``:paper`` and ``:paper-ablations`` for the paper's sizes). ``:tune`` chooses each strategy's learning rate, T and κ by
-students of the teacher 100; ``:study`` compares them at ``TUNED`` over 6 fresh teachers.
+students of the teacher 100; ``:study`` compares them at ``BEST`` over 6 fresh teachers.
 
 Cost: 18 minutes on two CPU cores (AMD EPYC), compiling included; 2.7 GB of memory, 60 MB of
 disk.
@@ -36,12 +36,10 @@ batch were chosen on the seeds 100 to 102. A rate of 1e-2 was tried first, on bo
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from pdjax import protocol
 from pdjax.configuration import configure
 from pdjax.distill.adaptive import UntilRobust, UntilSaturated
 from pdjax.distill.losses import Distillation, Labels
@@ -67,6 +65,7 @@ from pdjax.models.bert import Bert
 from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.ngrams import NgramProbe
 from pdjax.probes.nonterminals import NonterminalProbe
+from pdjax.protocol import Best, Plan, study, tuning
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
@@ -94,6 +93,7 @@ REPORT = Report(
     },
     main_figure="accuracy_by_budget",
 )
+BASELINES = ("labels", "one_shot", "one_shot_soft")  # of section 2: the better one-shot counts
 KAPPAS = ("one_shot", "progressive", "kappa_1", "equal_split")
 PROBED = ("labels", "one_shot", "progressive", "two_shot")
 ADAPTIVE = ("one_shot", "progressive", "two_shot", "saturate", "agree", "robust", "timer")
@@ -253,46 +253,40 @@ SIZES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """How a size is tuned and studied; the defaults are a laptop's. All was fixed before any of these seeds was run."""
-
-    teacher: int = 100
-    tuning_seeds: tuple[int, ...] = (100, 101, 102)
-    rates: tuple[float, ...] = (2.5e-3, 5e-3, 1e-2)
-    kappas: tuple[float, ...] = (0.5, 1.0)
-    durations: tuple[int, ...] = (150, 300, 450)
-    teachers: tuple[int, ...] = (200, 201, 202, 203, 204, 205)
-    students: tuple[int, ...] = (200, 201)
-    grid: Tuning = protocol.GRID
-
-
-PROTOCOLS = {
-    "": Protocol(),
-    "smoke": Protocol(
-        tuning_seeds=(100,),
+PLAN = Plan(
+    rates=(2.5e-3, 5e-3, 1e-2),
+    schedules={
+        "progressive": (TeacherSplit(0.5), TeacherSplit(1.0)),
+        "two_shot": (FixedDuration(150), FixedDuration(300), FixedDuration(450)),
+    },
+    tuned=(*BASELINES, "progressive", "two_shot"),
+    tuning_students=(100, 101, 102),
+    teachers=(200, 201, 202, 203, 204, 205),
+    students=(200, 201),
+)
+PLANS = {
+    "": PLAN,
+    "smoke": dataclasses.replace(
+        PLAN,
         rates=(2.5e-3, 5e-3),
-        kappas=(0.25, 0.5),
-        durations=(4,),
+        schedules={"progressive": (TeacherSplit(0.25), TeacherSplit(0.5))},
+        tuning_students=(100,),
         teachers=(200, 201, 202, 203, 204),
         students=(200,),
         grid=Tuning(2.0, 2.5e-3, 5e-3),  # which does not grow: every size of it is compiled
     ),
-    "paper": Protocol(durations=(500, 1000, 2000)),
+    "paper": dataclasses.replace(
+        PLAN,
+        schedules={
+            "progressive": PLAN.schedules["progressive"],
+            "two_shot": (FixedDuration(500), FixedDuration(1000), FixedDuration(2000)),
+        },
+    ),
 }
+"""How sizes are tuned and studied. All was fixed before any of these seeds was run."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Tuned:
-    """What ``:tune`` has chosen; of a size that has not been tuned, its defaults."""
-
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of others that of the authors' scripts
-    kappa: float = 0.5
-    duration: int | None = None
-
-
-TUNED: dict[str, Tuned] = {}
-"""By size."""
+BEST: dict[str, dict[str, Best]] = {}
+"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -303,8 +297,10 @@ def get_config(variant: str = "") -> ConfigDict:
     'paper-study', ...): see ``pdjax.protocol``.
     """
     base, _, stage = variant.rpartition("-")
-    if base in PROTOCOLS and stage in ("tune", "study"):
-        return configure({"tune": tuning_of, "study": study_of}[stage](base))
+    if base in PLANS and stage == "tune":
+        return configure(tuning(experiment(SIZES[base]), PLANS[base]))
+    if base in PLANS and stage == "study":
+        return configure(study_of(base))
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
     return configure(experiment(SIZES[variant]))
@@ -368,59 +364,17 @@ def experiment(size: Size) -> Experiment:
     )
 
 
-def tuning_of(base: str) -> Experiment:
-    """Returns the experiment that tunes the strategies of a size."""
-    size, asked = SIZES[base], PROTOCOLS[base]
-    chosen = size.given or size.chosen_by
-    strategies = (
-        *baselines(),
-        *(
-            Strategy(f"progressive_{place}", schedule=TeacherSplit(kappa), selection=EQUAL)
-            for place, kappa in enumerate(asked.kappas)
-        ),
-        *(
-            Strategy(f"two_shot_{duration}", schedule=FixedDuration(duration), selection=chosen)
-            for duration in asked.durations
-        ),
-    )
-    return protocol.tuning(
-        experiment(size),
-        strategies,
-        teacher=asked.teacher,
-        seeds=asked.tuning_seeds,
-        learning_rates=asked.rates,
-        grid=asked.grid,
-    )
-
-
 def study_of(base: str) -> Experiment:
     """Returns the experiment that compares the strategies of a size, and first checkpoints, at what was chosen."""
-    asked, tuned = PROTOCOLS[base], TUNED.get(base, Tuned())
-    duration = tuned.duration or SIZES[base].duration
+    size, best = SIZES[base], BEST.get(base, {})
+    chosen = best["two_shot"].schedule if "two_shot" in best else None
+    duration = chosen.duration if isinstance(chosen, FixedDuration) else size.duration
     # Students themselves are not probed: what they depend on is no claim of this study.
-    size = dataclasses.replace(SIZES[base], duration=duration, durations=(duration,), student_checkpoint_every=None)
-
-    def at_best(strategy: Strategy, alike: str) -> Strategy:
-        return dataclasses.replace(strategy, learning_rate=tuned.rates.get(alike, StudentTraining().learning_rates[0]))
-
-    split = TeacherSplit(tuned.kappa)
-    compared = (
-        *baselines(),
-        Strategy("progressive", schedule=split, selection=EQUAL),
-        Strategy("two_shot", schedule=FixedDuration(duration), selection=size.given or size.chosen_by),
-    )
-    return protocol.study(
-        experiment(size),
-        # A search is among students of (2, T): they have the rate of these.
-        [*(at_best(one, one.name) for one in compared), *(at_best(one, "two_shot") for one in search(size))],
-        teachers=asked.teachers,
-        seeds=asked.students,
-    )
-
-
-def baselines() -> tuple[Strategy, ...]:
-    """Returns what a student learns from without intermediate checkpoints (section 2): the better one-shot counts."""
-    return (Strategy("labels", Labels()), Strategy("one_shot"), Strategy("one_shot_soft", Distillation(1.0)))
+    size = dataclasses.replace(size, duration=duration, durations=(duration,), student_checkpoint_every=None)
+    # A search is among students of (2, T): they have what was chosen for these.
+    searched = tuple(strategy.name for strategy in search(size))
+    best = best | (dict.fromkeys(searched, best["two_shot"]) if "two_shot" in best else {})
+    return study(experiment(size), dataclasses.replace(PLANS[base], controls=searched), best)
 
 
 def main_strategies(size: Size) -> tuple[Strategy, ...]:
@@ -428,7 +382,9 @@ def main_strategies(size: Size) -> tuple[Strategy, ...]:
     budgets = None if size.ablations is None else size.ablations.kappa_budgets
     chosen = size.given or size.chosen_by
     return (
-        *baselines(),
+        Strategy("labels", Labels()),
+        Strategy("one_shot"),
+        Strategy("one_shot_soft", Distillation(1.0)),
         Strategy("progressive", schedule=TeacherSplit(size.kappa), selection=EQUAL, budgets=budgets),
         Strategy("two_shot", schedule=FixedDuration(size.duration), selection=chosen, budgets=budgets),
     )

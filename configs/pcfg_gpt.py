@@ -6,8 +6,11 @@ train longer, and as more tokens count.
 
 Command: ``python -m pdjax.main --config=configs/pcfg_gpt.py`` (``:smoke`` for half a minute, ``:seeds`` for six other
 seeds at l = 3, ``:ablations`` for levels, grammars and sizes, figures 28, 31 and 32, ``:paper`` for the paper's sizes).
+``:tune`` chooses each strategy's learning rate, T and kappa by students of the teacher 100; ``:study`` compares them at
+``BEST`` over 6 fresh teachers.
 
-Cost: 17 minutes on two CPU cores, 2.0 GB of memory, 100 MB of disk.
+Cost: 17 minutes on two CPU cores, 2.0 GB of memory, 100 MB of disk; predicted from that, and not run: ``:tune`` 25,
+``:study`` 40.
 
 Expected: (seeds 0 to 2, 2026-11-25, docs/results/pcfg_gpt) an accuracy of 0.785 for the teacher; for the students, R7
 from paired seeds against one-shot:
@@ -38,7 +41,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pdjax.configuration import configure
-from pdjax.distill.losses import Labels
+from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.schedules import FixedDuration, TeacherSplit
 from pdjax.distill.selection import Auto, Equal, Selection, Steps
 from pdjax.distill.strategy import Strategy
@@ -54,11 +57,13 @@ from pdjax.experiment import (
     Sizes,
     StudentTraining,
     TeacherTraining,
+    Tuning,
     Variant,
 )
 from pdjax.models.gpt2 import Gpt2
 from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.ngrams import NgramProbe
+from pdjax.protocol import Best, Plan, study, tuning
 from pdjax.tasks.pcfg import PcfgLanguageTask
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
@@ -73,7 +78,8 @@ REMARKS = dict(
     "been run.",
 )
 CHECKPOINTS = 20  # of appendix E: at i/20 of the teacher's training
-STRATEGIES = ("labels", "one_shot", "progressive", "two_shot")  # that are compared, and whose students are probed
+STRATEGIES = ("labels", "one_shot", "one_shot_soft", "progressive", "two_shot")
+PROBED = ("labels", "one_shot", "progressive", "two_shot")
 ADAM = Adam(clip_norm=1.0, beta2=0.95)
 
 REPORT = Report(
@@ -189,12 +195,56 @@ SIZES = {
 }
 
 
+PLAN = Plan(
+    rates=(2.5e-3, 5e-3, 1e-2),
+    schedules={
+        "progressive": (TeacherSplit(0.5), TeacherSplit(1.0)),
+        "two_shot": (FixedDuration(75), FixedDuration(150), FixedDuration(300)),
+    },
+    tuned=STRATEGIES,
+    tuning_students=(100, 101, 102),
+    teachers=(200, 201, 202, 203, 204, 205),
+    students=(200, 201),
+)
+PLANS = {
+    "": PLAN,
+    "smoke": dataclasses.replace(
+        PLAN,
+        rates=(2.5e-3, 5e-3),
+        schedules={},
+        tuning_students=(100,),
+        teachers=(200, 201, 202, 203, 204),
+        students=(200,),
+        grid=Tuning(2.0, 2.5e-3, 5e-3),  # which does not grow: every size of it is compiled
+    ),
+    "paper": dataclasses.replace(
+        PLAN,
+        schedules={
+            "progressive": PLAN.schedules["progressive"],
+            "two_shot": (FixedDuration(500), FixedDuration(1000), FixedDuration(2000)),
+        },
+    ),
+}
+"""How sizes are tuned and studied. All was fixed before any of these seeds was run."""
+
+BEST: dict[str, dict[str, Best]] = {}
+"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
+
+
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
     'seeds' has six other seeds at l = 3, for what three do not decide; 'ablations' adds grammars and sizes (figures 28,
-    31 and 32) at a laptop's size; 'paper' has them too.
+    31 and 32) at a laptop's size; 'paper' has them too. 'tune' and 'study' ('smoke-tune', 'paper-study', ...): see
+    ``pdjax.protocol``.
     """
+    base, _, stage = variant.rpartition("-")
+    if base in PLANS and stage == "tune":
+        return configure(tuning(experiment(SIZES[base]), PLANS[base]))
+    if base in PLANS and stage == "study":
+        # Students themselves are not probed: what they depend on is no claim of this study.
+        size = dataclasses.replace(SIZES[base], student_checkpoint_every=None)
+        return configure(study(experiment(size), PLANS[base], BEST.get(base, {})))
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg_gpt.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
     return configure(experiment(SIZES[variant]))
@@ -229,6 +279,7 @@ def experiment(size: Size) -> Experiment:
         strategies=(
             Strategy("labels", Labels()),
             Strategy("one_shot"),
+            Strategy("one_shot_soft", Distillation(1.0)),  # of section 2: the better one-shot counts
             Strategy("progressive", schedule=TeacherSplit(0.5), selection=Equal(CHECKPOINTS)),
             Strategy("two_shot", schedule=FixedDuration(size.duration), selection=size.chosen),
         ),
@@ -236,7 +287,7 @@ def experiment(size: Size) -> Experiment:
         ablations=ablations(size, student),
         probes=Probes(
             (size.ngrams, AgreementProbe(2, size.teacher_batch)),
-            students=() if size.student_checkpoint_every is None else STRATEGIES,
+            students=() if size.student_checkpoint_every is None else PROBED,
             longest_alone=True,
         ),
         sizes=sizes(size, student) if size.size_heads else None,

@@ -9,15 +9,17 @@ prepares them as rows of 16, with a vocabulary of 1024 tokens (``text`` extra, 1
     python launch/prose.py runs/prose --prepare runs/corpora/prose
     python -m pdjax.main --config=configs/text.py
 
-``:smoke`` is half a minute on Python's own reference, which needs no download; ``:tune`` is what the default's rate
-and curriculum were chosen by, on seeds of its own; ``:paper`` has the paper's sizes, on a corpus that docs/text.md
-says how to prepare. For text of your own write a configuration like this one, with its corpus (docs/text.md).
+``:smoke`` is half a minute on Python's own reference, which needs no download; ``:tune`` chooses each strategy's
+learning rate and kappa by students of the teacher 100, and ``:study`` compares them at ``BEST`` over 5 fresh teachers;
+``:paper`` has the paper's sizes, on a corpus that docs/text.md says how to prepare. For text of your own write a
+configuration like this one, with its corpus (docs/text.md).
 
 ``:folder:TEACHER`` is for a BERT of your own: a folder of its checkpoints in Hugging Face's format, or of one, as in
 configs/checkpoints.py, with its tokenizer's files. The prose is prepared with that vocabulary, 15 seconds, and a
 student with half of the teacher's heads learns from it; ``:folder:TEACHER:TEXT`` takes a folder of your own text.
 
-Cost: 13.5 minutes on two CPU cores (AMD EPYC); ``:tune`` 50.
+Cost: 13.5 minutes on two CPU cores (AMD EPYC); ``:tune`` 50; predicted, and not run: ``:study`` 55. The default's rate
+and curriculum were chosen by an earlier ``:tune``, with one rate for all (docs/results/text).
 
 Expected (docs/results/text): the teacher's loss rests near 5.4 nats until step 750 and falls to 4.2 by step 1200;
 students reach an accuracy of 0.21 from labels, 0.30 and 0.32 from the final teacher at temperatures 1e-20 and 1, and
@@ -34,7 +36,6 @@ import os
 import platform
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -44,10 +45,11 @@ from pdjax.distill.schedules import EqualSplit, TeacherSplit
 from pdjax.distill.selection import Equal
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import UserError, require
-from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining
+from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining, Tuning
 from pdjax.models.bert import Bert
 from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.ngrams import NgramProbe
+from pdjax.protocol import Best, Plan, study, tuning
 from pdjax.tasks.text import Prepared, TextTask
 from pdjax.text.corpus import RECORD
 from pdjax.text.prepare import Preparation, prepare
@@ -85,14 +87,6 @@ SHARP, SOFT = Distillation(temperature=1e-20), Distillation(temperature=1.0)
 PROBED = ("labels", "one_shot", "progressive")
 
 
-class Course(NamedTuple):
-    """N-shot distillation: so many equally spaced checkpoints over a share kappa of the teacher's length."""
-
-    name: str
-    checkpoints: int
-    kappa: float
-
-
 @dataclasses.dataclass(frozen=True)
 class Size:
     """What tells sizes apart; the defaults are a laptop's."""
@@ -116,7 +110,8 @@ class Size:
     teacher_steps: int = 3000
     checkpoint_every: int = 250
     budgets: tuple[int, ...] = (2000,)
-    courses: tuple[Course, ...] = (Course("progressive", 4, 0.5),)
+    progressive: int = 4  # equally spaced checkpoints ...
+    kappa: float = 0.5  # ... over this share of the teacher's length
     chunk: int = 50
     evaluate_every: int = 100
     evaluation: tuple[int, int] = (8, 256)
@@ -130,15 +125,6 @@ class Size:
 
 SIZES = {
     "": Size(),
-    "tune": Size(
-        name="text-tune",
-        decides=False,
-        seed=100,
-        student_seeds=(100, 101),
-        student_rates=(2e-3, 4e-3, 8e-3, 1.6e-2),
-        courses=(Course("progressive", 4, 0.5), Course("progressive_whole", 4, 1.0)),
-        student_checkpoint_every=None,
-    ),
     "paper": Size(
         name="text-paper",
         corpus="runs/corpora/wikipedia-books",
@@ -155,7 +141,8 @@ SIZES = {
         teacher_steps=8000,
         checkpoint_every=500,
         budgets=(2000, 4000, 8000),
-        courses=(Course("progressive", 8, 1.0),),
+        progressive=8,
+        kappa=1.0,
         chunk=100,
         evaluation=(8, 512),
         student_checkpoint_every=1000,
@@ -177,7 +164,7 @@ SIZES = {
         teacher_steps=16,
         checkpoint_every=4,
         budgets=(8,),
-        courses=(Course("progressive", 2, 0.5),),
+        progressive=2,
         chunk=4,
         evaluate_every=4,
         evaluation=(2, 8),
@@ -189,27 +176,64 @@ SIZES = {
 }
 
 
+HALF_OR_WHOLE = (TeacherSplit(0.5), TeacherSplit(1.0))
+PLAN = Plan(
+    rates=(2e-3, 4e-3, 8e-3),
+    schedules={"progressive": HALF_OR_WHOLE, "progressive_soft": HALF_OR_WHOLE},
+    tuned=("labels", "one_shot", "one_shot_soft", "progressive", "progressive_soft"),
+    tuning_students=(100, 101),
+    teachers=(200, 201, 202, 203, 204),
+    students=(200, 201),
+)
+PLANS = {
+    "": PLAN,
+    "smoke": dataclasses.replace(
+        PLAN,
+        rates=(2e-3, 4e-3),
+        schedules={},
+        tuning_students=(100,),
+        students=(200,),
+        grid=Tuning(2.0, 2e-3, 4e-3),  # which does not grow: every size of it is compiled
+    ),
+    "paper": dataclasses.replace(PLAN, rates=(5e-5, 1e-4, 2e-4), grid=Tuning(2.0, lowest=1e-6)),
+}
+"""How sizes are tuned and studied. All was fixed before any of these seeds was run."""
+
+BEST: dict[str, dict[str, Best]] = {}
+"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
+
+
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    'tune' is what the default's rates and curriculum are chosen by, on seeds of its own; 'folder:TEACHER' has
-    somebody's checkpoints as teachers.
+    'tune' and 'study' ('smoke-tune', 'paper-study', ...): see ``pdjax.protocol``; 'folder:TEACHER' has somebody's
+    checkpoints as teachers.
     """
     name, _, rest = variant.partition(":")
     if name == "folder":
         teacher, _, text = rest.partition(":")
         return configure(folder_experiment(teacher, text or PROSE))
+    base, _, stage = variant.rpartition("-")
+    if base in PLANS and stage == "tune":
+        return configure(tuning(experiment(SIZES[base], corpus_of(base)), PLANS[base]))
+    if base in PLANS and stage == "study":
+        # Students themselves are not probed: what they depend on is no claim of this study.
+        size = dataclasses.replace(SIZES[base], student_checkpoint_every=None)
+        return configure(study(experiment(size, corpus_of(base)), PLANS[base], BEST.get(base, {})))
     if variant not in SIZES:
         variants = sorted([*SIZES, "folder:TEACHER"])
         raise ValueError(f"expected configs/text.py with one of {variants} behind a colon; found {variant!r}")
+    return configure(experiment(SIZES[variant], corpus_of(variant)))
+
+
+def corpus_of(variant: str) -> Prepared:
+    """Returns the corpus of a size, as far as it is there."""
     size = SIZES[variant]
     if variant == "smoke":
-        corpus = smoke_corpus()
-    elif (Path(size.corpus) / RECORD).exists():
-        corpus = Prepared.of(size.corpus)
-    else:
-        corpus = Prepared(size.corpus, None, size.vocabulary, size.length)
-    return configure(experiment(size, corpus))
+        return smoke_corpus()
+    if (Path(size.corpus) / RECORD).exists():
+        return Prepared.of(size.corpus)
+    return Prepared(size.corpus, None, size.vocabulary, size.length)
 
 
 def smoke_corpus() -> Prepared:
@@ -239,11 +263,8 @@ def experiment(size: Size, corpus: Prepared) -> Experiment:
         Strategy("labels", Labels()),
         Strategy("one_shot", SHARP),
         Strategy("one_shot_soft", SOFT),
-        *(
-            Strategy(f"{name}{suffix}", loss, TeacherSplit(kappa), Equal(checkpoints))
-            for name, checkpoints, kappa in size.courses
-            for suffix, loss in (("", SHARP), ("_soft", SOFT))
-        ),
+        Strategy("progressive", SHARP, TeacherSplit(size.kappa), Equal(size.progressive)),
+        Strategy("progressive_soft", SOFT, TeacherSplit(size.kappa), Equal(size.progressive)),
     )
     return Experiment(
         name=size.name,

@@ -1,18 +1,18 @@
 """The protocol of a study: strategies are tuned on some seeds, and compared at their best on others.
 
-``tuning`` chooses each strategy's learning rate, T and κ by the students of one teacher; ``study`` compares strategies
-at what was chosen, over teachers that nobody has looked at. Both take task, models and teachers from an experiment.
+``tuning`` chooses each strategy's learning rate, and its T or κ, by the students of one teacher; ``study`` compares
+strategies at what was chosen, over teachers that nobody has looked at. Both take task, models, teachers and strategies
+from an experiment, and the rest from a ``Plan``, which is to be fixed before any of its seeds is run.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
+from pdjax.distill.schedules import Schedule
 from pdjax.distill.strategy import Strategy
 from pdjax.errors import require
 from pdjax.experiment import Experiment, Probes, Tuning
-
-GRID = Tuning()
-"""How far learning rates are searched."""
 
 FEWEST_TEACHERS = 5
 """Of a study: with fewer, intervals over teachers say little."""
@@ -22,43 +22,54 @@ FEWEST_COUNTED = 6
 """Of a study of a task that is learned or not: five pairs decide nothing, whatever comes out."""
 
 
-def tuning(
-    experiment: Experiment,
-    strategies: Sequence[Strategy],
-    *,
-    teacher: int,
-    seeds: Sequence[int],
-    learning_rates: Sequence[float],
-    grid: Tuning = GRID,
-) -> Experiment:
+class Best(NamedTuple):
+    """What a strategy is compared at."""
+
+    learning_rate: float
+    schedule: Schedule | None = None  # None: that of the experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How an experiment is tuned and studied."""
+
+    rates: tuple[float, ...]  # that are tried first, of every strategy
+    schedules: Mapping[str, tuple[Schedule, ...]]  # that are tried of a strategy; of others theirs alone
+    tuned: tuple[str, ...]  # the strategies that are
+    teachers: tuple[int, ...]  # seeds of a study's, which nobody has looked at
+    students: tuple[int, ...]  # seeds of its first teacher's; all others have as many
+    controls: tuple[str, ...] = ()  # strategies that a study compares beside those that were tuned
+    tuning_teacher: int = 100  # seed
+    tuning_students: tuple[int, ...] = (100, 101, 102, 103, 104)  # seeds
+    grid: Tuning = Tuning()  # how far further learning rates are
+
+
+def tuning(experiment: Experiment, plan: Plan) -> Experiment:
     """Returns the experiment that tunes strategies, all for its longest budget (section D.6).
 
-    Args:
-      experiment: whose task, models and teachers are taken.
-      strategies: those that differ in T or κ alone are one, of which the best is chosen.
-      teacher: its seed.
-      seeds: of the students.
-      learning_rates: that are tried first.
-      grid: how far further ones are.
+    A strategy with several schedules becomes one for each, its place among them behind the name: of these the best is
+    chosen.
     """
-    chosen = tuple(dataclasses.replace(strategy, budgets=None, learning_rate=None) for strategy in strategies)
-    needed = {strategy.selection.measured_by for strategy in chosen}
+    strategies = [
+        dataclasses.replace(one, budgets=None) for name in plan.tuned for one in _tried(experiment.strategy(name), plan)
+    ]
+    needed = {strategy.selection.measured_by for strategy in strategies}
     measured = tuple(probe for probe in experiment.probes.measured if probe.name in needed)
     return dataclasses.replace(
         experiment,
         name=f"{experiment.name}-tune",
-        seed=teacher,
+        seed=plan.tuning_teacher,
         further_teachers=(),
-        teacher_training=dataclasses.replace(experiment.teacher_training, seed=teacher, extra_seeds=()),
+        teacher_training=dataclasses.replace(experiment.teacher_training, seed=plan.tuning_teacher, extra_seeds=()),
         student_training=dataclasses.replace(
             experiment.student_training,
-            seeds=tuple(seeds),
-            learning_rates=tuple(learning_rates),
+            seeds=plan.tuning_students,
+            learning_rates=plan.rates,
             budgets=experiment.budgets[-1:],
             checkpoint_every=None,
         ),
-        strategies=chosen,
-        tuning=grid,
+        strategies=tuple(strategies),
+        tuning=plan.grid,
         comparisons=(),
         probes=Probes(measured, seed=experiment.probes.seed),
         sizes=None,
@@ -67,28 +78,38 @@ def tuning(
     )
 
 
-def study(
-    experiment: Experiment, strategies: Sequence[Strategy], *, teachers: Sequence[int], seeds: Sequence[int]
-) -> Experiment:
+def _tried(strategy: Strategy, plan: Plan) -> Iterator[Strategy]:
+    if strategy.name not in plan.schedules:
+        yield strategy
+    for place, schedule in enumerate(plan.schedules.get(strategy.name, ())):
+        yield dataclasses.replace(strategy, name=f"{strategy.name}_{place}", schedule=schedule)
+
+
+def study(experiment: Experiment, plan: Plan, best: Mapping[str, Best]) -> Experiment:
     """Returns the experiment that compares strategies over teachers, each with students of its own.
 
     Args:
       experiment: whose task, models, teachers, probes and comparisons are taken.
-      strategies: with the learning rate, T and κ that were chosen for each.
-      teachers: their seeds, none of which has been looked at.
-      seeds: of the students of the first teacher; all others have as many.
+      plan: which strategies, teachers and students.
+      best: what was chosen for each strategy; others have the experiment's first learning rate.
 
     Raises:
       UserError: there are fewer teachers than can decide anything.
     """
     fewest = FEWEST_TEACHERS if experiment.task.learned is None else FEWEST_COUNTED
     require(
-        len(teachers) >= fewest,
+        len(plan.teachers) >= fewest,
         f"at least {fewest} teachers, over which a study averages",
-        teachers,
+        plan.teachers,
         "add some",
     )
-    known = {strategy.name for strategy in strategies}
+    default = Best(experiment.student_training.learning_rates[0])
+    compared = [
+        _at(strategy, best.get(strategy.name, default))
+        for strategy in experiment.strategies
+        if strategy.name in (*plan.tuned, *plan.controls)
+    ]
+    known = {strategy.name for strategy in compared}
     comparisons = [
         dataclasses.replace(one, strategies=tuple(name for name in one.strategies if name in known))
         for one in experiment.comparisons
@@ -98,14 +119,23 @@ def study(
     return dataclasses.replace(
         experiment,
         name=f"{experiment.name}-study",
-        seed=teachers[0],
-        further_teachers=tuple(teachers[1:]),
-        teacher_training=dataclasses.replace(experiment.teacher_training, seed=teachers[0], extra_seeds=()),
-        student_training=dataclasses.replace(experiment.student_training, seeds=tuple(seeds)),
-        strategies=tuple(strategies),
+        seed=plan.teachers[0],
+        further_teachers=plan.teachers[1:],
+        teacher_training=dataclasses.replace(experiment.teacher_training, seed=plan.teachers[0], extra_seeds=()),
+        student_training=dataclasses.replace(
+            experiment.student_training,
+            seeds=plan.students,
+            learning_rates=experiment.student_training.learning_rates[:1],
+        ),
+        strategies=tuple(compared),
         comparisons=tuple(comparisons),
         probes=dataclasses.replace(experiment.probes, students=probed),
         sizes=None,
         ablations=(),
         remarks={},
     )
+
+
+def _at(strategy: Strategy, best: Best) -> Strategy:
+    schedule = strategy.schedule if best.schedule is None else best.schedule
+    return dataclasses.replace(strategy, learning_rate=best.learning_rate, schedule=schedule)

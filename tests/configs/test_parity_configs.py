@@ -13,8 +13,8 @@ from pdjax.train.optimizer import Adam, Sgd
 STUDIED = ("tune", "study", "smoke-tune", "smoke-study", "paper-tune", "paper-study")
 VARIANTS = {
     "parity_mlp": ("", "smoke", "large", "paper", "wide", "slow", "fast", "paper-wide", "paper-fast", *STUDIED),
-    "parity_transformer": ("", "smoke", "paper"),
-    "hierarchical": ("", "smoke", "paper", "wide", "paper-wide"),
+    "parity_transformer": ("", "smoke", "paper", *STUDIED),
+    "hierarchical": ("", "smoke", "paper", "wide", "paper-wide", *STUDIED),
 }
 ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
 MLPS = ("parity_mlp", "hierarchical")

@@ -7,15 +7,16 @@ from pdjax.models.gpt2 import Gpt2
 from pdjax.tasks.pcfg import PcfgLanguageTask
 from pdjax.train.optimizer import Adam
 
+STUDIED = ("tune", "study", "smoke-tune", "smoke-study", "paper-tune", "paper-study")
 VARIANTS = ("", "smoke", "paper", "seeds", "ablations")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *STUDIED])
 def test_every_variant_is_locked_valid_and_has_its_own_name(check_variant, variant):
     check_variant("pcfg_gpt", variant)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *STUDIED])
 def test_foreseen_runs_are_those_that_there_are(check_foreseen_runs, variant):
     check_foreseen_runs("pcfg_gpt", variant)
 
@@ -38,7 +39,7 @@ def test_paper_has_the_papers_sizes(experiment):
     for optimizer in (teaching.optimizer, training.optimizer):
         assert optimizer == Adam("cosine", 0.06, clip_norm=1.0, beta1=0.9, beta2=0.95, epsilon=1e-8)
     assert paper.evaluation.num_batches * paper.evaluation.batch_size == 4096
-    assert {s.loss for s in paper.strategies} == {Labels(), Distillation(temperature=1e-4, label_weight=0.0)}
+    assert {s.loss for s in paper.strategies} == {Labels(), Distillation(1e-4), Distillation(1.0)}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -49,7 +50,7 @@ def test_checkpoints_lie_at_twentieths_and_share_half_of_the_teachers_length(exp
     assert (progressive.selection, progressive.schedule) == (Equal(20), TeacherSplit(0.5))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *STUDIED])
 def test_the_whole_chunk_traces_at_the_variants_sizes(experiment, trace_chunks, variant):
     trace_chunks(experiment("pcfg_gpt", variant))
 

@@ -6,7 +6,8 @@ from pdjax.distill.losses import Distillation, Labels
 from pdjax.errors import UserError
 from pdjax.train.optimizer import Adam
 
-VARIANTS = ("", "smoke", "tune", "paper")
+STUDIED = ("tune", "study", "smoke-tune", "smoke-study", "paper-tune", "paper-study")
+VARIANTS = ("", "smoke", "paper", *STUDIED)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
