@@ -14,7 +14,7 @@ from absl import flags
 from pdjax.errors import TrainingError, UserError, require
 from pdjax.io.command_line import asks_for_help, configuration_file, parse_flags, print_help
 from pdjax.io.signals import Interrupt, Interrupted
-from pdjax.io.xla import ask_xla
+from pdjax.io.xla import ask_xla, quiet_xla
 from pdjax.refusals import refusal
 from pdjax.stages import STAGES
 
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
     """Runs an experiment, or prints help; returns 0, 1 (it cannot go on), 2 (bad input) or 128 + signal."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, force=True)
     logger.setLevel(logging.INFO)
+    quiet_xla()
     interrupt = Interrupt()
     # Before all that takes long: a signal amid imports or compiling is remembered as well.
     interrupt.install()

@@ -13,6 +13,16 @@ if metadata.version("jaxlib").startswith("0.10."):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")  # later versions have no such flag
 
 
+def quiet_xla() -> None:
+    """Leaves out what XLA logs of its own beside exceptions; to be called before the first import of jax.
+
+    Of every cached program jaxlib 0.10 says on CPUs with AVX-512, as an error of 2,000 characters, that preferences of
+    LLVM are no features of the CPU (https://github.com/openxla/xla/issues/44565), and runs it. Whoever sets
+    ``TF_CPP_MIN_LOG_LEVEL`` decides.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 def ask_xla(given: str, experiment: Any = None) -> None:
     """Sets ``XLA_FLAGS``; to be called before any device is used.
 

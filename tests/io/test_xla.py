@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +37,21 @@ def test_a_student_in_bfloat16_is_left_to_the_default(optimized, monkeypatch):
     student = dataclasses.replace(optimized.student, compute="bfloat16")
     ask_xla("--xla_x=1", dataclasses.replace(optimized, student=student))
     assert os.environ["XLA_FLAGS"] == "--xla_x=1"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "3"), ("0", "0")])
+def test_xla_logs_nothing_of_its_own_unless_the_user_decides(root, given, expected):
+    """Before jax is there, which reads it once."""
+    script = (
+        "import os, sys\nimport pdjax.main\nassert 'jax' not in sys.modules\npdjax.main.main(['pdjax', '--help'])\n"
+        "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {} if given is None else {"TF_CPP_MIN_LOG_LEVEL": given}
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize("platforms", ["cpu", "cuda,cpu"])
