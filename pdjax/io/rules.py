@@ -14,7 +14,7 @@ Part = Literal["selection", "tuning", "decisions"]
 
 SOURCES: dict[Part, tuple[str, ...]] = {
     "selection": ("distill/phases.py", "distill/selection.py", "distill/adaptive.py", "stages/selection.py"),
-    "tuning": ("protocol.py", "stages/tuning.py"),
+    "tuning": ("stages/tuning.py",),
     "decisions": ("report/claims/*.py", "report/groups.py", "report/searches.py", "report/stats.py"),
 }
 """Where they are written down, below the package."""
