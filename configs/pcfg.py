@@ -429,9 +429,11 @@ def others(size: Size, asked: Ablations) -> tuple[Strategy, ...]:
 def ablations(asked: Ablations, student: Bert) -> tuple[Ablation, ...]:
     """Returns the ablations: other masks, students and grammars."""
 
-    def ablation(name: str, title: str, figure: str, base: str, variants: dict[str, dict[str, Any]]) -> Ablation:
+    def ablation(
+        name: str, title: str, figure: str, base: str, variants: dict[str, dict[str, Any]], *also: str
+    ) -> Ablation:
         each = tuple(Variant(variant, changes) for variant, changes in variants.items())
-        return Ablation(name, title, each, ("one_shot", "two_shot"), asked.variant_budgets, figure, base)
+        return Ablation(name, title, each, ("one_shot", "two_shot", *also), asked.variant_budgets, figure, base)
 
     rates = {f"{100 * rate:g}%": {"task": {"mask_rate": rate}} for rate in asked.mask_rates}
     grammars = {name: {"task": {"grammar": name, "root": root}} for name, root in asked.grammars}
@@ -444,6 +446,7 @@ def ablations(asked: Ablations, student: Bert) -> tuple[Ablation, ...]:
             "figures 24 and 25",
             "smaller",
             {f"{wide.num_heads} heads": {"student": wide}},
+            *("one_shot_soft", "progressive_soft"),
         ),
         ablation("grammar", "Grammar", "figure 27", "cfg3b", grammars),
     )

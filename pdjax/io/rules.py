@@ -46,6 +46,7 @@ ORIGINS = (
     ),
     Origin("R1 and R2: where the transition starts, and that all of its three points count", "the paper", "0 to 4"),
     Origin("R4, auto and H by intervals instead of means", "simulations alone", "0 to 2 (pcfg.py), 0 to 4"),
+    Origin("kappa, gap, argmax, soft, early, attention, spikes", "the paper’s captions", "0 to 9"),
     Origin("R5: one case for each measure, not all together", "the seeds 0 to 2 of pcfg.py and pcfg_gpt.py", "0 to 2"),
 )
 """On which seeds each rule was set, and which reported ones had been seen by then: of those it decides nothing anew."""

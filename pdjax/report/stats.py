@@ -11,6 +11,9 @@ from jaxtyping import Float
 
 CONFIDENCE = 0.95
 
+LEVEL = (1 - CONFIDENCE) / 2
+"""Of a verdict: an interval lies on one side of 0 by chance that often."""
+
 Method = Literal["t", "bootstrap"]
 
 _RESAMPLES = 2000

@@ -1,7 +1,7 @@
 import pytest
 
 from pdjax.distill.losses import Distillation, Labels
-from pdjax.distill.selection import Auto, Final
+from pdjax.distill.selection import Auto, Equal, Final
 from pdjax.train.optimizer import Adam
 
 STUDIED = ("tune", "study", "smoke-tune", "smoke-study", "paper-tune", "paper-study")
@@ -41,7 +41,7 @@ def test_variants_need_no_plateau_of_a_teacher_of_their_own(experiment, variant)
     """Teachers on other grammars may show none, and a run of hours would end there."""
     variants = experiment("pcfg", variant).variants().values()
     assert len(variants) == 5
-    assert {s.selection for other in variants for s in other.strategies} == {Final(), Auto()}
+    assert {s.selection for other in variants for s in other.strategies} == {Final(), Auto(), Equal(8)}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -27,7 +27,7 @@ def test_it_writes_reports_and_says_verdicts(finished, call):
     assert code == 0
     assert said[0] == f"report: {finished.path}/report/index.html"
     assert (finished.path / "report" / "index.html").exists()
-    assert [line.split()[0] for line in said[1:]] == ["F1"]
+    assert [line.split()[0] for line in said[1:]] == ["F1", "gap"]
     assert "holds in 1 of 2, undecided in 1  +0.100 [+0.075, +0.125] margin over" in said[1]
 
 

@@ -14,11 +14,17 @@ from pdjax.report.claims.judging import judged
 from pdjax.report.claims.language import R7
 from pdjax.report.claims.natural import N
 from pdjax.report.claims.samples import R3
+from pdjax.report.claims.schedules import GAP, KAPPA
 from pdjax.report.claims.sizes import R6
+from pdjax.report.claims.teachers import ATTENTION, EARLY, SPIKES
+from pdjax.report.claims.temperatures import ARGMAX, SOFT
 from pdjax.report.claims.transition import R2
 from pdjax.report.results import Results
 
-CLAIMS: tuple[Claim, ...] = (F1, R1, R2, R3, R4, R5, R6, R7, H, N, A, AUTO, ADAPTIVE, C)
+CLAIMS: tuple[Claim, ...] = (
+    *(F1, R1, R2, R3, R4, R5, R6, R7, H, N, A, KAPPA, GAP, ARGMAX, SOFT, EARLY, ATTENTION, SPIKES),
+    *(AUTO, ADAPTIVE, C),  # ours
+)
 
 __all__ = ["CLAIMS", "Absent", "Case", "Claim", "Finding", "Measurement", "evaluate_claims"]
 

@@ -22,20 +22,28 @@ def measure(results: Results) -> list[Case] | Absent:
     rows = table[(table.role == "teacher") & (table.measure == "correlation")]
     if results.teacher is None or rows.empty:
         return Absent("no correlations of the teachers with monomials were measured (yet)")
-    seeds, found = [], {}
-    for one in results.by_teacher.values():
-        trained = [] if one.teacher is None else [replica.seed for replica in one.teacher.description.replicas]
-        seeds += trained
-        found |= {} if one.selection is None else dict(zip(trained, one.selection.transitions, strict=False))
+    seeds, found = transitions_of(results)
     # A given trajectory comes with the curves of all teachers trained along with it, of which probes measure the first.
     probed = [seed for seed in seeds if seed in set(rows.seed)]
-    transitions = {seed: t for seed in probed if (t := found.get(seed)) is not None}
+    transitions = {seed: found[seed] for seed in probed if seed in found}
     left_out = {"were not probed": len(seeds) - len(probed), "had no transition": len(probed) - len(transitions)}
     note = "; ".join(f"{count} of {len(seeds)} teachers {why}" for why, count in left_out.items() if count)
     inside, off = rows[rows.feature >= 0], rows[rows.feature < 0]
     degrees = [degree for degree in LOW_DEGREES if degree in set(inside.degree) & set(off.degree)]
     cases = [_case(degree, _curves(inside, degree), _curves(off, degree), transitions, note) for degree in degrees]
     return cases or Absent("no low degree has monomials both in and off the support")
+
+
+def transitions_of(results: Results) -> tuple[list[int], Transitions]:
+    """Returns the seeds of all teachers that were trained, and the transitions of those that had one."""
+    seeds: list[int] = []
+    found: dict[int, Transition] = {}
+    for one in results.by_teacher.values():
+        trained = [] if one.teacher is None else [replica.seed for replica in one.teacher.description.replicas]
+        seeds += trained
+        rises = () if one.selection is None else one.selection.transitions
+        found |= {seed: rise for seed, rise in zip(trained, rises, strict=False) if rise is not None}
+    return seeds, found
 
 
 def _curves(rows: pd.DataFrame, degree: int) -> pd.DataFrame:
@@ -45,16 +53,16 @@ def _curves(rows: pd.DataFrame, degree: int) -> pd.DataFrame:
 
 def _case(degree: int, inside: pd.DataFrame, off: pd.DataFrame, transitions: Transitions, note: str) -> Case:
     gap = inside - off
-    middle = _at("middle", gap, transitions)
+    middle = at_point("middle", gap, transitions)
     measurements = (
-        measured("in the support minus twice off it, middle", middle - _at("middle", off, transitions)),
-        measured("gap at the middle minus at the start", middle - _at("start", gap, transitions)),
-        measured("gap at the middle minus at the end", middle - _at("end", gap, transitions)),
+        measured("in the support minus twice off it, middle", middle - at_point("middle", off, transitions)),
+        measured("gap at the middle minus at the start", middle - at_point("start", gap, transitions)),
+        measured("gap at the middle minus at the end", middle - at_point("end", gap, transitions)),
     )
     return decided(f"degree {degree}", measurements, note=note)
 
 
-def _at(point: Literal["start", "middle", "end"], curves: pd.DataFrame, transitions: Transitions) -> pd.Series:
+def at_point(point: Literal["start", "middle", "end"], curves: pd.DataFrame, transitions: Transitions) -> pd.Series:
     """Returns every teacher's value at the checkpoint nearest to a point of its transition."""
     values = {}
     for seed, transition in transitions.items():

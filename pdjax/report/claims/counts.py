@@ -14,12 +14,10 @@ import scipy.stats
 from pdjax.report.claims.claim import SAME_STUDENTS, SMALLEST_MARGIN, Case, Measurement, decided, margin
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
-from pdjax.report.stats import CONFIDENCE, MOST_UNITS, Interval
+from pdjax.report.stats import CONFIDENCE, LEVEL, MOST_UNITS, Interval
 
 SMALLEST_SHARE = 0.1
 """The smallest difference that is of interest, as a share of the later student's steps, set before any study."""
-
-_LEVEL = (1 - CONFIDENCE) / 2
 
 RULE = (
     "Of a task that is learned or not (parities), what is compared is the first evaluation at which a student’s "
@@ -172,13 +170,13 @@ def case_of_counts(
         notes += [note] if note else []
     verdict, p = "undecided", 1.0
     tests = list(contests.values())
-    if any(test.p_later <= _LEVEL for test in tests):  # one lost comparison is enough, whatever else is missing
+    if any(test.p_later <= LEVEL for test in tests):  # one lost comparison is enough, whatever else is missing
         verdict, p = "fails", min(1.0, len(tests) * min(test.p_later for test in tests))
     elif notes or not tests:
         return Case(name, tuple(measurements), "not tested", "; ".join(dict.fromkeys(notes)) or "no quantity", shown)
-    elif all(test.p_sooner <= _LEVEL for test in tests):
+    elif all(test.p_sooner <= LEVEL for test in tests):
         verdict, p = "holds", max(test.p_sooner for test in tests)
-    elif any(test.p_alike <= _LEVEL for test in tests):
+    elif any(test.p_alike <= LEVEL for test in tests):
         verdict, p = "too small to matter", min(1.0, len(tests) * min(test.p_alike for test in tests))
     note = _outlook(tests, measurements[0].units) if verdict == "undecided" else ""
     return Case(name, tuple(measurements), verdict, note, shown, p=p)
@@ -188,8 +186,8 @@ def _outlook(tests: list[Contest], units: str) -> str:
     """Says how many units would decide if the shares of sooner, later and alike stay what they are."""
     for size in range(tests[0].size + 1, MOST_UNITS + 1):
         grown = [Contest(*(round(part * size / test.size) for part in test)) for test in tests if test.size]
-        if all(test.p_sooner <= _LEVEL for test in grown) or any(
-            min(test.p_later, test.p_alike) <= _LEVEL for test in grown
+        if all(test.p_sooner <= LEVEL for test in grown) or any(
+            min(test.p_later, test.p_alike) <= LEVEL for test in grown
         ):
             return f"about {size:,} {units} would decide it, if the shares stay"
     return f"more than {MOST_UNITS:,} {units} would decide it, if the shares stay"

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pdjax.report.claims.claim import Case
-from pdjax.report.stats import CONFIDENCE, MOST_UNITS, Interval, p_above, p_below, p_within, units_needed
-
-LEVEL = (1 - CONFIDENCE) / 2
-"""Of a verdict: an interval lies on one side of 0 by chance that often."""
+from pdjax.report.stats import LEVEL, MOST_UNITS, Interval, p_above, p_below, p_within, units_needed
 
 
 def judged(cases: Sequence[Case]) -> list[Case]:
