@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator
 
 from pdjax.distill.losses import Distillation
+from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Ablation
 from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, Measurement, decided, margin
 from pdjax.report.claims.counts import contest
@@ -33,13 +34,18 @@ def _pairs(results: Results) -> Iterator[tuple[str, str]]:
     progressive, _ = strategies_by_kind(results, tuple(results.strategies))
     for low, none in itertools.permutations(progressive, 2):
         one, other = results.strategies[low], results.strategies[none]
-        losses = one.loss, other.loss
-        if not all(isinstance(loss, Distillation) for loss in losses):
-            continue
-        warm, cold = (loss.numbers["temperature"] for loss in losses)
+        warm, cold = _temperature(one), _temperature(other)
         same = dataclasses.replace(one, name=none, loss=other.loss) == other
-        if same and 0 == cold < warm <= LOW:
+        if same and warm is not None and cold == 0 < warm <= LOW:
             yield low, none
+
+
+def _temperature(strategy: Strategy) -> float | None:
+    """Returns the constant temperature of a distillation; None of anything else."""
+    if not isinstance(strategy.loss, Distillation):
+        return None
+    found = strategy.loss.temperature
+    return found if isinstance(found, float) else None
 
 
 def _alike(results: Results, low: str, none: str, rate: float | None, budget: int) -> Case:
