@@ -22,7 +22,7 @@ from pdjax.configuration import configure
 from pdjax.distill.adaptive import UntilSaturated
 from pdjax.distill.losses import Distillation, Labels
 from pdjax.distill.schedules import FixedDuration
-from pdjax.distill.selection import Equal, Levels
+from pdjax.distill.selection import Equal, Levels, Transition
 from pdjax.distill.strategy import Strategy, temperature_name
 from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, StudentTraining, TeacherTraining, Tuning
 from pdjax.models.mlp import Mlp
@@ -234,6 +234,9 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         # Moves on by a timer alone: what the former gains over it, what it has learned has decided.
         Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=equal),
         *(Strategy(name, schedule=once, selection=Levels(levels)) for name, levels in some.items()),
+        # Two checkpoints of which one is outside the transition (figure 18, where it is that at 6M steps).
+        Strategy("before_middle", schedule=once, selection=Transition(("start", "middle"))),
+        Strategy("middle_after", schedule=once, selection=Transition(("middle", "end"))),
         *(Strategy(temperature_name(t), Distillation(t), once, every) for t in TEMPERATURES),
     )
 
@@ -247,11 +250,13 @@ def comparisons(size: Size) -> tuple[Comparison, ...]:
     """Returns the figures."""
     few = tuple(shots(size.depth))
     spikes = "One and more intermediate checkpoints, at the levels’ spikes"
+    outside = "Two intermediate checkpoints, one of them outside the transition"
     temperatures = (few[-1], *map(temperature_name, TEMPERATURES))
     shown = ("labels", "one_shot", "one_shot_soft", "progressive", "adaptive")
     return (
         Comparison("strategies", "The strategies", shown, "figure 15"),
         Comparison("few_shot", spikes, ("one_shot", *few), "figures 18 (b) and 19"),
+        Comparison("outside", outside, (few[-1], "before_middle", "middle_after"), "figures 18 (b) and 19"),
         Comparison(
             "adaptive", "Moving on by what is learned, or by a timer alone", ("progressive", "adaptive", "timer")
         ),

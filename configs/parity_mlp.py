@@ -82,6 +82,7 @@ class Size:
     rate: float = 1e-2
     teacher_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     student_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    size_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of models of other sizes: figure 7 has 5
     teacher_steps: int = 240_000
     steps: int = 180_000
     checkpoint_every: int = 5_000
@@ -110,6 +111,7 @@ SIZES = {
         rate=2e-2,
         teacher_seeds=(0, 1),
         student_seeds=(0, 1),
+        size_seeds=(0, 1),
         teacher_steps=8_192,
         steps=8_192,
         checkpoint_every=512,
@@ -222,8 +224,8 @@ def get_config(variant: str = "") -> ConfigDict:
     ``large`` has the paper's dimension, degree 5 and a teacher 20,000 wide, for an hour on two cores. A size may be
     followed by a change, as in ``paper-wide``; of the laptop's, the change alone is the name. ``wide``: a student ten
     times as wide (figure 8). ``slow``: half the learning rate for twice the steps. ``fast``: twice the learning rate;
-    at the paper's size that is figure 9, where its default is figure 2. ``tune`` and ``study`` (``smoke-tune``,
-    ``paper-study``, ...): see ``pdjax.protocol``.
+    at the paper's size that is figure 9, with its T, where its default is figure 2. ``tune`` and ``study``
+    (``smoke-tune``, ``paper-study``, ...): see ``pdjax.protocol``.
     """
     base, _, stage = variant.rpartition("-")
     if base in SHARES and stage == "tune":
@@ -231,7 +233,8 @@ def get_config(variant: str = "") -> ConfigDict:
     if base in SHARES and stage == "study":
         return configure(study(experiment(SIZES[base]), plan_of(base), BEST.get(base, {})))
     slow = dict(rate=0.5) | dict.fromkeys(STEPS, 2)
-    changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": dict(rate=2)}
+    fast = dict(rate=2) | (dict(duration=0.1) if base == "paper" else {})  # T is 0.1M in figure 9, and 1M in figure 2
+    changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": fast}
     variants = {"-".join(filter(None, (base, change))): (base, change) for base in SIZES for change in changes}
     if variant not in variants:
         raise ValueError(
@@ -240,7 +243,7 @@ def get_config(variant: str = "") -> ConfigDict:
     base, change = variants[variant]
     size = SIZES[base]
     if change:
-        scaled = {field: getattr(size, field) * factor for field, factor in changes[change].items()}
+        scaled = {field: type(old)(old * by) for field, by in changes[change].items() for old in [getattr(size, field)]}
         size = dataclasses.replace(size, name=f"{size.name}-{change}", **scaled)
     return configure(experiment(size))
 
@@ -283,7 +286,7 @@ def sizes(size: Size) -> Sizes:
     """Returns the models of figure 7."""
     return Sizes(
         (SizePanel("width", tuple(SizedModel(str(width), Mlp((width,))) for width in size.widths)),),
-        seeds=size.student_seeds,
+        seeds=size.size_seeds,
         learning_rates=(size.rate,),
         steps=size.steps,
         batch_size=1,

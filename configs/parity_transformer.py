@@ -162,8 +162,12 @@ SIZES = {
         data_devices=-1,
     ),
 }
+SIZES["paper-16-heads"] = dataclasses.replace(
+    SIZES["paper"], name="parity_transformer-paper-16-heads", teacher_heads=16
+)
 
 
+PLANNED = ("", "smoke", "paper")
 BEST: dict[str, dict[str, Best]] = {}
 """What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
 
@@ -198,12 +202,13 @@ def plan_of(base: str) -> Plan:
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
 
-    ``tune`` and ``study`` (``smoke-tune``, ``paper-study``, ...): see ``pdjax.protocol``.
+    'paper-16-heads' has the teacher of figure 11. ``tune`` and ``study`` (``smoke-tune``, ``paper-study``, ...): see
+    ``pdjax.protocol``.
     """
     base, _, stage = variant.rpartition("-")
-    if base in SIZES and stage == "tune":
+    if base in PLANNED and stage == "tune":
         return configure(tuning(experiment(SIZES[base]), plan_of(base)))
-    if base in SIZES and stage == "study":
+    if base in PLANNED and stage == "study":
         return configure(study(experiment(SIZES[base]), plan_of(base), BEST.get(base, {})))
     if variant not in SIZES:
         found = f"found {variant!r}"
@@ -269,7 +274,7 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         # Moves on by a timer alone: what the former gains over it, what it has learned has decided.
         Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=Equal(size.adaptive)),
         *(Strategy(point, schedule=once, selection=Transition((point,))) for point in POINTS),
-        *(Strategy(temperature_name(t), Distillation(t), pace, equal) for t in TEMPERATURES),
+        *(Strategy(temperature_name(t), Distillation(t), once, Transition(("middle",))) for t in TEMPERATURES),
     )
 
 
@@ -295,7 +300,7 @@ COMPARISONS = (
     Comparison(
         "temperatures",
         "Temperatures of the teacher",
-        ("progressive", *map(temperature_name, TEMPERATURES)),
+        ("middle", *map(temperature_name, TEMPERATURES)),
         "figure 14",
     ),
 )

@@ -113,6 +113,7 @@ class Ablations:
     # With the symbol under which their strings are of like length.
     grammars: tuple[tuple[str, int | None], ...] = (("cfg3h", 16), ("cfg3i", 16))
     wide_heads: int = 4
+    wide_grammars: bool = False  # whether other grammars have students with so many heads too
     size_heads: tuple[int, ...] = (2, 4, 8)
     size_steps: int = 800
     patience: int = 600  # steps at the latest on the first checkpoint of (2, T)
@@ -244,6 +245,7 @@ SIZES = {
             variant_budgets=(2000, 4000, 8000),
             grammars=(("cfg3h", None), ("cfg3i", None)),
             wide_heads=16,
+            wide_grammars=True,
             size_heads=(8, 16, 32),
             size_steps=8000,
             patience=2000,
@@ -433,11 +435,16 @@ def ablations(asked: Ablations, student: Bert) -> tuple[Ablation, ...]:
         name: str, title: str, figure: str, base: str, variants: dict[str, dict[str, Any]], *also: str
     ) -> Ablation:
         each = tuple(Variant(variant, changes) for variant, changes in variants.items())
-        return Ablation(name, title, each, ("one_shot", "two_shot", *also), asked.variant_budgets, figure, base)
+        compared = ("one_shot", "progressive", "two_shot", *also)  # over T0/2, as the paper's are, and (2, T)
+        return Ablation(name, title, each, compared, asked.variant_budgets, figure, base)
 
     rates = {f"{100 * rate:g}%": {"task": {"mask_rate": rate}} for rate in asked.mask_rates}
-    grammars = {name: {"task": {"grammar": name, "root": root}} for name, root in asked.grammars}
     wide = dataclasses.replace(student, num_heads=asked.wide_heads)
+    grammars = {name: {"task": {"grammar": name, "root": root}} for name, root in asked.grammars}
+    if asked.wide_grammars:
+        grammars |= {
+            f"{name}, {wide.num_heads} heads": {**changes, "student": wide} for name, changes in grammars.items()
+        }
     return (
         ablation("mask_rate", "Mask rate", "figure 26", "30%", rates),
         ablation(
@@ -446,7 +453,7 @@ def ablations(asked: Ablations, student: Bert) -> tuple[Ablation, ...]:
             "figures 24 and 25",
             "smaller",
             {f"{wide.num_heads} heads": {"student": wide}},
-            *("one_shot_soft", "progressive_soft"),
+            *("kappa_1", "one_shot_soft", "progressive_soft"),
         ),
         ablation("grammar", "Grammar", "figure 27", "cfg3b", grammars),
     )

@@ -304,7 +304,8 @@ def ablations(size: Size, student: Gpt2) -> tuple[Ablation, ...]:
 
     def ablation(name: str, title: str, figure: str, base: str, variants: dict[str, dict[str, Any]], **fields: bool):
         each = tuple(Variant(variant, changes) for variant, changes in variants.items())
-        return Ablation(name, title, each, ("one_shot", "two_shot"), size.budgets, figure, base, **fields)
+        compared = ("one_shot", "progressive", "two_shot")  # over T0/2, as the paper's are, and (2, T)
+        return Ablation(name, title, each, compared, size.budgets, figure, base, **fields)
 
     levels = {f"level {level}": {"task": {"level": level}} for level in size.levels}
     grammars = {name: {"task": {"grammar": name, "root": root}} for name, root in size.grammars}
@@ -315,7 +316,9 @@ def ablations(size: Size, student: Gpt2) -> tuple[Ablation, ...]:
     if grammars:
         asked.append(ablation("grammar", "Grammar", "figure 32", "cfg3f", grammars))
     if size.heads is not None:
-        wide = {f"{size.heads} heads": {"student": dataclasses.replace(student, num_heads=size.heads)}}
+        model = dataclasses.replace(student, num_heads=size.heads)
+        wide = {f"{size.heads} heads": {"student": model}}
+        wide |= {f"{size.heads} heads, {name}": {**changes, "student": model} for name, changes in levels.items()}
         asked.append(ablation("student", "Size of the student", "figure 31", "smaller", wide))
     return tuple(asked)
 

@@ -24,7 +24,7 @@ from pdjax.train.step import evaluate
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PAPERS = {
     "parity_mlp": ("paper", "paper-wide", "paper-fast", "paper-tune", "paper-study"),
-    "parity_transformer": ("paper", "paper-tune", "paper-study"),
+    "parity_transformer": ("paper", "paper-16-heads", "paper-tune", "paper-study"),
     "hierarchical": ("paper", "paper-wide", "paper-tune", "paper-study"),
     "pcfg": ("paper", "paper-ablations", "paper-tune", "paper-study"),
     "pcfg_gpt": ("paper", "paper-tune", "paper-study"),

@@ -253,6 +253,22 @@ def test_h_compares_one_and_two_checkpoints_with_the_teacher(
     assert [m.interval.mean for m in case.listed] == pytest.approx(means)
 
 
+def test_of_h_a_checkpoint_outside_the_transition_is_none(workdir: Any):
+    """A pair with one outside that suffices is one checkpoint that suffices."""
+    hierarchy(workdir, (0.50, 0.51, 0.52), (0.69, 0.70, 0.695))
+    outside = Strategy("outside", schedule=FixedDuration(25), selection=Transition(("start", "middle")))
+    steps = {"one": (200, 400), "two": (100, 200, 400), "worse": (100, 300, 400), "outside": (100, 200, 400)}
+    workdir.add(outside)
+    write(workdir, outside=(0.50, 0.51, 0.52))
+    workdir.select(steps)
+    assert [case.verdict for case in workdir.cases(H)] == ["holds"]
+    write(workdir, outside=(0.69, 0.70, 0.695))
+    workdir.select(steps)
+    (case,) = workdir.cases(H)
+    assert case.verdict == "fails"
+    assert ["start, middle" in m.quantity for m in case.listed if "what it lacks" in m.quantity] == [False, True]
+
+
 def test_h_waits_for_all_students(workdir: Any):
     hierarchy(workdir, LABELS, LABELS)
     (workdir.path / "students" / "worse-100" / "result.json").unlink()

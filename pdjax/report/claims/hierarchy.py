@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pdjax.distill.schedules import FixedDuration
+from pdjax.distill.selection import Transition
 from pdjax.report.claims.claim import Absent, Case, Claim, decided, margin, measured
 from pdjax.report.groups import Group
 from pdjax.report.results import Results
@@ -31,9 +32,9 @@ def measure(results: Results) -> list[Case] | Absent:
 
 def _case(results: Results, rate: float | None, budget: int, teacher: pd.Series | float) -> Case:
     name = f"{budget:,} steps" + (f", learning rate {rate}" if len(results.learning_rates) > 1 else "")
-    one, two = (_finished(results, rate, budget, intermediate) for intermediate in (1, 2))
+    one, two = (_finished(results, rate, budget, inside) for inside in (1, 2))
     if not (one and two):
-        return Case(name, (), "not tested", "needs finished strategies with one and with two intermediate checkpoints")
+        return Case(name, (), "not tested", "needs finished strategies with one and with two checkpoints inside")
     best = max(two, key=lambda group: float(group.final().mean()))
     suffices = measured(
         f"{results.labels[best.strategy]}: accuracy over what suffices", best.final() - teacher + TOLERANCE
@@ -46,16 +47,23 @@ def _case(results: Results, rate: float | None, budget: int, teacher: pd.Series 
     return decided(name, (suffices, *short, *margins))
 
 
-def _finished(results: Results, rate: float | None, budget: int, intermediate: int) -> Sequence[Group]:
-    """Returns the groups of fixed durations with that many intermediate checkpoints; none while one is unfinished."""
+def _finished(results: Results, rate: float | None, budget: int, inside: int) -> Sequence[Group]:
+    """Returns the groups of fixed durations with so many checkpoints inside; none while one is unfinished."""
     groups = [
         results.finished(key, rate, budget)
         for key, strategy in results.strategies.items()
         if isinstance(strategy.schedule, FixedDuration)
-        and all(len(chosen_steps(one, key)) == intermediate + 1 for one in results.with_students.values())
+        and all(_inside(one, key) == inside for one in results.with_students.values())
     ]
     finished = [group for group in groups if group is not None]
     return finished if len(finished) == len(groups) else ()
+
+
+def _inside(results: Results, key: str) -> int:
+    """Returns how many intermediate checkpoints of a strategy lie inside the transition, not at its start or end."""
+    selection = results.strategies[key].selection
+    outside = sum(point != "middle" for point in selection.at) if isinstance(selection, Transition) else 0
+    return len(chosen_steps(results, key)) - 1 - outside
 
 
 H = Claim(
@@ -64,7 +72,8 @@ H = Claim(
     source="figures 15 and 17 to 19",
     rule="A strategy suffices if its students’ final held-out accuracy is within 0.02 of the teacher’s. The claim "
     "holds if 95% Student t intervals lie above 0 of all these: what the best strategy with two intermediate "
-    "checkpoints has above that, what each strategy with one lacks to it, and the paired margins between them. It "
+    "checkpoints has above that, what each strategy with one lacks to it, and the paired margins between them. Those "
+    "with a second one from the transition’s start or end, which is outside, have one. It "
     "fails if one lies below 0, and is undecided otherwise. The best of several is the best by chance too: its "
     "interval is not corrected for that.",
     smallest=TOLERANCE,
