@@ -287,7 +287,15 @@ PLANS = {
 }
 """How sizes are tuned and studied. All was fixed before any of these seeds was run."""
 
-BEST: dict[str, dict[str, Best]] = {}
+BEST: dict[str, dict[str, Best]] = {
+    "": {
+        "labels": Best(1e-2),
+        "one_shot": Best(1e-2),
+        "one_shot_soft": Best(1e-2),
+        "progressive": Best(2e-2, TeacherSplit(0.5)),
+        "two_shot": Best(2e-2, FixedDuration(300)),
+    }
+}
 """What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
 
 

@@ -1,0 +1,147 @@
+"""How often verdicts of a study would be wrong, and how often right, by simulated studies of its own shape.
+
+    python benchmarks/verdicts.py WORKDIR [--studies 1000] [--effects 0.02 0.05 0.1] [--json PATH]
+
+Takes a study's records (``:study``): its teachers, students and strategies, and all that was measured on them. In a
+simulated study which students are whose is shuffled: within each teacher, strategies of equal budgets exchange their
+students, and the steps at which correlations were measured exchange theirs. So nothing that a claim says is true, while
+accuracies scatter as they did. Whatever ``holds`` then does so by chance; a claim is counted once however many of its
+cases do. Not so what ``fails``: a correlation that peaks nowhere contradicts R1.
+
+For the power, progressive strategies are made more accurate by an effect after that, and the cases of F1 that hold are
+counted. Where a task is learned or not, the power is that of the exact test: of pairs of which a share is sooner.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from pdjax.report.claims import F1, evaluate_claims
+from pdjax.report.claims.counts import Contest
+from pdjax.report.claims.judging import judged
+from pdjax.report.reading import read_results
+from pdjax.report.results import Results
+from pdjax.report.stats import LEVEL
+
+
+def main() -> None:
+    """Prints a table of wrong verdicts, and one of right ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--effects", type=float, nargs="*", default=[0.02, 0.05, 0.1])
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    results, rng = slim(read_results(asked.workdir)), np.random.default_rng(0)
+    wrong = wrong_verdicts(results, asked.studies, rng)
+    print(
+        *(f"{claim}: holds by chance in {share:.1%} of {asked.studies} studies" for claim, share in wrong.items()),
+        sep="\n",
+    )
+    power = dict(powers(results, asked.effects, max(1, asked.studies // 5), rng))
+    for what, share in power.items():
+        print(f"{what}: F1 holds in {share:.0%} of cases")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps({"studies": asked.studies, "wrong": wrong, "power": power}, indent=1) + "\n")
+
+
+def wrong_verdicts(results: Results, studies: int, rng: np.random.Generator) -> dict[str, float]:
+    """Returns by claim in which share of shuffled studies it holds in a case."""
+    found: Counter[str] = Counter()
+    for _ in range(studies):
+        for finding in evaluate_claims(shuffled(results, rng)):
+            verdicts = {case.verdict for case in finding.cases}
+            if verdicts - {"not tested"}:
+                found[finding.claim.name] += "holds" in verdicts
+    return {claim: count / studies for claim, count in found.items()}
+
+
+def powers(
+    results: Results, effects: list[float], studies: int, rng: np.random.Generator
+) -> Iterator[tuple[str, float]]:
+    """Yields how often F1 holds by what is true."""
+    if results.experiment.task.learned is not None:
+        units = len(results.with_students)
+        decided = [count for count in range(units + 1) if Contest(count, units - count, 0).p_sooner <= LEVEL]
+        for share in (0.8, 0.9, 0.95):
+            yield (
+                f"{share:.0%} of {units} pairs are sooner",
+                float(scipy.stats.binom.sf(min(decided) - 1, units, share)),
+            )
+        return
+    for effect in effects:
+        cases = []
+        for _ in range(studies):
+            found = F1.measure(shuffled(results, rng, effect))
+            assert isinstance(found, list)
+            cases += [case.verdict == "holds" for case in judged(found)]
+        yield f"{effect:g} more accurate", float(np.mean(cases))
+
+
+def slim(results: Results) -> Results:
+    """Returns results without what no verdict looks at: losses, and the single monomials of a degree."""
+
+    def of(one: Results) -> Results:
+        table = one.table[one.table.measure != "loss"]
+        single = table.measure == "correlation"
+        if single.any():
+            places = ["role", "teacher_seed", "seed", "model", "step", "measure", "feature", "degree", "complete"]
+            means = table[single].groupby(places).value.mean().reset_index()
+            table = pd.concat([table[~single], means], ignore_index=True)
+        return _with(one, table=table)
+
+    return _with(results, by_teacher={seed: of(one) for seed, one in results.by_teacher.items()})
+
+
+def shuffled(results: Results, rng: np.random.Generator, effect: float = 0.0) -> Results:
+    """Returns results of which strategies have exchanged their students within each teacher.
+
+    Args:
+      results: of a study.
+      rng: of the exchange.
+      effect: by which students of progressive strategies are more accurate, after the exchange.
+    """
+    by_teacher, tables = {}, []
+    for seed, one in results.by_teacher.items():
+        table = one.table.copy()
+        students = table.role == "student"
+        names = _exchanged(results, rng)
+        table.loc[students, "strategy"] = table[students].strategy.map(names)
+        rates = {key: results.experiment.rates(strategy)[0] for key, strategy in results.strategies.items()}
+        table.loc[students, "learning_rate"] = table[students].strategy.map(rates)
+        progressive = [key for key, strategy in results.strategies.items() if strategy.is_progressive]
+        table.loc[students & table.strategy.isin(progressive) & (table.measure == "accuracy"), "value"] += effect
+        correlations = table.measure == "correlation"
+        steps = table[correlations].step.unique()
+        table.loc[correlations, "step"] = table[correlations].step.map(
+            dict(zip(steps, rng.permutation(steps), strict=True))
+        )
+        by_teacher[seed] = _with(one, table=table)
+        tables.append(table.assign(model=f"{seed}/" + table.model))
+    return _with(results, table=pd.concat(tables, ignore_index=True), by_teacher=by_teacher)
+
+
+def _exchanged(results: Results, rng: np.random.Generator) -> dict[str, str]:
+    """Returns another name for each strategy, of one with the same budgets."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for key in results.strategies:
+        alike.setdefault(tuple(budget for budget in results.budgets if results.asks(key, budget)), []).append(key)
+    return {key: str(other) for keys in alike.values() for key, other in zip(keys, rng.permutation(keys), strict=True)}
+
+
+def _with(results: Results, **known: object) -> Results:
+    """Returns results of which some properties, which are found from records otherwise, are known."""
+    changed = dataclasses.replace(results)
+    changed.__dict__.update(known)
+    return changed
+
+
+if __name__ == "__main__":
+    main()
