@@ -84,7 +84,8 @@ class Group:
         """
         other = [name for name in values.index.names if name not in _MODEL]
         level = "teacher_seed" if self.unit == "teacher" else "seed"
-        means = values.groupby([*other, level]).agg(lambda one: one.mean(skipna=False))
+        keys = [*other, level]
+        means = values.groupby(keys).mean().mask(values.isna().groupby(keys).any())
         return means.rename_axis(index={level: self.unit})
 
     def is_same(self, other: "Group") -> bool:

@@ -4,6 +4,7 @@ Accuracies of a parity are those of chance or of knowing it: means of them are s
 no normal quantities. What is compared is when each student has learned.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class Contest(NamedTuple):
         return Interval(2 * self.sooner / differing - 1, 2 * low - 1, 2 * high - 1, self.size)
 
 
+@functools.cache
 def _tail(count: int, size: int) -> float:
     """Returns the probability of at least so many of ``size`` fair coins."""
     return float(scipy.stats.binom.sf(count - 1, size, 0.5)) if size else 1.0
