@@ -379,12 +379,14 @@ def study_of(base: str) -> Experiment:
     size, best = SIZES[base], BEST.get(base, {})
     chosen = best["two_shot"].schedule if "two_shot" in best else None
     duration = chosen.duration if isinstance(chosen, FixedDuration) else size.duration
-    # Students themselves are not probed: what they depend on is no claim of this study.
+    # Students themselves are not probed, nor teachers for non-terminals, which takes as long as all students: what they
+    # depend on and know is no claim of this study.
     size = dataclasses.replace(size, duration=duration, durations=(duration,), student_checkpoint_every=None)
+    asked = dataclasses.replace(experiment(size), probes=Probes((size.ngrams,)))
     # A search is among students of (2, T): they have what was chosen for these.
     searched = tuple(strategy.name for strategy in search(size))
     best = best | (dict.fromkeys(searched, best["two_shot"]) if "two_shot" in best else {})
-    return study(experiment(size), dataclasses.replace(PLANS[base], controls=searched), best)
+    return study(asked, dataclasses.replace(PLANS[base], controls=searched), best)
 
 
 def main_strategies(size: Size) -> tuple[Strategy, ...]:
