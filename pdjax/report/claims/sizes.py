@@ -43,7 +43,8 @@ R6 = Claim(
     rule="How fast a model learns is its held-out accuracy averaged over training, with the learning rate of the "
     "highest mean final accuracy (ties: of the faster). Sizes are paired by seed. The claim holds in a panel if the "
     "95% Student t interval of the largest minus the smallest lies above 0 and no interval of neighbouring sizes lies "
-    "below 0; it fails if one lies below 0.",
+    "below 0; it fails if one lies below 0. So it is about the whole range: neighbours that so few seeds do not tell "
+    "apart may come in the other order by their means.",
     smallest=SMALLEST_MARGIN,
     figure="sizes",
     measure=measure,
