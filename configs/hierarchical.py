@@ -34,6 +34,9 @@ from pdjax.train.step import Evaluation
 
 TEMPERATURES = (1.0, 1e-1, 1e-2, 0.0)  # besides 1e-4, that of all other strategies
 
+OUTSIDE = {"before_middle": Transition(("start", "middle")), "middle_after": Transition(("middle", "end"))}
+"""Two checkpoints of which one is outside the transition (figure 18, where it is that at 6M steps)."""
+
 REPORT = Report(
     title="Hierarchical parity with MLPs",
     question="Which of a teacher’s checkpoints does a student need for a tree of parities, the levels of which are "
@@ -130,7 +133,7 @@ BEST: dict[str, dict[str, Best]] = {}
 def plan_of(base: str) -> Plan:
     """Returns how a size is tuned and studied. All was fixed before any of these seeds was run."""
     size = SIZES[base]
-    few = tuple(shots(size.depth))
+    few = (*shots(size.depth), *OUTSIDE)
     plan = Plan(
         rates=(5e-3, 1e-2, 2e-2),
         schedules={"progressive": tuple(pace_of(size, pace) for pace in (0.5, 1.0, 2.0))}
@@ -234,9 +237,7 @@ def strategies(size: Size) -> tuple[Strategy, ...]:
         # Moves on by a timer alone: what the former gains over it, what it has learned has decided.
         Strategy("timer", schedule=FixedDuration(size.saturated_after), selection=equal),
         *(Strategy(name, schedule=once, selection=Levels(levels)) for name, levels in some.items()),
-        # Two checkpoints of which one is outside the transition (figure 18, where it is that at 6M steps).
-        Strategy("before_middle", schedule=once, selection=Transition(("start", "middle"))),
-        Strategy("middle_after", schedule=once, selection=Transition(("middle", "end"))),
+        *(Strategy(name, schedule=once, selection=selection) for name, selection in OUTSIDE.items()),
         *(Strategy(temperature_name(t), Distillation(t), once, every) for t in TEMPERATURES),
     )
 
@@ -256,7 +257,7 @@ def comparisons(size: Size) -> tuple[Comparison, ...]:
     return (
         Comparison("strategies", "The strategies", shown, "figure 15"),
         Comparison("few_shot", spikes, ("one_shot", *few), "figures 18 (b) and 19"),
-        Comparison("outside", outside, (few[-1], "before_middle", "middle_after"), "figures 18 (b) and 19"),
+        Comparison("outside", outside, (few[-1], *OUTSIDE), "figures 18 (b) and 19"),
         Comparison(
             "adaptive", "Moving on by what is learned, or by a timer alone", ("progressive", "adaptive", "timer")
         ),
