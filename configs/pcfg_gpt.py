@@ -9,7 +9,8 @@ seeds at l = 3, ``:ablations`` for levels, grammars and sizes, figures 28, 31 an
 ``:tune`` chooses each strategy's learning rate, T and kappa by students of the teacher 100; ``:study`` compares them at
 ``BEST`` over 6 fresh teachers.
 
-Cost: 17 minutes on two CPU cores, 2.0 GB of memory, 100 MB of disk; predicted from that, and not run: ``:tune`` 25,
+Cost: 17 minutes on two CPU cores, 2.0 GB of memory, 100 MB of disk, before one-shot at temperature 1 and the
+progressive curriculum of variants were added, which are a sixth more; predicted from that, and not run: ``:tune`` 25,
 ``:study`` 40.
 
 Expected: (seeds 0 to 2, 2026-11-25, docs/results/pcfg_gpt) an accuracy of 0.785 for the teacher; for the students, R7
@@ -316,10 +317,12 @@ def ablations(size: Size, student: Gpt2) -> tuple[Ablation, ...]:
     if grammars:
         asked.append(ablation("grammar", "Grammar", "figure 32", "cfg3f", grammars))
     if size.heads is not None:
-        model = dataclasses.replace(student, num_heads=size.heads)
-        wide = {f"{size.heads} heads": {"student": model}}
-        wide |= {f"{size.heads} heads, {name}": {**changes, "student": model} for name, changes in levels.items()}
-        asked.append(ablation("student", "Size of the student", "figure 31", "smaller", wide))
+        wide = dataclasses.replace(student, num_heads=size.heads)
+        each = {
+            f"{size.heads} heads, level {level}": {"task": {"level": level}, "student": wide}
+            for level in sorted({3, *size.levels})
+        }
+        asked.append(ablation("student", "Size of the student", "figure 31", "smaller", each))
     return tuple(asked)
 
 

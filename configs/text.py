@@ -18,7 +18,7 @@ configuration like this one, with its corpus (docs/text.md).
 configs/checkpoints.py, with its tokenizer's files. The prose is prepared with that vocabulary, 15 seconds, and a
 student with half of the teacher's heads learns from it; ``:folder:TEACHER:TEXT`` takes a folder of your own text.
 
-Cost: 13.5 minutes on two CPU cores (AMD EPYC); ``:tune`` 50; predicted, and not run: ``:study`` 55. The default's rate
+Cost: 13.5 minutes on two CPU cores (AMD EPYC); predicted, and not run: ``:tune`` 50, ``:study`` 55. The default's rate
 and curriculum were chosen by an earlier ``:tune``, with one rate for all (docs/results/text).
 
 Expected (docs/results/text): the teacher's loss rests near 5.4 nats until step 750 and falls to 4.2 by step 1200;

@@ -13,9 +13,19 @@ Part = Literal["selection", "tuning", "decisions"]
 """What rules there are: which checkpoints, which learning rate, T and κ, and which verdict."""
 
 SOURCES: dict[Part, tuple[str, ...]] = {
-    "selection": ("distill/phases.py", "distill/selection.py", "distill/adaptive.py", "stages/selection.py"),
+    "selection": (
+        "distill/phases.py",
+        "distill/selection.py",
+        "distill/adaptive.py",
+        "stages/selection.py",
+        "stages/run.py",
+    ),
     "tuning": ("stages/tuning.py",),
-    "decisions": ("report/claims/*.py", "report/groups.py", "report/searches.py", "report/stats.py"),
+    "decisions": (
+        "report/claims/*.py",
+        *(f"report/{name}.py" for name in ("groups", "results", "searches", "stats", "variants")),
+        *("distill/strategy.py", "tasks/parity.py"),  # which strategies are progressive, and when a task is learned
+    ),
 }
 """Where they are written down, below the package."""
 
@@ -46,7 +56,12 @@ ORIGINS = (
     ),
     Origin("R1 and R2: where the transition starts, and that all of its three points count", "the paper", "0 to 4"),
     Origin("R4, auto and H by intervals instead of means", "simulations alone", "0 to 2 (pcfg.py), 0 to 4"),
-    Origin("kappa, gap, argmax, soft, early, attention, spikes", "the paper’s captions", "0 to 9"),
+    Origin(
+        "kappa, gap, argmax, soft, early, attention, spikes",
+        "the paper’s captions",
+        "0 to 9, 100 to 104, and 400 to 408 of parity_mlp.py",
+    ),
+    Origin("H: a checkpoint at the transition’s start or end is outside", "figure 18’s caption", "0 to 4"),
     Origin("R5: one case for each measure, not all together", "the seeds 0 to 2 of pcfg.py and pcfg_gpt.py", "0 to 2"),
 )
 """On which seeds each rule was set, and which reported ones had been seen by then: of those it decides nothing anew."""

@@ -17,10 +17,11 @@ def quiet_xla() -> None:
     """Leaves out what XLA logs of its own beside exceptions; to be called before the first import of jax.
 
     Of every cached program jaxlib 0.10 says on CPUs with AVX-512, as an error of 2,000 characters, that preferences of
-    LLVM are no features of the CPU (https://github.com/openxla/xla/issues/44565), and runs it. Whoever sets
-    ``TF_CPP_MIN_LOG_LEVEL`` decides.
+    LLVM are no features of the CPU (https://github.com/openxla/xla/issues/44565), and runs it. Where there may be an
+    accelerator nothing is left out; whoever sets ``TF_CPP_MIN_LOG_LEVEL`` decides.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if _on_cpus_alone():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def ask_xla(given: str, experiment: Any = None) -> None:

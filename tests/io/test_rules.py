@@ -36,6 +36,9 @@ def test_every_source_of_a_rule_is_there():
         ("stages/tuning.py", "tuning"),
         ("report/claims/judging.py", "decisions"),
         ("report/stats.py", "decisions"),
+        ("report/variants.py", "decisions"),
+        ("tasks/parity.py", "decisions"),
+        ("stages/run.py", "selection"),
     ],
 )
 def test_an_edited_rule_is_another_one(copied, file, part):

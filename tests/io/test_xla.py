@@ -39,15 +39,17 @@ def test_a_student_in_bfloat16_is_left_to_the_default(optimized, monkeypatch):
     assert os.environ["XLA_FLAGS"] == "--xla_x=1"
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "3"), ("0", "0")])
-def test_xla_logs_nothing_of_its_own_unless_the_user_decides(root, given, expected):
+@pytest.mark.parametrize(
+    ("platforms", "given", "expected"), [("cpu", None, "3"), ("cpu", "0", "0"), ("cuda,cpu", None, "None")]
+)
+def test_xla_logs_nothing_of_its_own_on_cpus_unless_the_user_decides(root, platforms, given, expected):
     """Before jax is there, which reads it once."""
     script = (
         "import os, sys\nimport pdjax.main\nassert 'jax' not in sys.modules\npdjax.main.main(['pdjax', '--help'])\n"
-        "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+        "print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    environment |= {} if given is None else {"TF_CPP_MIN_LOG_LEVEL": given}
+    environment |= {"JAX_PLATFORMS": platforms} | ({} if given is None else {"TF_CPP_MIN_LOG_LEVEL": given})
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, check=True
     )

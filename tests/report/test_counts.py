@@ -126,8 +126,9 @@ def test_students_of_one_teacher_count_as_one(workdir: Any):
     first, second = (results.finished(key, None, BUDGET) for key in ("two", "labels"))
     assert first is not None
     assert second is not None
-    # Of the first teacher's students two are sooner and one is later, of the second's one and one, of the third's all.
-    assert contest(first, second, 0.9) == Contest(sooner=2, later=0, alike=1)
+    # Of the first teacher's students two are sooner and one is later, of the second's one and one, which makes them no
+    # alike ones; of the third's all are sooner.
+    assert contest(first, second, 0.9) == Contest(sooner=2, later=0, alike=0, mixed=1)
 
 
 def test_verdicts_are_wrong_as_rarely_as_they_say():

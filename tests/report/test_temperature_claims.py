@@ -66,8 +66,32 @@ def test_what_is_learned_or_not_is_alike_if_it_is_learned_as_soon(workdir: Any):
         assert (case.p <= 0.025) == (verdict != "undecided")
 
 
+def test_students_of_one_teacher_that_differ_both_ways_are_not_alike(workdir: Any):
+    """As many sooner as later is no reason to call a teacher's students alike."""
+    workdir.parity()
+    teachers = tuple(range(10, 17))
+    cold, warm = (
+        Strategy(name, Distillation(t), FixedDuration(50), Equal(2)) for name, t in (("cold", 0.0), ("warm", 0.01))
+    )
+    workdir.add(cold, warm)
+    workdir.change(student_training={"seeds": (0, 1), "budgets": (100,)})
+    workdir.change(teacher_training={"seed": teachers[0]}, seed=teachers[0], further_teachers=teachers[1:])
+    workdir.start()
+    for seed in teachers:
+        of = workdir if seed == teachers[0] else workdir.further(seed)
+        replicas = [(student, 1e-3) for student in of.experiment.student_training.seeds]
+        of.student("cold", 100, {50: [1.0, 0.5], 100: [1.0, 1.0]}, replicas)
+        of.student("warm", 100, {50: [0.5, 1.0], 100: [1.0, 1.0]}, replicas)
+    (case,) = [case for case in workdir.cases(ARGMAX) if "0.01" in case.name]
+    assert case.verdict == "undecided"
+    assert "alike 0, neither 0, mixed 7" in case.measurements[0].quantity
+
+
 def test_without_a_temperature_of_0_there_is_nothing_to_compare(finished: Any):
-    finished.add(Strategy("cold", Distillation(0.0), FixedDuration(40), Equal(2)))  # another schedule too
+    finished.add(
+        Strategy("cold", Distillation(0.0), FixedDuration(40), Equal(2)),  # another schedule too
+        Strategy("mixed", Distillation(0.0, 0.5), FixedDuration(50), Equal(2)),  # and labels
+    )
     finished.start()
     assert finished.absence(ARGMAX) == "no strategy of a temperature up to 0.01 stands beside one of 0"
 
@@ -84,6 +108,12 @@ def test_a_high_temperature_against_one_shot_of_stronger_students(finished: Any,
     (case,) = finished.cases(SOFT)
     assert case.name.startswith("more, ")
     assert case.verdict == verdict
+
+
+def test_variants_that_say_nothing_of_heads_are_none_of_stronger_students(finished: Any):
+    finished.ablation("depth", {"deep": {"student": {"num_layers": 4}}}, [100])
+    finished.start()
+    assert finished.absence(SOFT).startswith("no ablation has stronger students")
 
 
 def test_without_stronger_students_there_is_nothing_to_compare(finished: Any):

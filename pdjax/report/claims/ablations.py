@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
+from pdjax.distill.losses import Distillation
 from pdjax.experiment import Ablation, Comparison
 from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim
 from pdjax.report.claims.counts import RULE, compared
@@ -28,6 +29,8 @@ def measure(results: Results) -> list[Case] | Absent:
 
 def _cases_of_variant(results: Results, ablation: Ablation, variant: Variant) -> Iterator[Case]:
     progressive, one_shot = strategies_by_kind(results, ablation.strategies)
+    # Of these the paper says that they can be worse (figure 25), which is the claim `soft`.
+    progressive = [key for key in progressive if results.strategies[key].loss != Distillation(temperature=1.0)]
     for key, rate, budget in itertools.product(progressive, results.learning_rates, sorted(ablation.budgets)):
         first = group_in(results, variant, key, rate, budget)
         seconds = {baseline: group_in(results, variant, baseline, rate, budget) for baseline in one_shot}
@@ -55,7 +58,8 @@ A = Claim(
     rule="In every other variant of an ablation, and for every progressive strategy that is compared by budgets, "
     "students are paired by seed with those of each one-shot strategy of the same variant (or comparison), learning "
     "rate and budget. The claim holds in a case if the 95% Student t intervals of the difference in final held-out "
-    "accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise. Strategies that are the same "
+    "accuracy all lie above 0, fails if one lies below 0, and is undecided otherwise. Variants’ progressive "
+    "strategies at temperature 1 are no cases. Strategies that are the same "
     "students as each other are one case; where they are a one-shot strategy’s too, it is not "
     f"tested. {RULE}",
     smallest=SMALLEST_MARGIN,

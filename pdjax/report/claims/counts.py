@@ -25,9 +25,10 @@ RULE = (
     "accuracy is at least that of having learned it; one that never gets there is later than all that do. Of two "
     f"paired students one is sooner if it needs at most {1 - SMALLEST_SHARE:.0%} of the other’s steps, and they are "
     "alike if both learn and neither is sooner. A teacher’s students count as one, which is sooner if more of them are "
-    "sooner than later. The number of pairs that are sooner is tested exactly (sign test, one-sided at 0.025, of those "
-    "that differ); where certainly most pairs are alike (the same test), and at most one differs, the effect is too "
-    "small to matter. Pairs in which neither learns say nothing. With five pairs no such test decides. Differences of "
+    "sooner than later, and alike if all of them are. The number of pairs that are sooner is tested exactly (sign "
+    "test, one-sided at 0.025, of those that differ); where certainly most are alike (the same test), and at most one "
+    "differs, the effect is too small to matter. Pairs in which neither learns say nothing. With five pairs no such "
+    "test decides. Differences of "
     "final accuracies are shown for comparison."
 )
 """How comparisons by accuracy become comparisons by count."""
@@ -40,6 +41,13 @@ class Contest(NamedTuple):
     later: int
     alike: int
     neither: int = 0
+    mixed: int = 0  # teachers some of whose students are sooner and as many later
+
+    @property
+    def text(self) -> str:
+        """The counts in words."""
+        counts = f"sooner {self.sooner}, later {self.later}, alike {self.alike}, neither {self.neither}"
+        return counts + (f", mixed {self.mixed}" if self.mixed else "")
 
     @property
     def size(self) -> int:
@@ -90,15 +98,17 @@ def contest(first: Group, second: Group, learned: float) -> Contest:
     most = 1 - SMALLEST_SHARE
     sooner = (steps["first"] <= most * steps["second"]) & np.isfinite(steps["first"])
     later = (steps["second"] <= most * steps["first"]) & np.isfinite(steps["second"])
-    pairs = pd.DataFrame({"score": sooner.astype(int) - later.astype(int), "learned": np.isfinite(steps).any(axis=1)})
+    differ, learn = sooner | later, np.isfinite(steps).any(axis=1)
+    pairs = pd.DataFrame({"score": sooner.astype(int) - later.astype(int), "differ": differ, "learn": learn})
     if first.unit == "teacher":
-        pairs = pairs.groupby(level="teacher_seed").agg({"score": "sum", "learned": "any"})
-    equal = pairs.score == 0
+        pairs = pairs.groupby(level="teacher_seed").agg({"score": "sum", "differ": "any", "learn": "any"})
+    equal = (pairs.score == 0) & ~pairs.differ
     return Contest(
         sooner=int((pairs.score > 0).sum()),
         later=int((pairs.score < 0).sum()),
-        alike=int((equal & pairs.learned).sum()),
-        neither=int((equal & ~pairs.learned).sum()),
+        alike=int((equal & pairs.learn).sum()),
+        neither=int((equal & ~pairs.learn).sum()),
+        mixed=int(((pairs.score == 0) & pairs.differ).sum()),
     )
 
 
@@ -167,7 +177,7 @@ def case_of_counts(
             note = SAME_STUDENTS if first.is_same(other) else ""
         quantity, units = f"learned sooner than {label}", "seeds" if first is None else f"{first.unit}s"
         if found is not None:
-            quantity += f" (sooner {found.sooner}, later {found.later}, alike {found.alike}, neither {found.neither})"
+            quantity += f" ({found.text})"
         measurements.append(Measurement(quantity, None if found is None else found.balance, note, units))
         notes += [note] if note else []
     verdict, p = "undecided", 1.0

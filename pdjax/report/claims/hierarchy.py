@@ -62,8 +62,9 @@ def _finished(results: Results, rate: float | None, budget: int, inside: int) ->
 def _inside(results: Results, key: str) -> int:
     """Returns how many intermediate checkpoints of a strategy lie inside the transition, not at its start or end."""
     selection = results.strategies[key].selection
-    outside = sum(point != "middle" for point in selection.at) if isinstance(selection, Transition) else 0
-    return len(chosen_steps(results, key)) - 1 - outside
+    if isinstance(selection, Transition):  # whose points may be one checkpoint
+        return int("middle" in selection.at and len(chosen_steps(results, key)) > 1)
+    return len(chosen_steps(results, key)) - 1
 
 
 H = Claim(

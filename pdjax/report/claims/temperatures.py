@@ -5,7 +5,6 @@ import itertools
 from collections.abc import Iterator
 
 from pdjax.distill.losses import Distillation
-from pdjax.distill.strategy import Strategy
 from pdjax.experiment import Ablation
 from pdjax.report.claims.claim import SMALLEST_MARGIN, Absent, Case, Claim, Measurement, decided, margin
 from pdjax.report.claims.counts import contest
@@ -34,18 +33,11 @@ def _pairs(results: Results) -> Iterator[tuple[str, str]]:
     progressive, _ = strategies_by_kind(results, tuple(results.strategies))
     for low, none in itertools.permutations(progressive, 2):
         one, other = results.strategies[low], results.strategies[none]
-        warm, cold = _temperature(one), _temperature(other)
-        same = dataclasses.replace(one, name=none, loss=other.loss) == other
-        if same and warm is not None and cold == 0 < warm <= LOW:
+        if not isinstance(one.loss, Distillation) or not isinstance(one.loss.temperature, float):
+            continue
+        coldest = dataclasses.replace(one.loss, temperature=0.0)
+        if 0 < one.loss.temperature <= LOW and dataclasses.replace(one, name=none, loss=coldest) == other:
             yield low, none
-
-
-def _temperature(strategy: Strategy) -> float | None:
-    """Returns the constant temperature of a distillation; None of anything else."""
-    if not isinstance(strategy.loss, Distillation):
-        return None
-    found = strategy.loss.temperature
-    return found if isinstance(found, float) else None
 
 
 def _alike(results: Results, low: str, none: str, rate: float | None, budget: int) -> Case:
@@ -72,8 +64,7 @@ def _alike_by_counts(name: str, first: Group, second: Group, learned: float, dif
     p_unlike = 2 * min(found.p_sooner, found.p_later)  # either would be unlike
     verdict = "holds" if found.p_alike <= LEVEL else "fails" if p_unlike <= LEVEL else "undecided"
     p = {"holds": found.p_alike, "fails": p_unlike, "undecided": 1.0}[verdict]
-    counts = f"sooner {found.sooner}, later {found.later}, alike {found.alike}, neither {found.neither}"
-    measurement = Measurement(f"learned as soon ({counts})", found.balance, "", f"{first.unit}s")
+    measurement = Measurement(f"learned as soon ({found.text})", found.balance, "", f"{first.unit}s")
     return Case(name, (measurement,), verdict, shown=(difference,), p=p)
 
 
@@ -94,6 +85,8 @@ ARGMAX = Claim(
 
 def measure_soft(results: Results) -> list[Case] | Absent:
     """Compares progressive distillation at temperature 1 with one-shot distillation, of every stronger student."""
+    if results.experiment.task.predicts != "positions":
+        return Absent("it is about predictions at the positions of a string, and the task is to classify whole inputs")
     cases = [
         case
         for key, ablation in results.asked_ablations.items()
@@ -107,7 +100,9 @@ def measure_soft(results: Results) -> list[Case] | Absent:
 def _is_stronger(results: Results, variant: Variant) -> bool:
     """Whether a variant replaces the student alone, by one with more heads."""
     heads = getattr(results.experiment.student, "num_heads", None)
-    return set(variant.fields) == {"student"} and heads is not None and variant.fields["student"]["num_heads"] > heads
+    if heads is None or set(variant.fields) != {"student"}:
+        return False
+    return variant.fields["student"].get("num_heads", heads) > heads
 
 
 def _of_stronger(results: Results, ablation: Ablation, variant: Variant) -> Iterator[Case]:
