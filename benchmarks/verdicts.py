@@ -10,7 +10,7 @@ claim is counted once however many of its cases do. Not so what ``fails``: a cor
 R1. Of the other claims an exchange makes some true, as that two temperatures are alike, and leaves some as they are.
 
 For the power, progressive strategies are made more accurate by an effect after that, and the cases of F1 that hold are
-counted. Where a task is learned or not, students of one strategy are sooner than those of one rival in a share of pairs;
+counted. Where a task is learned or not, students of a strategy are sooner than those of one rival in a share of pairs;
 its case is to hold by itself, and as the only one among as many as the study has (Holm).
 """
 

@@ -27,7 +27,7 @@ def measure_early(results: Results) -> list[Case] | Absent:
     if waiting := _unmeasured(results, curves):
         return [Case("all levels", (), "not tested", waiting)]
     values = {}
-    for seed in curves:
+    for seed in map(int, curves.columns):
         loss = results.teacher_curve("loss", seed)
         phases = find_loss_phases(loss.step.to_numpy(), loss.value.to_numpy())
         if phases is not None:
