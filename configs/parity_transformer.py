@@ -189,6 +189,7 @@ def plan_of(base: str) -> Plan:
         "smoke": dict(
             rates=(2.5e-3, 5e-3),
             schedules={},
+            tuning_teacher=0,  # 100 has not learned after so few steps
             tuning_students=(100,),
             teachers=tuple(range(400, 406)),
             students=(400,),
