@@ -54,6 +54,11 @@ ORIGINS = (
         "parts of two studies of parity_mlp.py that were given up uncompared (200 to 202, 300 to 302)",
         "0 to 4",
     ),
+    Origin(
+        "parities: a teacher whose students differ both ways is not alike",
+        "a reviewer’s counterexample",
+        "0 to 4, and 400 to 408, where it changes no verdict",
+    ),
     Origin("R1 and R2: where the transition starts, and that all of its three points count", "the paper", "0 to 4"),
     Origin("R4, auto and H by intervals instead of means", "simulations alone", "0 to 2 (pcfg.py), 0 to 4"),
     Origin(
