@@ -42,7 +42,7 @@ from pdjax.experiment import (
 )
 from pdjax.models.mlp import Mlp
 from pdjax.probes.monomials import MonomialProbe
-from pdjax.protocol import Best, Plan, study, tuning
+from pdjax.protocol import STAGES, Best, Plan
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.optimizer import Sgd
 from pdjax.train.step import Evaluation
@@ -173,19 +173,17 @@ SHARES = {"": ((0.5, 1.0, 2.0), (0.5, 1.0, 1.5)), "smoke": ((1.0,), (0.5, 1.0)),
 """What ``:tune`` tries, by size: multiples of the teacher's pace, and shares of the duration on one checkpoint."""
 
 BEST = {
-    "": {
-        "labels": Best(4e-2),
-        "one_shot": Best(1e-2),
-        "one_shot_soft": Best(1e-2),
-        "progressive": Best(2e-2, FixedDuration(10_000)),
-        "adaptive": Best(1e-2),
-        "timer": Best(1e-2),  # of the same family as progressive, of which it is the slowest pace
-        "start": Best(1e-2, FixedDuration(30_000)),
-        "middle": Best(2e-2, FixedDuration(30_000)),
-        "end": Best(4e-2, FixedDuration(60_000)),
-    }
+    "labels": Best(4e-2),
+    "one_shot": Best(1e-2),
+    "one_shot_soft": Best(1e-2),
+    "progressive": Best(2e-2, FixedDuration(10_000)),
+    "adaptive": Best(1e-2),
+    "timer": Best(1e-2),  # of the same family as progressive, of which it is the slowest pace
+    "start": Best(1e-2, FixedDuration(30_000)),
+    "middle": Best(2e-2, FixedDuration(30_000)),
+    "end": Best(4e-2, FixedDuration(60_000)),
 }
-"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
+"""What ``:tune`` has chosen; other sizes have not been tuned, and are compared at their defaults."""
 
 
 def plan_of(base: str) -> Plan:
@@ -205,7 +203,7 @@ def plan_of(base: str) -> Plan:
         students=(400, 401, 402),
     )
     changes: dict[str, dict[str, Any]] = {
-        "": {},
+        "": dict(best=BEST),
         "smoke": dict(
             rates=(1e-2, 2e-2),
             tuning_students=(100, 101),
@@ -228,10 +226,8 @@ def get_config(variant: str = "") -> ConfigDict:
     (``smoke-tune``, ``paper-study``, ...): see ``pdjax.protocol``.
     """
     base, _, stage = variant.rpartition("-")
-    if base in SHARES and stage == "tune":
-        return configure(tuning(experiment(SIZES[base]), plan_of(base)))
-    if base in SHARES and stage == "study":
-        return configure(study(experiment(SIZES[base]), plan_of(base), BEST.get(base, {})))
+    if base in SHARES and stage in STAGES:
+        return configure(STAGES[stage](experiment(SIZES[base]), plan_of(base)))
     slow = dict(rate=0.5) | dict.fromkeys(STEPS, 2)
     fast = dict(rate=2) | (dict(duration=0.1) if base == "paper" else {})  # T is 0.1M in figure 9, and 1M in figure 2
     changes = {"": {}, "wide": dict(student_width=10), "slow": slow, "fast": fast}

@@ -65,7 +65,7 @@ from pdjax.models.bert import Bert
 from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.ngrams import NgramProbe
 from pdjax.probes.nonterminals import NonterminalProbe
-from pdjax.protocol import Best, Plan, study, tuning
+from pdjax.protocol import STAGES, Best, Plan
 from pdjax.tasks.pcfg import PcfgTask
 from pdjax.train.optimizer import Adam
 from pdjax.train.sharding import MeshSizes, Placement
@@ -255,6 +255,15 @@ SIZES = {
 }
 
 
+BEST = {
+    "labels": Best(1e-2),
+    "one_shot": Best(1e-2),
+    "one_shot_soft": Best(1e-2),
+    "progressive": Best(2e-2, TeacherSplit(0.5)),
+    "two_shot": Best(2e-2, FixedDuration(300)),
+}
+"""What ``:tune`` has chosen; other sizes have not been tuned, and are compared at their defaults."""
+
 PLAN = Plan(
     rates=(2.5e-3, 5e-3, 1e-2),
     schedules={
@@ -267,7 +276,7 @@ PLAN = Plan(
     students=(200, 201),
 )
 PLANS = {
-    "": PLAN,
+    "": dataclasses.replace(PLAN, best=BEST),
     "smoke": dataclasses.replace(
         PLAN,
         rates=(2.5e-3, 5e-3),
@@ -287,17 +296,6 @@ PLANS = {
 }
 """How sizes are tuned and studied. All was fixed before any of these seeds was run."""
 
-BEST: dict[str, dict[str, Best]] = {
-    "": {
-        "labels": Best(1e-2),
-        "one_shot": Best(1e-2),
-        "one_shot_soft": Best(1e-2),
-        "progressive": Best(2e-2, TeacherSplit(0.5)),
-        "two_shot": Best(2e-2, FixedDuration(300)),
-    }
-}
-"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
-
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
@@ -307,10 +305,8 @@ def get_config(variant: str = "") -> ConfigDict:
     'paper-study', ...): see ``pdjax.protocol``.
     """
     base, _, stage = variant.rpartition("-")
-    if base in PLANS and stage == "tune":
-        return configure(tuning(experiment(SIZES[base]), PLANS[base]))
-    if base in PLANS and stage == "study":
-        return configure(study_of(base))
+    if base in PLANS and stage in STAGES:
+        return configure(STAGES[stage](*searching(base)))
     if variant not in SIZES:
         raise ValueError(f"expected configs/pcfg.py with one of {sorted(SIZES)} behind a colon; found {variant!r}")
     return configure(experiment(SIZES[variant]))
@@ -374,19 +370,17 @@ def experiment(size: Size) -> Experiment:
     )
 
 
-def study_of(base: str) -> Experiment:
-    """Returns the experiment that compares the strategies of a size, and first checkpoints, at what was chosen."""
-    size, best = SIZES[base], BEST.get(base, {})
-    chosen = best["two_shot"].schedule if "two_shot" in best else None
-    duration = chosen.duration if isinstance(chosen, FixedDuration) else size.duration
-    # Students themselves are not probed, nor teachers for non-terminals, which takes as long as all students: what they
-    # depend on and know is no claim of this study.
+def searching(base: str) -> tuple[Experiment, Plan]:
+    """Returns a size's experiment and plan, to compare first checkpoints at what was chosen for (2, T) as well."""
+    size, plan = SIZES[base], PLANS[base]
+    chosen = plan.best.get("two_shot")
+    duration = chosen.schedule.duration if chosen and isinstance(chosen.schedule, FixedDuration) else size.duration
     size = dataclasses.replace(size, duration=duration, durations=(duration,), student_checkpoint_every=None)
-    asked = dataclasses.replace(experiment(size), probes=Probes((size.ngrams,)))
-    # A search is among students of (2, T): they have what was chosen for these.
     searched = tuple(strategy.name for strategy in search(size))
-    best = best | (dict.fromkeys(searched, best["two_shot"]) if "two_shot" in best else {})
-    return study(asked, dataclasses.replace(PLANS[base], controls=searched), best)
+    best = {**plan.best, **(dict.fromkeys(searched, chosen) if chosen else {})}
+    # Teachers are not probed for non-terminals, which takes as long as all students: no claim of a study is about them.
+    asked = dataclasses.replace(experiment(size), probes=Probes((size.ngrams,)))
+    return asked, dataclasses.replace(plan, controls=searched, best=best)
 
 
 def main_strategies(size: Size) -> tuple[Strategy, ...]:

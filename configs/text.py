@@ -10,9 +10,9 @@ prepares them as rows of 16, with a vocabulary of 1024 tokens (``text`` extra, 1
     python -m pdjax.main --config=configs/text.py
 
 ``:smoke`` is half a minute on Python's own reference, which needs no download; ``:tune`` chooses each strategy's
-learning rate and kappa by students of the teacher 100, and ``:study`` compares them at ``BEST`` over 5 fresh teachers;
-``:paper`` has the paper's sizes, on a corpus that docs/text.md says how to prepare. For text of your own write a
-configuration like this one, with its corpus (docs/text.md).
+learning rate and kappa by students of the teacher 100, and ``:study`` compares them over 5 fresh teachers, so far at
+the defaults; ``:paper`` has the paper's sizes, on a corpus that docs/text.md says how to prepare. For text of your own
+write a configuration like this one, with its corpus (docs/text.md).
 
 ``:folder:TEACHER`` is for a BERT of your own: a folder of its checkpoints in Hugging Face's format, or of one, as in
 configs/checkpoints.py, with its tokenizer's files. The prose is prepared with that vocabulary, 15 seconds, and a
@@ -49,7 +49,7 @@ from pdjax.experiment import Comparison, Experiment, Loop, Probes, Report, Stude
 from pdjax.models.bert import Bert
 from pdjax.probes.agreement import AgreementProbe
 from pdjax.probes.ngrams import NgramProbe
-from pdjax.protocol import Best, Plan, study, tuning
+from pdjax.protocol import STAGES, Plan
 from pdjax.tasks.text import Prepared, TextTask
 from pdjax.text.corpus import RECORD
 from pdjax.text.prepare import Preparation, prepare
@@ -199,9 +199,6 @@ PLANS = {
 }
 """How sizes are tuned and studied. All was fixed before any of these seeds was run."""
 
-BEST: dict[str, dict[str, Best]] = {}
-"""What ``:tune`` has chosen, by size; of a size that has not been tuned the study compares at its defaults."""
-
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the experiment: '' for a laptop, 'smoke' for a test of seconds, 'paper' for the paper's sizes.
@@ -214,12 +211,8 @@ def get_config(variant: str = "") -> ConfigDict:
         teacher, _, text = rest.partition(":")
         return configure(folder_experiment(teacher, text or PROSE))
     base, _, stage = variant.rpartition("-")
-    if base in PLANS and stage == "tune":
-        return configure(tuning(experiment(SIZES[base], corpus_of(base)), PLANS[base]))
-    if base in PLANS and stage == "study":
-        # Students themselves are not probed: what they depend on is no claim of this study.
-        size = dataclasses.replace(SIZES[base], student_checkpoint_every=None)
-        return configure(study(experiment(size, corpus_of(base)), PLANS[base], BEST.get(base, {})))
+    if base in PLANS and stage in STAGES:
+        return configure(STAGES[stage](experiment(SIZES[base], corpus_of(base)), PLANS[base]))
     if variant not in SIZES:
         variants = sorted([*SIZES, "folder:TEACHER"])
         raise ValueError(f"expected configs/text.py with one of {variants} behind a colon; found {variant!r}")

@@ -3,10 +3,12 @@
 ``tuning`` chooses each strategy's learning rate, and its T or κ, by the students of one teacher; ``study`` compares
 strategies at what was chosen, over teachers that nobody has looked at. Both take task, models, teachers and strategies
 from an experiment, and the rest from a ``Plan``, which is to be fixed before any of its seeds is run.
+
+A configuration file asks for them by name: ``STAGES["tune"](experiment, plan)`` behind ``:tune``, and so on.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from pdjax.distill.schedules import Schedule
@@ -42,6 +44,7 @@ class Plan:
     tuning_teacher: int = 100  # seed
     tuning_students: tuple[int, ...] = (100, 101, 102, 103, 104)  # seeds
     grid: Tuning = Tuning()  # how far further learning rates are
+    best: Mapping[str, Best] = dataclasses.field(default_factory=dict)  # chosen; others are compared at defaults
 
 
 def tuning(experiment: Experiment, plan: Plan) -> Experiment:
@@ -85,13 +88,10 @@ def _tried(strategy: Strategy, plan: Plan) -> Iterator[Strategy]:
         yield dataclasses.replace(strategy, name=f"{strategy.name}_{place}", schedule=schedule)
 
 
-def study(experiment: Experiment, plan: Plan, best: Mapping[str, Best]) -> Experiment:
+def study(experiment: Experiment, plan: Plan) -> Experiment:
     """Returns the experiment that compares strategies over teachers, each with students of its own.
 
-    Args:
-      experiment: whose task, models, teachers, probes and comparisons are taken.
-      plan: which strategies, teachers and students.
-      best: what was chosen for each strategy; others have the experiment's first learning rate.
+    Students are not probed: what they depend on is no claim of a study.
 
     Raises:
       UserError: there are fewer teachers than can decide anything.
@@ -105,7 +105,7 @@ def study(experiment: Experiment, plan: Plan, best: Mapping[str, Best]) -> Exper
     )
     default = Best(experiment.student_training.learning_rates[0])
     compared = [
-        _at(strategy, best.get(strategy.name, default))
+        _at(strategy, plan.best.get(strategy.name, default))
         for strategy in experiment.strategies
         if strategy.name in (*plan.tuned, *plan.controls)
     ]
@@ -115,7 +115,6 @@ def study(experiment: Experiment, plan: Plan, best: Mapping[str, Best]) -> Exper
         for one in experiment.comparisons
         if len({*one.strategies} & known) > 1
     ]
-    probed = tuple(name for name in experiment.probes.students if name in known)
     return dataclasses.replace(
         experiment,
         name=f"{experiment.name}-study",
@@ -126,10 +125,11 @@ def study(experiment: Experiment, plan: Plan, best: Mapping[str, Best]) -> Exper
             experiment.student_training,
             seeds=plan.students,
             learning_rates=experiment.student_training.learning_rates[:1],
+            checkpoint_every=None,
         ),
         strategies=tuple(compared),
         comparisons=tuple(comparisons),
-        probes=dataclasses.replace(experiment.probes, students=probed),
+        probes=dataclasses.replace(experiment.probes, students=()),
         sizes=None,
         ablations=(),
         remarks={},
@@ -139,3 +139,7 @@ def study(experiment: Experiment, plan: Plan, best: Mapping[str, Best]) -> Exper
 def _at(strategy: Strategy, best: Best) -> Strategy:
     schedule = strategy.schedule if best.schedule is None else best.schedule
     return dataclasses.replace(strategy, learning_rate=best.learning_rate, schedule=schedule)
+
+
+STAGES: dict[str, Callable[[Experiment, Plan], Experiment]] = {"tune": tuning, "study": study}
+"""What a configuration file has behind the name of a size (``smoke-tune``, ``paper-study``, ...)."""
