@@ -3,11 +3,14 @@
     python benchmarks/verdicts.py WORKDIR [--studies 1000] [--effects 0.02 0.05 0.1] [--json PATH]
 
 Takes a study's records (``:study``): its teachers, students and strategies, and all that was measured on them. In a
-simulated study which students are whose is shuffled: within each teacher, strategies of equal budgets exchange their
-students, and the steps at which correlations were measured exchange theirs. So nothing that F1, R1, R2, R4, R7, A, H,
-kappa, gap and adaptive say is true, while accuracies scatter as they did. Whatever ``holds`` then does so by chance; a
-claim is counted once however many of its cases do. Not so what ``fails``: a correlation that peaks nowhere contradicts
-R1. Of the other claims an exchange makes some true, as that two temperatures are alike, and leaves some as they are.
+simulated study which students are whose is shuffled: strategies lose what they differ in on average, within each
+teacher those of equal budgets exchange their students, and the steps at which correlations were measured exchange
+theirs. So nothing that F1, R1, R2, R4, R7, A, H, kappa, gap and adaptive say is true, while accuracies scatter as they
+did. Whatever ``holds`` then does so by chance; a claim is counted once however many of its cases do. For R4 the step at
+which M_robust rises fastest stands in for its peak in teachers that have none. For ``auto``, of which an exchange alone
+makes true that no checkpoint is better, one that was not chosen is made better by the smallest effect with each
+teacher. Not so what ``fails``: a correlation that peaks nowhere contradicts R1. Of the other claims an exchange makes
+some true, as that two temperatures are alike, and leaves some as they are.
 
 For the power, progressive strategies are made more accurate by an effect after that, and the cases of F1 that hold are
 counted. Where a task is learned or not, students of a strategy are sooner than those of one rival in a share of pairs;
@@ -18,18 +21,22 @@ import argparse
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from pdjax.report.claims import F1, evaluate_claims
+from pdjax.distill.selection import Steps
+from pdjax.io.selection import SelectionRecord
+from pdjax.report.claims import AUTO, F1, Absent, evaluate_claims
+from pdjax.report.claims.claim import SMALLEST_MARGIN
 from pdjax.report.claims.counts import Contest
 from pdjax.report.claims.judging import judged
 from pdjax.report.reading import read_results
 from pdjax.report.results import Results
+from pdjax.report.searches import automatic_strategies, chosen_steps
 from pdjax.report.stats import LEVEL
 
 UNTRUE = ("F1", "R1", "R2", "R4", "R7", "A", "H", "kappa", "gap", "adaptive")
@@ -44,7 +51,7 @@ def main() -> None:
     parser.add_argument("--effects", type=float, nargs="*", default=[0.02, 0.05, 0.1])
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    results, rng = slim(read_results(asked.workdir)), np.random.default_rng(0)
+    results, rng = leveled(slim(read_results(asked.workdir))), np.random.default_rng(0)
     wrong = wrong_verdicts(results, asked.studies, rng)
     print(
         *(f"{claim}: holds by chance in {share:.1%} of {asked.studies} studies" for claim, share in wrong.items()),
@@ -52,7 +59,7 @@ def main() -> None:
     )
     power = dict(powers(results, asked.effects, max(1, asked.studies // 5), rng))
     for what, share in power.items():
-        print(f"{what}: F1 holds with a probability of {share:.0%}")
+        print(f"{what} with a probability of {share:.0%}")
     if asked.json is not None:
         asked.json.write_text(json.dumps({"studies": asked.studies, "wrong": wrong, "power": power}, indent=1) + "\n")
 
@@ -65,13 +72,16 @@ def wrong_verdicts(results: Results, studies: int, rng: np.random.Generator) -> 
             verdicts = {case.verdict for case in finding.cases}
             if finding.claim.name in UNTRUE and verdicts - {"not tested"}:
                 found[finding.claim.name] += "holds" in verdicts
+        choice = AUTO.measure(shuffled(results, rng, SMALLEST_MARGIN, lambda one: unchosen(one, rng)))
+        if not isinstance(choice, Absent):
+            found["auto"] += "holds" in {case.verdict for case in judged(choice)}
     return {claim: count / studies for claim, count in found.items()}
 
 
 def powers(
     results: Results, effects: list[float], studies: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, float]]:
-    """Yields how often F1 holds by what is true."""
+    """Yields how often F1 and ``auto`` hold by what is true."""
     if results.experiment.task.learned is not None:
         found = F1.measure(results)
         assert isinstance(found, list)
@@ -81,7 +91,7 @@ def powers(
             for among in (1, cases):
                 enough = [count for count, p in tested if p <= LEVEL / among]
                 certain = float(scipy.stats.binom.sf(min(enough) - 1, units, share)) if enough else 0.0
-                yield f"{share:.0%} of {units} pairs are sooner than one rival's, among {among} cases", certain
+                yield f"{share:.0%} of {units} sooner than one rival's, among {among} cases: F1 holds", certain
         return
     for effect in effects:
         cases = []
@@ -89,7 +99,11 @@ def powers(
             found = F1.measure(shuffled(results, rng, effect))
             assert isinstance(found, list)
             cases += [case.verdict == "holds" for case in judged(found)]
-        yield f"{effect:g} more accurate", float(np.mean(cases))
+        yield f"{effect:g} more accurate: F1 holds", float(np.mean(cases))
+    choices = [AUTO.measure(shuffled(results, rng)) for _ in range(studies)]
+    if not any(isinstance(cases, Absent) for cases in choices):
+        held = [case.verdict == "holds" for cases in choices if isinstance(cases, list) for case in judged(cases)]
+        yield "no first checkpoint better than another: auto holds", float(np.mean(held))
 
 
 def slim(results: Results) -> Results:
@@ -107,13 +121,54 @@ def slim(results: Results) -> Results:
     return _with(results, by_teacher={seed: of(one) for seed, one in results.by_teacher.items()})
 
 
-def shuffled(results: Results, rng: np.random.Generator, effect: float = 0.0) -> Results:
+def leveled(results: Results) -> Results:
+    """Returns results whose strategies of equal budgets are equally accurate on average over teachers and students.
+
+    Where a task is learned or not they are left as they are: averages of that would be neither.
+    """
+    if results.experiment.task.learned is not None:
+        return results
+    measured = pd.concat([one.table for one in results.by_teacher.values()])
+    measured = measured[(measured.role == "student") & (measured.measure == "accuracy")]
+    means = measured.groupby(["budget", "step", "strategy"]).value.mean()
+    over_mean = means - means.groupby(["budget", "step"]).transform("mean")
+
+    def of(one: Results) -> Results:
+        table = one.table.copy()
+        rows = table[(table.role == "student") & (table.measure == "accuracy")]
+        places = pd.MultiIndex.from_frame(rows[["budget", "step", "strategy"]])
+        table.loc[rows.index, "value"] = rows.value.to_numpy() - over_mean.loc[places].to_numpy()
+        return _with(one, table=table)
+
+    return _with(results, by_teacher={seed: of(one) for seed, one in results.by_teacher.items()})
+
+
+def progressive(results: Results) -> Collection[str]:
+    """Returns the strategies with intermediate checkpoints."""
+    return [key for key, strategy in results.strategies.items() if strategy.is_progressive]
+
+
+def unchosen(results: Results, rng: np.random.Generator) -> Collection[str]:
+    """Returns a strategy whose first checkpoint is a given one, and not what was chosen automatically."""
+    chosen = {chosen_steps(results, key) for key in automatic_strategies(results)}
+    given = [key for key, strategy in results.strategies.items() if isinstance(strategy.selection, Steps)]
+    others = [key for key in given if chosen_steps(results, key) not in chosen]
+    return [str(rng.choice(others))] if others else []
+
+
+def shuffled(
+    results: Results,
+    rng: np.random.Generator,
+    effect: float = 0.0,
+    better: Callable[[Results], Collection[str]] = progressive,
+) -> Results:
     """Returns results of which strategies have exchanged their students within each teacher.
 
     Args:
       results: of a study.
       rng: of the exchange.
-      effect: by which students of progressive strategies are more accurate, after the exchange.
+      effect: by which students are more accurate, after the exchange.
+      better: which strategies' are, by the results of a teacher.
     """
     by_teacher, tables = {}, []
     for seed, one in results.by_teacher.items():
@@ -123,16 +178,22 @@ def shuffled(results: Results, rng: np.random.Generator, effect: float = 0.0) ->
         table.loc[students, "strategy"] = table[students].strategy.map(names)
         rates = {key: results.experiment.rates(strategy)[0] for key, strategy in results.strategies.items()}
         table.loc[students, "learning_rate"] = table[students].strategy.map(rates)
-        progressive = [key for key, strategy in results.strategies.items() if strategy.is_progressive]
-        table.loc[students & table.strategy.isin(progressive) & (table.measure == "accuracy"), "value"] += effect
+        table.loc[students & table.strategy.isin(better(one)) & (table.measure == "accuracy"), "value"] += effect
         correlations = table.measure == "correlation"
         steps = table[correlations].step.unique()
         table.loc[correlations, "step"] = table[correlations].step.map(
             dict(zip(steps, rng.permutation(steps), strict=True))
         )
-        by_teacher[seed] = _with(one, table=table)
+        by_teacher[seed] = _with(one, table=table, selection=_with_peak(one.selection))
         tables.append(table.assign(model=f"{seed}/" + table.model))
     return _with(results, table=pd.concat(tables, ignore_index=True), by_teacher=by_teacher)
+
+
+def _with_peak(found: SelectionRecord | None) -> SelectionRecord | None:
+    """Returns what was found in a teacher's training as if M_robust fell after its fastest rise."""
+    if found is None or found.robust_peak is None:
+        return found
+    return dataclasses.replace(found, robust_peak=dataclasses.replace(found.robust_peak, peaked=True))
 
 
 def _exchanged(results: Results, rng: np.random.Generator) -> dict[str, str]:

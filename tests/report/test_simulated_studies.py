@@ -2,15 +2,19 @@
 
 import sys
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from pdjax.report.claims import F1, Case
+from pdjax.report.claims import AUTO, F1, Case
 from pdjax.report.claims.judging import judged
 from pdjax.report.reading import read_results
 from pdjax.report.results import Results
+from pdjax.report.searches import chosen_steps
+from tests.report.test_searches import FIRSTS, searched_by_teachers
 
 SEEDS = (0, 4, 6, 8, 9)
 
@@ -61,3 +65,34 @@ def test_what_is_true_of_a_study_is_not_of_shuffled_ones_unless_it_is_added(scri
     assert wrong["F1"] <= 0.05
     (_, found), *_ = script.powers(slim, [5.0], 5, rng)  # far more than the scatter of what is exchanged
     assert found == 1
+
+
+def test_strategies_lose_what_they_differ_in_on_average_alone(script: Any, study: Results):
+    def finals(results: Results):
+        tables = [one.table for one in results.by_teacher.values()]
+        rows = pd.concat(table[(table.role == "student") & (table.measure == "accuracy")] for table in tables)
+        return rows.groupby(["strategy", "teacher_seed", "seed"]).value.mean().unstack("strategy")
+
+    before, after = finals(study), finals(script.leveled(script.slim(study)))
+    assert np.ptp(before.mean()) == pytest.approx(0.31)
+    np.testing.assert_allclose(after.mean(), before.to_numpy().mean())
+    np.testing.assert_allclose(after - after.mean(), before - before.mean(), atol=1e-12)
+
+
+def test_another_checkpoint_than_the_chosen_one_is_made_better_with_each_teacher(script: Any, workdir: Any):
+    searched_by_teachers(workdir, dict(zip(SEEDS, (200, 300, 300, 300, 400), strict=True)), spread=0.0)
+    results, rng = read_results(workdir.path), np.random.default_rng(0)
+    for one in results.by_teacher.values():
+        better = {key for _ in range(40) for key in script.unchosen(one, rng)}
+        (chosen,) = {chosen_steps(one, "auto")[0]}
+        assert better == {f"c{first}_25" for first in FIRSTS} - {f"c{chosen}_25"}
+
+    unmoved = SimpleNamespace(permutation=lambda one: one)  # baselines have no students here to exchange
+
+    def verdict(margin: float) -> str:
+        wrong = script.shuffled(results, unmoved, margin, lambda one: script.unchosen(one, rng))
+        (case,) = judged(AUTO.measure(wrong))
+        return case.verdict
+
+    # A checkpoint is 0.05 worse with each place from the best: 0.3 more makes any other the best.
+    assert [verdict(margin) for margin in (0.0, 0.3)] == ["holds", "fails"]
