@@ -31,6 +31,18 @@ _NUMBERS = 8
 """What a probe measures of a model, about."""
 
 
+class _SinkBytes(NamedTuple):
+    """What a sink of metrics writes, in bytes."""
+
+    run: int
+    replica: int
+    line: int  # of the run's metrics
+
+
+_SINKS = {"tensorboard": _SinkBytes(4_096, 18_000, 120), "wandb": _SinkBytes(75_000, 0, 140)}
+"""By the name in ``loop.writers``, with the configuration in each; wandb's files may stay when they are sent."""
+
+
 class Foreseen(NamedTuple):
     """An experiment, or one that it has within, that is about to be run."""
 
@@ -89,15 +101,28 @@ def require_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> str:
         counted = {"probes", "students", "sizes"} | (set() if shares else {"teacher"})
         counted |= {"student_probes"} if stage == "teachers" else set()
         parts += [part._replace(stage=stage, rows=0) for part in within if part.stage in counted]
-    parts = [part for part in parts if part.stage in stages and part.size]
+    elsewhere = _elsewhere(foreseen[0].experiment)
+    asked = [part for part in parts if part.stage in stages and part.size]
+    parts, apart = ([part for part in asked if (part.place == elsewhere) is there] for there in (False, True))
     by_stage = {stage: sum(part.size for part in parts if part.stage == stage) for stage in (p.stage for p in parts)}
     require_space(foreseen[0].directory, sum(part.pending for part in parts), "all that is yet to be written")
     listed = ", ".join(f"{stage.replace('_', ' ')} {size / 1e6:.1f}" for stage, size in by_stage.items())
-    return f"disk: {sum(by_stage.values()) / 1e6:.1f} MB in all ({listed})"
+    line = f"disk: {sum(by_stage.values()) / 1e6:.1f} MB in all ({listed})"
+    if elsewhere is None or not apart:
+        return line
+    size = sum(part.size for part in apart)
+    # Other experiments' answers may lie there too, and be the same: what is there is not asked for again.
+    require_space(elsewhere, max(0, size - _bytes_of(elsewhere)), "answers of teachers")
+    return f"{line}; answers of teachers {size / 1e6:.1f} MB in {elsewhere}"
+
+
+def _elsewhere(experiment: Experiment) -> Path | None:
+    """Returns where answers of teachers are kept that are not kept in the working directory."""
+    return None if experiment.placement.cache is None else Path(experiment.placement.cache)
 
 
 def written(foreseen: Foreseen) -> Iterator[Written]:
-    """Yields what an experiment writes into its directory, the report last; sinks and answers kept elsewhere aside."""
+    """Yields what an experiment writes, the report last: all in its directory, but for answers that lie elsewhere."""
     parts = [*_of_teacher(foreseen), *_of_students(foreseen), *_of_sizes(foreseen)]
     yield from parts
     experiment = foreseen.experiment
@@ -135,8 +160,8 @@ def _of_students(foreseen: Foreseen) -> Iterator[Written]:
         if every is not None and probed & {*run.strategies} and experiment.probes_students_of(run.budget):
             measured = sum(probe.of_students for probe in probes.measured) * (1 + run.budget // every) * count
             yield _of_probes("student_probes", place / "probes", measured)
-    if experiment.placement.residency == "cached" and experiment.placement.cache is None:
-        yield Written("students", directory / "answers", foreseen_bytes(experiment, runs))
+    if experiment.placement.residency == "cached":
+        yield Written("students", _elsewhere(experiment) or directory / "answers", foreseen_bytes(experiment, runs))
 
 
 def _of_sizes(foreseen: Foreseen) -> Iterator[Written]:
@@ -158,7 +183,10 @@ def _of_run(stage: str, place: Path, experiment: Experiment, training: Training,
     state = disk_bytes(_state(training), replicas)
     chunks, evaluations = steps // experiment.loop.chunk_steps, 1 + steps // experiment.evaluation.every
     kept = min(KEPT_STATES, -(-steps // experiment.loop.save_every))  # a short run saves once
-    size = kept * state + _RUN + (chunks + evaluations) * replicas * _METRICS + chunks * _COST
+    lines = (chunks + evaluations) * replicas
+    size = kept * state + _RUN + lines * _METRICS + chunks * _COST
+    for sink in (_SINKS[name] for name in experiment.loop.writers):
+        size += sink.run + replicas * sink.replica + lines * sink.line
     # One state more while the next one is written.
     return Written(stage, place, size, passing=state, replicas=replicas, rows=_rows(experiment, steps, replicas))
 

@@ -1,5 +1,6 @@
 """What cannot be in memory at all is refused before anything is written or allocated."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -8,8 +9,10 @@ from pdjax.errors import require
 from pdjax.experiment import Experiment
 from pdjax.io.store import tree_bytes
 from pdjax.io.teacher_source import memory_of
+from pdjax.models.base import Architecture, parameter_shapes
+from pdjax.models.transformer import Transformer
 from pdjax.stages.programs import Training, size_program, student_program, student_replicas, teacher_program
-from pdjax.tasks.base import batch_shapes
+from pdjax.tasks.base import Task, batch_shapes
 
 _TRAINED = 2  # parameters and, while they change, their gradients
 
@@ -25,10 +28,10 @@ def require_memory(experiment: Experiment) -> None:
     # On a CPU the devices of a process share its memory.
     sharing = jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
     held = sharing * memory_of(jax.local_devices()[0])
-    for name, training in _programs(experiment):
+    for name, architecture, training in _programs(experiment):
         program = training.program
         inputs = batch_shapes(program.task, 1).inputs
-        one = tree_bytes(jax.eval_shape(program.model.init, jax.random.key(0), inputs))
+        one = _model_bytes(architecture, program.task)
         examples = program.batch_size * (1 if program.shared_batches else training.num_replicas)
         batch = tree_bytes(inputs) * max(examples, experiment.evaluation.batch_size)
         needed = _TRAINED * training.num_replicas * one + batch
@@ -40,12 +43,24 @@ def require_memory(experiment: Experiment) -> None:
         )
 
 
-def _programs(experiment: Experiment) -> Iterator[tuple[str, Training]]:
+def _model_bytes(architecture: Architecture, task: Task) -> int:
+    """Returns the bytes of a model's parameters; all layers of a Transformer are alike."""
+    if not isinstance(architecture, Transformer):
+        return tree_bytes(parameter_shapes(architecture, task))
+    # Tracing layers one by one takes memory too: for as many as a mistake may ask for, all that there is.
+    one, two = (
+        tree_bytes(parameter_shapes(dataclasses.replace(architecture, num_layers=n), task))  # pyright: ignore
+        for n in (1, 2)
+    )
+    return one + (architecture.num_layers - 1) * (two - one)
+
+
+def _programs(experiment: Experiment) -> Iterator[tuple[str, Architecture, Training]]:
     """Yields the programs that an experiment trains, by what they are of; of students the least that there is."""
     if experiment.teacher_training.trajectory is None:
-        yield "teacher", teacher_program(experiment)
+        yield "teacher", experiment.teacher, teacher_program(experiment)
     if experiment.strategies:
-        yield "student", student_program(experiment, student_replicas(experiment))
+        yield "student", experiment.student, student_program(experiment, student_replicas(experiment))
     if experiment.sizes is not None:
         for name, model in experiment.sizes.models():
-            yield f"sizes.{name}", size_program(experiment, experiment.sizes, model)
+            yield f"sizes.{name}", model, size_program(experiment, experiment.sizes, model)

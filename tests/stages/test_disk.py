@@ -127,8 +127,20 @@ def test_every_part_counts(smoke):
     assert parts(dataclasses.replace(smoke, sizes=None))["sizes"] == 0 < before["sizes"]
 
 
-def test_answers_take_room_where_they_lie_in_the_working_directory(smoke, trigrams, tmp_path):
-    top = Experiment(
+def test_sinks_take_room(smoke):
+    sinks = {writers: dataclasses.replace(smoke.loop, writers=writers) for writers in ((), ("tensorboard",))}
+    sizes = [sum(parts(dataclasses.replace(smoke, loop=loop)).values()) for loop in sinks.values()]
+    assert sizes[1] - sizes[0] == pytest.approx(8_110_080 - 7_344_128, rel=0.2)  # as measured
+    with_wandb = dataclasses.replace(smoke.loop, writers=("wandb",))
+    assert sum(parts(dataclasses.replace(smoke, loop=with_wandb)).values()) - sizes[0] == pytest.approx(
+        8_364_032 - 7_344_128, rel=0.2
+    )
+
+
+@pytest.fixture(scope="module")
+def top(smoke, trigrams):
+    """An experiment with a loss that needs its teachers' most likely class alone."""
+    return Experiment(
         name="top",
         task=PcfgTask("cfg3b", 10),
         teacher=trigrams(16),
@@ -139,16 +151,33 @@ def test_answers_take_room_where_they_lie_in_the_working_directory(smoke, trigra
         evaluation=smoke.evaluation,
         loop=smoke.loop,
     )
-    needs = {
-        residency or cache: parts(
-            dataclasses.replace(
-                top,
-                placement=dataclasses.replace(top.placement, residency=residency or "cached", cache=cache),
-            )
-        )["students"]
-        for residency, cache in (("stacked", None), ("cached", None), (None, str(tmp_path)))
+
+
+def placed(top, **fields):
+    return dataclasses.replace(top, placement=dataclasses.replace(top.placement, **fields))
+
+
+def test_answers_take_room_where_they_lie(top, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "answers"
+    placements = {
+        "stacked": {"residency": "stacked"},
+        "cached": {"residency": "cached"},
+        "apart": {"residency": "cached", "cache": str(elsewhere)},
     }
-    assert needs["cached"] > needs["stacked"] == needs[str(tmp_path)]
+    asked = {}
+    monkeypatch.setattr(disk, "require_space", lambda place, size, purpose: asked.update({place.name: size}))
+    said = {
+        name: require_disk(foreseen(placed(top, **fields), tmp_path / name), STAGES)
+        for name, fields in placements.items()
+    }
+    size = asked["answers"]
+    assert 0 < size == asked["cached"] - asked["stacked"]
+    assert asked["apart"] == asked["stacked"]
+    assert said["apart"] == f"{said['stacked']}; answers of teachers {size / 1e6:.1f} MB in {elsewhere}"
+    elsewhere.mkdir()
+    (elsewhere / "of another").write_bytes(b"x" * 4096)
+    require_disk(foreseen(placed(top, **placements["apart"]), tmp_path / "apart"), STAGES)
+    assert asked["answers"] == size - 4096
 
 
 def test_variants_take_a_teacher_of_their_own_where_they_have_one(smoke, monkeypatch):
