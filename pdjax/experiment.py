@@ -30,6 +30,7 @@ from pdjax.settings import (
     Place,
     Positive,
     Seed,
+    Text,
     complaint,
     determining,
     make,
@@ -251,11 +252,11 @@ class Loop:
 class Comparison:
     """Strategies that a figure of the report draws together."""
 
-    name: str
+    name: Name
     """of the figure's files"""
-    title: str
+    title: Text
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]
-    figure: str | None = None
+    figure: Text | None = None
     """of the paper, as the caption names it: "figure 1 (right)" """
     kind: Literal["training", "budgets", "first_checkpoints"] = "training"
     """training: accuracy over training, one figure for each budget. budgets: the final accuracy against the budget.
@@ -269,15 +270,15 @@ class Report:
 
     figures: Annotated[tuple[Figure, ...], Beside(), ByName()] = ()
     claims: Annotated[tuple[Claim, ...], Beside(), ByName()] = ()
-    title: str = ""
+    title: Text = ""
     """of the page; empty is the experiment's name"""
-    question: str = ""
+    question: Text = ""
     """what is asked, in a sentence: it opens the page"""
-    paper: str = ""
+    paper: Text = ""
     """what the paper reports of it, in a sentence"""
-    paper_figures: Mapping[str, str] = Field(default_factory=dict)
+    paper_figures: Mapping[str, Text] = Field(default_factory=dict)
     """the paper's figures that the report's correspond to, by their names or the beginnings of these"""
-    main_figure: str = ""
+    main_figure: Text = ""
     """the name, or its beginning, of the figure that is shown first; empty is accuracy by budget, or over training"""
     decides: bool = True
     """whether verdicts are worth reading; a size that is there to try the pipeline decides nothing"""
@@ -307,14 +308,14 @@ class Ablation:
 
     name: Name
     """a directory"""
-    title: Annotated[str, Aside()]
+    title: Annotated[Text, Aside()]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1), ByName(), Grows()]
     strategies: Annotated[tuple[str, ...], Grows()]
     """trained in every variant; none leaves it with its teachers"""
     budgets: Annotated[Lengths, Grows()]
-    figure: Annotated[str | None, Aside()] = None
+    figure: Annotated[Text | None, Aside()] = None
     """of the paper"""
-    base: Annotated[str | None, Aside()] = None
+    base: Annotated[Text | None, Aside()] = None
     """what the experiment itself is called beside the variants; None leaves it out"""
     sizes: bool = False
     """whether every variant also trains the models of ``sizes``"""
@@ -351,7 +352,7 @@ class Experiment:
     report: Annotated[Report, Aside()] = Report()
     loop: Loop = Loop()
     placement: Annotated[Placement, Aside()] = Placement()
-    remarks: Annotated[Mapping[str, str], Aside()] = Field(default_factory=dict)
+    remarks: Annotated[Mapping[str, Text], Aside()] = Field(default_factory=dict)
     """what other sizes have shown, by the name of the claim: shown beside its verdicts"""
 
     def __post_init__(self):

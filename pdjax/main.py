@@ -109,6 +109,9 @@ def _run(argv: list[str], interrupt: Interrupt) -> None:
         "://" not in asked, "a directory of this machine behind --workdir=", asked, "mount the bucket, and name that"
     )
     workdir = Path(asked).expanduser()
+    there = str(workdir.absolute())
+    readable = there == there.encode(errors="ignore").decode()
+    require(readable, "a directory whose path is UTF-8 behind --workdir=", repr(there), "choose or rename one")
     stages = STAGES if _STAGE.value == "all" else (_STAGE.value,)
     with ExitStack() as stack:
         _keep_compiled(stack)

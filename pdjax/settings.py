@@ -50,10 +50,15 @@ def in_float32(value: float) -> float:
     return value
 
 
+_CONTROLS = r"\x00-\x08\x0b-\x1f\x7f"
+_SURROGATES = r"\ud800-\udfff"  # bytes of a command that are no UTF-8, in which everything is written
+
+
 def _file_name(value: str) -> str:
     free = value == value.strip() and not value.startswith((".", "~"))
     expected = "a name of files: 1 to 100 characters, none of them / or \\, and no dot, ~ or space in front"
-    require(bool(free and re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,100}", value)), expected, repr(value), "rename it")
+    shown = free and re.fullmatch(rf"[^/\\{_CONTROLS}\n\t{_SURROGATES}]{{1,100}}", value)
+    require(bool(shown), expected, repr(value), "rename it")
     return value
 
 
@@ -63,8 +68,15 @@ def _file_names(value: str) -> str:
     return value
 
 
+def _text(value: str) -> str:
+    shown = not re.search(f"[{_CONTROLS}{_SURROGATES}]", value)
+    require(shown, "text in UTF-8 without control characters", repr(value[:300]), "change it")
+    return value
+
+
 def _place(value: str) -> str:
-    fits = "\0" not in value and all(len(part.encode()) <= 255 for part in value.split("/"))
+    written = not re.search(f"[\\0{_SURROGATES}]", value)
+    fits = written and all(len(part.encode()) <= 255 for part in value.split("/"))
     require(fits, "a path whose parts are at most 255 bytes long", repr(value[:300]), "change it")
     return value
 
@@ -80,6 +92,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, AfterValidator(_file_name)]
 Names = Annotated[str, AfterValidator(_file_names)]  # below each other
 Place = Annotated[str, AfterValidator(_place)]
+Text = Annotated[str, AfterValidator(_text)]  # that pages and figures show
 
 
 class Beside:

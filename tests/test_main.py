@@ -174,6 +174,7 @@ BAD_INPUT = {
     "no such grammar": (["--config.task.grammar=cfg9"], ["cfg9", "cfg3b"]),
     "stray argument": (["configs/pcfg.py"], ["--flag=value"]),
     "a name that is a path": (["--config.name=../../evil"], ["a name of files", "'..'", "rename it"]),
+    "no UTF-8": (["--workdir=a/\udcff"], ["a directory whose path is UTF-8", r"/a/\udcff"]),
     "a bucket": (["--workdir=gs://bucket/run"], ["a directory of this machine", "gs://bucket/run", "mount the bucket"]),
 }
 

@@ -1,5 +1,6 @@
 """Settings that make no sense are refused in one line when they are read, as classes of values and of fields."""
 
+import dataclasses
 import importlib
 import math
 import os
@@ -69,6 +70,8 @@ def read(config):
         ({"strategies__progressive__duration": 8_192}, "reaches its second checkpoint within 8192 steps"),
         ({"teacher_training__trajectory": "x" * 300}, "a path whose parts are at most 255 bytes"),
         ({"teacher_training__trajectory": "a\0b"}, "a path whose parts are at most 255 bytes"),
+        ({"loop__writers": ("../../evil",)}, "writers"),
+        ({"placement__cache": "a/\udcff"}, "a path whose parts"),
         ({"name": "../../evil"}, r"a name of files: .*; found '\.\.'; rename it"),
         ({"name": ""}, "a name of files"),
     ],
@@ -87,11 +90,22 @@ def test_masks_with_which_batches_count_nothing(rate):
         read(config_of("pcfg", task__mask_rate=rate))
 
 
-@pytest.mark.parametrize("name", ["../../evil", "a/b", "a\\b", "", " a", ".hidden", "~", "x" * 101, "a\nb", "a\0b"])
-def test_names_that_are_no_names_of_files(name):
-    strategy = read(config_of("parity_mlp")).strategy("labels")
+@pytest.mark.parametrize("kind", ["strategy", "comparison"])
+@pytest.mark.parametrize(
+    "name", ["../../evil", "a/b", "a\\b", "", " a", ".hidden", "~", "x" * 101, "a\nb", "a\tb", "a\0b", "a\udcff"]
+)
+def test_names_that_are_no_names_of_files(kind, name):
+    experiment = read(config_of("parity_mlp"))
+    named = {"strategy": experiment.strategy("labels"), "comparison": experiment.comparisons[0]}[kind]
     with pytest.raises(ValueError, match="a name of files: 1 to 100 characters"):
-        type(strategy)(name=name)
+        dataclasses.replace(named, name=name)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\x1b[31m", "a\rb", "\udcff"])
+@pytest.mark.parametrize("field", ["report__title", "report__question", "comparisons__strategies__figure"])
+def test_texts_that_no_page_shows(field, text):
+    with pytest.raises(UserError, match="text in UTF-8 without control characters; found"):
+        read(config_of("parity_mlp", **{field: text}))
 
 
 @pytest.mark.parametrize("name", ["parity_mlp", "pcfg"])
