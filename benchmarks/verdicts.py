@@ -5,12 +5,15 @@
 Takes a study's records (``:study``): its teachers, students and strategies, and all that was measured on them. In a
 simulated study which students are whose is shuffled: strategies lose what they differ in on average, within each
 teacher those of equal budgets exchange their students, and the steps at which correlations were measured exchange
-theirs. So nothing that F1, R1, R2, R4, R7, A, H, kappa, gap and adaptive say is true, while accuracies scatter as they
-did. Whatever ``holds`` then does so by chance; a claim is counted once however many of its cases do. For R4 the step at
-which M_robust rises fastest stands in for its peak in teachers that have none. For ``auto``, of which an exchange alone
-makes true that no checkpoint is better, one that was not chosen is made better by the smallest effect with each
-teacher. Not so what ``fails``: a correlation that peaks nowhere contradicts R1. Of the other claims an exchange makes
-some true, as that two temperatures are alike, and leaves some as they are.
+theirs. So nothing that F1, R1, R2, R4, R7, A, H, kappa, gap and adaptive say is true, while accuracies scatter over
+teachers as they did. Whatever ``holds`` then does so by chance; a claim is counted once however many of its cases do.
+Not so what ``fails``: a correlation that peaks nowhere contradicts R1. Of the other claims an exchange makes some true,
+as that two temperatures are alike, and leaves some as they are.
+
+F1 is as untrue where progressive students are only as good as those of one rival and far better than all others', which
+is harder to tell: such studies are counted beside. For R4 the step at which M_robust rises fastest stands in for its
+peak in teachers that have none. For ``auto``, of which an exchange alone makes true that no checkpoint is better, one
+that was not chosen is made better by the smallest effect with each teacher.
 
 For the power, progressive strategies are made more accurate by an effect after that, and the cases of F1 that hold are
 counted. Where a task is learned or not, students of a strategy are sooner than those of one rival in a share of pairs;
@@ -21,7 +24,7 @@ import argparse
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +33,7 @@ import scipy.stats
 
 from pdjax.distill.selection import Steps
 from pdjax.io.selection import SelectionRecord
-from pdjax.report.claims import AUTO, F1, Absent, evaluate_claims
+from pdjax.report.claims import AUTO, F1, Absent, Case, evaluate_claims
 from pdjax.report.claims.claim import SMALLEST_MARGIN
 from pdjax.report.claims.counts import Contest
 from pdjax.report.claims.judging import judged
@@ -38,6 +41,9 @@ from pdjax.report.reading import read_results
 from pdjax.report.results import Results
 from pdjax.report.searches import automatic_strategies, chosen_steps
 from pdjax.report.stats import LEVEL
+
+_FAR = 5.0
+"""Accuracy by which students are better beyond all doubt."""
 
 UNTRUE = ("F1", "R1", "R2", "R4", "R7", "A", "H", "kappa", "gap", "adaptive")
 """Claims of which nothing is true where students are exchanged."""
@@ -65,17 +71,28 @@ def main() -> None:
 
 
 def wrong_verdicts(results: Results, studies: int, rng: np.random.Generator) -> dict[str, float]:
-    """Returns by claim in which share of shuffled studies it holds in a case."""
-    found: Counter[str] = Counter()
+    """Returns by claim in which share of the shuffled studies that test it it holds in a case."""
+    held: Counter[str] = Counter()
+    tested: Counter[str] = Counter()
+
+    def count(claim: str, cases: Sequence[Case]) -> None:
+        verdicts = {case.verdict for case in cases}
+        tested[claim] += bool(verdicts - {"not tested"})
+        held[claim] += "holds" in verdicts
+
+    rivals = [key for key, strategy in results.strategies.items() if not strategy.is_progressive]
     for _ in range(studies):
         for finding in evaluate_claims(shuffled(results, rng)):
-            verdicts = {case.verdict for case in finding.cases}
-            if finding.claim.name in UNTRUE and verdicts - {"not tested"}:
-                found[finding.claim.name] += "holds" in verdicts
+            if finding.claim.name in UNTRUE:
+                count(finding.claim.name, finding.cases)
+        if results.experiment.task.learned is not None:
+            continue
+        rival = str(rng.choice(rivals))
+        equal = F1.measure(shuffled(results, rng, _FAR, lambda one, rival=rival: [*progressive(one), rival]))
+        count("F1 with one equal rival", [] if isinstance(equal, Absent) else judged(equal))
         choice = AUTO.measure(shuffled(results, rng, SMALLEST_MARGIN, lambda one: unchosen(one, rng)))
-        if not isinstance(choice, Absent):
-            found["auto"] += "holds" in {case.verdict for case in judged(choice)}
-    return {claim: count / studies for claim, count in found.items()}
+        count("auto", [] if isinstance(choice, Absent) else judged(choice))
+    return {claim: held[claim] / count for claim, count in tested.items() if count}
 
 
 def powers(
@@ -128,19 +145,23 @@ def leveled(results: Results) -> Results:
     """
     if results.experiment.task.learned is not None:
         return results
-    measured = pd.concat([one.table for one in results.by_teacher.values()])
+    measured = pd.concat({seed: one.table for seed, one in results.by_teacher.items()}, names=["of"])
     measured = measured[(measured.role == "student") & (measured.measure == "accuracy")]
-    means = measured.groupby(["budget", "step", "strategy"]).value.mean()
-    over_mean = means - means.groupby(["budget", "step"]).transform("mean")
+    by_teacher = measured.groupby(["budget", "step", "strategy", "of"]).value.mean()
+    differing = by_teacher - by_teacher.groupby(["budget", "step", "of"]).transform("mean")
+    average = differing.groupby(["budget", "step", "strategy"]).transform("mean")
+    # Of what strategies differ in with a teacher the average is a part, without which it would scatter less.
+    count = len(results.by_teacher)
+    taken = differing - (differing - average) * (count / (count - 1)) ** 0.5
 
-    def of(one: Results) -> Results:
+    def of(seed: int, one: Results) -> Results:
         table = one.table.copy()
         rows = table[(table.role == "student") & (table.measure == "accuracy")]
-        places = pd.MultiIndex.from_frame(rows[["budget", "step", "strategy"]])
-        table.loc[rows.index, "value"] = rows.value.to_numpy() - over_mean.loc[places].to_numpy()
+        places = pd.MultiIndex.from_frame(rows[["budget", "step", "strategy"]].assign(of=seed))
+        table.loc[rows.index, "value"] = rows.value.to_numpy() - taken.loc[places].to_numpy()
         return _with(one, table=table)
 
-    return _with(results, by_teacher={seed: of(one) for seed, one in results.by_teacher.items()})
+    return _with(results, by_teacher={seed: of(seed, one) for seed, one in results.by_teacher.items()})
 
 
 def progressive(results: Results) -> Collection[str]:
@@ -149,9 +170,12 @@ def progressive(results: Results) -> Collection[str]:
 
 
 def unchosen(results: Results, rng: np.random.Generator) -> Collection[str]:
-    """Returns a strategy whose first checkpoint is a given one, and not what was chosen automatically."""
+    """Returns a strategy of a search whose first checkpoint is not what was chosen automatically."""
     chosen = {chosen_steps(results, key) for key in automatic_strategies(results)}
-    given = [key for key, strategy in results.strategies.items() if isinstance(strategy.selection, Steps)]
+    searched = {
+        key for one in results.comparisons.values() if one.kind == "first_checkpoints" for key in one.strategies
+    }
+    given = [key for key in sorted(searched) if isinstance(results.strategies[key].selection, Steps)]
     others = [key for key in given if chosen_steps(results, key) not in chosen]
     return [str(rng.choice(others))] if others else []
 
@@ -176,6 +200,8 @@ def shuffled(
         students = table.role == "student"
         names = _exchanged(results, rng)
         table.loc[students, "strategy"] = table[students].strategy.map(names)
+        # Strategies that shared students have their own: what becomes of them is told apart.
+        table.loc[students, "model"] = table[students].strategy + "/" + table[students].model
         rates = {key: results.experiment.rates(strategy)[0] for key, strategy in results.strategies.items()}
         table.loc[students, "learning_rate"] = table[students].strategy.map(rates)
         table.loc[students & table.strategy.isin(better(one)) & (table.measure == "accuracy"), "value"] += effect

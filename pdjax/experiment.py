@@ -65,6 +65,10 @@ def _within(path: str) -> Iterator[None]:
         raise error.within(path) from None
 
 
+MOST_CHECKPOINTS = 100_000
+"""Of a teacher: each is looked at when an experiment begins."""
+
+
 @settings
 class TeacherTraining:
     """How the teacher is trained and which of its states are kept."""
@@ -96,6 +100,12 @@ class TeacherTraining:
             f"checkpoint_every that divides steps = {self.steps}",
             self.checkpoint_every,
             "the last checkpoint is the final teacher",
+        )
+        require(
+            len(self.grid) <= MOST_CHECKPOINTS,
+            f"at most {MOST_CHECKPOINTS} multiples of checkpoint_every, at which checkpoints may be kept",
+            f"{len(self.grid)}, every {self.checkpoint_every} of {self.steps} steps",
+            "raise checkpoint_every",
         )
         with _within("keep"):
             self.keep.check(self.grid)
@@ -276,7 +286,7 @@ class Report:
     """what is asked, in a sentence: it opens the page"""
     paper: Text = ""
     """what the paper reports of it, in a sentence"""
-    paper_figures: Mapping[str, Text] = Field(default_factory=dict)
+    paper_figures: Mapping[Text, Text] = Field(default_factory=dict)
     """the paper's figures that the report's correspond to, by their names or the beginnings of these"""
     main_figure: Text = ""
     """the name, or its beginning, of the figure that is shown first; empty is accuracy by budget, or over training"""
@@ -352,7 +362,7 @@ class Experiment:
     report: Annotated[Report, Aside()] = Report()
     loop: Loop = Loop()
     placement: Annotated[Placement, Aside()] = Placement()
-    remarks: Annotated[Mapping[str, Text], Aside()] = Field(default_factory=dict)
+    remarks: Annotated[Mapping[Text, Text], Aside()] = Field(default_factory=dict)
     """what other sizes have shown, by the name of the claim: shown beside its verdicts"""
 
     def __post_init__(self):

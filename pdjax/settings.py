@@ -50,15 +50,15 @@ def in_float32(value: float) -> float:
     return value
 
 
-_CONTROLS = r"\x00-\x08\x0b-\x1f\x7f"
+_CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff"  # but for ends of lines and tabs
 _SURROGATES = r"\ud800-\udfff"  # bytes of a command that are no UTF-8, in which everything is written
 
 
 def _file_name(value: str) -> str:
-    free = value == value.strip() and not value.startswith((".", "~"))
-    expected = "a name of files: 1 to 100 characters, none of them / or \\, and no dot, ~ or space in front"
-    shown = free and re.fullmatch(rf"[^/\\{_CONTROLS}\n\t{_SURROGATES}]{{1,100}}", value)
-    require(bool(shown), expected, repr(value), "rename it")
+    expected = "a name of files: 1 to 100 characters, 150 bytes at most, none of them / or \\ or a control character, "
+    free = value == value.strip() and not value.startswith((".", "~")) and len(value.encode(errors="replace")) <= 150
+    shown = free and re.fullmatch(rf"[^/\\{_CONTROLS}\n\r\t{_SURROGATES}]{{1,100}}", value)
+    require(bool(shown), expected + "and no dot, ~ or space in front", repr(value), "rename it")
     return value
 
 

@@ -76,8 +76,8 @@ def cached_source(
     """
     if not description.starts:
         return Stacked(sweep, None)
-    given, chunk, budget = experiment.placement.cache, experiment.loop.chunk_steps, description.budget
-    root = workdir / "answers" if given is None else Path(given)
+    chunk, budget = experiment.loop.chunk_steps, description.budget
+    root = kept_elsewhere(experiment) or workdir / "answers"
     rows = _Curriculum.of(description.starts, description.teacher_steps, budget)
     cuts = tuple(dict.fromkeys(cuts_of(description.replicas)))
     caches = {
@@ -114,6 +114,11 @@ def cached_source(
         return Answers(tuple(by_cut[cut] for cut in cuts_of(description.replicas)))
 
     return Cached(sweep, read, budget)
+
+
+def kept_elsewhere(experiment: Experiment) -> Path | None:
+    """Returns the directory of the answers where it is not one in the working directory."""
+    return None if experiment.placement.cache is None else Path(experiment.placement.cache).expanduser()
 
 
 def foreseen_bytes(experiment: Experiment, runs: Iterable[SharedRun]) -> int:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from pdjax.experiment import Experiment
 from pdjax.io.records import read_description
 from pdjax.io.store import disk_bytes, require_space
-from pdjax.stages.caching import foreseen_bytes
+from pdjax.stages.caching import foreseen_bytes, kept_elsewhere
 from pdjax.stages.programs import Training, size_program, student_program, teacher_program
 from pdjax.stages.runs import foresee_runs
 from pdjax.stages.students import kept_bytes
@@ -101,24 +101,16 @@ def require_disk(foreseen: Sequence[Foreseen], stages: Sequence[str]) -> str:
         counted = {"probes", "students", "sizes"} | (set() if shares else {"teacher"})
         counted |= {"student_probes"} if stage == "teachers" else set()
         parts += [part._replace(stage=stage, rows=0) for part in within if part.stage in counted]
-    elsewhere = _elsewhere(foreseen[0].experiment)
+    elsewhere = kept_elsewhere(foreseen[0].experiment)
     asked = [part for part in parts if part.stage in stages and part.size]
     parts, apart = ([part for part in asked if (part.place == elsewhere) is there] for there in (False, True))
     by_stage = {stage: sum(part.size for part in parts if part.stage == stage) for stage in (p.stage for p in parts)}
     require_space(foreseen[0].directory, sum(part.pending for part in parts), "all that is yet to be written")
     listed = ", ".join(f"{stage.replace('_', ' ')} {size / 1e6:.1f}" for stage, size in by_stage.items())
     line = f"disk: {sum(by_stage.values()) / 1e6:.1f} MB in all ({listed})"
-    if elsewhere is None or not apart:
-        return line
-    size = sum(part.size for part in apart)
-    # Other experiments' answers may lie there too, and be the same: what is there is not asked for again.
-    require_space(elsewhere, max(0, size - _bytes_of(elsewhere)), "answers of teachers")
-    return f"{line}; answers of teachers {size / 1e6:.1f} MB in {elsewhere}"
-
-
-def _elsewhere(experiment: Experiment) -> Path | None:
-    """Returns where answers of teachers are kept that are not kept in the working directory."""
-    return None if experiment.placement.cache is None else Path(experiment.placement.cache)
+    # Some may be there already: what is missing is known, and required, when the students begin.
+    apart_bytes = sum(part.size for part in apart)
+    return line + (f"; answers of teachers {apart_bytes / 1e6:.1f} MB in {elsewhere}" if apart_bytes else "")
 
 
 def written(foreseen: Foreseen) -> Iterator[Written]:
@@ -161,7 +153,7 @@ def _of_students(foreseen: Foreseen) -> Iterator[Written]:
             measured = sum(probe.of_students for probe in probes.measured) * (1 + run.budget // every) * count
             yield _of_probes("student_probes", place / "probes", measured)
     if experiment.placement.residency == "cached":
-        yield Written("students", _elsewhere(experiment) or directory / "answers", foreseen_bytes(experiment, runs))
+        yield Written("students", kept_elsewhere(experiment) or directory / "answers", foreseen_bytes(experiment, runs))
 
 
 def _of_sizes(foreseen: Foreseen) -> Iterator[Written]:

@@ -17,6 +17,11 @@ from pdjax.tasks.base import Task, batch_shapes
 _TRAINED = 2  # parameters and, while they change, their gradients
 
 
+_TRACED = 100
+"""Layers that are looked at one by one. Of more all are taken to be alike, as tracing them takes memory and time too:
+for as many as a mistake may ask for, all that there is."""
+
+
 def require_memory(experiment: Experiment) -> None:
     """Requires that all devices together can hold each program's parameters, gradients and batches.
 
@@ -44,10 +49,9 @@ def require_memory(experiment: Experiment) -> None:
 
 
 def _model_bytes(architecture: Architecture, task: Task) -> int:
-    """Returns the bytes of a model's parameters; all layers of a Transformer are alike."""
-    if not isinstance(architecture, Transformer):
+    """Returns the bytes of a model's parameters."""
+    if not isinstance(architecture, Transformer) or architecture.num_layers <= _TRACED:
         return tree_bytes(parameter_shapes(architecture, task))
-    # Tracing layers one by one takes memory too: for as many as a mistake may ask for, all that there is.
     one, two = (
         tree_bytes(parameter_shapes(dataclasses.replace(architecture, num_layers=n), task))  # pyright: ignore
         for n in (1, 2)

@@ -43,18 +43,7 @@ def run_experiment(
     """
     experiment = with_grown_grid(experiment, workdir)
     require_same("configuration", experiment.digest)
-    # What can be wrong with the input is found before anything is written.
-    foreseen = [
-        Foreseen(one, directory, stored_steps(one, workdir))
-        for one, directory in (
-            (experiment, workdir),
-            *((part, workdir / place) for place, part in experiment.parts().items()),
-        )
-    ]
-    for one, _, stored in foreseen:
-        foresee_runs(one, stored)
-        check_examples(one.task, _held_out(one))
-        require_memory(one)
+    foreseen = foresee(experiment, workdir)
     disk = ""
     if is_first():
         if {*stages} & {"teacher", "students", "sizes", "teachers", "ablations"}:  # they train
@@ -68,6 +57,23 @@ def run_experiment(
             logger.info("%s", disk)
         meet("the working directory is open")
         _run_stages(experiment, workdir, stages, interrupt)
+
+
+def foresee(experiment: Experiment, workdir: Path) -> list[Foreseen]:
+    """Returns an experiment and those that it has within, all of which can be run; nothing is written yet.
+
+    Raises:
+      UserError: something is wrong with the input.
+    """
+    parts = ((experiment, workdir), *((part, workdir / place) for place, part in experiment.parts().items()))
+    # First, as all that follows traces whole models.
+    for one, _ in parts:
+        require_memory(one)
+    foreseen = [Foreseen(one, directory, stored_steps(one, workdir)) for one, directory in parts]
+    for one, _, stored in foreseen:
+        foresee_runs(one, stored)
+        check_examples(one.task, _held_out(one))
+    return foreseen
 
 
 def _run_stages(experiment: Experiment, workdir: Path, stages: Sequence[str], interrupt: Interrupt) -> None:

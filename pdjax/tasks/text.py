@@ -191,7 +191,7 @@ class TextTask(PreparedTask):
 
     def __post_init__(self):
         require(
-            self.counts[-1] > 0,
+            round(self.mask_rate * (self.corpus.length - 2)) > 0,
             f"a mask_rate that selects something of {self.corpus.length - 2} tokens",
             self.mask_rate,
             "raise it, or prepare longer rows",

@@ -16,9 +16,7 @@ import pytest
 
 from pdjax.configuration import experiment_of, leaves
 from pdjax.errors import UserError
-from pdjax.stages.memory import require_memory
-from pdjax.stages.runs import foresee_runs
-from pdjax.stages.teacher import stored_steps
+from pdjax.stages.run import foresee
 
 NUMBERS = (0, -1, 2**31 - 1, 2**31, 2**63, 10**30, -0.5, 1e-50, 1e-39, 1e300, math.inf, math.nan)
 OTHERS = ("", "../../evil", "a/b", "x" * 300, "~", ".", "\0", None, (), (0,), (1, 1), (2**31 - 1,))
@@ -42,9 +40,7 @@ def config_of(name, /, **changes):
 def read(config):
     """Returns the experiment of a configuration, as the command line reads it and checks it before it begins."""
     experiment = experiment_of(config)
-    for one in (experiment, *experiment.variants().values()):
-        foresee_runs(one, stored_steps(one, Path("nowhere")))
-        require_memory(one)
+    foresee(experiment, Path("nowhere"))
     return experiment
 
 
@@ -71,6 +67,7 @@ def read(config):
         ({"teacher_training__trajectory": "x" * 300}, "a path whose parts are at most 255 bytes"),
         ({"teacher_training__trajectory": "a\0b"}, "a path whose parts are at most 255 bytes"),
         ({"loop__writers": ("../../evil",)}, "writers"),
+        ({"teacher_training__steps": 2**31 - 512}, "at most 100000 multiples of checkpoint_every"),
         ({"placement__cache": "a/\udcff"}, "a path whose parts"),
         ({"name": "../../evil"}, r"a name of files: .*; found '\.\.'; rename it"),
         ({"name": ""}, "a name of files"),
@@ -92,7 +89,8 @@ def test_masks_with_which_batches_count_nothing(rate):
 
 @pytest.mark.parametrize("kind", ["strategy", "comparison"])
 @pytest.mark.parametrize(
-    "name", ["../../evil", "a/b", "a\\b", "", " a", ".hidden", "~", "x" * 101, "a\nb", "a\tb", "a\0b", "a\udcff"]
+    "name",
+    ["../../evil", "a/b", "a\\b", "", " a", ".hidden", "~", "x" * 101, "a\nb", "a\tb", "a\0b", "a\udcff", "é" * 76],
 )
 def test_names_that_are_no_names_of_files(kind, name):
     experiment = read(config_of("parity_mlp"))
@@ -101,11 +99,16 @@ def test_names_that_are_no_names_of_files(kind, name):
         dataclasses.replace(named, name=name)
 
 
-@pytest.mark.parametrize("text", ["a\0b", "\x1b[31m", "a\rb", "\udcff"])
+@pytest.mark.parametrize("text", ["a\0b", "\x1b[31m", "\uffff", "\udcff"])
 @pytest.mark.parametrize("field", ["report__title", "report__question", "comparisons__strategies__figure"])
 def test_texts_that_no_page_shows(field, text):
     with pytest.raises(UserError, match="text in UTF-8 without control characters; found"):
         read(config_of("parity_mlp", **{field: text}))
+
+
+def test_texts_behind_which_something_stands_are_texts_too():
+    with pytest.raises(ValueError, match="text in UTF-8 without control characters; found"):
+        dataclasses.replace(read(config_of("parity_mlp")), remarks={"\0": "x"})
 
 
 @pytest.mark.parametrize("name", ["parity_mlp", "pcfg"])

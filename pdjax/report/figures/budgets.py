@@ -34,7 +34,8 @@ def budget_figures(results: Results) -> Iterator[ReportFigure]:
         f"budgets_{key}": comparison for key, comparison in results.comparisons.items() if comparison.kind == "budgets"
     }
     if len(results.budgets) > 1 and results.strategies:
-        asked = {"accuracy_by_budget": Comparison("", "Accuracy by budget", tuple(results.compared)), **asked}
+        name = "accuracy_by_budget"
+        asked = {name: Comparison(name, "Accuracy by budget", tuple(results.compared)), **asked}
     for rate, suffix, of_rate in by_rate_and_best(results):
         for name, comparison in asked.items():
             found = [results.finished(key, rate, b) for key in comparison.strategies for b in results.budgets]
