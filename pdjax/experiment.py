@@ -262,8 +262,8 @@ class Loop:
 class Comparison:
     """Strategies that a figure of the report draws together."""
 
-    name: Name
-    """of the figure's files"""
+    name: Text
+    """of the figure's files, as far as its characters may be in one"""
     title: Text
     strategies: Annotated[tuple[str, ...], Field(min_length=1)]
     figure: Text | None = None
