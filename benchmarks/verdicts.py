@@ -92,7 +92,7 @@ def wrong_verdicts(results: Results, studies: int, rng: np.random.Generator) -> 
         count("F1 with one equal rival", [] if isinstance(equal, Absent) else judged(equal))
         choice = AUTO.measure(shuffled(results, rng, SMALLEST_MARGIN, lambda one: unchosen(one, rng)))
         count("auto", [] if isinstance(choice, Absent) else judged(choice))
-    return {claim: held[claim] / count for claim, count in tested.items() if count}
+    return {claim: held[claim] / number for claim, number in tested.items() if number}
 
 
 def powers(

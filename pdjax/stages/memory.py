@@ -16,7 +16,6 @@ from pdjax.tasks.base import Task, batch_shapes
 
 _TRAINED = 2  # parameters and, while they change, their gradients
 
-
 _TRACED = 100
 """Layers that are looked at one by one. Of more all are taken to be alike, as tracing them takes memory and time too:
 for as many as a mistake may ask for, all that there is."""

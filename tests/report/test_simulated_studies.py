@@ -84,11 +84,12 @@ def test_strategies_lose_what_they_differ_in_on_average_alone(script: Any, study
 
 def test_f1_beside_one_equal_rival_is_counted(script: Any, study: Results):
     wrong = script.wrong_verdicts(script.leveled(script.slim(study)), 5, np.random.default_rng(0))
-    assert {"F1", "F1 with one equal rival"} <= {*wrong}
+    assert wrong["F1 with one equal rival"] <= 0.4  # always, were the rival not as far above the others
 
 
 def test_students_that_strategies_shared_are_told_apart(script: Any, study: Results):
-    one = script.shuffled(study, np.random.default_rng(0)).by_teacher[0].table
+    shared = {seed: script._with(one, table=one.table.assign(model="same")) for seed, one in study.by_teacher.items()}
+    one = script.shuffled(script._with(study, by_teacher=shared), np.random.default_rng(0)).by_teacher[0].table
     assert one[one.role == "student"].groupby("model").strategy.nunique().max() == 1
 
 

@@ -16,6 +16,7 @@ from pdjax.io.sealed import write_json
 from pdjax.io.signals import Interrupt
 from pdjax.settings import plain
 from pdjax.stages import disk, run
+from pdjax.stages.caching import kept_elsewhere
 from pdjax.stages.disk import Foreseen, require_disk, written
 from pdjax.stages.run import run_experiment
 from pdjax.stages.teacher import _describe
@@ -173,6 +174,7 @@ def test_answers_take_room_where_they_lie(top, tmp_path, monkeypatch):
     size = asked["cached"] - asked["stacked"]
     assert size > 0
     assert asked["apart"] == asked["stacked"]
+    assert kept_elsewhere(placed(top, cache="~/answers")) == Path.home() / "answers"
     assert said["apart"] == f"{said['stacked']}; answers of teachers {size / 1e6:.1f} MB in {elsewhere}"
 
 
