@@ -1,8 +1,9 @@
 """The tables of docs/scale.md: plans of the paper's experiments for accelerators that are not here.
 
-    JAX_PLATFORMS=cpu python benchmarks/scale.py > tables.md
+    JAX_PLATFORMS=cpu python benchmarks/scale.py plans > tables.md
 
-Needs the aot extra. Each plan compiles in a process of its own; all take about two hours on two cores.
+Needs the aot extra. Each plan compiles in a process of its own and is kept in the directory ``plans``, so that who was
+stopped goes on from there; all take about two hours on two cores. Plans of another commit are removed by hand.
 """
 
 import functools
@@ -12,6 +13,7 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 CONFIGS = ("pcfg", "parity_mlp", "parity_transformer", "hierarchical", "text")
@@ -56,6 +58,7 @@ GROWTH = {  # of the PCFG experiment on 8 v4 chips
 
 def main() -> None:
     """Prints all tables as Markdown."""
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     heads = ("mesh of students", "peak a device", "fits", "teacher", "students", "sizes", "all", "list price", "disk")
     print(f"| experiment | on | {' | '.join(heads)} |")
     print("|---|---|" + "---|" * len(heads))
@@ -82,13 +85,18 @@ def main() -> None:
 @functools.cache
 def plan(config: str, topology: str, *flags: str) -> dict[str, Any]:
     """Returns a plan of the paper's size."""
+    kept = Path(sys.argv[1]) / (re.sub(r"[^\w.=]+", "_", " ".join((config, topology, *flags))) + ".json")
+    if kept.exists():
+        return json.loads(kept.read_text())
     command = [sys.executable, "-m", "pdjax.plan", f"--config=configs/{config}.py:paper", f"--topology={topology}"]
     # Each curriculum alone, or the share of a figure in a run of several would not be known.
     changes = ("--config.loop.together=1", *CHANGED.get((config, topology), ()), *flags)
     result = subprocess.run([*command, "--format=json", *changes], capture_output=True, text=True, check=False)
     if result.returncode not in (0, 1):  # 1: it does not fit
         raise RuntimeError(result.stderr)
-    return json.loads(result.stdout)
+    estimate = json.loads(result.stdout)
+    kept.write_text(result.stdout)
+    return estimate
 
 
 def _experiment_row(config: str, topology: str) -> str:

@@ -6,7 +6,7 @@ one checkpoint from the middle of the teacher's transition is enough, one from i
 Command: ``python -m pdjax.main --config=configs/parity_mlp.py`` (``:smoke``, ``:paper``). ``:tune`` chooses each
 strategy's learning rate and T on the seeds 100 to 104; ``:study`` compares them at ``BEST`` over 9 fresh teachers.
 
-Cost: 2.5 minutes on two CPU cores; a teacher of the paper's size 3.4 hours there, the whole of figure 1 (left) 4.5
+Cost: 2.5 minutes on two CPU cores; a teacher of the paper's size 2.4 hours there, the whole of figure 1 (left) 3.5
 (``benchmarks/parity_step.py``).
 
 Expected: (seeds 0 to 4, 2026-11-24, docs/results/parity_mlp) the teacher's accuracy rises between 75,000 and 135,000

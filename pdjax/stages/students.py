@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pdjax.experiment import Experiment
 from pdjax.io.processes import meet
@@ -112,10 +113,12 @@ def students_shape(experiment: Experiment, count: int) -> Params:
 
 def untrained_students(experiment: Experiment, description: RunDescription) -> Params:
     """Returns the stacked parameters that the students of a run begin with."""
-    # Seeds alone say what students begin with, whatever their losses.
+    # Seeds alone say what students begin with, whatever their losses: each once, so that runs share one program.
     program = student_program(experiment, student_replicas(experiment)).program
-    seeds = jnp.array([replica.seed for replica in description.replicas], jnp.int32)
-    return init_state(program, seeds).params
+    seeds = sorted({replica.seed for replica in description.replicas})
+    params = jax.device_get(init_state(program, jnp.array(seeds, jnp.int32)).params)
+    rows = np.array([seeds.index(replica.seed) for replica in description.replicas])
+    return jax.tree.map(lambda leaf: leaf[rows], params)
 
 
 def kept_bytes(experiment: Experiment, budget: int, replicas: int) -> int:
