@@ -128,6 +128,8 @@ def _peak(programs: list[dict[str, Any]]) -> str:
 
 
 def _hours(hours: float) -> str:
+    if hours == 0:  # nothing of the kind is trained
+        return ""
     return "does not fit" if math.isnan(hours) else f"{hours:.2f} h"
 
 

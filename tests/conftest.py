@@ -316,7 +316,7 @@ def trained(tmp_path_factory):
         teacher_training=TeacherTraining(steps=200, batch_size=16, learning_rate=1e-2, checkpoint_every=20),
         student_training=StudentTraining(budgets=(20,)),
         evaluation=Evaluation(every=20, num_batches=2, batch_size=32),
-        loop=Loop(20, save_every=200),
+        loop=Loop(20, save_every=200, optimized=False),
     )
     workdir, folder = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("folders")
     open_workdir(experiment, workdir)

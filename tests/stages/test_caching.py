@@ -148,6 +148,7 @@ def test_of_text_in_blocks_of_the_vocabulary(small, tmp_path):
         student=bert,
         strategies=(small.strategy("two"), dataclasses.replace(small.strategy("two"), name="some", loss=SOME)),
         evaluation=Evaluation(4, num_batches=1, batch_size=32),
+        loop=dataclasses.replace(small.loop, optimized=False),
     )
     train_teacher(experiment, tmp_path / "live", Interrupt())
     shutil.copytree(tmp_path / "live", tmp_path / "cached")

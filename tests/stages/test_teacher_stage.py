@@ -132,6 +132,7 @@ def test_a_teacher_may_go_on_with_its_layers_computed_again(small, interrupt_at,
         teacher_training=TeacherTraining(steps=40, batch_size=4, checkpoint_every=20, optimizer=Sgd()),
         student_training=StudentTraining(budgets=(40,)),
         evaluation=Evaluation(20, num_batches=1, batch_size=8),
+        loop=dataclasses.replace(small.loop, optimized=False),
     )
     train_teacher(config, tmp_path / "whole", Interrupt())
     with pytest.raises(Interrupted):

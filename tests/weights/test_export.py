@@ -73,7 +73,7 @@ def experiment():
         sizes=Sizes((SizePanel("heads", (SizedModel("two", Bert(1, 2, 4)),)),), (0,), (1e-2,), steps=4, batch_size=2),
         ablations=(Ablation("width", "", (Variant("wide", {"student": plain(Bert(1, 1, 8))}),), ("hard",), (4,)),),
         evaluation=Evaluation(2, num_batches=1, batch_size=4),
-        loop=Loop(2, save_every=2),
+        loop=Loop(2, save_every=2, optimized=False),
     )
 
 
