@@ -113,8 +113,8 @@ def train_block(
         return after, metrics
 
     first = _Carry(output["kernel"].T, output["bias"], jnp.zeros_like(before_NxW))
-    # Not unrolled: XLA of jax 0.10 fuses the setting of a row with the next step's product, which then needs the rows of
-    # before as well, and copies all of them at every step.
+    # Not unrolled: XLA of jax 0.10 fuses the setting of a row with the next step's product, which then needs the rows
+    # of before as well, and copies all of them at every step.
     last, metrics = jax.lax.scan(one_step, first, jnp.arange(len(x_NxD)))
     # Sums of the block's N rank-one updates, eta_s x_s delta_s^T, as one product that passes over the layer once.
     scaled_NxW = rates[:, None] * last.deltas
