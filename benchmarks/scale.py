@@ -3,7 +3,8 @@
     JAX_PLATFORMS=cpu python benchmarks/scale.py plans > tables.md
 
 Needs the aot extra. Each plan compiles in a process of its own and is kept in the directory ``plans``, so that who was
-stopped goes on from there; all take about two hours on two cores. Plans of another commit are removed by hand.
+stopped goes on from there; all take many hours on two cores (a v5p for ``pcfg.py:paper`` 18 minutes, eight H100 less
+than two). Plans of another commit are removed by hand.
 """
 
 import functools
