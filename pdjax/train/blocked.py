@@ -11,6 +11,7 @@ of rank N. Nothing is approximated: only the order of sums differs from the step
 small and changes at every step.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -112,10 +113,17 @@ def train_block(
         )
         return after, metrics
 
-    first = _Carry(output["kernel"].T, output["bias"], jnp.zeros_like(before_NxW))
-    # Not unrolled: XLA of jax 0.10 fuses the setting of a row with the next step's product, which then needs the rows
-    # of before as well, and copies all of them at every step.
-    last, metrics = jax.lax.scan(one_step, first, jnp.arange(len(x_NxD)))
+    def steps_in_order(first: _Carry, unroll: int) -> tuple[_Carry, StepMetrics]:
+        return jax.lax.scan(one_step, first, jnp.arange(len(x_NxD)), unroll=unroll)
+
+    # Accelerators wait for the start of every kernel, and start fewer where several steps stand in a loop's body. On
+    # CPUs, XLA of jax 0.10 fuses the setting of a row with the next step's product in such a body, which then needs the
+    # rows of before as well, and copies all of them at every step.
+    last, metrics = jax.lax.platform_dependent(
+        _Carry(output["kernel"].T, output["bias"], jnp.zeros_like(before_NxW)),
+        cpu=partial(steps_in_order, unroll=1),
+        default=partial(steps_in_order, unroll=8),
+    )
     # Sums of the block's N rank-one updates, eta_s x_s delta_s^T, as one product that passes over the layer once.
     scaled_NxW = rates[:, None] * last.deltas
     params = {

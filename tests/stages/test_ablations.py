@@ -5,6 +5,7 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,9 +28,10 @@ from pdjax.probes.ngrams import NgramProbe
 from pdjax.settings import named
 from pdjax.stages import probes, students
 from pdjax.stages.adaptive import adaptation
-from pdjax.stages.programs import teacher_shape
+from pdjax.stages.programs import student_program, student_replicas, teacher_shape
 from pdjax.stages.run import run_experiment
 from pdjax.stages.teacher import open_trajectory
+from pdjax.train.state import init_state
 
 EARLY = Steps((8, 16))
 NGRAMS = NgramProbe((2, 3), 8, 2, (50,), 16)
@@ -119,6 +121,18 @@ def test_teachers_and_asked_students_are_probed_at_every_checkpoint(workdir):
     )  # strategies by seeds: both begin with the same students
     assert not np.array_equal(untrained[0], untrained[1])
     assert not (workdir / "students" / "peak-24" / "probes").exists()
+
+
+def test_untrained_students_stand_in_the_order_of_their_replicas(config, workdir):
+    description = read_run(workdir / "students" / "hard-24").description
+    seeds = [replica.seed for replica in description.replicas]
+    assert seeds == [0, 1, 0, 1]
+    backwards = dataclasses.replace(description, replicas=description.replicas[::-1])
+    made = [students.untrained_students(config, run) for run in (description, backwards)]
+    alone = init_state(student_program(config, student_replicas(config)).program, jnp.array(seeds)).params
+    for one, other, expected in zip(*map(jax.tree.leaves, (*made, alone)), strict=True):
+        np.testing.assert_array_equal(one, expected)
+        np.testing.assert_array_equal(other, expected[::-1])
 
 
 @pytest.mark.parametrize("name", ["agree", "cross"])

@@ -206,9 +206,24 @@ def test_an_mlp_with_two_hidden_layers_does_not_run_in_blocks():
     assert not blocked.applies(program_of(model=Mlp((8, 8)).build(PARITY)))
 
 
-def test_no_step_copies_what_the_steps_before_have_left():
-    """As XLA of jax 0.10 did at every step of an unrolled loop, which then took seven times as long (1000 units)."""
+@pytest.fixture(scope="module")
+def traced():
+    """One block of 64 steps of 333 hidden units, traced."""
     program, one = program_of(width=333), members(1, False)
     state = init_state(program, one.seed)
-    compiled = jax.jit(functools.partial(train_chunk, program, 64)).lower(state, one, None, jnp.int32(5), jnp.int32(64))
-    assert re.findall(r"= f32\[64,333\]\S* copy\(", compiled.compile().as_text()) == []
+    return jax.jit(functools.partial(train_chunk, program, 64)).trace(state, one, None, jnp.int32(5), jnp.int32(64))
+
+
+def test_no_step_copies_what_the_steps_before_have_left(traced):
+    """As XLA of jax 0.10 did at every step of an unrolled loop, which then took seven times as long (1000 units)."""
+    assert re.findall(r"= f32\[64,333\]\S* copy\(", traced.lower().compile().as_text()) == []
+
+
+@pytest.mark.parametrize(("platform", "times"), [("cpu", 1), ("cuda", 8), ("tpu", 8)])
+def test_accelerators_start_fewer_loops(traced, platform, times):
+    """Several steps, each a product with the deltas so far, stand in their loop's body."""
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    product = "(tensor<64xf32>, tensor<64x333xf32>) -> tensor<333xf32>"
+    holder = re.findall(r"func\.func \w+ @(\w+)", text[: text.index(product)])[-1]
+    # jax writes a step out each time, or as a function that is called (0.10).
+    assert text.count(product) * max(1, text.count(f"call @{holder}(")) == times
