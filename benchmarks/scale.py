@@ -3,8 +3,7 @@
     JAX_PLATFORMS=cpu python benchmarks/scale.py plans > tables.md
 
 Needs the aot extra. Each plan compiles in a process of its own and is kept in the directory ``plans``, so that who was
-stopped goes on from there; all take many hours on two cores (a v5p for ``pcfg.py:paper`` 18 minutes, eight H100 less
-than two). Plans of another commit are removed by hand.
+stopped goes on from there. Plans of another commit are removed by hand.
 """
 
 import functools
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIGS = ("pcfg", "parity_mlp", "parity_transformer", "hierarchical", "text")
-PRICES = {"v4": 3.22, "v5e": 1.20, "v5p": 4.20, "h100": 3.00}
+PRICES = {"v5e": 1.20, "h100": 3.00}
 """Dollars a chip and hour, on demand: Google Cloud's list of 2025 for the United States; for H100 what smaller clouds
 asked early in 2026, rounded."""
 IN_PIECES = (
@@ -42,11 +41,10 @@ FIGURES = (  # of the paper: what is drawn beside its teachers, as a comparison 
     ("18 (b), 19", "hierarchical", "few_shot"),
     ("18 (c)", "hierarchical", "temperatures"),
 )
-FIGURES_ON = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "h100x8")
-TOPOLOGIES = ("v5e:1x1", "v5p:1x1x1", "v5e:2x4", "v4:2x2x2", "h100x8")
+TOPOLOGIES = ("v5e:1x1", "v5e:2x4", "h100x8")
 LARGE = ("v5e:4x8", "h100x8")  # for text
 MANY = ("--config.teacher_training.checkpoint_every=100", "--config.strategies.progressive.selection.count=80")
-GROWTH = {  # of the PCFG experiment on 8 v4 chips
+GROWTH = {  # of the PCFG experiment on 8 H100
     "as it is": (),
     "twice the seeds": ("--config.student_training.seeds=(0, 1, 2, 3, 4, 5)",),
     "twice the width": ("--config.teacher.num_heads=64", "--config.student.num_heads=16"),
@@ -66,10 +64,10 @@ def main() -> None:
     for config in CONFIGS:
         for topology in TOPOLOGIES if config != "text" else LARGE:
             print(_experiment_row(config, topology), flush=True)
-    print(f"\n| figure | experiment | {' | '.join(FIGURES_ON)} |")
-    print("|---|---|" + "---|" * len(FIGURES_ON))
+    print(f"\n| figure | experiment | {' | '.join(TOPOLOGIES)} |")
+    print("|---|---|" + "---|" * len(TOPOLOGIES))
     for figure, config, part in FIGURES:
-        hours = (_hours(_figure_hours(config, topology, part)) for topology in FIGURES_ON)
+        hours = (_hours(_figure_hours(config, topology, part)) for topology in TOPOLOGIES)
         print(f"| {figure} | {config} | {' | '.join(hours)} |", flush=True)
     print("\n| program | on | state | teachers | temporaries | GFLOP a step | collectives, MB | µs a step | bound by |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -77,7 +75,7 @@ def main() -> None:
         for topology in ("v5e:2x4", "h100x8") if config != "text" else LARGE:
             for row in _program_rows(config, topology):
                 print(row, flush=True)
-    print("\n| PCFG on v4:2x2x2 | students’ state | teachers | peak | GFLOP a step | µs a step | all | disk |")
+    print("\n| PCFG on h100x8 | students’ state | teachers | peak | GFLOP a step | µs a step | all | disk |")
     print("|---|---|---|---|---|---|---|---|")
     for name, flags in GROWTH.items():
         print(_growth_row(name, flags), flush=True)
@@ -169,7 +167,7 @@ def _program_rows(config: str, topology: str) -> list[str]:
 
 
 def _growth_row(name: str, flags: tuple[str, ...]) -> str:
-    estimate = plan("pcfg", "v4:2x2x2", *flags)
+    estimate = plan("pcfg", "h100x8", *flags)
     program = estimate["programs"][1]
     products = (program["teacher_products"] + program["student_products"]) / 1e9
     hours, disk = (sum(stage[key] for stage in estimate["stages"]) for key in ("hours", "disk"))
