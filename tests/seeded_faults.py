@@ -361,8 +361,8 @@ FAULTS = (
         "probe-tested-on-what-it-learned",
         "probes for non-terminals are tested on the strings that they were trained on",
         "pdjax/probes/nonterminals.py",
-        'draw("nonterminals held out", index)',
-        'draw("nonterminals", index)',
+        'shown, params, "nonterminals held out"',
+        'shown, params, "nonterminals"',
         ("tests/probes/test_nonterminals.py",),
     ),
     Fault(

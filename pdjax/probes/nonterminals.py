@@ -6,8 +6,8 @@ all positions of a string:
     G(i) = sum over heads r and positions k of w_r(i, k) f_r(e_k) + b,   w_r(i, .) = softmax over k of <P_ir, P_kr>,
 
 with linear f_r and an attention of positions alone, those of the string: padding is no key. It is trained by logistic
-regression with Adam, for the states of several models at once, on the same strings, each until its accuracy on other
-strings rises no more: a probe that is stopped before says how fast it learns, not what the states tell.
+regression with Adam, for every model on the same strings, until its accuracy on other strings rises no more: a probe
+that is stopped before says how fast it learns, not what the states tell.
 """
 
 import functools
@@ -24,7 +24,6 @@ from pdjax.errors import require
 from pdjax.keys import named_key
 from pdjax.models.base import Architecture
 from pdjax.models.precision import with_float32_products
-from pdjax.models.replicas import over_replicas
 from pdjax.probes.base import Columns, Probe, Record, Rows, Subject, spread
 from pdjax.probes.ngrams import strings_of
 from pdjax.settings import Count, Positive, settings
@@ -36,6 +35,10 @@ from pdjax.types import Batch, Inputs, Model, Params
 SMALLEST_SUM = 1e-30
 """Of exponentials of scores, the largest of which is 1."""
 
+MOST_KEPT = 2**30
+"""Bytes of the states of a model on some strings, up to which they are kept: computing them anew at every epoch costs
+four times as much as what the probe does with them."""
+
 
 @settings
 class NonterminalProbe(Probe):
@@ -46,15 +49,15 @@ class NonterminalProbe(Probe):
     num_heads: Count = 16
     """of the classifier's attention"""
     num_train: Count = 3200
-    """strings of a round of its training"""
+    """strings that it is trained on"""
     num_test: Count = 512
-    """strings of that, and as many others of the accuracy that is reported"""
+    """strings of the accuracy that is reported, and as many others that tell when to stop"""
     batch_size: Count = 64
     learning_rate: Positive = 1e-2
     """of Adam"""
     min_gain: Positive = 0.002
-    """it is trained round after round while its accuracy on strings of neither, the mean over levels, rises so much"""
-    most_rounds: Count = 8
+    """it is trained for one more epoch while its accuracy, the mean over levels, has risen by so much in the last"""
+    most_epochs: Count = 8
 
     def __post_init__(self):
         for name in ("num_train", "num_test"):
@@ -169,86 +172,81 @@ def nonterminal_accuracy(
       seed: of the strings and of the probes, the same for every model.
     """
     optimizer = optax.adam(probing.learning_rate)
-
-    def draw(name: str, index: Int[Array, ""]) -> Batch:
-        return task.sample(named_key(seed, name, index), probing.batch_size)
-
-    def states_of(params: Params, batch: Batch) -> Float[Array, "B L D"]:
-        # No gradient is taken by the model's parameters: its states are frozen.
-        return model.apply(params, whole_strings(batch))[1]["hidden"][-1]
-
     steps, looks = probing.num_train // probing.batch_size, probing.num_test // probing.batch_size
-    replicas, levels = jax.tree.leaves(params)[0].shape[0], len(probed_levels(task))
 
-    def step(carry: tuple[ProbeParams, optax.OptState], index: Int[Array, ""]) -> tuple[Any, None]:
-        batch = draw("nonterminals", index)
-        targets = targets_of(task, batch)
+    def shown(params: Params, name: str, index: Int[Array, ""]) -> Shown:
+        batch = task.sample(named_key(seed, name, index), probing.batch_size)
+        # No gradient is taken by the model's parameters: its states are frozen.
+        states = model.apply(params, whole_strings(batch))[1]["hidden"][-1]
+        return Shown(states, batch.inputs["valid"], targets_of(task, batch))
 
-        def one(params: Params, probe: ProbeParams, opt_state: optax.OptState) -> Any:
-            states = states_of(params, batch)
-            gradient = jax.grad(_loss)(probe, states, batch.inputs["valid"], targets)
-            updates, opt_state = optimizer.update(gradient, opt_state)
-            return optax.apply_updates(probe, updates), opt_state
+    def accuracy(probe: ProbeParams, batches: Callable[[Int[Array, ""]], Shown]) -> Float[Array, "J"]:
+        def test(index: Int[Array, ""]) -> tuple[Float[Array, "J"], Float[Array, "J"]]:
+            states, valid, targets = batches(index)
+            right = jnp.argmax(predict(probe, states, valid), axis=-1) == targets.symbol
+            return jnp.sum(right * targets.weight, axis=(1, 2)), jnp.sum(targets.weight, axis=(1, 2))
 
-        return over_replicas(one)(params, *carry), None
+        right, count = jax.lax.map(test, jnp.arange(looks))
+        return jnp.sum(right, axis=0) / jnp.sum(count, axis=0)
 
-    def accuracy(name: str, probes: ProbeParams) -> Float[Array, "R J"]:
-        def test(total: Any, index: Int[Array, ""]) -> tuple[Any, None]:
-            batch = draw(name, index)
-            targets = targets_of(task, batch)
+    def of_one(params: Params) -> Float[Array, "J"]:
+        train = kept(functools.partial(shown, params, "nonterminals"), steps)
+        look = kept(functools.partial(shown, params, "nonterminals looked at"), looks)
 
-            def one(params: Params, probe: ProbeParams) -> Float[Array, "J"]:
-                logits = predict(probe, states_of(params, batch), batch.inputs["valid"])
-                right = jnp.argmax(logits, axis=-1) == targets.symbol
-                return jnp.sum(right * targets.weight, axis=(1, 2))
+        def step(carry: tuple[ProbeParams, optax.OptState], index: Int[Array, ""]) -> tuple[Any, None]:
+            probe, opt_state = carry
+            updates, opt_state = optimizer.update(jax.grad(_loss)(probe, train(index)), opt_state)
+            return (optax.apply_updates(probe, updates), opt_state), None
 
-            right, count = total
-            return (right + over_replicas(one)(params, probes), count + targets.weight.sum((1, 2))), None
+        def epoch(state: _Epochs) -> _Epochs:
+            carry, _ = jax.lax.scan(step, state.carry, jnp.arange(steps))
+            reached = jnp.mean(accuracy(carry[0], look))
+            return _Epochs(carry, state.done + 1, reached, reached - state.reached >= probing.min_gain)
 
-        zeros = (jnp.zeros((replicas, levels)), jnp.zeros(levels))
-        (right, count), _ = jax.lax.scan(test, zeros, jnp.arange(looks))
-        return right / count[None]
-
-    def fresh(params: Params) -> tuple[ProbeParams, optax.OptState]:
-        width = jax.eval_shape(states_of, params, draw("nonterminals", jnp.int32(0))).shape[-1]
+        width = jax.eval_shape(train, jnp.int32(0)).states.shape[-1]
         probe = init_probe(task, probing.num_heads, width, named_key(seed, "nonterminal probe"))
-        return probe, optimizer.init(probe)
-
-    def train_round(state: _Rounds) -> _Rounds:
-        trained, _ = jax.lax.scan(step, state.carry, state.done * steps + jnp.arange(steps))
-        # Each model's probe by itself: one that has stopped stays what it is while others go on.
-        carry = jax.tree.map(
-            lambda new, old: jnp.where(state.rising.reshape(-1, *[1] * (new.ndim - 1)), new, old), trained, state.carry
+        trained = jax.lax.while_loop(
+            lambda state: (state.done < probing.most_epochs) & state.rising,
+            epoch,
+            _Epochs((probe, optimizer.init(probe)), jnp.int32(0), jnp.float32(-jnp.inf), jnp.bool_(True)),
         )
-        reached = jnp.mean(accuracy("nonterminals looked at", carry[0]), axis=-1)
-        rising = state.rising & (reached - state.reached >= probing.min_gain)
-        return _Rounds(carry, state.done + 1, reached, rising)
+        # Another name, hence other strings than those of the training and of its end.
+        return accuracy(trained.carry[0], functools.partial(shown, params, "nonterminals held out"))
 
-    started = over_replicas(fresh)(params)
-    everyone = jnp.ones(replicas, bool)
-    rounds = jax.lax.while_loop(
-        lambda state: (state.done < probing.most_rounds) & jnp.any(state.rising),
-        train_round,
-        _Rounds(started, jnp.int32(0), jnp.full(replicas, -jnp.inf), everyone),
-    )
-    # Another name, hence other strings than those of the training and of its end.
-    return accuracy("nonterminals held out", rounds.carry[0])
+    # One after another: together, all would train until the last has come to its end.
+    return jax.lax.map(of_one, params)
 
 
-class _Rounds(NamedTuple):
-    """How far the probes of R models have come."""
+class Shown(NamedTuple):
+    """What a probe is shown of a batch."""
 
-    carry: Any  # the probes and their optimizers' states
-    done: Int[Array, ""]  # rounds
-    reached: Float[Array, "R"]  # accuracy, mean over levels
-    rising: Bool[Array, "R"]
+    states: Float[Array, "B L D"]
+    valid: Bool[Array, "B L"]
+    targets: Targets
 
 
-def _loss(
-    probe: ProbeParams, states: Float[Array, "B L D"], valid: Bool[Array, "B L"], targets: Targets
-) -> Float[Array, ""]:
+def kept(batches: Callable[[Int[Array, ""]], Shown], count: int) -> Callable[[Int[Array, ""]], Shown]:
+    """Returns the same batches, computed once where ``MOST_KEPT`` allows, and else at every call."""
+    shapes = jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0)))
+    if count * sum(shape.size * shape.dtype.itemsize for shape in shapes) > MOST_KEPT:
+        return batches
+    computed = jax.lax.map(batches, jnp.arange(count))
+    return lambda index: jax.tree.map(lambda leaf: leaf[index], computed)
+
+
+class _Epochs(NamedTuple):
+    """How far a probe has come."""
+
+    carry: tuple[ProbeParams, optax.OptState]
+    done: Int[Array, ""]  # epochs
+    reached: Float[Array, ""]  # accuracy, mean over levels
+    rising: Bool[Array, ""]
+
+
+def _loss(probe: ProbeParams, batch: Shown) -> Float[Array, ""]:
     """Returns the cross-entropy at the ends of spans: the mean of each level, summed over the levels."""
-    entropy = optax.softmax_cross_entropy_with_integer_labels(predict(probe, states, valid), targets.symbol)
+    targets = batch.targets
+    entropy = optax.softmax_cross_entropy_with_integer_labels(predict(probe, batch.states, batch.valid), targets.symbol)
     # Levels share no parameters, so that the sum over them trains each as if alone. Means, as high levels have few
     # ends.
     sums = jnp.sum(entropy * targets.weight, axis=(1, 2)) / jnp.maximum(targets.weight.sum((1, 2)), 1)

@@ -14,6 +14,7 @@ from pdjax.models.base import LinenModel
 from pdjax.models.bert import Bert
 from pdjax.models.decoder import DecoderModule
 from pdjax.models.gpt2 import Gpt2
+from pdjax.probes import nonterminals
 from pdjax.probes.nonterminals import (
     NonterminalProbe,
     ProbeParams,
@@ -28,7 +29,7 @@ from pdjax.settings import make
 from pdjax.tasks.pcfg import PcfgTask
 
 CONFIG = NonterminalProbe(
-    num_heads=4, num_train=32 * 60, most_rounds=1, num_test=128, batch_size=32, learning_rate=0.03
+    num_heads=4, num_train=32 * 60, most_epochs=1, num_test=128, batch_size=32, learning_rate=0.03
 )
 SHORT = dataclasses.replace(CONFIG, num_train=32 * 3)
 
@@ -107,14 +108,33 @@ def test_models_are_probed_each_for_itself(task):
 
 
 def test_probes_are_trained_while_they_get_better_and_each_for_itself(task):
-    """Of states that tell all a probe of few strings a round goes on; of silent ones it stops, and stays what it is."""
-    rounds = dataclasses.replace(SHORT, most_rounds=12)
+    """Of states that tell all a probe of few strings goes on; of silent ones it stops, and stays what it is."""
+    epochs = dataclasses.replace(SHORT, most_epochs=12)
     scales = jnp.array([1.0, 0.0])
-    telling, silent = accuracy(Labelled(task), Tells(), scales, rounds)
+    telling, silent = accuracy(Labelled(task), Tells(), scales, epochs)
     short, _ = accuracy(Labelled(task), Tells(), scales, SHORT)
     assert telling.mean() > short.mean() + 0.05
-    alone = accuracy(Labelled(task), Tells(), scales[1:], rounds)[0]
+    alone = accuracy(Labelled(task), Tells(), scales[1:], epochs)[0]
     np.testing.assert_allclose(silent, alone, atol=1e-6)
+
+
+def test_states_are_the_same_kept_or_computed_at_every_epoch(task, monkeypatch):
+    epochs = dataclasses.replace(SHORT, most_epochs=3)
+    computed = []
+
+    class Counted(Labelled):
+        def sample(self, key, batch_size):
+            jax.debug.callback(lambda: computed.append(1))
+            return super().sample(key, batch_size)
+
+    kept = accuracy(Counted(task), Tells(), jnp.ones(1), epochs)
+    jax.effects_barrier()
+    once = len(computed)
+    computed.clear()
+    monkeypatch.setattr(nonterminals, "MOST_KEPT", 0)
+    np.testing.assert_allclose(accuracy(Counted(task), Tells(), jnp.ones(1), epochs), kept, atol=1e-6)
+    jax.effects_barrier()
+    assert (once, len(computed)) == (3 + 4 + 4, 3 * (3 + 4) + 4)  # of the training, of its end, and held out
 
 
 def test_prediction_follows_the_formula():
