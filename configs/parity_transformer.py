@@ -6,7 +6,8 @@ Command: ``python -m pdjax.main --config=configs/parity_transformer.py`` (``:smo
 each strategy's learning rate and T by students of the teacher 100; ``:study`` compares them over 9 others, so far at
 the defaults.
 
-Cost: 13 minutes on two CPU cores; predicted from that, and not run: ``:tune`` 25, ``:study`` 35.
+Cost: 14 minutes on two CPU cores (AMD EPYC, AVX-512; 20 without); predicted from that, and not run: ``:tune`` 25,
+``:study`` 35.
 
 Expected: (students of seeds 0 to 9, 2026-11-24, docs/results/parity_transformer) the teacher's accuracy rises between
 400 and 550 steps. After 2000 steps all ten students have learned from the middle of the transition or till saturate,

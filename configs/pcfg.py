@@ -9,7 +9,7 @@ longer training, ``:ablations`` for other curricula, temperatures, mask rates, g
 ``:paper`` and ``:paper-ablations`` for the paper's sizes). ``:tune`` chooses each strategy's learning rate, T and κ by
 students of the teacher 100; ``:study`` compares them at ``BEST`` over 6 fresh teachers.
 
-Cost: 18 minutes on two CPU cores (AMD EPYC), compiling included; 2.7 GB of memory, 60 MB of
+Cost: 18 minutes on two CPU cores (AMD EPYC, with AVX-512 or without), compiling included; 2.9 GB of memory, 73 MB of
 disk.
 
 Expected: (seeds 0 to 2, 2026-11-28, docs/results/pcfg) an accuracy of 0.696 for the teacher; for the students, F1 from
