@@ -6,7 +6,7 @@ Command: ``python -m pdjax.main --config=configs/parity_transformer.py`` (``:smo
 each strategy's learning rate and T by students of the teacher 100; ``:study`` compares them over 9 others, so far at
 the defaults.
 
-Cost: 14 minutes on two CPU cores (AMD EPYC, AVX-512; 20 without); predicted from that, and not run: ``:tune`` 25,
+Cost: 14 minutes on two CPU cores (AMD EPYC, AVX-512); predicted from that, and not run: ``:tune`` 25,
 ``:study`` 35.
 
 Expected: (students of seeds 0 to 9, 2026-11-24, docs/results/parity_transformer) the teacher's accuracy rises between

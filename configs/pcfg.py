@@ -9,8 +9,7 @@ longer training, ``:ablations`` for other curricula, temperatures, mask rates, g
 ``:paper`` and ``:paper-ablations`` for the paper's sizes). ``:tune`` chooses each strategy's learning rate, T and κ by
 students of the teacher 100; ``:study`` compares them at ``BEST`` over 6 fresh teachers.
 
-Cost: 18 minutes on two CPU cores (AMD EPYC, with AVX-512 or without), compiling included; 2.9 GB of memory, 73 MB of
-disk.
+Cost: 18 minutes on two CPU cores (AMD EPYC, AVX-512), compiling included; 2.9 GB of memory, 73 MB of disk.
 
 Expected: (seeds 0 to 2, 2026-11-28, docs/results/pcfg) an accuracy of 0.696 for the teacher; for the students, F1 from
 paired seeds:
@@ -378,7 +377,7 @@ def searching(base: str) -> tuple[Experiment, Plan]:
     size = dataclasses.replace(size, duration=duration, durations=(duration,), student_checkpoint_every=None)
     searched = tuple(strategy.name for strategy in search(size))
     best = {**plan.best, **(dict.fromkeys(searched, chosen) if chosen else {})}
-    # Teachers are not probed for non-terminals, which takes as long as all students: no claim of a study is about them.
+    # Teachers are not probed for non-terminals: no claim of a study is about them.
     asked = dataclasses.replace(experiment(size), probes=Probes((size.ngrams,)))
     return asked, dataclasses.replace(plan, controls=searched, best=best)
 

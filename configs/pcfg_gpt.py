@@ -9,7 +9,7 @@ seeds at l = 3, ``:ablations`` for levels, grammars and sizes, figures 28, 31 an
 ``:tune`` chooses each strategy's learning rate, T and kappa by students of the teacher 100; ``:study`` compares them
 over 6 fresh teachers, so far at the defaults.
 
-Cost: 18 minutes on two CPU cores (AMD EPYC, AVX-512; 25 without), 2.6 GB of memory, 115 MB of disk; predicted, and
+Cost: 18 minutes on two CPU cores (AMD EPYC, AVX-512), 2.6 GB of memory, 115 MB of disk; predicted, and
 not run: ``:tune`` 25, ``:study`` 40.
 
 Expected: (seeds 0 to 2, 2026-11-25, docs/results/pcfg_gpt) an accuracy of 0.785 for the teacher; for the students, R7

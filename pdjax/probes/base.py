@@ -49,6 +49,9 @@ class Probe(Choice, abc.ABC):
     name: ClassVar[str]
     """Of its records, and in ``probes.<name>`` of a configuration."""
 
+    revision: ClassVar[int] = 0
+    """Raised where the same settings measure something else than before: what was recorded then is measured again."""
+
     of_students: ClassVar[bool] = True
     """Whether students are measured too."""
 

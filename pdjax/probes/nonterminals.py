@@ -36,8 +36,8 @@ SMALLEST_SUM = 1e-30
 """Of exponentials of scores, the largest of which is 1."""
 
 MOST_KEPT = 2**30
-"""Bytes of the states of a model on some strings, up to which they are kept: computing them anew at every epoch costs
-four times as much as what the probe does with them."""
+"""Bytes of the states of a model on the strings of the training, and on those that tell when to stop, up to which they
+are kept: on a CPU computing them anew at every epoch costs four times as much as what the probe does with them."""
 
 
 @settings
@@ -45,6 +45,7 @@ class NonterminalProbe(Probe):
     """Classifiers that tell non-terminals from hidden states (section D.3, figure 5 right)."""
 
     name: ClassVar[str] = "nonterminals"
+    revision: ClassVar[int] = 1
 
     num_heads: Count = 16
     """of the classifier's attention"""
@@ -56,7 +57,7 @@ class NonterminalProbe(Probe):
     learning_rate: Positive = 1e-2
     """of Adam"""
     min_gain: Positive = 0.002
-    """it is trained for one more epoch while its accuracy, the mean over levels, has risen by so much in the last"""
+    """it is trained for one more epoch while the last has raised its best accuracy, the mean over levels, by so much"""
     most_epochs: Count = 8
 
     def __post_init__(self):
@@ -201,17 +202,20 @@ def nonterminal_accuracy(
         def epoch(state: _Epochs) -> _Epochs:
             carry, _ = jax.lax.scan(step, state.carry, jnp.arange(steps))
             reached = jnp.mean(accuracy(carry[0], look))
-            return _Epochs(carry, state.done + 1, reached, reached - state.reached >= probing.min_gain)
+            gain = reached - state.reached
+            # The last epoch may have made it worse.
+            best = jax.tree.map(lambda new, old: jnp.where(gain > 0, new, old), carry[0], state.best)
+            return _Epochs(carry, state.done + 1, best, jnp.maximum(reached, state.reached), gain >= probing.min_gain)
 
         width = jax.eval_shape(train, jnp.int32(0)).states.shape[-1]
         probe = init_probe(task, probing.num_heads, width, named_key(seed, "nonterminal probe"))
         trained = jax.lax.while_loop(
             lambda state: (state.done < probing.most_epochs) & state.rising,
             epoch,
-            _Epochs((probe, optimizer.init(probe)), jnp.int32(0), jnp.float32(-jnp.inf), jnp.bool_(True)),
+            _Epochs((probe, optimizer.init(probe)), jnp.int32(0), probe, jnp.float32(-jnp.inf), jnp.bool_(True)),
         )
         # Another name, hence other strings than those of the training and of its end.
-        return accuracy(trained.carry[0], functools.partial(shown, params, "nonterminals held out"))
+        return accuracy(trained.best, functools.partial(shown, params, "nonterminals held out"))
 
     # One after another: together, all would train until the last has come to its end.
     return jax.lax.map(of_one, params)
@@ -239,7 +243,8 @@ class _Epochs(NamedTuple):
 
     carry: tuple[ProbeParams, optax.OptState]
     done: Int[Array, ""]  # epochs
-    reached: Float[Array, ""]  # accuracy, mean over levels
+    best: ProbeParams  # after any of them
+    reached: Float[Array, ""]  # its accuracy, mean over levels
     rising: Bool[Array, ""]
 
 

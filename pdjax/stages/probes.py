@@ -143,8 +143,12 @@ def _probe_run(
 
 def _identities(experiment: Experiment, probes: Sequence[Probe], models: Mapping[str, Any]) -> dict[str, str]:
     """Returns digests of all that the numbers of each probe depend on: itself, and the models that it looks at."""
-    seed = experiment.probes.seed
-    return {probe.name: digest_of({"probe": determining(probe), "seed": seed, **models}) for probe in probes}
+
+    def identity(probe: Probe) -> str:
+        revision = {"revision": probe.revision} if probe.revision else {}
+        return digest_of({"probe": determining(probe), "seed": experiment.probes.seed, **revision, **models})
+
+    return {probe.name: identity(probe) for probe in probes}
 
 
 def _of_students(experiment: Experiment) -> list[Probe]:

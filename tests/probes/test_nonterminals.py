@@ -118,23 +118,54 @@ def test_probes_are_trained_while_they_get_better_and_each_for_itself(task):
     np.testing.assert_allclose(silent, alone, atol=1e-6)
 
 
-def test_states_are_the_same_kept_or_computed_at_every_epoch(task, monkeypatch):
-    epochs = dataclasses.replace(SHORT, most_epochs=3)
-    computed = []
+@pytest.fixture
+def drawn(task):
+    """A function from states' scale and settings to the accuracies of one model and the batches drawn for them."""
 
     class Counted(Labelled):
         def sample(self, key, batch_size):
-            jax.debug.callback(lambda: computed.append(1))
+            jax.debug.callback(lambda: batches.append(1))
             return super().sample(key, batch_size)
 
-    kept = accuracy(Counted(task), Tells(), jnp.ones(1), epochs)
-    jax.effects_barrier()
-    once = len(computed)
-    computed.clear()
+    batches = []
+
+    def measured(scale, config):
+        batches.clear()
+        accuracies = accuracy(Counted(task), Tells(), jnp.array([scale]), config)
+        jax.effects_barrier()
+        return accuracies, len(batches)
+
+    return measured
+
+
+# Of SHORT, in batches: 3 to train on, 4 that tell when to stop, and 4 held out.
+def test_states_are_the_same_kept_or_computed_at_every_epoch(drawn, task, monkeypatch):
+    epochs = dataclasses.replace(SHORT, most_epochs=3, min_gain=1e-9)
+    expected, batches = drawn(1.0, epochs)
+    assert batches == 3 + 4 + 4
+    whole = jax.eval_shape(lambda: targets_of(task, task.sample(jax.random.key(0), 32)))
+    one = 32 * task.num_positions * (2 * 13 * 4 + 1) + sum(leaf.size * 4 for leaf in whole)  # states, valid, targets
+    for most, batches in ((0, 3 * (3 + 4) + 4), (3.5 * one, 3 + 3 * 4 + 4)):
+        monkeypatch.setattr(nonterminals, "MOST_KEPT", most)
+        accuracies, counted = drawn(1.0, epochs)
+        np.testing.assert_allclose(accuracies, expected, atol=1e-6)
+        assert counted == batches
+
+
+def test_training_stops_when_an_epoch_gains_nothing(drawn, monkeypatch):
     monkeypatch.setattr(nonterminals, "MOST_KEPT", 0)
-    np.testing.assert_allclose(accuracy(Counted(task), Tells(), jnp.ones(1), epochs), kept, atol=1e-6)
-    jax.effects_barrier()
-    assert (once, len(computed)) == (3 + 4 + 4, 3 * (3 + 4) + 4)  # of the training, of its end, and held out
+    _, batches = drawn(0.0, dataclasses.replace(SHORT, most_epochs=12))
+    assert batches == 2 * (3 + 4) + 4  # silent states: the second epoch gains nothing
+
+
+def test_the_best_probe_counts(task):
+    """At this rate the first epoch finds something, and the second loses it."""
+    wild = dataclasses.replace(SHORT, learning_rate=3.0)
+    once, twice = (
+        accuracy(Labelled(task), Tells(), jnp.ones(1), dataclasses.replace(wild, most_epochs=epochs))
+        for epochs in (1, 2)
+    )
+    np.testing.assert_array_equal(once, twice)
 
 
 def test_prediction_follows_the_formula():

@@ -110,7 +110,7 @@ def test_processes_stop_together_and_go_on_where_the_first_is(tmp_path, monkeypa
     assert not other.directory.exists()
 
 
-def test_a_probe_is_known_by_itself_its_seed_and_the_models():
+def test_a_probe_is_known_by_itself_its_seed_and_the_models(monkeypatch):
     def identity(batches=1, seed=0, **models):
         experiment = SimpleNamespace(probes=SimpleNamespace(seed=seed))
         return _identities(experiment, [AgreementProbe(batches, 16)], models)["agreement"]
@@ -120,3 +120,5 @@ def test_a_probe_is_known_by_itself_its_seed_and_the_models():
     assert reference != identity(teachers=["b"])
     assert reference != identity(teachers=["a"], seed=1)
     assert reference != identity(2, teachers=["a"])
+    monkeypatch.setattr(AgreementProbe, "revision", 1)
+    assert reference != identity(teachers=["a"])
