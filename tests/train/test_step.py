@@ -291,9 +291,12 @@ def test_chunk_length_does_not_matter_for_curricula_of_replicas(program, teacher
 def test_separate_batches_depend_on_the_replicas_seed_alone(program, teacher):
     unshared = program._replace(shared_batches=False)
     members = replicas(2)
-    one, _ = run(unshared, teacher, 2, (3,), members)
+    one, metrics = run(unshared, teacher, 2, (3,), members)
     swapped, _ = run(unshared, teacher, 2, (3,), jax.tree.map(lambda leaf: leaf[::-1], members))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[::-1], atol=1e-6), one.params, swapped.params)
+    of_another_run = compiled_chunk(unshared, 3)(initial(unshared)(members.seed), members, teacher, SEED + 1, TOTAL)
+    assert_same_bits((one, metrics), of_another_run)
+    assert np.any(metrics.loss.count[:, 0] != metrics.loss.count[:, 1])
 
 
 def test_dropout_repeats_with_the_step_and_not_with_the_chunk(program, teacher):
