@@ -28,6 +28,11 @@ def cases(workdir: Any) -> dict[str, Case]:
     return {case.name: case for case in workdir.cases(R7)}
 
 
+def means(case: Case) -> dict[str, float]:
+    """Returns the means of what a case is decided by."""
+    return {m.quantity: m.interval.mean for m in case.measurements if m.interval is not None}
+
+
 def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
     workdir.language()
     workdir.start()
@@ -39,10 +44,10 @@ def test_gaps_at_one_level_and_their_shrinking(workdir: Any):
     }
     gaps, shrink = results.values()
     assert [m.quantity for m in gaps.measurements] == ["gap to one-shot, 100 steps", "gap to one-shot, 200 steps"]
-    (measurement,) = shrink.measurements
-    assert measurement.quantity == "gap to one-shot, 100 minus 200 steps"
-    assert measurement.interval is not None
-    assert measurement.interval.mean == pytest.approx(0.2)
+    assert means(shrink) == {
+        "gap to one-shot, 100 steps": pytest.approx(0.3),
+        "gap to one-shot, 100 minus 200 steps": pytest.approx(0.2),
+    }
 
 
 def test_a_growing_gap_fails_and_equal_ones_are_undecided(workdir: Any):
@@ -52,6 +57,15 @@ def test_a_growing_gap_fails_and_equal_ones_are_undecided(workdir: Any):
     assert cases(workdir)["l = 3, progressive (2, 50): gap by budget"].verdict == "fails"
     write(workdir, {100: 0.1, 200: 0.1})
     assert cases(workdir)["l = 3, progressive (2, 50): gap by budget"].verdict == "undecided"
+
+
+def test_a_loss_that_grows_is_no_gap_that_shrinks(workdir: Any):
+    workdir.language()
+    workdir.start()
+    write(workdir, {100: -0.1, 200: -0.3})  # the difference, +0.2, lies above 0
+    case = cases(workdir)["l = 3, progressive (2, 50): gap by budget"]
+    assert case.verdict == "fails"
+    assert list(means(case).values()) == pytest.approx([-0.1, 0.2])
 
 
 def test_a_lost_gap_fails(workdir: Any):
@@ -73,7 +87,7 @@ def leveled(workdir: Any, low: float, high: float, **fields: Any) -> None:
     write(workdir.variant("level", "C^(4)"), {100: high})
 
 
-@pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, "holds"), (0.3, 0.1, "fails")])
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, "holds"), (0.3, 0.1, "fails"), (-0.3, -0.1, "fails")])
 def test_gaps_between_levels(workdir: Any, low: float, high: float, verdict: str):
     leveled(workdir, low, high)
     results = cases(workdir)
@@ -86,8 +100,11 @@ def test_gaps_between_levels(workdir: Any, low: float, high: float, verdict: str
     ]
     last = results["Level, progressive (2, 50), 100 steps: gap by l"]
     assert last.verdict == verdict
-    assert [m.quantity for m in last.measurements] == ["gap to one-shot, l = 4 minus l = 2"]
-    assert last.measurements[0].interval == pytest.approx((high - low, high - low, high - low, 3))
+    there, smaller = last.measurements
+    assert (there.quantity, smaller.quantity) == ("gap to one-shot, l = 4", "gap to one-shot, l = 4 minus l = 2")
+    assert there.interval is not None
+    assert there.interval.mean == pytest.approx(high)
+    assert smaller.interval == pytest.approx((high - low, high - low, high - low, 3))
 
 
 def test_the_experiment_itself_may_have_the_highest_level(workdir: Any):
@@ -96,16 +113,16 @@ def test_the_experiment_itself_may_have_the_highest_level(workdir: Any):
     workdir.start()
     write(workdir, {100: 0.2, 200: 0.1})
     write(workdir.variant("level", "C^(2)"), {100: 0.05})
-    (measurement,) = cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"].measurements
-    assert measurement.quantity == "gap to one-shot, l = 3 minus l = 2"
-    assert measurement.interval is not None
-    assert measurement.interval.mean == pytest.approx(0.15)
+    assert means(cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"]) == {
+        "gap to one-shot, l = 3": pytest.approx(0.2),
+        "gap to one-shot, l = 3 minus l = 2": pytest.approx(0.15),
+    }
 
 
 def test_variants_with_another_student_too_are_compared_among_themselves(workdir: Any):
     leveled(workdir, 0.1, 0.3, student={"num_heads": 2})
-    (measurement,) = cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"].measurements
-    assert measurement.quantity == "gap to one-shot, l = 4 minus l = 2"
+    quantities = list(means(cases(workdir)["Level, progressive (2, 50), 100 steps: gap by l"]))
+    assert quantities == ["gap to one-shot, l = 4", "gap to one-shot, l = 4 minus l = 2"]
 
 
 def test_an_unfinished_level_is_not_tested(workdir: Any):
