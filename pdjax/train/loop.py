@@ -399,7 +399,8 @@ class _Running:
             _require_finite(run, "a parameter", run.own(largest), step)
             # In float64: float32 counts one by one only up to 2**24 places, which a chunk of large batches exceeds.
             run.writer.write("train", step, jax.tree.map(lambda leaf: leaf.astype(np.float64).sum(axis=0), own))
-            self._progress.advance(self._chunk_steps)
+        # At once, as they took their time together: one by one all but the first would seem to have taken none.
+        self._progress.advance(self._chunk_steps * len(runs))
 
 
 @jax.jit

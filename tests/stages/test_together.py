@@ -19,6 +19,7 @@ from pdjax.distill.strategy import Strategy
 from pdjax.distill.teacher import Teacher
 from pdjax.errors import TrainingError
 from pdjax.experiment import Experiment, Loop, StudentTraining, TeacherTraining
+from pdjax.io.progress import Progress
 from pdjax.io.records import read_description, read_run
 from pdjax.io.sealed import read_json, write_json
 from pdjax.io.signals import Interrupt, Interrupted
@@ -203,6 +204,15 @@ def test_every_run_ends_as_if_it_were_alone(small, finished):
 
 def test_runs_differ_from_each_other(finished):
     assert len({json.dumps(read_run(p).evaluation.loss.tolist()) for p in finished[32].glob("students/*-40")}) == 5
+
+
+def test_the_steps_of_a_chunk_count_at_once(small, finished, tmp_path, monkeypatch):
+    """One by one, all but the first of the runs would seem to take no time, and so would what is left."""
+    counted = []
+    monkeypatch.setattr(Progress, "advance", lambda progress, steps: counted.append(steps))
+    shutil.copytree(finished[32] / "teacher", tmp_path / "teacher")
+    train_students(with_strategies(small, *SHARING), tmp_path, Interrupt())
+    assert counted == [10 * len(SHARING) * 2] * 2 + [10 * len(SHARING)] * 2  # two budgets, until the shorter one ends
 
 
 @pytest.mark.parametrize("looks", [1, 2, 3])
