@@ -41,6 +41,8 @@ Logits = Any
 TEACHER = "teacher"
 """The named scope of what asks a teacher: by it plans tell its products from the student's."""
 
+SELDOM = "seldom"
+"""The named scope of a condition whose dearer branch runs seldom: plans count the other one."""
 
 Examples = Mapping[str, Array]
 """What the host has read for a task whose examples lie in files, by name; arrays lead with the examples."""

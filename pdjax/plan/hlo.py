@@ -1,8 +1,9 @@
 """What a compiled program does in its loops: kernels, memory traffic and communication, counted from XLA's text.
 
-A ``while`` counts as often as it runs, of a ``conditional`` the branch with most kernels. Every kernel reads its
-operands from the device's memory and writes its results there, unless XLA put them on the chip (memory space 1 of
-TPUs); of what a kernel only slices, gathers from or updates in place, the slice counts.
+A ``while`` counts as often as it runs, of a ``conditional`` the branch with most kernels, or with fewest if it is said to
+run the other one seldom. Every kernel reads its operands from the device's memory and writes its results there, unless
+XLA put them on the chip (memory space 1 of TPUs); of what a kernel only slices, gathers from or updates in place, the
+slice counts.
 """
 
 import dataclasses
@@ -11,6 +12,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from pdjax.types import SELDOM
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 SLICES = ("slice", "dynamic-slice", "gather")
@@ -72,7 +75,8 @@ def _work(module: Module, name: str) -> Work:
             total += _work(module, _called(one, "body")).times(_trips(module, one))
         elif one.opcode == "conditional":
             branches = [_work(module, branch) for branch in _branches(one.line)]
-            total += max(branches, key=lambda work: work.kernels, default=Work())
+            chosen = min if f'{SELDOM}/cond"' in one.line else max
+            total += chosen(branches, key=lambda work: work.kernels, default=Work())
         elif one.opcode == "call":
             total += _work(module, _called(one, "to_apply"))
         elif base in COLLECTIVES:

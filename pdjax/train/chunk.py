@@ -25,7 +25,7 @@ from pdjax.train import blocked, two_stage
 from pdjax.train.narrow import narrowly
 from pdjax.train.state import Hyperparameters, Program, TrainState
 from pdjax.train.step import cut, gradients_of, updated
-from pdjax.types import TEACHER, Batch, Examples, Mean, Params, StepMetrics, ratio
+from pdjax.types import SELDOM, TEACHER, Batch, Examples, Mean, Params, StepMetrics, ratio
 
 Chunk = Callable[..., tuple[TrainState, StepMetrics]]
 """``chunk(state, hyperparameters, teacher, data_seed, num_steps, examples)``, compiled, in the state's memory."""
@@ -322,7 +322,8 @@ def _teach_block(
     # Where the curriculum moves on within the block, every step asks its own checkpoint.
     constant = teacher.slot_at(starts, step) == teacher.slot_at(starts, step + size - 1)
     # The condition is the same for all replicas and outside of their vmap, so that only one of the two runs.
-    return jax.lax.cond(constant, one_teacher, a_teacher_each)
+    with jax.named_scope(SELDOM):
+        return jax.lax.cond(constant, one_teacher, a_teacher_each)
 
 
 def _teach_many(program: Program, checkpoint: Params, batches: Batch, leading: int) -> Logits:

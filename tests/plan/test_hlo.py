@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pdjax.plan.hlo import Work, count_work
+from pdjax.types import SELDOM
 
 TEXT = """HloModule jit_chunk, is_scheduled=true
 
@@ -71,6 +72,14 @@ def test_loops_branches_and_halves_of_collectives():
         traffic=10 * (3 * 64 + 2 * (16 + 64)) + 2 * 64 + 64,  # each kernel reads and writes 8 floats
     )
     assert count_work(TEXT) == expected
+
+
+def test_of_a_branch_that_runs_seldom_nothing_counts():
+    line = "branch_computations={%few, %many}"
+    named = TEXT.replace(line, f'{line}, metadata={{op_name="jit(chunk)/while/body/{SELDOM}/cond" stack_frame_id=7}}')
+    assert count_work(TEXT).kernels - count_work(named).kernels == 2
+    within = TEXT.replace(line, f'{line}, metadata={{op_name="jit(chunk)/{SELDOM}/cond/branch_0_fun/cond"}}')
+    assert count_work(within) == count_work(TEXT)  # another condition, in one of its branches
 
 
 MEMORY = """HloModule jit_step, is_scheduled=true

@@ -135,6 +135,13 @@ def test_a_plan_of_this_machine_measures_its_steps(smoke, measured):
     assert "the teacher's training decides about those of start, middle, end, and strategies" in text
 
 
+def test_a_block_of_steps_reads_its_teacher_once(measured):
+    """Where a curriculum moves on within a block every step reads one of its own, which is seldom."""
+    taught, labels = measured.programs[1], measured.programs[3]
+    teacher = 4 * (10 * 100 + 100 + 100 * 2 + 2)
+    assert 0 < taught.work.traffic - labels.work.traffic < teacher / 2
+
+
 def test_runs_of_a_plan_are_those_of_its_programs(smoke, measured):
     """One-shot at two temperatures is one run of twice the students."""
     budget = smoke.student_training.budgets[0]
