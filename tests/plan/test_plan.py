@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -382,6 +383,15 @@ def test_programs_compile_for_hardware_that_is_not_there(root, topology):
     memory = {p["name"]: p["memory"] for p in plan["programs"]}
     assert memory["teacher"]["limit"] == CHIPS[topology.split(":")[0].split("x")[0]].memory
     assert all(p["bound"] in ("compute", "memory", "links", "kernels") for p in plan["programs"])
+
+
+@pytest.mark.aot
+@aot
+def test_compilers_for_gpus_need_neither_a_gpu_nor_to_be_told_so():
+    code = "from pdjax.plan.hardware import open_topology; print(len(open_topology('h100x2').devices))"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    found = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False)
+    assert found.stdout == "2\n", found.stderr
 
 
 def test_every_gpu_has_a_chip():
