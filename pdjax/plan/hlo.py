@@ -1,9 +1,9 @@
 """What a compiled program does in its loops: kernels, memory traffic and communication, counted from XLA's text.
 
-A ``while`` counts as often as it runs, of a ``conditional`` the branch with most kernels, or with fewest if it is said to
-run the other one seldom. Every kernel reads its operands from the device's memory and writes its results there, unless
-XLA put them on the chip (memory space 1 of TPUs); of what a kernel only slices, gathers from or updates in place, the
-slice counts.
+A ``while`` counts as often as it runs, of a ``conditional`` the branch with most kernels, or with fewest if it is said
+to run the other one seldom. Every kernel reads its operands from the device's memory and writes its results there,
+unless XLA put them on the chip (memory space 1 of TPUs); of what a kernel only slices, gathers from or updates in
+place, the slice counts.
 """
 
 import dataclasses

@@ -101,7 +101,10 @@ def _cases_at_one_level(contest: _Contest, variant: Variant, budgets: tuple[int,
         if len(ends) > 1:
             text = f"gap to {labels[baseline]}, {ends[0]:,}"
             first, last = gaps[baseline, ends[0]], gaps[baseline, ends[-1]]
-            shrink += [_difference(f"{text} steps", first), _difference(f"{text} minus {ends[-1]:,} steps", first, last)]
+            shrink += [
+                _difference(f"{text} steps", first),
+                _difference(f"{text} minus {ends[-1]:,} steps", first, last),
+            ]
     level = f"l = {_level(contest.results, variant)}" + ("" if variant.is_base else f" ({variant.name})")
     for what, measurements in {"all gaps": every, "gap by budget": shrink}.items():
         if measurements:
@@ -137,9 +140,9 @@ R7 = Claim(
     source="figures 30 and 31",
     rule="The gap is the final held-out accuracy of a progressive strategy’s students minus that of a one-shot "
     "strategy’s, paired by seed; the loss is over the tokens of C^(l), which are fewer the higher l is. Cases are: all "
-    "gaps at one l; the gap at the shortest budget, and it minus that at the longest, at one l; the gap at the highest l, "
-    "and it minus that at the lowest, at one budget: where nothing is gained no gap shrinks. Each holds if all of its "
-    "95% Student t intervals lie above 0, fails if one lies below 0, and is undecided otherwise. Teachers differ "
+    "gaps at one l; the gap at the shortest budget, and it minus that at the longest, at one l; the gap at the highest "
+    "l, and it minus that at the lowest, at one budget: where nothing is gained no gap shrinks. Each holds if all of "
+    "its 95% Student t intervals lie above 0, fails if one lies below 0, and is undecided otherwise. Teachers differ "
     "between l and do not between budgets.",
     smallest=SMALLEST_MARGIN,
     figure="accuracy_by_budget",
