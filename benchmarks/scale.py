@@ -1,6 +1,6 @@
 """The tables of docs/scale.md: plans of the paper's experiments for accelerators that are not here.
 
-    JAX_PLATFORMS=cpu python benchmarks/scale.py plans > tables.md
+    python benchmarks/scale.py plans > tables.md
 
 Needs the aot extra. Each plan compiles in a process of its own and is kept in the directory ``plans``, so that who was
 stopped goes on from there. Plans of another commit are removed by hand.
@@ -45,13 +45,13 @@ TOPOLOGIES = ("v5e:1x1", "v5e:2x4", "h100x8")
 LARGE = ("v5e:4x8", "h100x8")  # for text
 MANY = ("--config.teacher_training.checkpoint_every=100", "--config.strategies.progressive.selection.count=80")
 GROWTH = {  # of the PCFG experiment on 8 H100
-    "as it is": (),
+    "as it is, 12 checkpoints": (),
     "twice the seeds": ("--config.student_training.seeds=(0, 1, 2, 3, 4, 5)",),
     "twice the width": ("--config.teacher.num_heads=64", "--config.student.num_heads=16"),
     "twice the batch": ("--config.teacher_training.batch_size=1024", "--config.student_training.batch_size=1024"),
     "twice the length": ("--config.task.length=866",),
-    "80 checkpoints for 9, stacked": (*MANY, "--config.placement.residency=stacked"),
-    "80 checkpoints for 9, streamed": (*MANY, "--config.placement.residency=streamed"),
+    "80 checkpoints, stacked": (*MANY, "--config.placement.residency=stacked"),
+    "80 checkpoints, streamed": (*MANY, "--config.placement.residency=streamed"),
 }
 
 

@@ -144,7 +144,7 @@ def _tpus(kind: str, shape: str) -> Sequence[Any]:
 def _gpus(kind: str, count: int) -> Sequence[Any]:
     from jax.experimental import topologies
 
-    # Where no GPU is there, nor is cuDNN, without which jax would not register the compiler. Nothing is run.
+    # Without a GPU cuDNN may be missing, without which jax would not register the compiler. Nothing is run.
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     return topologies.get_topology_desc(
         platform="cuda", topology_name=kind, target_config=GPUS[kind], topology=f"1x1x{count}"

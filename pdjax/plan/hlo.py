@@ -76,7 +76,7 @@ def _work(module: Module, name: str) -> Work:
         elif one.opcode == "conditional":
             branches = [_work(module, branch) for branch in _branches(one.line)]
             chosen = min if f'{SELDOM}/cond"' in one.line else max
-            total += chosen(branches, key=lambda work: work.kernels, default=Work())
+            total += chosen(branches, key=lambda work: (work.kernels, work.traffic), default=Work())
         elif one.opcode == "call":
             total += _work(module, _called(one, "to_apply"))
         elif base in COLLECTIVES:

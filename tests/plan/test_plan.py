@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from pdjax.io.store import disk_of
 from pdjax.models.mlp import Mlp
 from pdjax.plan.experiment import left_out, most_checkpoints, plan_experiment
 from pdjax.plan.hardware import CHIPS, GPUS, Topology, open_topology
-from pdjax.plan.hlo import Work
+from pdjax.plan.hlo import Work, count_work
 from pdjax.plan.program import Memory, abstract_arguments, bytes_on_a_device
 from pdjax.plan.roofline import roofline
 from pdjax.plan.table import as_text
@@ -34,6 +35,7 @@ from pdjax.stages.teacher import open_trajectory, train_teacher
 from pdjax.tasks.parity import ParityTask
 from pdjax.train.loop import KEPT_STATES
 from pdjax.train.sharding import MeshSizes, Placement
+from pdjax.types import SELDOM
 
 PAPER = [
     ("pcfg", "paper"),
@@ -383,6 +385,25 @@ def test_programs_compile_for_hardware_that_is_not_there(root, topology):
     memory = {p["name"]: p["memory"] for p in plan["programs"]}
     assert memory["teacher"]["limit"] == CHIPS[topology.split(":")[0].split("x")[0]].memory
     assert all(p["bound"] in ("compute", "memory", "links", "kernels") for p in plan["programs"])
+
+
+@pytest.mark.aot
+@aot
+@pytest.mark.parametrize("topology", ["v5e:1x1", "h100x1"])
+def test_compilers_leave_a_condition_the_name_by_which_its_cheaper_branch_counts(topology):
+    where = jax.sharding.SingleDeviceSharding(open_topology(topology).devices[0])
+
+    def loop(x, often):
+        def step(x, _):
+            with jax.named_scope(SELDOM):
+                return jax.lax.cond(often, lambda: x + 1.0, lambda: jax.lax.map(lambda row: row @ jnp.sin(x), x)), None
+
+        return jax.lax.scan(step, x, length=3)[0]
+
+    shapes = [jax.ShapeDtypeStruct(s, t, sharding=where) for s, t in (((64, 64), jnp.float32), ((), jnp.bool_))]
+    text = jax.jit(loop).lower(*shapes).compile().as_text()
+    without = count_work(text.replace(SELDOM, "unnamed"))
+    assert without.kernels - count_work(text).kernels >= 3 * 64
 
 
 @pytest.mark.aot

@@ -193,12 +193,14 @@ def test_the_verdicts_follow_from_the_same_numbers(recorded: tuple[Results, Path
         expected[["claim", "case"]].itertuples(index=False, name=None)
     )
     for (_, _, measured, case), row in zip(new, expected.to_dict("records"), strict=True):
-        decided_otherwise = _as_then(case) != list(case.listed)
-        assert decided_otherwise or _may_follow(row["verdict"], case), (row, case)
+        counted = any(measurement.quantity.startswith("learned sooner") for measurement in case.listed)
+        also_a_gap = not counted and _as_then(case) != list(case.listed)
+        # A gap that has to be there as well can but lose a case that held.
+        assert counted or _may_follow(row["verdict"], case) or (also_a_gap and case.verdict != "holds"), (row, case)
         if (row["claim"], case.verdict) == ("R4", "not tested"):
             continue  # there is no peak: the fastest rise, with which it was compared, stands in no more
         found: Any = (None,) * 4 if measured is None or measured.interval is None else measured.interval
-        assert decided_otherwise or ("" if measured is None else measured.quantity) == (
+        assert counted or ("" if measured is None else measured.quantity) == (
             row["quantity"] if row["quantity"] == row["quantity"] else ""
         )
         values = [math.nan if value is None else value for value in found]
